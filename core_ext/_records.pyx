@@ -1,0 +1,1 @@
+"""Records <-> Python objects: the per-record work of producers and consumers."""

@@ -1,0 +1,1 @@
+"""A distributed commit log that speaks Kafka's protocol."""

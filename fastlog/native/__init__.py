@@ -1,0 +1,1 @@
+"""The compiled core; the only package that imports the compiled modules."""

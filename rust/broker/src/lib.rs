@@ -1,0 +1,1 @@
+//! The partitions led here and one file per data-plane API; no sockets

@@ -1,0 +1,1 @@
+//! The SDK's fetcher: connection, fetch, CRC and decompression without the GIL

@@ -1,0 +1,1 @@
+//! TCP listeners: connections, framing, writers of bytes and file ranges
