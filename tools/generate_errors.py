@@ -25,7 +25,9 @@ impl ErrorCode {
 
 def render(rows: list[dict[str, object]]) -> str:
     """The Rust text for the table `rows`."""
-    consts = "".join(f"    /// `{r['name']}`\n    pub const {r['name']}: Self = Self({r['code']});\n" for r in rows)
+    consts = "".join(
+        f"    /// `{r['name']}`\n    pub const {r['name']}: Self = Self({r['code']});\n" for r in rows
+    )
     names = "".join(f'            {r["code"]} => "{r["name"]}",\n' for r in rows)
     retriable = " | ".join(str(r["code"]) for r in rows if r["retriable"])
     return (
@@ -36,7 +38,8 @@ def render(rows: list[dict[str, object]]) -> str:
         "    /// Whether the same request may succeed when it is sent again.\n"
         "    #[must_use]\n    #[rustfmt::skip]\n    pub const fn is_retriable(self) -> bool {\n"
         f"        matches!(self.0, {retriable})\n    }}\n\n"
-        "    /// Whether this is no error.\n    #[must_use]\n    pub const fn is_none(self) -> bool {\n        self.0 == 0\n    }\n}\n\n"
+        "    /// Whether this is no error.\n    #[must_use]\n"
+        "    pub const fn is_none(self) -> bool {\n        self.0 == 0\n    }\n}\n\n"
         "impl core::fmt::Debug for ErrorCode {\n"
         "    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {\n"
         '        write!(f, "{}({})", self.name(), self.0)\n    }\n}\n'
@@ -49,7 +52,9 @@ def main() -> int:
     if "--check" in sys.argv:
         stale = not TARGET.exists() or TARGET.read_text() != text
         if stale:
-            print(f"{TARGET.relative_to(ROOT)} is stale: run python tools/generate_errors.py", file=sys.stderr)
+            print(
+                f"{TARGET.relative_to(ROOT)} is stale: run python tools/generate_errors.py", file=sys.stderr
+            )
         return int(stale)
     TARGET.write_text(text)
     return 0

@@ -1,0 +1,132 @@
+"""The project's own gates: what they must catch, they catch."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def tidy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load("tidy")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    return module
+
+
+def write(root: Path, name: str, text: str) -> Path:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text)
+    return Path(name)
+
+
+def test_tidy_refuses_a_long_function(tidy: ModuleType, tmp_path: Path) -> None:
+    body = "".join(f"    x{i} = {i}\n" for i in range(70))
+    (complaint,) = tidy.complaints(write(tmp_path, "a.py", f"def f():\n{body}"))
+    assert complaint == "a.py:1: f has 71 lines, over 70"
+
+
+def test_tidy_refuses_a_long_file_unless_a_program_wrote_it(tidy: ModuleType, tmp_path: Path) -> None:
+    text = "x = 1\n" * 601
+    assert tidy.complaints(write(tmp_path, "a.rs", text)) == ["a.rs: 601 lines, over 600"]
+    assert tidy.complaints(write(tmp_path, "b.rs", "// Generated: do not edit.\n" + text)) == []
+
+
+@pytest.mark.parametrize("leftover", ["# TO" + "DO: later", "to" + "do!()", "# FIX" + "ME"])
+def test_tidy_refuses_leftovers(tidy: ModuleType, tmp_path: Path, leftover: str) -> None:
+    (complaint,) = tidy.complaints(write(tmp_path, "a.rs", leftover + "\n"))
+    assert complaint.startswith("a.rs:1: ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import fastlog.native._engine",
+        "from fastlog.native import _records",
+        "from fastlog.native._engine import x",
+    ],
+)
+def test_tidy_keeps_compiled_modules_behind_native(tidy: ModuleType, tmp_path: Path, line: str) -> None:
+    assert tidy.complaints(write(tmp_path, "fastlog/native/a.py", line)) == []
+    (complaint,) = tidy.complaints(write(tmp_path, "fastlog/client/a.py", line))
+    assert "only fastlog.native" in complaint
+
+
+def test_lock_check_refuses_an_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lock = load("lock")
+    assert lock.check() == 0
+    bad = tmp_path / "dev.lock"
+    bad.write_text("--index-url https://example.org/simple\n" + lock.DEV.read_text())
+    monkeypatch.setattr(lock, "DEV", bad)
+    assert lock.check() == 1
+
+
+def test_lock_check_refuses_a_version_outside_the_range_and_a_missing_hash(tmp_path: Path) -> None:
+    lock = load("lock")
+    old = tmp_path / "old.lock"
+    old.write_text("click==7.0\n")
+    complaints = lock.misfits(["click>=8", "rich>=15"], old)
+    assert [c.split(" ", 1)[1] for c in complaints] == [
+        "pins click 7.0, pyproject.toml asks for click>=8",
+        "does not pin rich",
+        "has no hash for click==7.0",
+    ]
+
+
+def test_timed_passes_the_status_on_and_says_the_budget() -> None:
+    command = [
+        sys.executable,
+        ROOT / "tools/timed.py",
+        "x",
+        "10",
+        sys.executable,
+        "-c",
+        "raise SystemExit(3)",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 3
+    assert "of 10 s  FAILED (3)" in run.stdout
+
+
+def test_a_missing_tool_is_one_line() -> None:
+    run = subprocess.run(
+        ["/bin/sh", ROOT / "tools/tools.sh"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/nowhere"},
+    )
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1
+    assert "Python 3.11" in run.stderr
+
+
+def test_an_old_rust_is_one_line(tmp_path: Path) -> None:
+    for name, text in {"cc": "", "cargo": "", "rustc": "echo rustc 1.80.1"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": str(tmp_path), "PYTHON": sys.executable}
+    run = subprocess.run(
+        ["/bin/sh", ROOT / "tools/tools.sh"], capture_output=True, text=True, check=False, env=env
+    )
+    assert run.returncode == 1
+    assert run.stderr.startswith(
+        "fastlog: building needs Rust 1.89 or newer with Cargo, and this is rustc 1.80.1."
+    )
+    assert run.stderr.count("\n") == 1

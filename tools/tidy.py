@@ -1,0 +1,96 @@
+"""Rules that no linter of the gate knows: sizes, leftovers, and who may import the compiled modules.
+
+A file has at most 600 lines and a function at most 70 (Python here; clippy counts Rust's). Nothing is left
+"for later" in the tree. Only fastlog.native imports the compiled modules. Generated files are exempt from the sizes:
+they say "do not edit" in their first lines.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FILE_LINES_MAX = 600
+FUNCTION_LINES_MAX = 70
+HEAD_LINES = 5
+CODE = {".py", ".pyi", ".pyx", ".pxd", ".rs", ".sh", ".toml"}
+TEXT = CODE | {".md", ".yml", ".yaml", ""}
+# spelled so that this file does not find itself
+LEFTOVER = re.compile(
+    r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X"]) + r")\b|\b(to" + r"do|unimpl" + r"emented)!\("
+)
+COMPILED = re.compile(r"^fastlog\.native\._\w+$")
+
+
+def tracked() -> list[Path]:
+    """Every file git knows or would add, relative to the root."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    return [Path(name) for name in sorted(set(names)) if name and (ROOT / name).is_file()]
+
+
+def is_generated(text: str) -> bool:
+    """Whether the first lines say that a program wrote the file."""
+    return "do not edit" in "\n".join(text.splitlines()[:HEAD_LINES]).lower()
+
+
+def imported(node: ast.AST) -> list[str]:
+    """The modules that an import statement may load, absolute names only."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def python_complaints(path: Path, text: str, *, generated: bool) -> list[str]:
+    """Long functions and forbidden imports of one Python file."""
+    found = []
+    for node in ast.walk(ast.parse(text, str(path))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not generated:
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > FUNCTION_LINES_MAX:
+                found.append(
+                    f"{path}:{node.lineno}: {node.name} has {lines} lines, over {FUNCTION_LINES_MAX}"
+                )
+        inside = path.parts[0] != "fastlog" or path.parts[:2] == ("fastlog", "native")
+        if not inside and any(COMPILED.match(name) for name in imported(node)):
+            found.append(
+                f"{path}:{getattr(node, 'lineno', 0)}: only fastlog.native imports the compiled modules"
+            )
+    return found
+
+
+def complaints(path: Path) -> list[str]:
+    """All that is wrong with one file."""
+    if path.suffix not in TEXT or path.name in {"Cargo.lock", "LICENSE"}:
+        return []
+    text = (ROOT / path).read_text(errors="replace")
+    generated = is_generated(text)
+    found = []
+    lines = text.count("\n")
+    if path.suffix in CODE and not generated and lines > FILE_LINES_MAX:
+        found.append(f"{path}: {lines} lines, over {FILE_LINES_MAX}")
+    for number, line in enumerate(text.splitlines(), 1):
+        hit = LEFTOVER.search(line)
+        if hit:
+            found.append(f"{path}:{number}: {hit.group()} is left")
+    if path.suffix == ".py":
+        found += python_complaints(path, text, generated=generated)
+    return found
+
+
+def main() -> int:
+    """Prints every complaint; the exit status is 1 when there is one."""
+    found = [line for path in tracked() for line in complaints(path)]
+    for line in found:
+        print(f"tidy: {line}", file=sys.stderr)
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
