@@ -1,5 +1,9 @@
 //! Kafka's wire protocol and record batches as bytes: no files, sockets or clocks
 
+pub mod api_key;
 pub mod error_code;
+pub mod header;
+pub mod messages;
+pub mod primitives;
 
 pub use error_code::ErrorCode;

@@ -1,0 +1,11 @@
+//! Kafka's primitive types on the wire: a bounded reader, a writer, and what can be wrong with bytes.
+
+mod error;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use error::ProtocolError;
+pub use reader::{ELEMENTS_MAX, Reader, TAGS_MAX};
+pub use writer::Writer;
