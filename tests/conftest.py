@@ -1,8 +1,17 @@
-"""What all tests share: the long forms run only when asked for, and what was left out is said."""
+"""What all tests share: the long forms run only when asked for, and brokers for the tests that need servers."""
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
+
+from tests.support.broker import BrokerProcess
+
+MakeBroker = Callable[..., BrokerProcess]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,3 +25,40 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         items[:] = [item for item in items if not item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
+
+
+@pytest.fixture
+def make_broker(tmp_path: Path) -> Iterator[MakeBroker]:
+    """Starts brokers for one test; whatever is alive at its end is killed."""
+    made: list[BrokerProcess] = []
+
+    def make(
+        name: str = "data", *, settings: dict[str, str] | None = None, start: bool = True
+    ) -> BrokerProcess:
+        broker = BrokerProcess(tmp_path / name, settings=settings)
+        made.append(broker)
+        return broker.start() if start else broker
+
+    yield make
+    for broker in made:
+        broker.kill()
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """One broker for all tests that do not care about its data or its end; it must stop cleanly."""
+    shared = BrokerProcess(tmp_path_factory.mktemp("broker") / "data").start()
+    yield shared
+    assert shared.stop() == 0, shared.log()
+    assert shared.more_output() == []
+
+
+@pytest.fixture
+def topic_name(request: pytest.FixtureRequest, _numbers: Iterator[int]) -> str:
+    """A topic name that no other test uses."""
+    return f"{request.function.__name__[:60]}-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def _numbers() -> Iterator[int]:
+    return itertools.count()

@@ -1,0 +1,76 @@
+"""A real Kafka broker: one node, KRaft, loopback."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from tests.integration.kafka import java, tool
+
+CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
+READY_SECONDS = 60.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class KafkaServer:
+    """Starts on construction, ready when the constructor returns; `stop` ends it."""
+
+    def __init__(self, folder: Path) -> None:
+        port, controller = free_ports(2)
+        self.bootstrap = f"127.0.0.1:{port}"
+        self.data_dir = folder / "data"
+        self.log_file = folder / "kafka.log"
+        config = folder / "server.properties"
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": str(self.data_dir),
+            "offsets.topic.replication.factor": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+        }
+        config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        tool("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(config))
+        with self.log_file.open("w") as log:
+            self.process = subprocess.Popen(
+                java("kafka.Kafka", str(config), heap="512m"),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._wait(port)
+
+    def _wait(self, port: int) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"Kafka ended: {self.log_file.read_text()[-4000:]}"
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        self.stop()
+        raise AssertionError(f"Kafka was not ready in {READY_SECONDS} s: {self.log_file.read_text()[-4000:]}")
+
+    def stop(self) -> None:
+        """Ends the broker."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
