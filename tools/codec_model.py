@@ -53,7 +53,8 @@ def parse_range(text: str | None, within: Range) -> Range:
     if not text or text == "none":
         return EMPTY
     match = re.fullmatch(r"(\d+)(\+|-(\d+))?", text)
-    assert match, f"not a range of versions: {text}"
+    if not match:
+        raise SystemExit(f"not a range of versions: {text}")
     low = int(match[1])
     high = within.high if match[2] == "+" else int(match[3] or low)
     return Range(max(low, within.low), min(high, within.high))
@@ -93,8 +94,7 @@ class Field:
             return 1 if flexible else 4
         if self.kind == "string":
             return 1 if flexible else 2
-        if self.kind == "struct":
-            assert self.struct
+        if self.struct:
             return 1 if version in self.nullable else self.struct.least_bytes_in(version)
         return FIXED_BYTES[self.kind]
 

@@ -5,5 +5,6 @@ pub mod error_code;
 pub mod header;
 pub mod messages;
 pub mod primitives;
+pub mod schema;
 
 pub use error_code::ErrorCode;

@@ -1,0 +1,62 @@
+"""All exceptions: one class per Kafka error code, and the local ones, which have no code."""
+
+from __future__ import annotations
+
+from fastlog import _kafka_errors
+from fastlog._error_base import FastlogError, KafkaError
+from fastlog._kafka_errors import *  # noqa: F403 - a hundred generated names, listed in its __all__
+
+__all__ = [  # noqa: PLE0604 - the generated names are strings too
+    "BufferFullError",
+    "ClosedError",
+    "ConfigError",
+    "DeliveryTimeoutError",
+    "FastlogError",
+    "KafkaError",
+    "MalformedMessageError",
+    "NotReachableError",
+    "PoisonedLogError",
+    "error_for",
+    *_kafka_errors.__all__,
+]
+
+
+class ConfigError(FastlogError):
+    """A setting is unknown, or its value is not allowed."""
+
+
+class ClosedError(FastlogError):
+    """The object was used after it was closed."""
+
+
+class BufferFullError(FastlogError):
+    """A bounded buffer stayed full for as long as the caller was willing to wait."""
+
+
+class PoisonedLogError(FastlogError):
+    """A log directory takes no more appends, since a write or a sync to it failed."""
+
+
+class NotReachableError(FastlogError):
+    """No broker answered at the addresses that were tried."""
+
+
+class DeliveryTimeoutError(FastlogError):
+    """A record was not acknowledged within its time; it may or may not have been written."""
+
+
+class MalformedMessageError(FastlogError):
+    """Bytes are not the Kafka message that they should be."""
+
+
+def error_for(code: int, message: str = "") -> KafkaError:
+    """The exception for an error code, ready to be raised; `code` is not 0.
+
+    A code that the table does not know gives a plain `KafkaError` that carries it.
+    """
+    kind = _kafka_errors.BY_CODE.get(code)
+    if kind is not None:
+        return kind(message)
+    error = KafkaError(message)
+    error.code, error.name = code, "UNKNOWN"
+    return error

@@ -1,0 +1,1 @@
+"""Kafka's messages, one module for each API; a message class holds the fields of all its versions."""
