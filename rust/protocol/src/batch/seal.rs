@@ -1,0 +1,79 @@
+//! Finishing a batch: compression, length, CRC; and the broker's stamp on the header of one it accepted.
+
+use super::attributes::TimestampType;
+use super::error::BatchError;
+use super::header::{BatchHeader, HEADER_BYTES, LOG_OVERHEAD, MAGIC};
+use super::validate::Checked;
+use crate::compression::{Compression, compress};
+
+/// Appends to `out` the batch of `header` and `records` (plain, as coded), compressed with `compression`. The magic,
+/// length, codec and CRC of `header` are set; the rest of it is the caller's.
+///
+/// # Errors
+/// The codec failed, or the batch would be larger than 2 GiB. `out` is then as it was.
+pub fn seal(
+    mut header: BatchHeader,
+    records: &[u8],
+    compression: Compression,
+    level: Option<i32>,
+    out: &mut Vec<u8>,
+) -> Result<BatchHeader, BatchError> {
+    let at = out.len();
+    let result = seal_at(&mut header, records, compression, level, out);
+    if result.is_err() {
+        out.truncate(at);
+    }
+    result.map(|()| header)
+}
+
+fn seal_at(
+    header: &mut BatchHeader,
+    records: &[u8],
+    compression: Compression,
+    level: Option<i32>,
+    out: &mut Vec<u8>,
+) -> Result<(), BatchError> {
+    let at = out.len();
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    compress(compression, level, records, out)?;
+    let (head, section) = out.split_at_mut(at).1.split_at_mut(HEADER_BYTES);
+    header.magic = MAGIC;
+    header.attributes = header.attributes.with_compression(compression);
+    header.batch_length = i32::try_from(section.len() + HEADER_BYTES - LOG_OVERHEAD)
+        .map_err(|_| BatchError::Length(i32::MAX))?;
+    head.copy_from_slice(&header.encode_with_crc(section));
+    Ok(())
+}
+
+/// What the broker writes into the header of a batch that it appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Offset of the first record.
+    pub base_offset: i64,
+    /// The leader's epoch.
+    pub leader_epoch: i32,
+    /// The broker's time, where the topic has LogAppendTime; else `None`.
+    pub log_append_time_ms: Option<i64>,
+}
+
+/// The 61 bytes to write instead of the header of `batch`, one whole batch that passed [`super::validate`] with
+/// `checked`; its other bytes stay. Offset and epoch lie outside the CRC. The CRC is computed anew only where
+/// LogAppendTime changes attributes and time, or where the producer's `max_timestamp` was not the largest of its
+/// records.
+#[must_use]
+pub fn stamp(batch: &[u8], checked: &Checked, stamp: Stamp) -> [u8; HEADER_BYTES] {
+    let mut header = checked.header.clone();
+    header.base_offset = stamp.base_offset;
+    header.partition_leader_epoch = stamp.leader_epoch;
+    header.max_timestamp = stamp.log_append_time_ms.unwrap_or(checked.max_timestamp);
+    if stamp.log_append_time_ms.is_some() {
+        header.attributes = header.attributes.with_timestamp_type(TimestampType::LogAppendTime);
+    }
+    let same_checksum = header.attributes == checked.header.attributes
+        && header.max_timestamp == checked.header.max_timestamp;
+    if same_checksum {
+        header.encode()
+    } else {
+        header.encode_with_crc(batch.get(HEADER_BYTES..).unwrap_or_default())
+    }
+}
