@@ -1,0 +1,146 @@
+//! From the record bytes of a response to batches that are ready for records to be read from them.
+//!
+//! A partial last batch is dropped without a word: a broker may cut a response anywhere (semantics row 9). Batches
+//! that an application never sees (control batches, empty ones, aborted transactions) only move the position.
+
+use std::collections::VecDeque;
+
+use fastlog_protocol::ErrorCode;
+use fastlog_protocol::batch::{self, BatchError, BatchHeader};
+use fastlog_protocol::compression::Compression;
+use fastlog_protocol::messages::fetch::{EpochEndOffset, FetchResponse, PartitionData};
+
+use crate::aborted::Aborted;
+use crate::chunk::{Batch, Chunk, Corrupt, Watermarks};
+use crate::options::FetchOptions;
+use crate::session::{Asked, Session};
+use crate::table::{Landed, PartitionFailure};
+
+/// Opens what a response brought, partition by partition. At most `open_bytes_max` of memory go to opened batches;
+/// what is beyond stays compressed until it is taken.
+pub(crate) fn land(
+    response: &FetchResponse<'_>,
+    session: &Session,
+    options: &FetchOptions,
+    open_bytes_max: usize,
+) -> Vec<Landed> {
+    let mut landed = Vec::new();
+    let mut open_bytes = open_bytes_max;
+    for topic in &response.responses {
+        for partition in &topic.partitions {
+            // what was not asked for is not looked at
+            if let Some(asked) = session.find(topic.topic, topic.topic_id, partition.partition_index) {
+                landed.push(land_partition(partition, asked, options, &mut open_bytes));
+            }
+        }
+    }
+    landed
+}
+
+fn land_partition(
+    partition: &PartitionData<'_>,
+    asked: &Asked,
+    options: &FetchOptions,
+    open_bytes: &mut usize,
+) -> Landed {
+    let (slot, generation) = (asked.slot, asked.generation);
+    if let Some(failure) = failure(partition) {
+        return Landed::Failed { slot, generation, failure };
+    }
+    let watermarks = Watermarks {
+        high_watermark: partition.high_watermark,
+        last_stable_offset: partition.last_stable_offset,
+        log_start_offset: partition.log_start_offset,
+    };
+    let mut chunk = Chunk {
+        slot,
+        generation,
+        fetch_offset: asked.offset,
+        batches: VecDeque::new(),
+        next_offset: asked.offset,
+        corrupt: None,
+        watermarks,
+        size_bytes: 0,
+    };
+    let aborted = partition.aborted_transactions.as_deref().filter(|_| options.read_committed);
+    let mut opening =
+        Opening { chunk: &mut chunk, aborted: Aborted::new(aborted.unwrap_or_default()), options };
+    opening.all(partition.records.unwrap_or_default(), open_bytes);
+    if chunk.batches.is_empty() && chunk.corrupt.is_none() && chunk.next_offset == asked.offset {
+        return Landed::Nothing { slot, generation, watermarks };
+    }
+    Landed::Data(chunk)
+}
+
+fn failure(partition: &PartitionData<'_>) -> Option<PartitionFailure> {
+    let diverging = (partition.diverging_epoch != EpochEndOffset::default())
+        .then_some((partition.diverging_epoch.epoch, partition.diverging_epoch.end_offset));
+    let preferred_replica = Some(partition.preferred_read_replica).filter(|replica| *replica >= 0);
+    let code = ErrorCode(partition.error_code);
+    let empty = partition.records.is_none_or(<[u8]>::is_empty);
+    (code.0 != 0 || diverging.is_some() || (preferred_replica.is_some() && empty))
+        .then_some(PartitionFailure { code, preferred_replica, diverging })
+}
+
+struct Opening<'a> {
+    chunk: &'a mut Chunk,
+    aborted: Aborted,
+    options: &'a FetchOptions,
+}
+
+impl Opening<'_> {
+    fn all(&mut self, records: &[u8], open_bytes: &mut usize) {
+        for batch in batch::batches(records) {
+            let taken = batch.and_then(|batch| self.one(batch, open_bytes));
+            if let Err(error) = taken {
+                let offset = self.chunk.next_offset;
+                self.chunk.corrupt = Some(Corrupt { offset, reason: error.to_string() });
+                break;
+            }
+        }
+    }
+
+    fn one(&mut self, bytes: &[u8], open_bytes: &mut usize) -> Result<(), BatchError> {
+        let header = BatchHeader::parse(bytes)?;
+        if header.next_offset() <= self.chunk.next_offset && header.last_offset_delta >= 0 {
+            // a broker may begin with a batch that ends before the offset asked for, after cleaning
+            return Ok(());
+        }
+        if self.options.check_crcs {
+            batch::check_crc(bytes)?;
+        }
+        if header.last_offset_delta < 0 || header.record_count < 0 {
+            return Err(BatchError::Count(header.record_count.min(header.last_offset_delta)));
+        }
+        let hidden = self.aborted.hides(&header, bytes);
+        if hidden || header.record_count == 0 || header.attributes.is_control() {
+            self.chunk.next_offset = header.next_offset();
+            if let Some(last) = self.chunk.batches.back_mut() {
+                last.next_offset = header.next_offset();
+            }
+            return Ok(());
+        }
+        let open = *open_bytes > 0;
+        let bytes = if open { open_batch(bytes)? } else { bytes.to_vec() };
+        *open_bytes = open_bytes.saturating_sub(bytes.len());
+        self.chunk.size_bytes += bytes.len();
+        self.chunk.next_offset = header.next_offset();
+        let (base_offset, next_offset) = (header.base_offset, header.next_offset());
+        self.chunk.batches.push_back(Batch { bytes, open, base_offset, next_offset });
+        Ok(())
+    }
+}
+
+/// A copy of a whole batch with its records decompressed, under the cap of the protocol crate.
+pub(crate) fn open_batch(bytes: &[u8]) -> Result<Vec<u8>, BatchError> {
+    let header = BatchHeader::parse(bytes)?;
+    if header.attributes.compression() == Ok(Compression::None) {
+        return Ok(bytes.to_vec());
+    }
+    let mut out = Vec::new();
+    batch::open(bytes, &mut out)?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests;
