@@ -1,6 +1,11 @@
 //! The Python extension fastlog.native._engine: converts and delegates, no logic
 
+mod codec;
+
 use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
-mod _engine {}
+mod _engine {
+    #[pymodule_export]
+    use crate::codec::{ApiCodec, decode_request_header};
+}

@@ -328,10 +328,21 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// `TooManyTags`, `TrailingBytes` for a known field with another size than it says, and what `read` fails with.
-    pub fn tags(&mut self, mut read: impl FnMut(u32, &mut Self) -> Result<bool>) -> Result<()> {
+    pub fn tags(&mut self, read: impl FnMut(u32, &mut Self) -> Result<bool>) -> Result<()> {
+        self.tags_or(read)
+    }
+
+    /// As [`Self::tags`], where `read` fails with an error of its own.
+    ///
+    /// # Errors
+    /// As `tags`.
+    pub fn tags_or<E: From<ProtocolError>>(
+        &mut self,
+        mut read: impl FnMut(u32, &mut Self) -> core::result::Result<bool, E>,
+    ) -> core::result::Result<(), E> {
         let count = self.uvarint()?;
         if count > TAGS_MAX {
-            return Err(ProtocolError::TooManyTags { count, limit: TAGS_MAX, at: self.position() });
+            return Err(ProtocolError::TooManyTags { count, limit: TAGS_MAX, at: self.position() }.into());
         }
         for _ in 0..count {
             let tag = self.uvarint()?;

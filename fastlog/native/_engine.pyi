@@ -1,0 +1,26 @@
+"""The Rust engine, as Python sees it."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias, final
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+# --- the wire codec: none of it blocks or releases the GIL ---
+
+@final
+class ApiCodec:
+    """Encodes and decodes one API's messages; `fastlog.protocol.codec` is its typed face."""
+
+    def __new__(cls, api_key: int, structs: Sequence[type]) -> ApiCodec: ...
+    def decode_request(self, version: int, buffer: Buffer, offset: int = 0) -> Any: ...
+    def decode_response(self, version: int, buffer: Buffer, offset: int = 0) -> Any: ...
+    def decode_response_frame(self, version: int, buffer: Buffer) -> tuple[int, Any]: ...
+    def encode_request(self, version: int, message: object) -> bytes: ...
+    def encode_response(self, version: int, message: object) -> bytes: ...
+    def encode_request_frame(
+        self, version: int, message: object, correlation_id: int, client_id: str | None
+    ) -> bytes: ...
+    def encode_response_frame(self, version: int, message: object, correlation_id: int) -> bytes: ...
+
+def decode_request_header(buffer: Buffer) -> tuple[int, int, int, str | None, int]:
+    """API key, version, correlation id, client id, where the body starts."""
