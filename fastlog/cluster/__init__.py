@@ -1,0 +1,1 @@
+"""The metadata store's implementations and, in a cluster, registration and election."""

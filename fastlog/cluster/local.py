@@ -1,0 +1,329 @@
+"""The metadata store of a single node: an SQLite file in the data directory.
+
+Each write is one transaction that is synced before the call returns (SQLite's write-ahead log with synchronous=FULL).
+The file's format has a number; a newer one than this version knows is refused untouched.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import sqlite3
+import threading
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+from fastlog.ports import (
+    AlreadyExistsError,
+    ConfigResource,
+    Deletion,
+    NotFoundError,
+    PartitionState,
+    StoredConfigs,
+    StoreError,
+    StoreUnavailableError,
+    Topic,
+    VersionConflictError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from fastlog.ports import Random
+
+FILE_NAME = "metadata.sqlite"
+FORMAT = 1
+# Kafka's producer ids are int64 and count from 0
+PRODUCER_IDS_END = 2**63 - 1
+
+SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE topics (topic_id BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE partitions (
+    topic_id BLOB NOT NULL REFERENCES topics ON DELETE CASCADE, partition INTEGER NOT NULL,
+    replicas TEXT NOT NULL, leader INTEGER NOT NULL, leader_epoch INTEGER NOT NULL, isr TEXT NOT NULL,
+    version INTEGER NOT NULL, PRIMARY KEY (topic_id, partition)) STRICT;
+CREATE TABLE deletions (
+    topic_id BLOB PRIMARY KEY, name TEXT NOT NULL, partition_count INTEGER NOT NULL, done INTEGER NOT NULL) STRICT;
+CREATE TABLE configs (
+    kind TEXT NOT NULL, name TEXT NOT NULL, entries TEXT NOT NULL, version INTEGER NOT NULL,
+    PRIMARY KEY (kind, name)) STRICT;
+CREATE TABLE producer_ids (next INTEGER NOT NULL) STRICT;
+INSERT INTO producer_ids VALUES (0);
+"""
+
+
+def encode_cluster_id(value: UUID) -> str:
+    """Kafka's text form of an id: 22 characters of URL-safe base64."""
+    return base64.urlsafe_b64encode(value.bytes).decode().rstrip("=")
+
+
+class LocalStore:
+    """`MetadataStore` over SQLite; one connection under one lock."""
+
+    def __init__(self, directory: Path, random: Random) -> None:
+        """Opens or creates the store in `directory`; raises StoreError when it is unusable or too new."""
+        self._path = directory / FILE_NAME
+        self._random = random
+        self._lock = threading.Lock()
+        try:
+            self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._prepare()
+            _sync_directory(directory)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"cannot open the metadata store {self._path}: {error}") from error
+
+    def _prepare(self) -> None:
+        found = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        if found > FORMAT:
+            self._connection.close()
+            raise StoreError(
+                f"the metadata store {self._path} has format {found}, this version knows up to {FORMAT}: "
+                "it was written by a newer fastlog, which is the one to start"
+            )
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        if found < FORMAT:
+            self._connection.executescript(
+                f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;"
+            )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                except BaseException:
+                    self._connection.execute("ROLLBACK")
+                    raise
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._connection_in_transaction():
+                    self._connection.execute("ROLLBACK")
+                raise StoreUnavailableError(f"the metadata store {self._path} failed: {error}") from error
+
+    def _connection_in_transaction(self) -> bool:
+        try:
+            return self._connection.in_transaction
+        except sqlite3.Error:
+            return False
+
+    def cluster_id(self) -> str:
+        """The cluster's id; see MetadataStore."""
+        with self._transaction() as db:
+            row = db.execute("SELECT value FROM facts WHERE name = 'cluster.id'").fetchone()
+            if row is not None:
+                return str(row[0])
+            cluster_id = encode_cluster_id(self._random.uuid())
+            db.execute("INSERT INTO facts VALUES ('cluster.id', ?)", (cluster_id,))
+            return cluster_id
+
+    def topics(self) -> list[Topic]:
+        """Every topic; see MetadataStore."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT topic_id, name FROM topics ORDER BY name").fetchall()
+            states: dict[bytes, list[PartitionState]] = {row[0]: [] for row in rows}
+            for row in db.execute(
+                "SELECT topic_id, replicas, leader, leader_epoch, isr, version FROM partitions "
+                "ORDER BY topic_id, partition"
+            ):
+                states[row[0]].append(_state(row[1:]))
+        return [
+            Topic(name=name, topic_id=UUID(bytes=key), partitions=tuple(states[key])) for key, name in rows
+        ]
+
+    def create_topic(self, topic: Topic, configs: Mapping[str, str]) -> None:
+        """Adds a topic; see MetadataStore."""
+        key = topic.topic_id.bytes
+        with self._transaction() as db:
+            if db.execute(
+                "SELECT 1 FROM topics WHERE topic_id = ? AND name = ?", (key, topic.name)
+            ).fetchone():
+                return
+            if (
+                db.execute(
+                    "SELECT 1 FROM topics WHERE topic_id = ? OR name = ?", (key, topic.name)
+                ).fetchone()
+                or db.execute("SELECT 1 FROM deletions WHERE topic_id = ?", (key,)).fetchone()
+            ):
+                raise AlreadyExistsError(f"topic {topic.name} already exists")
+            db.execute("INSERT INTO topics VALUES (?, ?)", (key, topic.name))
+            _insert(db, key, 0, topic.partitions)
+            _write_configs(db, ConfigResource("topic", topic.name), configs, 1)
+
+    def add_partitions(
+        self, topic_id: UUID, expected_count: int, partitions: Sequence[PartitionState]
+    ) -> Topic:
+        """Adds partitions; see MetadataStore."""
+        key = topic_id.bytes
+        with self._transaction() as db:
+            name = _topic_name(db, topic_id)
+            count = db.execute("SELECT count(*) FROM partitions WHERE topic_id = ?", (key,)).fetchone()[0]
+            if count != expected_count:
+                raise VersionConflictError(f"topic {name} has {count} partitions, not {expected_count}")
+            _insert(db, key, expected_count, partitions)
+            rows = db.execute(
+                "SELECT replicas, leader, leader_epoch, isr, version FROM partitions "
+                "WHERE topic_id = ? ORDER BY partition",
+                (key,),
+            ).fetchall()
+        return Topic(name=name, topic_id=topic_id, partitions=tuple(_state(row) for row in rows))
+
+    def update_partition(self, topic_id: UUID, partition: int, state: PartitionState) -> PartitionState:
+        """Replaces a partition's state; see MetadataStore."""
+        with self._transaction() as db:
+            where = (topic_id.bytes, partition)
+            row = db.execute(
+                "SELECT version FROM partitions WHERE topic_id = ? AND partition = ?", where
+            ).fetchone()
+            if row is None:
+                raise NotFoundError(f"no partition {partition} of the topic with id {topic_id}")
+            if row[0] != state.version:
+                raise VersionConflictError(
+                    f"partition {partition} of the topic with id {topic_id} is at version {row[0]}, not {state.version}"
+                )
+            fresh = msgspec.structs.replace(state, version=state.version + 1)
+            db.execute(
+                "UPDATE partitions SET replicas = ?, leader = ?, leader_epoch = ?, isr = ?, version = ? "
+                "WHERE topic_id = ? AND partition = ?",
+                (*_columns(fresh), *where),
+            )
+            return fresh
+
+    def delete_topic(self, topic_id: UUID) -> None:
+        """Removes a topic; see MetadataStore."""
+        key = topic_id.bytes
+        with self._transaction() as db:
+            if db.execute("SELECT 1 FROM deletions WHERE topic_id = ?", (key,)).fetchone():
+                return
+            name = _topic_name(db, topic_id)
+            db.execute(
+                "INSERT INTO deletions SELECT ?, ?, count(*), 0 FROM partitions WHERE topic_id = ?",
+                (key, name, key),
+            )
+            db.execute("DELETE FROM topics WHERE topic_id = ?", (key,))
+            db.execute("DELETE FROM configs WHERE kind = 'topic' AND name = ?", (name,))
+
+    def deletions(self) -> list[Deletion]:
+        """The deletions that are not finished; see MetadataStore."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT name, topic_id, partition_count FROM deletions WHERE done = 0 ORDER BY name, topic_id"
+            ).fetchall()
+        return [
+            Deletion(name=name, topic_id=UUID(bytes=key), partition_count=count) for name, key, count in rows
+        ]
+
+    def forget_deletion(self, topic_id: UUID) -> None:
+        """Marks a deletion as finished; its id stays known, so that it is never used again."""
+        with self._transaction() as db:
+            db.execute("UPDATE deletions SET done = 1 WHERE topic_id = ?", (topic_id.bytes,))
+
+    def configs(self) -> dict[ConfigResource, StoredConfigs]:
+        """Every resource that has settings; see MetadataStore."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT kind, name, entries, version FROM configs ORDER BY kind, name"
+            ).fetchall()
+        return {
+            ConfigResource(kind, name): StoredConfigs(
+                msgspec.json.decode(entries, type=dict[str, str]), version
+            )
+            for kind, name, entries, version in rows
+        }
+
+    def put_configs(self, resource: ConfigResource, values: Mapping[str, str], expected_version: int) -> int:
+        """Replaces the settings of a resource; see MetadataStore."""
+        with self._transaction() as db:
+            if resource.kind == "topic" and not _exists(db, resource.name):
+                raise NotFoundError(f"topic {resource.name} does not exist")
+            row = db.execute(
+                "SELECT version FROM configs WHERE kind = ? AND name = ?", (resource.kind, resource.name)
+            ).fetchone()
+            version = 0 if row is None else int(row[0])
+            if version != expected_version:
+                raise VersionConflictError(
+                    f"the settings of {resource.kind} {resource.name} are at version {version}, not {expected_version}"
+                )
+            _write_configs(db, resource, values, version + 1)
+            return version + 1
+
+    def allocate_producer_ids(self, count: int) -> range:
+        """Hands out a block of producer ids; see MetadataStore."""
+        with self._transaction() as db:
+            start = int(db.execute("SELECT next FROM producer_ids").fetchone()[0])
+            if start + count > PRODUCER_IDS_END:
+                raise StoreError(f"the metadata store {self._path} has no producer ids left")
+            db.execute("UPDATE producer_ids SET next = ?", (start + count,))
+            return range(start, start + count)
+
+    def close(self) -> None:
+        """Closes the file; again is harmless."""
+        with self._lock:
+            self._connection.close()
+
+
+def _sync_directory(directory: Path) -> None:
+    """Makes the files' names durable: SQLite syncs what is in them."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _state(row: tuple[str, int, int, str, int]) -> PartitionState:
+    replicas, leader, leader_epoch, isr, version = row
+    decode = msgspec.json.decode
+    return PartitionState(
+        replicas=decode(replicas, type=tuple[int, ...]),
+        leader=leader,
+        leader_epoch=leader_epoch,
+        isr=decode(isr, type=tuple[int, ...]),
+        version=version,
+    )
+
+
+def _columns(state: PartitionState) -> tuple[str, int, int, str, int]:
+    encode = msgspec.json.encode
+    return (
+        encode(state.replicas).decode(),
+        state.leader,
+        state.leader_epoch,
+        encode(state.isr).decode(),
+        state.version,
+    )
+
+
+def _insert(db: sqlite3.Connection, key: bytes, first: int, partitions: Sequence[PartitionState]) -> None:
+    db.executemany(
+        "INSERT INTO partitions VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(key, first + index, *_columns(state)) for index, state in enumerate(partitions)],
+    )
+
+
+def _write_configs(
+    db: sqlite3.Connection, resource: ConfigResource, values: Mapping[str, str], version: int
+) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO configs VALUES (?, ?, ?, ?)",
+        (resource.kind, resource.name, msgspec.json.encode(dict(values)).decode(), version),
+    )
+
+
+def _exists(db: sqlite3.Connection, name: str) -> bool:
+    return db.execute("SELECT 1 FROM topics WHERE name = ?", (name,)).fetchone() is not None
+
+
+def _topic_name(db: sqlite3.Connection, topic_id: UUID) -> str:
+    row = db.execute("SELECT name FROM topics WHERE topic_id = ?", (topic_id.bytes,)).fetchone()
+    if row is None:
+        raise NotFoundError(f"no topic with id {topic_id}")
+    return str(row[0])

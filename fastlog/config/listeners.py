@@ -1,0 +1,86 @@
+"""Listener addresses: SCHEME://HOST:PORT."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fastlog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SCHEMES = ("PLAINTEXT", "ZMQ")
+PORT_MAX = 65535
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One address of a broker."""
+
+    scheme: str
+    """PLAINTEXT or ZMQ; also the listener's name."""
+    host: str
+    """A host name or address without brackets; empty is every interface."""
+    port: int
+    """0 lets the system choose, for a listener."""
+
+    def __str__(self) -> str:
+        """The address as it is written in a configuration."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """HOST:PORT, an IPv6 address in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_endpoint(key: str, text: str) -> Endpoint:
+    """The endpoint written as `text`; ConfigError, which names `key`, when it is none."""
+    scheme, separator, rest = text.partition("://")
+    host, colon, port = rest.rpartition(":")
+    if not separator or not colon:
+        raise ConfigError(f"{key}={text}: it takes SCHEME://HOST:PORT, such as PLAINTEXT://127.0.0.1:9092")
+    if scheme.upper() not in SCHEMES:
+        raise ConfigError(f"{key}={text}: unknown scheme {scheme}; it takes {' or '.join(SCHEMES)}")
+    if not port.isascii() or not port.isdigit() or int(port) > PORT_MAX:
+        raise ConfigError(
+            f"{key}={text}: {port or 'nothing'} is no port, which is a number from 0 to {PORT_MAX}"
+        )
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigError(f"{key}={text}: an IPv6 address stands in brackets, as in PLAINTEXT://[::1]:9092")
+    return Endpoint(scheme.upper(), host, int(port))
+
+
+def parse_listeners(texts: Sequence[str]) -> tuple[Endpoint, ...]:
+    """The endpoints to listen on; at least one is for Kafka clients, and no scheme stands twice."""
+    endpoints = tuple(parse_endpoint("listeners", text) for text in texts)
+    _refuse_twice("listeners", endpoints)
+    if not any(endpoint.scheme == "PLAINTEXT" for endpoint in endpoints):
+        raise ConfigError("listeners: none is for Kafka clients; add one such as PLAINTEXT://127.0.0.1:9092")
+    return endpoints
+
+
+def parse_advertised(texts: Sequence[str], listeners: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    """The endpoints to tell to clients; each belongs to one of `listeners` and is a complete address."""
+    endpoints = tuple(parse_endpoint("advertised.listeners", text) for text in texts)
+    _refuse_twice("advertised.listeners", endpoints)
+    schemes = {listener.scheme for listener in listeners}
+    for endpoint in endpoints:
+        if endpoint.scheme not in schemes:
+            raise ConfigError(f"advertised.listeners={endpoint}: listeners has no {endpoint.scheme}://")
+        if not endpoint.host or endpoint.host in ("0.0.0.0", "::") or not endpoint.port:  # noqa: S104
+            raise ConfigError(
+                f"advertised.listeners={endpoint}: clients cannot connect to it; give host and port"
+            )
+    return endpoints
+
+
+def _refuse_twice(key: str, endpoints: Sequence[Endpoint]) -> None:
+    schemes = [endpoint.scheme for endpoint in endpoints]
+    for scheme in schemes:
+        if schemes.count(scheme) > 1:
+            raise ConfigError(f"{key}: {scheme}:// stands twice; a broker has one listener of each scheme")

@@ -1,0 +1,83 @@
+"""Reading a broker's settings from a TOML file, --set and options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastlog.config.layers import Config, check_broker
+from fastlog.config.listeners import parse_advertised, parse_listeners
+from fastlog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+def load(
+    *,
+    file: str | Path | None = None,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, str] | None = None,
+) -> Config:
+    """A broker's checked settings.
+
+    `file` is a TOML file, `assignments` are KEY=VALUE texts that override it, `options` are keys with values that
+    override both. Raises ConfigError for a file that cannot be read, an unknown key (it names the nearest known one),
+    a value out of range, or settings that contradict each other.
+    """
+    values: dict[str, str] = {}
+    if file is not None:
+        values.update(_from_file(Path(file)))
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {assignment}: it takes KEY=VALUE")
+        values[key.strip()] = value.strip()
+    values.update(options or {})
+    for key, value in values.items():
+        check_broker(key, value)
+    config = Config(static=values)
+    _check_together(config)
+    return config
+
+
+def _check_together(config: Config) -> None:
+    settings = config.broker()
+    listeners = parse_listeners(settings.listeners)
+    parse_advertised(settings.advertised_listeners or (), listeners)
+    if len(settings.log_dirs) != 1:
+        raise ConfigError(f"log.dirs={','.join(settings.log_dirs)}: it takes one directory")
+
+
+def _from_file(path: Path) -> dict[str, str]:
+    import tomllib
+
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration {path} is not TOML: {error}") from error
+    try:
+        return dict(_flatten("", tree))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _flatten(prefix: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _flatten(f"{name}.", value)
+        elif isinstance(value, list):
+            yield name, ",".join(_scalar(name, item) for item in value)
+        else:
+            yield name, _scalar(name, value)
+
+
+def _scalar(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float | str):
+        return str(value)
+    raise ConfigError(f"{name}: a setting takes a word, a number, true or false, or a list of words")

@@ -1,0 +1,175 @@
+"""What is injected: clock, randomness, the metadata store. Each has a real implementation and one for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
+
+import msgspec
+
+from fastlog.errors import FastlogError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Clock(Protocol):
+    """Time. Wall time is for timestamps and retention only; what decides uses monotonic time."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970, which may jump."""
+        ...
+
+    def monotonic_ms(self) -> int:
+        """Milliseconds since some moment, which never goes back."""
+        ...
+
+
+class Random(Protocol):
+    """Randomness."""
+
+    def uuid(self) -> UUID:
+        """A fresh random id."""
+        ...
+
+
+class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds a partition, and who leads it."""
+
+    replicas: tuple[int, ...]
+    """Broker ids, the preferred leader first."""
+    leader: int
+    """The leading broker's id, -1 for none."""
+    leader_epoch: int
+    """Grows with every election."""
+    isr: tuple[int, ...]
+    """The in-sync replicas."""
+    version: int = 0
+    """The partition epoch: grows with every write of this state."""
+
+
+class Topic(msgspec.Struct, frozen=True, kw_only=True):
+    """A topic; its partitions are numbered from 0 in order."""
+
+    name: str
+    topic_id: UUID
+    partitions: tuple[PartitionState, ...]
+
+
+class Deletion(msgspec.Struct, frozen=True, kw_only=True):
+    """A topic that was deleted and whose directories may still be there."""
+
+    name: str
+    topic_id: UUID
+    partition_count: int
+
+
+class ConfigResource(msgspec.Struct, frozen=True):
+    """What settings belong to: a topic by its name, a broker by its id, or all brokers."""
+
+    kind: str
+    """`topic` or `broker`."""
+    name: str
+    """A topic's name, a broker's id, or empty for all brokers."""
+
+
+class StoredConfigs(msgspec.Struct, frozen=True):
+    """The settings of a resource, and the version to give with the next write; 0 was never written."""
+
+    values: Mapping[str, str]
+    version: int
+
+
+class StoreError(FastlogError):
+    """The metadata store did not do what was asked; nothing was changed unless a subclass says otherwise."""
+
+
+class AlreadyExistsError(StoreError):
+    """A topic of that name is there, with another id."""
+
+
+class NotFoundError(StoreError):
+    """What was to be changed is not there."""
+
+
+class VersionConflictError(StoreError):
+    """Someone else wrote since the state was read: read again and decide again."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be used now. Whether a write took effect is not known: read again and compare."""
+
+
+class MetadataStore(Protocol):
+    """Where topics, their settings, the cluster's id and producer ids live.
+
+    Every call blocks until the change is durable, may be made from any thread, and is all or nothing. A write that is
+    repeated after an unknown outcome does no harm. Every call may raise StoreUnavailableError.
+    """
+
+    def cluster_id(self) -> str:
+        """The cluster's id, made at the first call and the same ever after."""
+        ...
+
+    def topics(self) -> list[Topic]:
+        """Every topic, sorted by name."""
+        ...
+
+    def create_topic(self, topic: Topic, configs: Mapping[str, str]) -> None:
+        """Adds a topic with its settings; again with the same id changes nothing.
+
+        Raises AlreadyExistsError where another topic has the name, or where the id was used before.
+        """
+        ...
+
+    def add_partitions(
+        self, topic_id: UUID, expected_count: int, partitions: Sequence[PartitionState]
+    ) -> Topic:
+        """Adds partitions behind the `expected_count` that are there.
+
+        Raises NotFoundError for an unknown topic, VersionConflictError where the count is another.
+        """
+        ...
+
+    def update_partition(self, topic_id: UUID, partition: int, state: PartitionState) -> PartitionState:
+        """Replaces a partition's state and answers it with its new version.
+
+        `state.version` is the version that was read. Raises NotFoundError, VersionConflictError.
+        """
+        ...
+
+    def delete_topic(self, topic_id: UUID) -> None:
+        """Removes a topic with its settings and notes the deletion; again changes nothing.
+
+        Raises NotFoundError for an id that never was.
+        """
+        ...
+
+    def deletions(self) -> list[Deletion]:
+        """The deletions whose directories may still be there, sorted by name and id."""
+        ...
+
+    def forget_deletion(self, topic_id: UUID) -> None:
+        """Drops the note of a deletion: its directories are gone. Unknown ids are ignored."""
+        ...
+
+    def configs(self) -> dict[ConfigResource, StoredConfigs]:
+        """Every resource that has settings."""
+        ...
+
+    def put_configs(self, resource: ConfigResource, values: Mapping[str, str], expected_version: int) -> int:
+        """Replaces the settings of a resource and answers the new version.
+
+        Raises VersionConflictError where the version is not `expected_version`, NotFoundError for a topic that is not
+        there.
+        """
+        ...
+
+    def allocate_producer_ids(self, count: int) -> range:
+        """Producer ids that were never handed out before and never will be again."""
+        ...
+
+    def close(self) -> None:
+        """Ends the use of the store; again is harmless."""
+        ...

@@ -1,0 +1,130 @@
+"""Settings: loading, checking, layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastlog.config import SETTINGS, Config, Endpoint, Origin, check_topic, load, parse_listeners
+from fastlog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOUR_MS = 3_600_000
+
+
+def test_the_defaults_are_valid() -> None:
+    config = load()
+    assert config.broker().node_id == 1
+    assert config.topic({}).segment_bytes == 1 << 30
+    assert config.topic({}).retention_ms == 168 * HOUR_MS
+    for setting in SETTINGS:
+        if setting.default is not None:
+            setting.parse(setting.name, setting.default)
+
+
+def test_the_later_source_wins(tmp_path: Path) -> None:
+    file = tmp_path / "broker.toml"
+    file.write_text('"node.id" = 2\nlog.segment.bytes = 2097152\nnum.partitions = 4\n')
+    config = load(file=file, assignments=["num.partitions=5", "node.id=3"], options={"node.id": "4"})
+    assert config.broker().node_id == 4
+    assert config.broker().num_partitions == 5
+    assert config.topic({}).segment_bytes == 2097152
+
+
+def test_a_file_may_nest_quote_and_list(tmp_path: Path) -> None:
+    file = tmp_path / "broker.toml"
+    file.write_text(
+        'listeners = ["PLAINTEXT://0.0.0.0:9092", "ZMQ://127.0.0.1:0"]\n'
+        'auto.create.topics.enable = false\n"max.connections" = 5\n"max.connections.per.ip" = 3\n'
+        "[log.retention]\nhours = 1\n"
+    )
+    config = load(file=file)
+    assert config.broker().listeners == ("PLAINTEXT://0.0.0.0:9092", "ZMQ://127.0.0.1:0")
+    assert config.broker().auto_create_topics_enable is False
+    assert config.broker().max_connections_per_ip == 3
+    assert config.topic({}).retention_ms == HOUR_MS
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        (
+            "log.segment.byte=1",
+            "unknown broker setting log.segment.byte; the nearest known one is log.segment.bytes",
+        ),
+        (
+            "log.segment.bytes=100",
+            "log.segment.bytes=100: out of range, it takes 1048576 to 2147483647 of bytes",
+        ),
+        ("log.segment.bytes=many", "not a whole number of bytes"),
+        ("auto.create.topics.enable=yes", "it takes true or false"),
+        ("log.cleanup.policy=delete,shred", "log.cleanup.policy=shred: it takes delete, compact"),
+        ("fastlog.durability=raid", "it takes os, fsync"),
+        ("listeners=PLAINTEXT//x", "it takes SCHEME://HOST:PORT"),
+        ("listeners=HTTP://x:1", "unknown scheme HTTP"),
+        ("listeners=PLAINTEXT://x:99999", "is no port"),
+        ("listeners=ZMQ://x:1", "none is for Kafka clients"),
+        ("listeners=PLAINTEXT://x:1,PLAINTEXT://x:2", "stands twice"),
+        ("advertised.listeners=PLAINTEXT://0.0.0.0:9092", "clients cannot connect to it"),
+        ("log.dirs=a,b", "it takes one directory"),
+        ("nonsense", "it takes KEY=VALUE"),
+    ],
+)
+def test_what_is_wrong_is_named(assignment: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(assignments=[assignment])
+    assert says in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: No such file"):
+        load(file=tmp_path / "absent.toml")
+    (tmp_path / "bad.toml").write_text("= 1")
+    with pytest.raises(ConfigError, match=r"bad\.toml is not TOML"):
+        load(file=tmp_path / "bad.toml")
+
+
+def test_an_unknown_topic_setting_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown topic setting retention\.m; .*retention\.ms"):
+        check_topic("retention.m", "1")
+
+
+def test_a_topic_value_comes_from_the_narrowest_layer() -> None:
+    config = Config(
+        static={"log.retention.hours": "2"},
+        dynamic_default={"log.retention.ms": "7000"},
+        dynamic_broker={"log.retention.ms": "8000"},
+    )
+    entry = config.topic_entry("retention.ms", {"retention.ms": "9000"})
+    assert (entry.value, entry.origin) == ("9000", Origin.TOPIC)
+    assert [(c.name, c.value, c.origin) for c in entry.candidates] == [
+        ("retention.ms", "9000", Origin.TOPIC),
+        ("log.retention.ms", "8000", Origin.DYNAMIC_BROKER),
+        ("log.retention.ms", "7000", Origin.DYNAMIC_DEFAULT),
+        ("log.retention.hours", "2", Origin.STATIC),
+        ("log.retention.hours", "168", Origin.DEFAULT),
+    ]
+    assert config.topic({}).retention_ms == 8000
+
+
+@pytest.mark.parametrize(
+    ("static", "expected"),
+    [
+        ({}, 168 * HOUR_MS),
+        ({"log.retention.hours": "2"}, 2 * HOUR_MS),
+        ({"log.retention.hours": "2", "log.retention.minutes": "3"}, 180_000),
+        ({"log.retention.hours": "2", "log.retention.ms": "5"}, 5),
+        ({"log.retention.hours": "-1"}, -1),
+    ],
+)
+def test_coarser_units_give_way_to_finer_ones(static: dict[str, str], expected: int) -> None:
+    assert Config(static=static).topic({}).retention_ms == expected
+
+
+def test_listeners_are_addresses() -> None:
+    endpoints = parse_listeners(["plaintext://[::1]:9092", "ZMQ://:0"])
+    assert endpoints == (Endpoint("PLAINTEXT", "::1", 9092), Endpoint("ZMQ", "", 0))
+    assert str(endpoints[0]) == "PLAINTEXT://[::1]:9092"

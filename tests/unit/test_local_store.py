@@ -1,0 +1,82 @@
+"""The single node's metadata store: the contract, and what is its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from fastlog.cluster.local import FILE_NAME, LocalStore
+from fastlog.ports import StoreError
+from tests.support.store_contract import StoreContract, topic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from uuid import UUID
+
+
+class SystemRandom:
+    """Random ids."""
+
+    def uuid(self) -> UUID:
+        """A fresh id."""
+        return uuid4()
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[list[LocalStore]]:
+    """The stores that a test opened on one directory, the last one in use."""
+    stores = [LocalStore(tmp_path, SystemRandom())]
+    yield stores
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(opened: list[LocalStore]) -> LocalStore:
+    """The store of a fresh directory."""
+    return opened[0]
+
+
+@pytest.fixture
+def reopen(opened: list[LocalStore], tmp_path: Path) -> Callable[[], LocalStore]:
+    """Closes the store and opens it again."""
+
+    def again() -> LocalStore:
+        opened[-1].close()
+        opened.append(LocalStore(tmp_path, SystemRandom()))
+        return opened[-1]
+
+    return again
+
+
+class TestLocalStore(StoreContract):
+    """The contract of every store."""
+
+
+def test_a_store_that_was_not_closed_keeps_what_it_confirmed(tmp_path: Path) -> None:
+    left_open = LocalStore(tmp_path, SystemRandom())
+    orders = topic("orders")
+    left_open.create_topic(orders, {})
+    other = LocalStore(tmp_path, SystemRandom())
+    assert other.topics() == [orders]
+    other.close()
+    left_open.close()
+
+
+def test_a_store_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        db.execute("PRAGMA user_version = 99")
+    before = (tmp_path / FILE_NAME).read_bytes()
+    with pytest.raises(StoreError, match="written by a newer fastlog"):
+        LocalStore(tmp_path, SystemRandom())
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_a_store_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"not a database at all" * 100)
+    with pytest.raises(StoreError, match=FILE_NAME):
+        LocalStore(tmp_path, SystemRandom())
