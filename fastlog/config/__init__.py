@@ -1,13 +1,24 @@
 """The settings of brokers and topics: one table, how values are layered, loaded and checked."""
 
-from fastlog.config.layers import Candidate, Config, Entry, Origin, check_broker, check_topic
+from fastlog.config.layers import (
+    BROKER_KEYS,
+    TOPIC_KEYS,
+    Candidate,
+    Config,
+    Entry,
+    Origin,
+    check_broker,
+    check_topic,
+)
 from fastlog.config.listeners import Endpoint, parse_advertised, parse_listeners
 from fastlog.config.load import load
 from fastlog.config.setting import Setting, Value
 from fastlog.config.table import SETTINGS, BrokerSettings, TopicSettings
 
 __all__ = [
+    "BROKER_KEYS",
     "SETTINGS",
+    "TOPIC_KEYS",
     "BrokerSettings",
     "Candidate",
     "Config",

@@ -1,0 +1,30 @@
+"""The APIs that the control plane answers, one file each."""
+
+from fastlog.broker.api import (
+    alter_configs,
+    create_partitions,
+    create_topics,
+    delete_records,
+    delete_topics,
+    describe_cluster,
+    describe_configs,
+    describe_log_dirs,
+    incremental_alter_configs,
+    init_producer_id,
+    metadata,
+)
+from fastlog.broker.control_api import ControlApi
+
+APIS: tuple[ControlApi, ...] = (
+    metadata.API,
+    create_topics.API,
+    delete_topics.API,
+    delete_records.API,
+    init_producer_id.API,
+    describe_configs.API,
+    alter_configs.API,
+    describe_log_dirs.API,
+    create_partitions.API,
+    incremental_alter_configs.API,
+    describe_cluster.API,
+)

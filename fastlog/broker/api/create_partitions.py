@@ -1,0 +1,66 @@
+"""CreatePartitions (API key 37), versions 0-3.
+
+Each topic succeeds or fails alone. Differs from Apache Kafka: the answer comes when the logs are open, whatever the
+request's time-out.
+
+KIPs: 0 partitions added to a topic (195).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastlog.broker.context import Operation
+from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of, repeated
+from fastlog.errors import InvalidRequestError, KafkaError
+from fastlog.protocol.api import ApiKey
+from fastlog.protocol.messages.create_partitions import (
+    CreatePartitionsRequest,
+    CreatePartitionsResponse,
+    CreatePartitionsTopic,
+    CreatePartitionsTopicResult,
+)
+
+if TYPE_CHECKING:
+    from fastlog.broker.context import RequestContext
+
+
+def handle(
+    services: Services, context: RequestContext, request: CreatePartitionsRequest
+) -> CreatePartitionsResponse:
+    """Gives each topic the number of partitions asked for."""
+    twice = repeated([topic.name for topic in request.topics])
+    results = [
+        _result(name, InvalidRequestError("the topic stands twice in one request")) for name in sorted(twice)
+    ]
+    results += [
+        _grow(services, context, wanted, validate_only=request.validate_only)
+        for wanted in request.topics
+        if wanted.name not in twice
+    ]
+    return CreatePartitionsResponse(results=results)
+
+
+def _grow(
+    services: Services, context: RequestContext, wanted: CreatePartitionsTopic, *, validate_only: bool
+) -> CreatePartitionsTopicResult:
+    def grow() -> None:
+        services.require_topic(context, Operation.ALTER, wanted.name)
+        rows = None if wanted.assignments is None else [row.broker_ids for row in wanted.assignments]
+        services.topics.grow(wanted.name, wanted.count, assignments=rows, validate_only=validate_only)
+
+    return _result(wanted.name, attempt("CreatePartitions", wanted.name, grow))
+
+
+def _result(name: str, error: KafkaError | None) -> CreatePartitionsTopicResult:
+    return CreatePartitionsTopicResult(name=name, error_code=code_of(error), error_message=message_of(error))
+
+
+def refuse(request: CreatePartitionsRequest, error: KafkaError) -> CreatePartitionsResponse:
+    """The answer in which every topic failed."""
+    return CreatePartitionsResponse(results=[_result(topic.name, error) for topic in request.topics])
+
+
+API = ControlApi(
+    key=ApiKey.CREATE_PARTITIONS, versions=(0, 3), changes_metadata=True, handle=handle, refuse=refuse
+)

@@ -1,0 +1,106 @@
+"""CreateTopics (API key 19), versions 2-7.
+
+Each topic succeeds or fails alone. Differs from Apache Kafka: the answer comes when the logs are open, whatever the
+request's time-out, and compression.type takes `producer` only.
+
+KIPs: 4 -1 for the default partitions and replication factor (464), 5 settings in the answer (525), 7 topic ids (516).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastlog.broker.context import Operation
+from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of, repeated
+from fastlog.errors import InvalidConfigError, InvalidReplicaAssignmentError, InvalidRequestError, KafkaError
+from fastlog.protocol.api import ApiKey
+from fastlog.protocol.messages.create_topics import (
+    CreatableTopic,
+    CreatableTopicConfigs,
+    CreatableTopicResult,
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+)
+
+if TYPE_CHECKING:
+    from fastlog.broker.context import RequestContext
+    from fastlog.ports import Topic
+
+
+def handle(services: Services, context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse:
+    """Creates, or only checks, each topic."""
+    twice = repeated([topic.name for topic in request.topics])
+    results = [
+        _failed(name, InvalidRequestError(f"topic {name!r} stands twice in one request"))
+        for name in sorted(twice)
+    ]
+    results += [
+        _create(services, context, wanted, validate_only=request.validate_only)
+        for wanted in request.topics
+        if wanted.name not in twice
+    ]
+    return CreateTopicsResponse(topics=results)
+
+
+def _create(
+    services: Services, context: RequestContext, wanted: CreatableTopic, *, validate_only: bool
+) -> CreatableTopicResult:
+    result = CreatableTopicResult(name=wanted.name, error_message=None)
+
+    def create() -> None:
+        services.require_topic(context, Operation.CREATE, wanted.name)
+        topic = services.topics.create(
+            wanted.name,
+            partition_count=wanted.num_partitions,
+            replication_factor=wanted.replication_factor,
+            assignments=_assignments(wanted),
+            configs=_configs(wanted),
+            validate_only=validate_only,
+        )
+        _fill(services, result, topic, wanted)
+        if not validate_only:
+            result.topic_id = topic.topic_id.bytes
+
+    error = attempt("CreateTopics", wanted.name, create)
+    return _failed(wanted.name, error) if error else result
+
+
+def _assignments(wanted: CreatableTopic) -> dict[int, list[int]]:
+    rows = {row.partition_index: row.broker_ids for row in wanted.assignments}
+    if len(rows) != len(wanted.assignments):
+        raise InvalidReplicaAssignmentError("a partition is assigned twice")
+    return rows
+
+
+def _configs(wanted: CreatableTopic) -> dict[str, str]:
+    configs = {}
+    for config in wanted.configs:
+        if config.value is None:
+            raise InvalidConfigError(f"no value is given for {config.name}")
+        configs[config.name] = config.value
+    return configs
+
+
+def _fill(services: Services, result: CreatableTopicResult, topic: Topic, wanted: CreatableTopic) -> None:
+    result.num_partitions = len(topic.partitions)
+    result.replication_factor = len(topic.partitions[0].replicas)
+    result.configs = [
+        CreatableTopicConfigs(name=entry.key, value=entry.value, config_source=entry.origin)
+        for entry in services.configs.config.topic_entries(_configs(wanted))
+    ]
+
+
+def _failed(name: str, error: KafkaError) -> CreatableTopicResult:
+    return CreatableTopicResult(
+        name=name, error_code=code_of(error), error_message=message_of(error), configs=None
+    )
+
+
+def refuse(request: CreateTopicsRequest, error: KafkaError) -> CreateTopicsResponse:
+    """The answer in which every topic failed."""
+    return CreateTopicsResponse(topics=[_failed(topic.name, error) for topic in request.topics])
+
+
+API = ControlApi(
+    key=ApiKey.CREATE_TOPICS, versions=(2, 7), changes_metadata=True, handle=handle, refuse=refuse
+)

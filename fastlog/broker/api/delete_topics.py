@@ -1,0 +1,81 @@
+"""DeleteTopics (API key 20), versions 1-6.
+
+Each topic succeeds or fails alone. Differs from Apache Kafka: the answer comes when the directories are renamed,
+whatever the request's time-out; their files go after file.delete.delay.ms.
+
+KIPs: 6 deletion by topic id (516).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from fastlog.broker.context import Operation
+from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of, repeated
+from fastlog.errors import InvalidRequestError, KafkaError
+from fastlog.protocol.api import ApiKey
+from fastlog.protocol.message import ZERO_UUID
+from fastlog.protocol.messages.delete_topics import (
+    DeletableTopicResult,
+    DeleteTopicsRequest,
+    DeleteTopicsResponse,
+    DeleteTopicState,
+)
+
+if TYPE_CHECKING:
+    from fastlog.broker.context import RequestContext
+
+
+def handle(services: Services, context: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse:
+    """Deletes each topic."""
+    wanted = _wanted(request)
+    twice: set[str | bytes] = {*repeated([state.name for state in wanted if state.name is not None])}
+    twice |= repeated([state.topic_id for state in wanted if state.topic_id != ZERO_UUID])
+    return DeleteTopicsResponse(responses=[_delete(services, context, state, twice) for state in wanted])
+
+
+def _wanted(request: DeleteTopicsRequest) -> list[DeleteTopicState]:
+    return [*request.topics, *(DeleteTopicState(name=name) for name in request.topic_names)]
+
+
+def _delete(
+    services: Services, context: RequestContext, state: DeleteTopicState, twice: set[str | bytes]
+) -> DeletableTopicResult:
+    result = DeletableTopicResult(name=state.name, topic_id=state.topic_id)
+
+    def delete() -> None:
+        by_id = state.topic_id != ZERO_UUID
+        if by_id == (state.name is not None):
+            raise InvalidRequestError("a topic is named either by its name or by its id")
+        if state.name in twice or state.topic_id in twice:
+            raise InvalidRequestError("the topic stands twice in one request")
+        if state.name is not None:
+            services.require_topic(context, Operation.DELETE, state.name)
+            topic = services.topics.named(state.name)
+        else:
+            topic = services.topics.identified(UUID(bytes=state.topic_id))
+            services.require_topic(context, Operation.DELETE, topic.name)
+        result.name, result.topic_id = topic.name, topic.topic_id.bytes
+        services.topics.delete(topic)
+
+    error = attempt("DeleteTopics", state.name or state.topic_id.hex(), delete)
+    result.error_code, result.error_message = code_of(error), message_of(error)
+    return result
+
+
+def refuse(request: DeleteTopicsRequest, error: KafkaError) -> DeleteTopicsResponse:
+    """The answer in which every topic failed."""
+    return DeleteTopicsResponse(
+        responses=[
+            DeletableTopicResult(
+                name=state.name, topic_id=state.topic_id, error_code=error.code, error_message=error.message
+            )
+            for state in _wanted(request)
+        ]
+    )
+
+
+API = ControlApi(
+    key=ApiKey.DELETE_TOPICS, versions=(1, 6), changes_metadata=True, handle=handle, refuse=refuse
+)

@@ -1,0 +1,60 @@
+"""DescribeCluster (API key 60), versions 0-2.
+
+Answers the brokers with their addresses on the listener that was asked, the cluster's id and its controller. Differs
+from Apache Kafka: authorized operations are not told (as when the client does not ask for them).
+
+KIPs: 0 the API (700), 1 endpoint types (919), 2 fenced brokers (1073).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastlog.broker.context import Operation
+from fastlog.broker.control_api import ControlApi, Services
+from fastlog.errors import KafkaError, MismatchedEndpointTypeError, UnsupportedEndpointTypeError
+from fastlog.protocol.api import ApiKey
+from fastlog.protocol.messages.describe_cluster import (
+    DescribeClusterBroker,
+    DescribeClusterRequest,
+    DescribeClusterResponse,
+)
+
+if TYPE_CHECKING:
+    from fastlog.broker.context import RequestContext
+
+BROKERS = 1
+CONTROLLERS = 2
+
+
+def handle(
+    services: Services, context: RequestContext, request: DescribeClusterRequest
+) -> DescribeClusterResponse:
+    """Describes the cluster."""
+    try:
+        services.require_cluster(context, Operation.DESCRIBE)
+        if request.endpoint_type == CONTROLLERS:
+            raise MismatchedEndpointTypeError("this is the endpoint of a broker, not of a controller")
+        if request.endpoint_type != BROKERS:
+            raise UnsupportedEndpointTypeError(f"unknown endpoint type {request.endpoint_type}")
+    except KafkaError as error:
+        return refuse(request, error)
+    told = services.addresses.told(context)
+    return DescribeClusterResponse(
+        endpoint_type=request.endpoint_type,
+        cluster_id=services.cluster_id,
+        controller_id=services.node_id,
+        brokers=[DescribeClusterBroker(broker_id=services.node_id, host=told.host, port=told.port)],
+    )
+
+
+def refuse(request: DescribeClusterRequest, error: KafkaError) -> DescribeClusterResponse:
+    """The answer of a request that failed."""
+    return DescribeClusterResponse(
+        error_code=error.code, error_message=error.message, endpoint_type=request.endpoint_type
+    )
+
+
+API = ControlApi(
+    key=ApiKey.DESCRIBE_CLUSTER, versions=(0, 2), changes_metadata=False, handle=handle, refuse=refuse
+)

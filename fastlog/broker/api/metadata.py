@@ -1,0 +1,62 @@
+"""Metadata (API key 3), versions 0-12, as far as it may create topics.
+
+The data plane answers Metadata by itself; a request that names topics which are absent, where client and broker allow
+their creation, comes here whole. The topics are created with the broker's defaults, then the data plane answers, with
+INVALID_TOPIC_EXCEPTION for bad names. Differs from Apache Kafka: the answer comes when the topics are there, so a
+client needs no second request; a topic that could not be created is answered as unknown, and the log has the reason.
+
+KIPs: 4 creation only if the client allows it (203).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from fastlog.broker.context import Operation
+from fastlog.broker.control_api import ControlApi, Services, attempt
+from fastlog.protocol.api import ApiKey
+from fastlog.protocol.messages.metadata import (
+    MetadataRequest,
+    MetadataResponse,
+    MetadataResponseTopic,
+)
+
+if TYPE_CHECKING:
+    from fastlog.broker.context import RequestContext
+    from fastlog.errors import KafkaError
+
+
+def handle(services: Services, context: RequestContext, request: MetadataRequest) -> None:
+    """Creates the topics that are absent; the data plane then answers."""
+    if (
+        not services.configs.config.broker().auto_create_topics_enable
+        or not request.allow_auto_topic_creation
+    ):
+        return
+
+    def create(name: str) -> None:
+        services.require_topic(context, Operation.CREATE, name)
+        services.topics.create(name)
+
+    log = structlog.get_logger("fastlog.topics")
+    for name in dict.fromkeys(topic.name for topic in request.topics or ()):
+        if not name or name in services.topics.all:
+            continue
+        error = attempt("Metadata", name, create, name)
+        if error:
+            log.warning("topic not created on request of its metadata", topic=name, reason=str(error))
+
+
+def refuse(request: MetadataRequest, error: KafkaError) -> MetadataResponse:
+    """The answer in which every topic failed."""
+    return MetadataResponse(
+        topics=[
+            MetadataResponseTopic(name=topic.name, topic_id=topic.topic_id, error_code=error.code)
+            for topic in request.topics or ()
+        ]
+    )
+
+
+API = ControlApi(key=ApiKey.METADATA, versions=(0, 12), changes_metadata=True, handle=handle, refuse=refuse)

@@ -1,0 +1,176 @@
+"""The settings in force for this broker and for every topic, and how they are changed."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fastlog.config import BROKER_KEYS, TOPIC_KEYS, Config, check_broker, check_topic
+from fastlog.errors import ConfigError, InvalidConfigError, InvalidRequestError
+from fastlog.ports import ConfigResource, StoredConfigs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from fastlog.config import Setting, TopicSettings
+    from fastlog.ports import MetadataStore
+
+ALL_BROKERS = ConfigResource("broker", "")
+_NOTHING = StoredConfigs({}, 0)
+
+
+class AlterOperation(IntEnum):
+    """What IncrementalAlterConfigs does to a key; the numbers are Kafka's."""
+
+    SET = 0
+    DELETE = 1
+    APPEND = 2
+    SUBTRACT = 3
+
+
+class Alteration(msgspec.Struct, frozen=True):
+    """One change of one key; `value` is None for DELETE."""
+
+    key: str
+    operation: int
+    value: str | None
+
+
+class Configs:
+    """Settings by layer. Changed on one thread only; read from any."""
+
+    def __init__(self, static: Config, store: MetadataStore, node_id: int) -> None:
+        self._static = static
+        self._store = store
+        self._this_broker = ConfigResource("broker", str(node_id))
+        self._stored = store.configs()
+        self._listeners: list[Callable[[str | None], None]] = []
+        self.config = self._layered()
+
+    def _layered(self) -> Config:
+        return Config(
+            static=self._static.static,
+            dynamic_default=self.stored(ALL_BROKERS).values,
+            dynamic_broker=self.stored(self._this_broker).values,
+        )
+
+    def subscribe(self, changed: Callable[[str | None], None]) -> None:
+        """Has `changed` called after each change, with the topic's name, or None for a broker's settings."""
+        self._listeners.append(changed)
+
+    def stored(self, resource: ConfigResource) -> StoredConfigs:
+        """What was set for `resource` itself."""
+        return self._stored.get(resource, _NOTHING)
+
+    def topic_overrides(self, name: str) -> Mapping[str, str]:
+        """What a topic sets itself."""
+        return self.stored(ConfigResource("topic", name)).values
+
+    def topic_settings(self, name: str) -> TopicSettings:
+        """The values in force for a topic."""
+        return self.config.topic(self.topic_overrides(name))
+
+    def topic_created(self, name: str, values: Mapping[str, str]) -> None:
+        """Takes note of the settings that the store holds for a new topic."""
+        self._stored = {**self._stored, ConfigResource("topic", name): StoredConfigs(dict(values), 1)}
+
+    def topic_deleted(self, name: str) -> None:
+        """Takes note that the store dropped a topic's settings."""
+        resource = ConfigResource("topic", name)
+        self._stored = {key: value for key, value in self._stored.items() if key != resource}
+
+    def check(self, resource: ConfigResource, values: Mapping[str, str]) -> None:
+        """Raises InvalidConfigError for what `resource` cannot be set to, InvalidRequestError for what is fixed."""
+        for key, value in values.items():
+            if resource.kind == "topic":
+                check_topic_value(key, value)
+                continue
+            try:
+                check_broker(key, value)
+            except ConfigError as error:
+                raise InvalidConfigError(str(error)) from error
+            if not BROKER_KEYS[key].dynamic:
+                raise InvalidRequestError(f"{key} is read when the broker starts; it cannot be changed now")
+
+    def replace(
+        self, resource: ConfigResource, values: Mapping[str, str | None], *, validate_only: bool
+    ) -> None:
+        """Sets exactly `values`; what is not among them goes back to its default."""
+        missing = [key for key, value in values.items() if value is None]
+        if missing:
+            raise InvalidRequestError(f"no value is given for {', '.join(missing)}")
+        self._write(
+            resource, {key: value for key, value in values.items() if value is not None}, validate_only
+        )
+
+    def alter(
+        self, resource: ConfigResource, alterations: Sequence[Alteration], *, validate_only: bool
+    ) -> None:
+        """Changes some keys and leaves the others."""
+        keys = [alteration.key for alteration in alterations]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise InvalidRequestError(f"{', '.join(twice)} stands twice in one request")
+        values = dict(self.stored(resource).values)
+        for alteration in alterations:
+            self._apply(resource, values, alteration)
+        self._write(resource, values, validate_only)
+
+    def _apply(self, resource: ConfigResource, values: dict[str, str], alteration: Alteration) -> None:
+        key, value = alteration.key, alteration.value
+        if alteration.operation == AlterOperation.DELETE:
+            values.pop(key, None)
+            return
+        if value is None:
+            raise InvalidRequestError(f"no value is given for {key}")
+        if alteration.operation == AlterOperation.SET:
+            values[key] = value
+        elif alteration.operation in (AlterOperation.APPEND, AlterOperation.SUBTRACT):
+            values[key] = self._edit_list(resource, values, alteration)
+        else:
+            raise InvalidRequestError(f"{key}: unknown operation {alteration.operation}")
+
+    def _edit_list(self, resource: ConfigResource, values: Mapping[str, str], alteration: Alteration) -> str:
+        key = alteration.key
+        setting = setting_of(resource, key)
+        name = AlterOperation(alteration.operation).name
+        if setting.type != "list":
+            raise InvalidConfigError(f"{name} does not fit {key}, which is no list")
+        items = _items(values.get(key, setting.default or ""))
+        given = _items(alteration.value or "")
+        if alteration.operation == AlterOperation.APPEND:
+            return ",".join(items + [item for item in given if item not in items])
+        return ",".join(item for item in items if item not in given)
+
+    def _write(self, resource: ConfigResource, values: dict[str, str], validate_only: bool) -> None:
+        before = self.stored(resource)
+        # a value that was stored stays, even where a newer version would refuse it
+        self.check(resource, {key: value for key, value in values.items() if before.values.get(key) != value})
+        if validate_only or values == before.values:
+            return
+        version = self._store.put_configs(resource, values, before.version)
+        self._stored = {**self._stored, resource: StoredConfigs(values, version)}
+        self.config = self._layered()
+        for changed in self._listeners:
+            changed(resource.name if resource.kind == "topic" else None)
+
+
+def setting_of(resource: ConfigResource, key: str) -> Setting:
+    """The setting that `key` names for `resource`; InvalidConfigError for an unknown one."""
+    known = TOPIC_KEYS if resource.kind == "topic" else BROKER_KEYS
+    if key not in known:
+        raise InvalidConfigError(f"unknown {resource.kind} setting {key}")
+    return known[key]
+
+
+def check_topic_value(key: str, value: str) -> None:
+    """Raises InvalidConfigError where a topic cannot set `key` to `value`."""
+    try:
+        check_topic(key, value)
+    except ConfigError as error:
+        raise InvalidConfigError(str(error)) from error
+
+
+def _items(text: str) -> list[str]:
+    return [item for part in text.split(",") if (item := part.strip())]

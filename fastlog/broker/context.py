@@ -1,0 +1,72 @@
+"""Who asks, and who may."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Protocol
+
+import msgspec
+
+
+class RequestContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What came with a control request beside its body."""
+
+    api_version: int
+    correlation_id: int
+    client_id: str | None
+    """What the client calls itself; not to be trusted."""
+    principal: str
+    """Who the client is, `User:ANONYMOUS` without authentication."""
+    listener: str
+    """The name of the listener that it came in by."""
+    client_address: str | None
+    """The peer's HOST:PORT; None where the transport does not tell (ZeroMQ)."""
+    local_address: tuple[str, int] | None
+    """Host and port that the client connected to; None where the transport does not tell."""
+
+
+class Operation(IntEnum):
+    """What is done; the numbers are Kafka's ACL operations."""
+
+    READ = 3
+    WRITE = 4
+    CREATE = 5
+    DELETE = 6
+    ALTER = 7
+    DESCRIBE = 8
+    CLUSTER_ACTION = 9
+    DESCRIBE_CONFIGS = 10
+    ALTER_CONFIGS = 11
+    IDEMPOTENT_WRITE = 12
+
+
+class ResourceType(IntEnum):
+    """What it is done to; the numbers are Kafka's resource types."""
+
+    TOPIC = 2
+    GROUP = 3
+    CLUSTER = 4
+    TRANSACTIONAL_ID = 5
+
+
+CLUSTER_NAME = "kafka-cluster"
+
+
+class Authorizer(Protocol):
+    """Says who may do what; called on the control plane's threads, so it must not block."""
+
+    def allows(
+        self, context: RequestContext, operation: Operation, resource_type: ResourceType, name: str
+    ) -> bool:
+        """Whether the principal of `context` may do `operation` to the resource."""
+        ...
+
+
+class AllowAll:
+    """The authorizer of a broker without ACLs."""
+
+    def allows(
+        self, context: RequestContext, operation: Operation, resource_type: ResourceType, name: str
+    ) -> bool:
+        """True."""
+        return True

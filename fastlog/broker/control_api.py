@@ -1,0 +1,123 @@
+"""What all control APIs share: their description, what they work with, how one part of a request fails alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import msgspec
+import structlog
+
+from fastlog.broker.context import CLUSTER_NAME, RequestContext, ResourceType
+from fastlog.errors import (
+    ClusterAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    UnknownServerError,
+)
+from fastlog.protocol.api import ApiKey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastlog.broker.addresses import Addresses
+    from fastlog.broker.configs import Configs
+    from fastlog.broker.context import Authorizer, Operation
+    from fastlog.broker.data_plane import DataPlane
+    from fastlog.broker.producer_ids import ProducerIds
+    from fastlog.broker.topics import Topics
+
+Part = ParamSpec("Part")
+
+
+class Services:
+    """What the handlers of control APIs work with."""
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        cluster_id: str,
+        data_dir: Path,
+        topics: Topics,
+        configs: Configs,
+        producer_ids: ProducerIds,
+        data_plane: DataPlane,
+        addresses: Addresses,
+        authorizer: Authorizer,
+    ) -> None:
+        self.node_id = node_id
+        self.cluster_id = cluster_id
+        self.data_dir = data_dir
+        self.topics = topics
+        self.configs = configs
+        self.producer_ids = producer_ids
+        self.data_plane = data_plane
+        self.addresses = addresses
+        self.authorizer = authorizer
+
+    def require_topic(self, context: RequestContext, operation: Operation, name: str) -> None:
+        """Raises TopicAuthorizationFailedError unless the client may do `operation` to the topic."""
+        if not self.authorizer.allows(context, operation, ResourceType.TOPIC, name):
+            raise TopicAuthorizationFailedError(f"{context.principal} may not {operation.name} topic {name}")
+
+    def require_cluster(self, context: RequestContext, operation: Operation) -> None:
+        """Raises ClusterAuthorizationFailedError unless the client may do `operation` to the cluster."""
+        if not self.authorizer.allows(context, operation, ResourceType.CLUSTER, CLUSTER_NAME):
+            raise ClusterAuthorizationFailedError(f"{context.principal} may not {operation.name} the cluster")
+
+
+class ControlApi(msgspec.Struct, frozen=True, kw_only=True):
+    """One API that the control plane answers."""
+
+    key: ApiKey
+    versions: tuple[int, int]
+    """First and last version served, both inclusive."""
+    changes_metadata: bool
+    """Whether it changes topics or settings: those requests are handled one after the other."""
+    handle: Callable[[Services, RequestContext, Any], Any]
+    """Answers a request; None has the data plane answer it. May block."""
+    refuse: Callable[[Any, KafkaError], Any]
+    """The answer in which every part of a request failed with the error."""
+
+
+def attempt(
+    what: str, name: object, action: Callable[Part, object], *args: Part.args, **kwargs: Part.kwargs
+) -> KafkaError | None:
+    """Runs one part of a request, `action` with its arguments, and answers how it failed, or None.
+
+    What is no KafkaError is a fault of ours: it is logged with its traceback and answered with UNKNOWN_SERVER_ERROR, so
+    that the other parts still get their own answers.
+    """
+    try:
+        action(*args, **kwargs)
+    except KafkaError as error:
+        return error
+    except Exception:
+        structlog.get_logger("fastlog.control").exception("request failed", request=what, on=str(name))
+        return server_error()
+    return None
+
+
+def server_error() -> KafkaError:
+    """The answer where the broker itself failed."""
+    return UnknownServerError("the broker failed at this; its log has the reason")
+
+
+def code_of(error: KafkaError | None) -> int:
+    """The error's code, 0 for none."""
+    return error.code if error else 0
+
+
+def message_of(error: KafkaError | None) -> str | None:
+    """The error's text, None for none."""
+    return error.message or error.name if error else None
+
+
+Name = TypeVar("Name", str, bytes)
+
+
+def repeated(names: list[Name]) -> set[Name]:
+    """Those that stand more than once."""
+    return {name for name, count in Counter(names).items() if count > 1}

@@ -1,0 +1,26 @@
+"""Which names a topic may have."""
+
+from __future__ import annotations
+
+import re
+
+NAME_LENGTH_MAX = 249
+_NAME = re.compile(r"[a-zA-Z0-9._-]+", re.ASCII)
+
+
+def why_invalid(name: str) -> str | None:
+    """Why `name` is no topic name, or None when it is one. The rule is Kafka's."""
+    if not name:
+        return "a topic name is not empty"
+    if name in (".", ".."):
+        return f"{name!r} is no topic name"
+    if len(name) > NAME_LENGTH_MAX:
+        return f"a topic name has at most {NAME_LENGTH_MAX} characters, this one has {len(name)}"
+    if not _NAME.fullmatch(name):
+        return f"topic name {name!r} has other characters than letters, digits, '.', '_' and '-'"
+    return None
+
+
+def collision_key(name: str) -> str:
+    """Equal for names that Kafka holds for the same, since its metrics write a dot as an underscore."""
+    return name.replace(".", "_")

@@ -1,0 +1,243 @@
+"""Topics: created, grown and deleted in an order that a kill -9 between any two steps does not break.
+
+Create: store, then logs, then image. A topic that is in the store and has no logs gets them at the next start.
+Delete: store (the topic goes, a note of its deletion stays), image, directories renamed, note forgotten. What a stop
+left half done is finished at the next start, by the note and the topic's id, so a namesake made since is not touched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import structlog
+
+from fastlog.broker.names import collision_key, why_invalid
+from fastlog.broker.placement import check_assignments, place
+from fastlog.errors import (
+    InvalidPartitionsError,
+    InvalidTopicError,
+    PolicyViolationError,
+    TopicAlreadyExistsError,
+    TopicDeletionDisabledError,
+    UnknownTopicIdError,
+    UnknownTopicOrPartitionError,
+)
+from fastlog.ports import AlreadyExistsError, ConfigResource, PartitionState, Topic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from fastlog.broker.configs import Configs
+    from fastlog.broker.data_plane import DataPlane
+    from fastlog.ports import MetadataStore, Random
+
+# Kafka's own bound on one topic's partitions in one request; a count from the wire costs a file each
+PARTITIONS_PER_REQUEST_MAX = 10_000
+DEFAULT = -1
+
+
+class Publisher(Protocol):
+    """Takes the topics whenever they change."""
+
+    def __call__(self, topics: Mapping[str, Topic]) -> None:
+        """Publishes them to those who answer Metadata."""
+        ...
+
+
+class Topics:
+    """The topics of the cluster. Changed on one thread only; read from any."""
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        store: MetadataStore,
+        configs: Configs,
+        data_plane: DataPlane,
+        random: Random,
+        publish: Publisher,
+    ) -> None:
+        self._node_id = node_id
+        self._store = store
+        self._configs = configs
+        self._data_plane = data_plane
+        self._random = random
+        self._publish = publish
+        self._log = structlog.get_logger("fastlog.topics")
+        self._by_name: dict[str, Topic] = {}
+        self._by_id: dict[UUID, Topic] = {}
+        self._by_collision: dict[str, str] = {}
+
+    @property
+    def all(self) -> Mapping[str, Topic]:
+        """Every topic by name; the mapping never changes."""
+        return self._by_name
+
+    def named(self, name: str) -> Topic:
+        """The topic `name`, or UnknownTopicOrPartitionError."""
+        topic = self._by_name.get(name)
+        if topic is None:
+            raise UnknownTopicOrPartitionError(f"topic {name!r} does not exist")
+        return topic
+
+    def identified(self, topic_id: UUID) -> Topic:
+        """The topic with the id, or UnknownTopicIdError."""
+        topic = self._by_id.get(topic_id)
+        if topic is None:
+            raise UnknownTopicIdError(f"no topic has the id {topic_id}")
+        return topic
+
+    def load(self) -> None:
+        """Opens every topic's logs and finishes the deletions that a stop interrupted."""
+        for deletion in self._store.deletions():
+            self._finish_deletion(deletion.name, deletion.topic_id)
+        topics = {topic.name: topic for topic in self._store.topics()}
+        for topic in topics.values():
+            self._open(topic, range(len(topic.partitions)))
+        self._replace(topics)
+
+    def check_new_name(self, name: str) -> None:
+        """Raises the error that creating a topic `name` meets, if any."""
+        if reason := why_invalid(name):
+            raise InvalidTopicError(reason)
+        if name in self._by_name:
+            raise TopicAlreadyExistsError(f"topic {name!r} already exists")
+        if other := self._by_collision.get(collision_key(name)):
+            raise InvalidTopicError(
+                f"topic name {name!r} collides with {other!r}: '.' and '_' are the same in metrics"
+            )
+
+    def create(
+        self,
+        name: str,
+        *,
+        partition_count: int = DEFAULT,
+        replication_factor: int = DEFAULT,
+        assignments: Mapping[int, Sequence[int]] | None = None,
+        configs: Mapping[str, str] | None = None,
+        validate_only: bool = False,
+    ) -> Topic:
+        """Creates a topic and answers it; its id is zero where it was only validated.
+
+        Raises the KafkaError that Kafka answers with.
+        """
+        self.check_new_name(name)
+        overrides = dict(configs or {})
+        self._configs.check(ConfigResource("topic", name), overrides)
+        replicas = self._replicas(partition_count, replication_factor, assignments or {})
+        topic = Topic(
+            name=name, topic_id=self._random.uuid(), partitions=tuple(new_partition(row) for row in replicas)
+        )
+        if validate_only:
+            return topic
+        try:
+            self._store.create_topic(topic, overrides)
+        except AlreadyExistsError as error:
+            raise TopicAlreadyExistsError(str(error)) from error
+        self._configs.topic_created(name, overrides)
+        # in the mapping even where a log cannot be opened: the store has it, so the topic exists
+        try:
+            self._open(topic, range(len(topic.partitions)))
+        finally:
+            self._replace({**self._by_name, name: topic})
+        self._log.info(
+            "topic created", topic=name, topic_id=str(topic.topic_id), partitions=len(topic.partitions)
+        )
+        return topic
+
+    def _replicas(
+        self, partition_count: int, replication_factor: int, assignments: Mapping[int, Sequence[int]]
+    ) -> list[tuple[int, ...]]:
+        brokers = (self._node_id,)
+        if assignments:
+            return check_assignments(assignments, partition_count, replication_factor, brokers)
+        settings = self._configs.config.broker()
+        if partition_count == DEFAULT:
+            partition_count = settings.num_partitions
+        if replication_factor == DEFAULT:
+            replication_factor = settings.default_replication_factor
+        if partition_count > PARTITIONS_PER_REQUEST_MAX:
+            raise PolicyViolationError(
+                f"{partition_count} partitions are more than the {PARTITIONS_PER_REQUEST_MAX} of one request"
+            )
+        return place(partition_count, replication_factor, brokers)
+
+    def grow(
+        self,
+        name: str,
+        count: int,
+        *,
+        assignments: Sequence[Sequence[int]] | None = None,
+        validate_only: bool = False,
+    ) -> Topic:
+        """Gives a topic `count` partitions in all and answers it as it then is."""
+        topic = self.named(name)
+        present = len(topic.partitions)
+        if count <= present:
+            raise InvalidPartitionsError(
+                f"topic {name!r} has {present} partitions; {count} would not be more"
+            )
+        added = count - present
+        if added > PARTITIONS_PER_REQUEST_MAX:
+            raise PolicyViolationError(
+                f"{added} partitions are more than the {PARTITIONS_PER_REQUEST_MAX} of one request"
+            )
+        factor = len(topic.partitions[0].replicas)
+        if assignments:
+            rows = dict(enumerate(assignments))
+            replicas = check_assignments(rows, DEFAULT, DEFAULT, (self._node_id,), expected=added)
+        else:
+            replicas = place(added, factor, (self._node_id,))
+        states = [new_partition(row) for row in replicas]
+        if validate_only:
+            return msgspec.structs.replace(topic, partitions=(*topic.partitions, *states))
+        grown = self._store.add_partitions(topic.topic_id, present, states)
+        try:
+            self._open(grown, range(present, count))
+        finally:
+            self._replace({**self._by_name, name: grown})
+        self._log.info("topic grown", topic=name, partitions=count)
+        return grown
+
+    def delete(self, topic: Topic) -> None:
+        """Deletes a topic; its files stay for file.delete.delay.ms under another name."""
+        if not self._configs.config.broker().delete_topic_enable:
+            raise TopicDeletionDisabledError("delete.topic.enable is false on this broker")
+        self._store.delete_topic(topic.topic_id)
+        self._configs.topic_deleted(topic.name)
+        self._replace({name: other for name, other in self._by_name.items() if name != topic.name})
+        self._finish_deletion(topic.name, topic.topic_id)
+
+    def _finish_deletion(self, name: str, topic_id: UUID) -> None:
+        count = self._data_plane.delete_topic(name, topic_id.bytes)
+        self._store.forget_deletion(topic_id)
+        self._log.info("topic deleted", topic=name, topic_id=str(topic_id), directories=count)
+
+    def apply_settings(self, name: str | None) -> None:
+        """Hands changed settings to the logs of a topic, or of all topics for None."""
+        for topic in self._by_name if name is None else [name]:
+            if topic in self._by_name:
+                self._data_plane.set_topic_settings(topic, self._configs.topic_settings(topic))
+
+    def _open(self, topic: Topic, partitions: range) -> None:
+        led = [
+            (index, topic.partitions[index].leader_epoch)
+            for index in partitions
+            if self._node_id in topic.partitions[index].replicas
+        ]
+        if led:
+            settings = self._configs.topic_settings(topic.name)
+            self._data_plane.open_partitions(topic.name, topic.topic_id.bytes, led, settings)
+
+    def _replace(self, topics: dict[str, Topic]) -> None:
+        self._by_name = topics
+        self._by_id = {topic.topic_id: topic for topic in topics.values()}
+        self._by_collision = {collision_key(name): name for name in topics}
+        self._publish(topics)
+
+
+def new_partition(replicas: tuple[int, ...]) -> PartitionState:
+    """A partition that was just made: led by its first replica, all in sync."""
+    return PartitionState(replicas=replicas, leader=replicas[0], leader_epoch=0, isr=replicas)

@@ -1,0 +1,157 @@
+"""The control plane's services over a store in a directory and a data plane that only takes notes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from fastlog.broker.addresses import Addresses
+from fastlog.broker.api import APIS
+from fastlog.broker.configs import Configs
+from fastlog.broker.context import AllowAll, RequestContext
+from fastlog.broker.control_api import Services
+from fastlog.broker.producer_ids import ProducerIds
+from fastlog.broker.topics import Topics
+from fastlog.cluster.local import LocalStore
+from fastlog.config import Config, Endpoint
+from fastlog.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from fastlog.config import TopicSettings
+    from fastlog.ports import Topic
+
+
+class CountingRandom:
+    """Ids that count up."""
+
+    def __init__(self, start: int = 1) -> None:
+        self._next = start
+
+    def uuid(self) -> UUID:
+        """The next id."""
+        self._next += 1
+        return UUID(int=self._next << 64)
+
+
+class Crash(Exception):  # noqa: N818  # not an error of the program: the test's kill -9
+    """The process dies here."""
+
+
+class FakeDataPlane:
+    """Directories as a dictionary; dies before the call named by `dies_before`."""
+
+    def __init__(self) -> None:
+        self.directories: dict[tuple[str, int], bytes] = {}
+        self.open: dict[tuple[str, int], TopicSettings] = {}
+        self.high_watermark = 10
+        self.dies_before = ""
+        self.fails_with: Exception | None = None
+
+    def _step(self, name: str) -> None:
+        if self.dies_before == name:
+            raise Crash
+        if self.fails_with:
+            raise self.fails_with
+
+    def open_partitions(
+        self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]], settings: TopicSettings
+    ) -> None:
+        self._step("open_partitions")
+        for partition, _epoch in partitions:
+            self.directories.setdefault((topic, partition), topic_id)
+            self.open[topic, partition] = settings
+
+    def delete_topic(self, topic: str, topic_id: bytes) -> int:
+        self._step("delete_topic")
+        gone = [key for key, found in self.directories.items() if key[0] == topic and found == topic_id]
+        for key in gone:
+            del self.directories[key]
+            self.open.pop(key, None)
+        return len(gone)
+
+    def set_topic_settings(self, topic: str, settings: TopicSettings) -> None:
+        self._step("set_topic_settings")
+        for key in self.open:
+            if key[0] == topic:
+                self.open[key] = settings
+
+    def delete_records(self, topic: str, partition: int, before_offset: int) -> int:
+        if (topic, partition) not in self.open:
+            raise UnknownTopicOrPartitionError
+        if before_offset > self.high_watermark:
+            raise OffsetOutOfRangeError
+        return self.high_watermark if before_offset == -1 else before_offset
+
+    def log_sizes(self) -> list[tuple[str, int, int]]:
+        return [(topic, partition, 100) for topic, partition in sorted(self.open)]
+
+
+class ControlPlane:
+    """One broker's control plane; `restart` is a new process on the same directory."""
+
+    def __init__(self, directory: Path, static: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self.static = dict(static or {})
+        self.data_plane = FakeDataPlane()
+        self.random = CountingRandom()
+        self.published: Mapping[str, Topic] = {}
+        self.boot()
+
+    def boot(self) -> None:
+        """Builds the services and loads what the store has."""
+        self.store = LocalStore(self.directory, self.random)
+        self.configs = Configs(Config(static=self.static), self.store, 1)
+        self.topics = Topics(
+            node_id=1,
+            store=self.store,
+            configs=self.configs,
+            data_plane=self.data_plane,
+            random=self.random,
+            publish=self._publish,
+        )
+        self.configs.subscribe(self.topics.apply_settings)
+        self.topics.load()
+        self.authorizer: Any = AllowAll()
+        self.services = Services(
+            node_id=1,
+            cluster_id=self.store.cluster_id(),
+            data_dir=self.directory,
+            topics=self.topics,
+            configs=self.configs,
+            producer_ids=ProducerIds(self.store),
+            data_plane=self.data_plane,
+            addresses=Addresses([Endpoint("PLAINTEXT", "127.0.0.1", 9092)], []),
+            authorizer=self.authorizer,
+        )
+
+    def restart(self) -> None:
+        """What a kill -9 and a new start do: memory is gone, store and directories stay."""
+        self.store.close()
+        self.data_plane.open.clear()
+        self.data_plane.dies_before = ""
+        self.boot()
+
+    def _publish(self, topics: Mapping[str, Topic]) -> None:
+        self.published = topics
+
+    def ask(self, request: Any, version: int = -1) -> Any:
+        """What the handler answers; the newest version where none is given."""
+        api = next(api for api in APIS if api.key == request.API_KEY)
+        return api.handle(self.services, context(version if version >= 0 else api.versions[1]), request)
+
+
+def context(version: int = 0) -> RequestContext:
+    """A client on the loopback address."""
+    return RequestContext(
+        api_version=version,
+        correlation_id=1,
+        client_id="test",
+        principal="User:ANONYMOUS",
+        listener="PLAINTEXT",
+        client_address="127.0.0.1:5",
+        local_address=("127.0.0.1", 9092),
+    )

@@ -1,0 +1,248 @@
+"""Settings, the cluster, records and ids through the control APIs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastlog.broker.context import Operation
+from fastlog.protocol.messages import alter_configs, incremental_alter_configs
+from fastlog.protocol.messages.delete_records import (
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsTopic,
+)
+from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest
+from fastlog.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
+from fastlog.protocol.messages.describe_log_dirs import DescribableLogDirTopic, DescribeLogDirsRequest
+from fastlog.protocol.messages.init_producer_id import InitProducerIdRequest
+from tests.support.control_plane import ControlPlane
+
+TOPIC, BROKER = 2, 4
+SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> ControlPlane:
+    made = ControlPlane(tmp_path, {"log.segment.bytes": "2097152"})
+    made.topics.create("orders", partition_count=2, configs={"retention.ms": "1000"})
+    return made
+
+
+def describe(
+    plane: ControlPlane, kind: int, name: str, keys: list[str] | None = None, **options: bool
+) -> Any:
+    wanted = DescribeConfigsResource(resource_type=kind, resource_name=name, configuration_keys=keys)
+    return plane.ask(DescribeConfigsRequest(resources=[wanted], **options)).results[0]
+
+
+def change(
+    plane: ControlPlane, kind: int, name: str, *edits: tuple[str, int, str | None], **options: bool
+) -> Any:
+    configs = [incremental_alter_configs.AlterableConfig(*edit) for edit in edits]
+    wanted = incremental_alter_configs.AlterConfigsResource(kind, name, configs)
+    request = incremental_alter_configs.IncrementalAlterConfigsRequest(resources=[wanted], **options)
+    return plane.ask(request).responses[0]
+
+
+def replace(plane: ControlPlane, kind: int, name: str, **values: str | None) -> Any:
+    configs = [alter_configs.AlterableConfig(key.replace("_", "."), value) for key, value in values.items()]
+    wanted = alter_configs.AlterConfigsResource(kind, name, configs)
+    return plane.ask(alter_configs.AlterConfigsRequest(resources=[wanted])).responses[0]
+
+
+def test_every_key_of_a_topic_is_described_with_its_source(plane: ControlPlane) -> None:
+    result = describe(plane, TOPIC, "orders", include_synonyms=True, include_documentation=True)
+    configs = {config.name: config for config in result.configs}
+    assert {"cleanup.policy", "retention.bytes", "min.insync.replicas", "fastlog.durability"} < configs.keys()
+    assert list(configs) == sorted(configs)
+    retention = configs["retention.ms"]
+    assert (retention.value, retention.config_source, retention.config_type) == ("1000", 1, 5)
+    assert [(s.name, s.value, s.source) for s in retention.synonyms] == [
+        ("retention.ms", "1000", 1),
+        ("log.retention.hours", "168", 5),
+    ]
+    assert (configs["segment.bytes"].value, configs["segment.bytes"].config_source) == ("2097152", 4)
+    assert configs["segment.ms"].value == "604800000"
+    assert (configs["cleanup.policy"].value, configs["cleanup.policy"].config_source) == ("delete", 5)
+    assert all(config.documentation and not config.read_only for config in configs.values())
+
+
+def test_only_the_keys_asked_for(plane: ControlPlane) -> None:
+    result = describe(plane, TOPIC, "orders", ["retention.ms", "nonsense"])
+    assert [config.name for config in result.configs] == ["retention.ms"]
+    assert result.configs[0].synonyms == []
+    assert result.configs[0].documentation is None
+
+
+def test_a_broker_s_settings_say_which_are_fixed(plane: ControlPlane) -> None:
+    configs = {config.name: config for config in describe(plane, BROKER, "1").configs}
+    assert configs["node.id"].read_only
+    assert not configs["log.retention.ms"].read_only
+    assert configs["log.segment.bytes"].config_source == 4
+    assert describe(plane, BROKER, "").configs == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "code"),
+    [
+        (TOPIC, "absent", 3),
+        (TOPIC, "../x", 17),
+        (BROKER, "2", 42),
+        (BROKER, "x", 42),
+        (8, "1", 42),
+        (99, "", 42),
+    ],
+)
+def test_resources_that_cannot_be_described_or_changed(
+    plane: ControlPlane, kind: int, name: str, code: int
+) -> None:
+    assert describe(plane, kind, name).error_code == code
+    assert change(plane, kind, name, ("retention.ms", SET, "1")).error_code == code
+    assert replace(plane, kind, name).error_code == code
+
+
+def test_a_topic_s_settings_are_changed_stored_and_applied(plane: ControlPlane) -> None:
+    assert change(plane, TOPIC, "orders", ("segment.bytes", SET, "1048576")).error_code == 0
+    assert plane.configs.topic_overrides("orders") == {"retention.ms": "1000", "segment.bytes": "1048576"}
+    assert {settings.segment_bytes for settings in plane.data_plane.open.values()} == {1048576}
+    plane.restart()
+    assert {settings.segment_bytes for settings in plane.data_plane.open.values()} == {1048576}
+    assert change(plane, TOPIC, "orders", ("segment.bytes", DELETE, None)).error_code == 0
+    assert {settings.segment_bytes for settings in plane.data_plane.open.values()} == {2097152}
+
+
+def test_lists_are_appended_to_and_subtracted_from(plane: ControlPlane) -> None:
+    def policy() -> str | None:
+        value: str | None = describe(plane, TOPIC, "orders", ["cleanup.policy"]).configs[0].value
+        return value
+
+    assert change(plane, TOPIC, "orders", ("cleanup.policy", APPEND, "compact")).error_code == 0
+    assert policy() == "delete,compact"
+    assert change(plane, TOPIC, "orders", ("cleanup.policy", APPEND, "compact")).error_code == 0
+    assert policy() == "delete,compact"
+    assert change(plane, TOPIC, "orders", ("cleanup.policy", SUBTRACT, "delete")).error_code == 0
+    assert policy() == "compact"
+    assert change(plane, TOPIC, "orders", ("cleanup.policy", APPEND, "shred")).error_code == 40
+    assert change(plane, TOPIC, "orders", ("segment.bytes", APPEND, "1")).error_code == 40
+
+
+@pytest.mark.parametrize(
+    ("edits", "code"),
+    [
+        ([("retention.mss", SET, "1")], 40),
+        ([("retention.ms", SET, "soon")], 40),
+        ([("retention.ms", SET, None)], 42),
+        ([("retention.ms", 9, "1")], 42),
+        ([("retention.ms", SET, "1"), ("retention.ms", SET, "2")], 42),
+        ([("segment.bytes", SET, "1048576"), ("nonsense", SET, "1")], 40),
+    ],
+)
+def test_changes_that_are_refused_change_nothing(plane: ControlPlane, edits: list[Any], code: int) -> None:
+    answer = change(plane, TOPIC, "orders", *edits)
+    assert answer.error_code == code
+    assert answer.error_message
+    assert plane.configs.topic_overrides("orders") == {"retention.ms": "1000"}
+
+
+def test_validate_only_changes_nothing(plane: ControlPlane) -> None:
+    assert change(plane, TOPIC, "orders", ("retention.ms", SET, "7"), validate_only=True).error_code == 0
+    assert plane.configs.topic_overrides("orders") == {"retention.ms": "1000"}
+
+
+def test_a_resource_named_twice_is_refused(plane: ControlPlane) -> None:
+    wanted = incremental_alter_configs.AlterConfigsResource(TOPIC, "orders", [])
+    request = incremental_alter_configs.IncrementalAlterConfigsRequest(resources=[wanted, wanted])
+    assert [answer.error_code for answer in plane.ask(request).responses] == [42, 42]
+
+
+def test_replacing_drops_what_is_not_named(plane: ControlPlane) -> None:
+    assert replace(plane, TOPIC, "orders", segment_bytes="1048576").error_code == 0
+    assert plane.configs.topic_overrides("orders") == {"segment.bytes": "1048576"}
+    assert replace(plane, TOPIC, "orders", segment_bytes=None).error_code == 42
+
+
+def test_a_broker_wide_default_reaches_every_topic_that_has_no_own(plane: ControlPlane) -> None:
+    plane.topics.create("clicks")
+    assert change(plane, BROKER, "", ("log.retention.ms", SET, "5000")).error_code == 0
+    kept = {topic: settings.retention_ms for (topic, _), settings in plane.data_plane.open.items()}
+    assert kept == {"orders": 1000, "clicks": 5000}
+    assert [config.name for config in describe(plane, BROKER, "").configs] == ["log.retention.ms"]
+    plane.restart()
+    shown = describe(plane, TOPIC, "clicks", ["retention.ms"]).configs[0]
+    assert (shown.value, shown.config_source) == ("5000", 3)
+
+
+def test_what_is_read_at_the_start_cannot_be_changed(plane: ControlPlane) -> None:
+    answer = change(plane, BROKER, "1", ("num.network.threads", SET, "5"))
+    assert answer.error_code == 42
+    assert "read when the broker starts" in answer.error_message
+
+
+def test_the_cluster_is_described_by_the_address_that_was_asked(plane: ControlPlane) -> None:
+    answer = plane.ask(DescribeClusterRequest())
+    assert (answer.error_code, answer.controller_id, len(answer.cluster_id)) == (0, 1, 22)
+    assert [(it.broker_id, it.host, it.port) for it in answer.brokers] == [(1, "127.0.0.1", 9092)]
+    assert plane.ask(DescribeClusterRequest(endpoint_type=2)).error_code == 114
+    assert plane.ask(DescribeClusterRequest(endpoint_type=7)).error_code == 115
+
+
+def test_records_are_deleted_up_to_an_offset_or_the_high_watermark(plane: ControlPlane) -> None:
+    plane.topics.create("compacted", configs={"cleanup.policy": "compact"})
+
+    def ask(topic: str, partition: int, offset: int) -> tuple[int, int]:
+        wanted = DeleteRecordsTopic(topic, [DeleteRecordsPartition(partition, offset)])
+        (result,) = plane.ask(DeleteRecordsRequest(topics=[wanted])).topics[0].partitions
+        return result.low_watermark, result.error_code
+
+    assert ask("orders", 0, 4) == (4, 0)
+    assert ask("orders", 0, -1) == (10, 0)
+    assert ask("orders", 0, 11) == (-1, 1)
+    assert ask("orders", 9, 0) == (-1, 3)
+    assert ask("absent", 0, 0) == (-1, 3)
+    assert ask("compacted", 0, 0) == (-1, 44)
+
+
+def test_the_data_directory_is_described(plane: ControlPlane) -> None:
+    (result,) = plane.ask(DescribeLogDirsRequest(topics=None)).results
+    assert result.log_dir == str(plane.directory.resolve())
+    assert [(topic.name, len(topic.partitions)) for topic in result.topics] == [("orders", 2)]
+    assert 0 < result.usable_bytes <= result.total_bytes
+    wanted = [DescribableLogDirTopic("orders", [1, 7]), DescribableLogDirTopic("absent", [0])]
+    (result,) = plane.ask(DescribeLogDirsRequest(topics=wanted)).results
+    assert [(topic.name, [p.partition_index for p in topic.partitions]) for topic in result.topics] == [
+        ("orders", [1])
+    ]
+
+
+def test_producer_ids_are_unique_over_blocks_and_restarts(plane: ControlPlane) -> None:
+    request = InitProducerIdRequest(transactional_id=None)
+    seen = [plane.ask(request).producer_id for _ in range(1500)]
+    plane.restart()
+    seen += [plane.ask(request).producer_id for _ in range(10)]
+    assert len(set(seen)) == len(seen)
+    assert plane.ask(request).producer_epoch == 0
+
+
+def test_producer_ids_that_are_refused(plane: ControlPlane) -> None:
+    assert plane.ask(InitProducerIdRequest(transactional_id="")).error_code == 42
+    assert plane.ask(InitProducerIdRequest(transactional_id="t")).error_code == 15
+    assert plane.ask(InitProducerIdRequest(transactional_id=None, producer_id=5)).error_code == 42
+
+
+def test_the_authorizer_is_asked_with_the_whole_context(plane: ControlPlane) -> None:
+    asked = []
+
+    class Refuse:
+        def allows(self, context: Any, operation: Operation, resource_type: int, name: str) -> bool:
+            asked.append((context.principal, context.client_id, context.client_address, operation, name))
+            return False
+
+    plane.services.authorizer = Refuse()
+    assert describe(plane, TOPIC, "orders").error_code == 29
+    assert plane.ask(DescribeClusterRequest()).error_code == 31
+    assert plane.ask(InitProducerIdRequest(transactional_id=None)).error_code == 31
+    assert change(plane, BROKER, "1", ("num.partitions", SET, "2")).error_code == 31
+    assert asked[0] == ("User:ANONYMOUS", "test", "127.0.0.1:5", Operation.DESCRIBE_CONFIGS, "orders")

@@ -1,0 +1,283 @@
+"""Topics through the control APIs: created, grown, deleted; each step may be the last one before a kill -9."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fastlog.protocol.messages.create_partitions import (
+    CreatePartitionsAssignment,
+    CreatePartitionsRequest,
+    CreatePartitionsTopic,
+)
+from fastlog.protocol.messages.create_topics import (
+    CreatableReplicaAssignment,
+    CreatableTopic,
+    CreatableTopicConfig,
+    CreatableTopicResult,
+    CreateTopicsRequest,
+)
+from fastlog.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
+from fastlog.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
+from tests.support.control_plane import ControlPlane, Crash
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> ControlPlane:
+    return ControlPlane(tmp_path)
+
+
+def creatable(name: str, *, partitions: int = 1, factor: int = 1, **configs: str) -> CreatableTopic:
+    return CreatableTopic(
+        name=name,
+        num_partitions=partitions,
+        replication_factor=factor,
+        configs=[
+            CreatableTopicConfig(name=key.replace("_", "."), value=value) for key, value in configs.items()
+        ],
+    )
+
+
+def create(
+    plane: ControlPlane, *topics: CreatableTopic, validate_only: bool = False
+) -> list[CreatableTopicResult]:
+    answer = plane.ask(CreateTopicsRequest(topics=list(topics), validate_only=validate_only))
+    return list(answer.topics)
+
+
+def test_a_created_topic_is_stored_open_published_and_answered(plane: ControlPlane) -> None:
+    (result,) = create(plane, creatable("orders", partitions=3, retention_ms="1000"))
+    assert (result.error_code, result.error_message) == (0, None)
+    assert (result.num_partitions, result.replication_factor) == (3, 1)
+    assert result.topic_id == plane.topics.named("orders").topic_id.bytes
+    shown = {config.name: (config.value, config.config_source) for config in result.configs or ()}
+    assert shown["retention.ms"] == ("1000", 1)
+    assert shown["segment.bytes"] == ("1073741824", 5)
+    assert [topic.name for topic in plane.store.topics()] == ["orders"]
+    assert [settings.retention_ms for settings in plane.data_plane.open.values()] == [1000] * 3
+    assert len(plane.published["orders"].partitions) == 3
+
+
+def test_minus_one_takes_the_broker_s_defaults(tmp_path: Path) -> None:
+    plane = ControlPlane(tmp_path, {"num.partitions": "4"})
+    (result,) = create(plane, creatable("orders", partitions=-1, factor=-1))
+    assert (result.error_code, result.num_partitions, result.replication_factor) == (0, 4, 1)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a b", "ü", "x" * 250, "a\n"])
+def test_bad_names_are_refused(plane: ControlPlane, name: str) -> None:
+    (result,) = create(plane, creatable(name))
+    assert result.error_code == 17
+    assert plane.store.topics() == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "code"),
+    [
+        (creatable("t", partitions=0), 37),
+        (creatable("t", partitions=-2), 37),
+        (creatable("t", factor=0), 38),
+        (creatable("t", factor=2), 38),
+        (creatable("t", factor=32767), 38),
+        (creatable("t", partitions=10_001), 44),
+        (creatable("t", no_such_key="1"), 40),
+        (creatable("t", segment_bytes="5"), 40),
+        (
+            CreatableTopic(
+                name="t", num_partitions=1, replication_factor=1, configs=[CreatableTopicConfig("a", None)]
+            ),
+            40,
+        ),
+    ],
+)
+def test_what_cannot_be_made_is_refused(plane: ControlPlane, topic: CreatableTopic, code: int) -> None:
+    (result,) = create(plane, topic)
+    assert result.error_code == code
+    assert result.error_message
+    assert plane.store.topics() == []
+    assert plane.data_plane.directories == {}
+
+
+def test_each_topic_is_answered_alone(plane: ControlPlane) -> None:
+    results = create(
+        plane, creatable("good"), creatable("bad", partitions=0), creatable("twice"), creatable("twice")
+    )
+    assert {result.name: result.error_code for result in results} == {"good": 0, "bad": 37, "twice": 42}
+    assert len(results) == 3
+
+
+def test_validate_only_changes_nothing(plane: ControlPlane) -> None:
+    (result,) = create(plane, creatable("orders", partitions=2), validate_only=True)
+    assert (result.error_code, result.num_partitions, result.topic_id) == (0, 2, bytes(16))
+    assert plane.store.topics() == []
+    (result,) = create(plane, creatable("orders", partitions=0), validate_only=True)
+    assert result.error_code == 37
+
+
+def test_a_name_that_is_taken_or_collides(plane: ControlPlane) -> None:
+    create(plane, creatable("a.b"))
+    assert [result.error_code for result in create(plane, creatable("a.b"), creatable("a_b"))] == [36, 17]
+
+
+@pytest.mark.parametrize(
+    ("rows", "partitions", "code"),
+    [
+        ({0: [1], 1: [1]}, -1, 0),
+        ({0: [1]}, 1, 42),
+        ({0: [1], 2: [1]}, -1, 39),
+        ({0: [9]}, -1, 39),
+        ({0: [1, 1]}, -1, 39),
+        ({0: []}, -1, 39),
+    ],
+)
+def test_replicas_may_be_assigned(
+    plane: ControlPlane, rows: dict[int, list[int]], partitions: int, code: int
+) -> None:
+    assignments = [CreatableReplicaAssignment(index, brokers) for index, brokers in rows.items()]
+    topic = CreatableTopic(
+        name="t", num_partitions=partitions, replication_factor=-1, assignments=assignments
+    )
+    (result,) = create(plane, topic)
+    assert result.error_code == code
+
+
+def delete(plane: ControlPlane, *names: str) -> list[int]:
+    answer = plane.ask(DeleteTopicsRequest(topic_names=list(names)), version=5)
+    return [result.error_code for result in answer.responses]
+
+
+def test_a_deleted_topic_is_gone(plane: ControlPlane) -> None:
+    create(plane, creatable("orders", partitions=2))
+    assert delete(plane, "orders", "absent") == [0, 3]
+    assert plane.store.topics() == []
+    assert plane.store.deletions() == []
+    assert plane.data_plane.directories == {}
+    assert plane.published == {}
+
+
+def test_topics_are_deleted_by_id(plane: ControlPlane) -> None:
+    create(plane, creatable("orders"))
+    topic_id = plane.topics.named("orders").topic_id.bytes
+    states = [
+        DeleteTopicState(name=None, topic_id=topic_id),
+        DeleteTopicState(name=None, topic_id=b"\1" * 16),
+        DeleteTopicState(name="orders", topic_id=topic_id),
+        DeleteTopicState(name=None),
+    ]
+    answers = [plane.ask(DeleteTopicsRequest(topics=[state])).responses[0] for state in states]
+    assert [answer.error_code for answer in answers] == [0, 100, 42, 42]
+    assert answers[0].name == "orders"
+
+
+def test_deletion_may_be_switched_off(tmp_path: Path) -> None:
+    plane = ControlPlane(tmp_path, {"delete.topic.enable": "false"})
+    create(plane, creatable("orders"))
+    assert delete(plane, "orders") == [73]
+    assert "orders" in plane.published
+
+
+def test_a_recreated_topic_has_a_new_id_and_none_of_the_old_settings(plane: ControlPlane) -> None:
+    create(plane, creatable("orders", retention_ms="5"))
+    before = plane.topics.named("orders").topic_id
+    delete(plane, "orders")
+    create(plane, creatable("orders"))
+    assert plane.topics.named("orders").topic_id != before
+    assert plane.configs.topic_overrides("orders") == {}
+
+
+def grow(
+    plane: ControlPlane, name: str, count: int, rows: list[list[int]] | None = None, **options: bool
+) -> int:
+    assignments = None if rows is None else [CreatePartitionsAssignment(row) for row in rows]
+    topic = CreatePartitionsTopic(name=name, count=count, assignments=assignments)
+    answer = plane.ask(CreatePartitionsRequest(topics=[topic], **options))
+    return int(answer.results[0].error_code)
+
+
+def test_partitions_are_added(plane: ControlPlane) -> None:
+    create(plane, creatable("orders"))
+    assert grow(plane, "orders", 3) == 0
+    assert len(plane.published["orders"].partitions) == 3
+    assert len(plane.data_plane.open) == 3
+    assert grow(plane, "orders", 4, [[1]]) == 0
+    assert grow(plane, "orders", 5, validate_only=True) == 0
+    assert len(plane.store.topics()[0].partitions) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "rows", "code"),
+    [
+        ("orders", 1, None, 37),
+        ("orders", 0, None, 37),
+        ("orders", 20_000, None, 44),
+        ("absent", 3, None, 3),
+        ("orders", 3, [[1]], 39),
+        ("orders", 2, [[7]], 39),
+    ],
+)
+def test_partitions_that_cannot_be_added(
+    plane: ControlPlane, name: str, count: int, rows: list[list[int]] | None, code: int
+) -> None:
+    create(plane, creatable("orders"))
+    assert grow(plane, name, count, rows) == code
+    assert len(plane.store.topics()[0].partitions) == 1
+
+
+def test_a_kill_between_the_steps_of_a_creation(plane: ControlPlane) -> None:
+    plane.data_plane.dies_before = "open_partitions"
+    with pytest.raises(Crash):
+        plane.topics.create("orders", partition_count=2)
+    plane.restart()
+    assert len(plane.data_plane.open) == 2
+    assert set(plane.data_plane.directories.values()) == {plane.topics.named("orders").topic_id.bytes}
+    assert len(plane.published["orders"].partitions) == 2
+
+
+def test_a_kill_between_the_steps_of_a_deletion(plane: ControlPlane) -> None:
+    topic = plane.topics.create("orders", partition_count=2)
+    plane.data_plane.dies_before = "delete_topic"
+    with pytest.raises(Crash):
+        plane.topics.delete(topic)
+    plane.restart()
+    assert plane.data_plane.directories == {}
+    assert plane.published == {}
+    assert plane.store.deletions() == []
+    plane.topics.create("orders", partition_count=1)
+    plane.restart()
+    assert len(plane.data_plane.directories) == 1
+
+
+def test_a_kill_between_the_steps_of_a_growth(plane: ControlPlane) -> None:
+    plane.topics.create("orders")
+    plane.data_plane.dies_before = "open_partitions"
+    with pytest.raises(Crash):
+        plane.topics.grow("orders", 3)
+    plane.restart()
+    assert len(plane.data_plane.open) == 3
+
+
+def test_a_fault_of_the_broker_is_answered_and_logged(plane: ControlPlane) -> None:
+    plane.data_plane.fails_with = OSError("disk on fire")
+    (result,) = create(plane, creatable("orders"))
+    assert result.error_code == -1
+    assert "its log has the reason" in (result.error_message or "")
+
+
+def metadata(plane: ControlPlane, *names: str, allow: bool = True) -> None:
+    topics = [MetadataRequestTopic(name=name) for name in names]
+    assert plane.ask(MetadataRequest(topics=topics, allow_auto_topic_creation=allow)) is None
+
+
+def test_metadata_creates_absent_topics_where_both_sides_allow_it(plane: ControlPlane) -> None:
+    create(plane, creatable("orders"))
+    metadata(plane, "orders", "clicks", "../x", "clicks")
+    assert sorted(plane.published) == ["clicks", "orders"]
+    metadata(plane, "views", allow=False)
+    assert sorted(plane.published) == ["clicks", "orders"]
+
+
+def test_metadata_creates_nothing_where_the_broker_forbids_it(tmp_path: Path) -> None:
+    plane = ControlPlane(tmp_path, {"auto.create.topics.enable": "false"})
+    metadata(plane, "clicks")
+    assert plane.published == {}
