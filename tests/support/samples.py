@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
-BASE_TIMESTAMP_MS = 1_760_000_000_000
+# a minute ago: old timestamps would be deleted by retention while a test looks at them
+BASE_TIMESTAMP_MS = int(time.time() * 1000) - 60_000
 
 
 @dataclass(frozen=True)
