@@ -53,20 +53,6 @@ def test_tidy_refuses_leftovers(tidy: ModuleType, tmp_path: Path, leftover: str)
     assert complaint.startswith("a.rs:1: ")
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "import fastlog.native._engine",
-        "from fastlog.native import _records",
-        "from fastlog.native._engine import x",
-    ],
-)
-def test_tidy_keeps_compiled_modules_behind_native(tidy: ModuleType, tmp_path: Path, line: str) -> None:
-    assert tidy.complaints(write(tmp_path, "fastlog/native/a.py", line)) == []
-    (complaint,) = tidy.complaints(write(tmp_path, "fastlog/client/a.py", line))
-    assert "only fastlog.native" in complaint
-
-
 def test_lock_check_refuses_an_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lock = load("lock")
     assert lock.check() == 0
