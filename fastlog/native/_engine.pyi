@@ -24,3 +24,157 @@ class ApiCodec:
 
 def decode_request_header(buffer: Buffer) -> tuple[int, int, int, str | None, int]:
     """API key, version, correlation id, client id, where the body starts."""
+
+# --- the consumer's fetcher ---
+
+@final
+class Fetcher:
+    """Fetches partitions ahead of their reader, one thread per broker, without the GIL. Thread-safe."""
+
+    def __new__(
+        cls,
+        *,
+        client_id: str,
+        rack: str,
+        fetch_min_bytes: int,
+        fetch_max_bytes: int,
+        max_partition_fetch_bytes: int,
+        fetch_max_wait_ms: int,
+        read_committed: bool,
+        check_crcs: bool,
+        prefetch_bytes: int,
+        connect_timeout_ms: int,
+        request_timeout_ms: int,
+        reconnect_backoff_ms: int,
+        reconnect_backoff_max_ms: int,
+    ) -> Fetcher:
+        """Connects to nobody yet. `prefetch_bytes` bounds what waits to be taken, over all brokers."""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """The bytes that wait to be taken."""
+
+    def set_brokers(self, brokers: Sequence[tuple[int, str, int]]) -> None:
+        """Says where the brokers are: id, host, port. The connection to one that moved or is gone is ended."""
+
+    def fetch(self, targets: Sequence[tuple[int, int, str, bytes, int, int, int, int]]) -> None:
+        """Fetches partitions, dropping what their slots held.
+
+        Each is slot, generation, topic, topic id (16 bytes, zeros for none), partition, broker id, leader epoch (-1 for
+        none), offset. Slot and generation are the caller's numbers and come back with what was fetched.
+        """
+
+    def move_to(self, slot: int, generation: int, broker_id: int, leader_epoch: int) -> bool:
+        """Goes on where the fetching of a slot stands, from another broker; keeps what waits to be taken.
+
+        False if the slot is unknown or of another generation.
+        """
+
+    def stop(self, slots: Sequence[int]) -> None:
+        """Stops fetching partitions and drops what their slots held."""
+
+    def next(self, timeout_ms: int) -> FetchedChunk | None:
+        """Waits for the next chunk; None after `timeout_ms`, after `wake`, or when closed.
+
+        Releases the GIL while it waits, and looks for signals: it may raise KeyboardInterrupt, having taken nothing.
+        """
+
+    def next_event(self, timeout_ms: int) -> PartitionFailed | BrokerFailed | None:
+        """Waits for the next event; None after `timeout_ms`, after `wake_events`, or when closed. Releases the GIL."""
+
+    def wake(self) -> None:
+        """Ends the wait of a thread in `next`, or the next one."""
+
+    def wake_events(self) -> None:
+        """Ends the wait of a thread in `next_event`, or the next one."""
+
+    def watermarks(self, slot: int) -> tuple[int, int, int] | None:
+        """High watermark, last stable offset and log start offset as last told; -1 where unknown."""
+
+    def close(self, timeout_ms: int) -> bool:
+        """Ends connections and threads; waits for them for at most `timeout_ms`. Releases the GIL.
+
+        Returns whether all have ended: one that still resolves a name ends by itself later.
+        """
+
+@final
+class FetchedChunk:
+    """The batches that one fetch brought for one partition."""
+
+    @property
+    def slot(self) -> int:
+        """As given to `Fetcher.fetch`."""
+
+    @property
+    def generation(self) -> int:
+        """As given to `Fetcher.fetch`."""
+
+    @property
+    def fetch_offset(self) -> int:
+        """The offset asked for; the first batch may begin before it."""
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after everything in it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The memory that its batches took."""
+
+    @property
+    def corrupt(self) -> tuple[int, str] | None:
+        """Offset and fault of the batch at its end that cannot be read; sure once `pop` has given None."""
+
+    def pop(self) -> tuple[bytes, int, int] | None:
+        """The next batch: bytes, base offset, position after it; None after the last one.
+
+        The CRC was checked if the fetcher does that, and the records are decompressed: here, releasing the GIL, if too
+        much waited for that to be done ahead. The position after it is also past what an application never sees.
+        """
+
+    def __len__(self) -> int:
+        """Batches left."""
+
+@final
+class PartitionFailed:
+    """A partition whose fetch failed; it rests until it is fetched or moved."""
+
+    @property
+    def slot(self) -> int:
+        """As given to `Fetcher.fetch`."""
+
+    @property
+    def generation(self) -> int:
+        """As given to `Fetcher.fetch`."""
+
+    @property
+    def offset(self) -> int:
+        """The offset asked for; all before it is delivered or waits to be taken."""
+
+    @property
+    def code(self) -> int:
+        """Kafka's error code; 0 where the broker only points elsewhere."""
+
+    @property
+    def preferred_replica(self) -> int | None:
+        """The replica to read from instead (KIP-392)."""
+
+    @property
+    def diverging(self) -> tuple[int, int] | None:
+        """Leader epoch and end offset where the broker's log parts from what was fetched."""
+
+@final
+class BrokerFailed:
+    """A broker that could not be reached or made no sense; it is tried again with back-off."""
+
+    @property
+    def broker_id(self) -> int:
+        """Which."""
+
+    @property
+    def code(self) -> int:
+        """Kafka's error code for it."""
+
+    @property
+    def message(self) -> str:
+        """What was tried, where, and why it failed."""

@@ -55,3 +55,12 @@ pub struct Chunk {
     /// the memory that the batches hold
     pub size_bytes: usize,
 }
+
+impl Chunk {
+    /// Ends the chunk before a batch that turned out to be unreadable.
+    pub fn fail(&mut self, offset: i64, reason: &dyn std::fmt::Display) {
+        self.batches.clear();
+        self.next_offset = offset;
+        self.corrupt = Some(Corrupt { offset, reason: reason.to_string() });
+    }
+}

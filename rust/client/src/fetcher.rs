@@ -54,6 +54,7 @@ struct State {
     /// brokers that have a thread
     workers: HashSet<i32>,
     woken: bool,
+    events_woken: bool,
     closed: bool,
 }
 
@@ -78,8 +79,14 @@ impl Fetcher {
     /// A fetcher with nothing to fetch; threads begin with the first partition of a broker.
     pub fn new(options: FetchOptions) -> Self {
         let table = Table::new(options.prefetch_bytes, options.fetch_bytes_max, options.wait_max);
-        let state =
-            State { table, brokers: HashMap::new(), workers: HashSet::new(), woken: false, closed: false };
+        let state = State {
+            table,
+            brokers: HashMap::new(),
+            workers: HashSet::new(),
+            woken: false,
+            events_woken: false,
+            closed: false,
+        };
         let shared = Shared {
             state: Mutex::new(state),
             data: Condvar::new(),
@@ -118,6 +125,15 @@ impl Fetcher {
         self.start_workers(&mut state);
     }
 
+    /// Goes on fetching a partition where its fetching stands, from another broker or with another leader epoch; keeps
+    /// what waits to be taken. Returns false if the slot is unknown or of another generation.
+    pub fn move_to(&self, slot: u64, generation: u64, broker_id: i32, leader_epoch: i32) -> bool {
+        let mut state = self.shared.state.lock();
+        let moved = state.table.move_to(slot, generation, broker_id, leader_epoch);
+        self.start_workers(&mut state);
+        moved
+    }
+
     /// Stops fetching partitions and drops what their slots held.
     pub fn remove(&self, slots: &[u64]) {
         let mut state = self.shared.state.lock();
@@ -154,7 +170,10 @@ impl Fetcher {
             if let Some(event) = state.table.take_event() {
                 return Some(event);
             }
-            if state.closed || self.shared.news.wait_until(&mut state, deadline).timed_out() {
+            if state.closed || std::mem::take(&mut state.events_woken) {
+                return None;
+            }
+            if self.shared.news.wait_until(&mut state, deadline).timed_out() {
                 return None;
             }
         }
@@ -166,8 +185,9 @@ impl Fetcher {
         self.shared.data.notify_all();
     }
 
-    /// Ends the wait of a thread in [`Self::next_event`].
+    /// Ends the wait of a thread in [`Self::next_event`], or the next one.
     pub fn wake_events(&self) {
+        self.shared.state.lock().events_woken = true;
         self.shared.news.notify_all();
     }
 

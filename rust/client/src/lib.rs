@@ -16,5 +16,6 @@ pub use chunk::{Batch, Chunk, Corrupt, Watermarks};
 pub use connection::Connection;
 pub use error::FetchError;
 pub use fetcher::{BrokerAddress, Fetcher, Next};
+pub use opening::open_batch;
 pub use options::FetchOptions;
 pub use table::{Event, PartitionFailure, Target};

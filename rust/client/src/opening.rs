@@ -43,9 +43,9 @@ fn land_partition(
     options: &FetchOptions,
     open_bytes: &mut usize,
 ) -> Landed {
-    let (slot, generation) = (asked.slot, asked.generation);
+    let Asked { slot, generation, ticket, .. } = *asked;
     if let Some(failure) = failure(partition) {
-        return Landed::Failed { slot, generation, failure };
+        return Landed::Failed { slot, ticket, failure };
     }
     let watermarks = Watermarks {
         high_watermark: partition.high_watermark,
@@ -67,9 +67,9 @@ fn land_partition(
         Opening { chunk: &mut chunk, aborted: Aborted::new(aborted.unwrap_or_default()), options };
     opening.all(partition.records.unwrap_or_default(), open_bytes);
     if chunk.batches.is_empty() && chunk.corrupt.is_none() && chunk.next_offset == asked.offset {
-        return Landed::Nothing { slot, generation, watermarks };
+        return Landed::Nothing { slot, ticket, watermarks };
     }
-    Landed::Data(chunk)
+    Landed::Data { ticket, chunk }
 }
 
 fn failure(partition: &PartitionData<'_>) -> Option<PartitionFailure> {
@@ -131,8 +131,11 @@ impl Opening<'_> {
     }
 }
 
-/// A copy of a whole batch with its records decompressed, under the cap of the protocol crate.
-pub(crate) fn open_batch(bytes: &[u8]) -> Result<Vec<u8>, BatchError> {
+/// A copy of a whole batch with its records decompressed, under the cap of the protocol crate. The CRC is not checked.
+///
+/// # Errors
+/// The records section is corrupt, its codec unknown, or it expands beyond the cap.
+pub fn open_batch(bytes: &[u8]) -> Result<Vec<u8>, BatchError> {
     let header = BatchHeader::parse(bytes)?;
     if header.attributes.compression() == Ok(Compression::None) {
         return Ok(bytes.to_vec());

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::table::Target;
+use crate::table::Wanted;
 
 /// What the broker was last told about a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) slot: u64,
     pub(crate) generation: u64,
+    pub(crate) ticket: u64,
     pub(crate) offset: i64,
     leader_epoch: i32,
     /// the request that last wanted it
@@ -47,7 +48,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// The next request for `wanted`; `by_id` says whether its version names topics by id.
-    pub(crate) fn plan(&mut self, wanted: &[Target], by_id: bool) -> Plan {
+    pub(crate) fn plan(&mut self, wanted: &[Wanted], by_id: bool) -> Plan {
         if self.by_id != by_id {
             // a session cannot mix the two (error 106)
             self.restart();
@@ -92,8 +93,10 @@ impl Session {
     }
 
     /// Whether the broker has to be told about this partition.
-    fn ask(&mut self, one: &Target) -> bool {
+    fn ask(&mut self, wanted: &Wanted) -> bool {
+        let one = &wanted.target;
         let asked = Asked {
+            ticket: wanted.ticket,
             slot: one.slot,
             generation: one.generation,
             offset: one.offset,

@@ -1,7 +1,8 @@
 //! What is fetched from where, and what has been fetched but not yet taken: no sockets, threads or clocks.
 //!
 //! Every partition has a slot, named by its caller with a number, and a generation that the caller raises with each
-//! seek; what arrives for an older generation is dropped. Fetched chunks wait in one queue per slot and are taken in
+//! seek. A slot gets a new ticket with each change of what is asked for or of whom; what arrives for an older ticket is
+//! dropped. Fetched chunks wait in one queue per slot and are taken in
 //! turn, so that one busy partition cannot starve the others. The bytes that wait are bounded per broker; within that
 //! bound each slot has an equal share, above which it leaves the rounds until half of the share has been taken.
 
@@ -38,10 +39,17 @@ pub struct Target {
     pub offset: i64,
 }
 
+/// A partition in a round.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) target: Target,
+    pub(crate) ticket: u64,
+}
+
 /// One request's worth of partitions.
 #[derive(Debug)]
 pub(crate) struct Round {
-    pub(crate) wanted: Vec<Target>,
+    pub(crate) wanted: Vec<Wanted>,
     /// the most bytes that the response may bring
     pub(crate) bytes_max: usize,
     /// how long the broker may hold the request
@@ -52,11 +60,11 @@ pub(crate) struct Round {
 #[derive(Debug)]
 pub(crate) enum Landed {
     /// records, or a position moved past what an application never sees
-    Data(Chunk),
+    Data { ticket: u64, chunk: Chunk },
     /// nothing but news about the log
-    Nothing { slot: u64, generation: u64, watermarks: Watermarks },
-    /// an error; the slot rests until the caller sets it anew
-    Failed { slot: u64, generation: u64, failure: PartitionFailure },
+    Nothing { slot: u64, ticket: u64, watermarks: Watermarks },
+    /// an error; the slot rests until the caller sets or moves it
+    Failed { slot: u64, ticket: u64, failure: PartitionFailure },
 }
 
 /// Why a partition could not be fetched.
@@ -73,13 +81,13 @@ pub struct PartitionFailure {
 /// News for whoever steers the fetcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A partition's fetch failed; it rests until set anew.
+    /// A partition's fetch failed; it rests until set or moved.
     Partition {
         /// the caller's number
         slot: u64,
-        /// as it was when the fetch was sent
+        /// the caller's generation
         generation: u64,
-        /// the offset asked for
+        /// the offset asked for; what came before it is delivered or waits to be taken
         offset: i64,
         /// why
         failure: PartitionFailure,
@@ -96,6 +104,7 @@ pub enum Event {
 #[derive(Debug)]
 struct Slot {
     target: Target,
+    ticket: u64,
     queue: VecDeque<Chunk>,
     buffered: usize,
     /// since when the slot has had its share; it is out of the rounds until half is taken
@@ -120,6 +129,8 @@ pub(crate) struct Table {
     shelves: HashMap<i32, Shelf>,
     ready: VecDeque<u64>,
     events: VecDeque<Event>,
+    /// the ticket given last
+    ticket: u64,
     prefetch_bytes: usize,
     fetch_bytes_max: usize,
     wait_max: Duration,
@@ -132,6 +143,7 @@ impl Table {
             shelves: HashMap::new(),
             ready: VecDeque::new(),
             events: VecDeque::new(),
+            ticket: 0,
             prefetch_bytes,
             fetch_bytes_max,
             wait_max,
@@ -148,7 +160,9 @@ impl Table {
         let watermarks = self.slots.get(&target.slot).and_then(|slot| slot.watermarks);
         self.remove(target.slot);
         self.shelves.entry(target.broker_id).or_default().slots.push(target.slot);
+        self.ticket += 1;
         let slot = Slot {
+            ticket: self.ticket,
             queue: VecDeque::new(),
             buffered: 0,
             full_since: None,
@@ -157,6 +171,28 @@ impl Table {
             target: target.clone(),
         };
         self.slots.insert(target.slot, slot);
+    }
+
+    /// Goes on fetching a partition where its fetching stands, from another broker or with another leader epoch; keeps
+    /// what waits to be taken. Returns false if the slot is unknown or of another generation.
+    pub(crate) fn move_to(&mut self, slot: u64, generation: u64, broker_id: i32, leader_epoch: i32) -> bool {
+        let Some(moving) = self.slots.get_mut(&slot).filter(|one| one.target.generation == generation) else {
+            return false;
+        };
+        self.ticket += 1;
+        moving.ticket = self.ticket;
+        moving.resting = false;
+        moving.target.leader_epoch = leader_epoch;
+        let before = std::mem::replace(&mut moving.target.broker_id, broker_id);
+        let buffered = moving.buffered;
+        if let Some(shelf) = self.shelves.get_mut(&before) {
+            shelf.slots.retain(|other| *other != slot);
+            shelf.buffered = shelf.buffered.saturating_sub(buffered);
+        }
+        let shelf = self.shelves.entry(broker_id).or_default();
+        shelf.slots.push(slot);
+        shelf.buffered += buffered;
+        true
     }
 
     /// Forgets a slot with what it held, and its news.
@@ -191,7 +227,7 @@ impl Table {
                 // Held no longer than the slot has been full: the half of its share that is left when it joins again
                 // lasts as long as the first half did, so the other partitions' long poll does not stall this one.
                 Some(since) => wait_max = wait_max.min(now.saturating_duration_since(since)),
-                None => wanted.push(slot.target.clone()),
+                None => wanted.push(Wanted { target: slot.target.clone(), ticket: slot.ticket }),
             }
         }
         let bytes_max = self.fetch_bytes_max.min(room.max(ROOM_BYTES_MIN));
@@ -203,13 +239,13 @@ impl Table {
         let mut answered = 0;
         for outcome in landed {
             match outcome {
-                Landed::Data(chunk) => answered += usize::from(self.shelve(chunk)),
-                Landed::Nothing { slot, generation, watermarks } => {
-                    if let Some(slot) = self.current(slot, generation) {
+                Landed::Data { ticket, chunk } => answered += usize::from(self.shelve(ticket, chunk)),
+                Landed::Nothing { slot, ticket, watermarks } => {
+                    if let Some(slot) = self.current(slot, ticket) {
                         slot.watermarks = Some(watermarks);
                     }
                 }
-                Landed::Failed { slot, generation, failure } => self.rest(slot, generation, failure),
+                Landed::Failed { slot, ticket, failure } => self.rest(slot, ticket, failure),
             }
         }
         if let Some(shelf) = self.shelves.get_mut(&broker_id) {
@@ -253,13 +289,13 @@ impl Table {
         self.shelves.values().map(|shelf| shelf.buffered).sum()
     }
 
-    fn current(&mut self, slot: u64, generation: u64) -> Option<&mut Slot> {
-        self.slots.get_mut(&slot).filter(|slot| slot.target.generation == generation)
+    fn current(&mut self, slot: u64, ticket: u64) -> Option<&mut Slot> {
+        self.slots.get_mut(&slot).filter(|slot| slot.ticket == ticket)
     }
 
-    fn shelve(&mut self, chunk: Chunk) -> bool {
+    fn shelve(&mut self, ticket: u64, chunk: Chunk) -> bool {
         let number = chunk.slot;
-        let Some(slot) = self.current(number, chunk.generation) else { return false };
+        let Some(slot) = self.current(number, ticket) else { return false };
         slot.watermarks = Some(chunk.watermarks);
         slot.target.offset = chunk.next_offset;
         slot.resting = chunk.corrupt.is_some();
@@ -276,10 +312,10 @@ impl Table {
         true
     }
 
-    fn rest(&mut self, number: u64, generation: u64, failure: PartitionFailure) {
-        let Some(slot) = self.current(number, generation) else { return };
+    fn rest(&mut self, number: u64, ticket: u64, failure: PartitionFailure) {
+        let Some(slot) = self.current(number, ticket) else { return };
         slot.resting = true;
-        let offset = slot.target.offset;
+        let (generation, offset) = (slot.target.generation, slot.target.offset);
         self.events.push_back(Event::Partition { slot: number, generation, offset, failure });
     }
 }

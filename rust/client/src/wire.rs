@@ -8,7 +8,7 @@ use fastlog_protocol::primitives::{ProtocolError, Reader, Writer};
 
 use crate::options::FetchOptions;
 use crate::session::Plan;
-use crate::table::{Round, Target};
+use crate::table::{Round, Target, Wanted};
 
 /// The oldest Fetch that Kafka 4 serves, and the first with transactions.
 pub(crate) const FETCH_LOWEST: i16 = 4;
@@ -67,7 +67,7 @@ pub(crate) fn fetch_frame(
 /// The partitions to send, those of one topic together where they stand together.
 fn topics<'a>(round: &'a Round, plan: &Plan, partition_max_bytes: i32) -> Vec<FetchTopic<'a>> {
     let mut topics: Vec<FetchTopic<'a>> = Vec::new();
-    for one in plan.send.iter().filter_map(|index| round.wanted.get(*index)) {
+    for Wanted { target: one, .. } in plan.send.iter().filter_map(|index| round.wanted.get(*index)) {
         let partition = fetch_partition(one, partition_max_bytes);
         match topics.last_mut() {
             Some(last) if *last.topic == *one.topic && last.topic_id == one.topic_id => {

@@ -70,7 +70,7 @@ impl Worker {
 
     fn answered(&mut self, answer: Answer, started: Instant) {
         self.failures = 0;
-        let nothing = !answer.landed.iter().any(|landed| matches!(landed, Landed::Data(_)));
+        let nothing = !answer.landed.iter().any(|landed| matches!(landed, Landed::Data { .. }));
         self.shared.land(self.broker_id, answer.landed);
         if !answer.throttle.is_zero() {
             self.shared.rest(answer.throttle.min(THROTTLE_MAX));
@@ -162,7 +162,7 @@ impl Link {
 
     /// The highest version that both sides have; one without topic ids where a partition's id is not known.
     fn version_for(&self, round: &Round) -> Result<i16, FetchError> {
-        if round.wanted.iter().all(|one| !one.topic_id.is_nil()) {
+        if round.wanted.iter().all(|one| !one.target.topic_id.is_nil()) {
             return Ok(self.highest);
         }
         let version = self.highest.min(wire::FETCH_TOPIC_IDS_FROM - 1);

@@ -1,6 +1,7 @@
 //! The Python extension fastlog.native._engine: converts and delegates, no logic
 
 mod codec;
+mod fetch;
 
 use pyo3::prelude::*;
 
@@ -8,4 +9,6 @@ use pyo3::prelude::*;
 mod _engine {
     #[pymodule_export]
     use crate::codec::{ApiCodec, decode_request_header};
+    #[pymodule_export]
+    use crate::fetch::{BrokerFailed, FetchedChunk, Fetcher, PartitionFailed};
 }

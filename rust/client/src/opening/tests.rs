@@ -12,7 +12,7 @@ use super::land;
 use crate::chunk::Chunk;
 use crate::options::FetchOptions;
 use crate::session::Session;
-use crate::table::{Landed, Target};
+use crate::table::{Landed, Target, Wanted};
 
 /// A batch of `values` from `base_offset` on, its attributes as given besides the codec.
 fn batch_of(
@@ -96,7 +96,7 @@ fn session(offset: i64) -> Session {
         leader_epoch: 0,
         offset,
     };
-    session.plan(&[target], false);
+    session.plan(&[Wanted { target, ticket: 9 }], false);
     session
 }
 
@@ -121,7 +121,7 @@ fn chunk(records: &[u8], offset: i64) -> Chunk {
 
 fn data(landed: Landed) -> Chunk {
     match landed {
-        Landed::Data(chunk) => chunk,
+        Landed::Data { ticket: 9, chunk } => chunk,
         other => panic!("{other:?}"),
     }
 }
@@ -282,7 +282,7 @@ fn what_exceeds_the_memory_for_opened_batches_stays_as_it_came() {
 fn errors_and_pointers_elsewhere_are_told() {
     let options = FetchOptions::default();
     let failed = |partition| match land_one(partition, 0, &options, 1) {
-        Landed::Failed { slot: 5, generation: 3, failure } => failure,
+        Landed::Failed { slot: 5, ticket: 9, failure } => failure,
         other => panic!("{other:?}"),
     };
     let error = failed(PartitionData { error_code: 1, ..PartitionData::default() });

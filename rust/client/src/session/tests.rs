@@ -3,10 +3,10 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Session;
-use crate::table::Target;
+use crate::table::{Target, Wanted};
 
-fn target(partition: i32, offset: i64) -> Target {
-    Target {
+fn target(partition: i32, offset: i64) -> Wanted {
+    let target = Target {
         slot: partition as u64,
         generation: 1,
         topic: Arc::from("t"),
@@ -15,7 +15,8 @@ fn target(partition: i32, offset: i64) -> Target {
         broker_id: 1,
         leader_epoch: 0,
         offset,
-    }
+    };
+    Wanted { target, ticket: 1 }
 }
 
 #[test]

@@ -24,11 +24,16 @@ fn target(slot: u64, broker_id: i32) -> Target {
     }
 }
 
-fn chunk(slot: u64, generation: u64, next_offset: i64, size_bytes: usize) -> Chunk {
+/// What a fetch for a slot of [`table`] brings: its ticket is one more than its number.
+fn data(slot: u64, next_offset: i64, size_bytes: usize) -> Landed {
+    Landed::Data { ticket: slot + 1, chunk: chunk(slot, next_offset, size_bytes) }
+}
+
+fn chunk(slot: u64, next_offset: i64, size_bytes: usize) -> Chunk {
     let batch = Batch { bytes: Vec::new(), open: true, base_offset: 0, next_offset };
     Chunk {
         slot,
-        generation,
+        generation: 1,
         fetch_offset: 0,
         batches: VecDeque::from([batch]),
         next_offset,
@@ -45,9 +50,9 @@ fn table(slots: u64) -> Table {
 }
 
 fn wanted(table: &mut Table) -> Vec<(u64, i64)> {
-    table
-        .round(1, Instant::now())
-        .map_or_else(Vec::new, |round| round.wanted.iter().map(|one| (one.slot, one.offset)).collect())
+    table.round(1, Instant::now()).map_or_else(Vec::new, |round| {
+        round.wanted.iter().map(|one| (one.target.slot, one.target.offset)).collect()
+    })
 }
 
 #[test]
@@ -55,7 +60,7 @@ fn a_round_asks_for_every_partition_of_the_broker_from_where_it_stands() {
     let mut table = table(2);
     table.set(target(7, 2));
     assert_eq!(wanted(&mut table), [(0, 0), (1, 0)]);
-    assert_eq!(table.land(1, vec![Landed::Data(chunk(0, 1, 10, 100))]), (true, false));
+    assert_eq!(table.land(1, vec![data(0, 10, 100)]), (true, false));
     let mut next = wanted(&mut table);
     next.sort_unstable();
     assert_eq!(next, [(0, 10), (1, 0)]);
@@ -65,7 +70,7 @@ fn a_round_asks_for_every_partition_of_the_broker_from_where_it_stands() {
 #[test]
 fn rounds_begin_after_the_partitions_that_were_answered() {
     let mut table = table(3);
-    table.land(1, vec![Landed::Data(chunk(0, 1, 10, 100)), Landed::Data(chunk(1, 1, 10, 100))]);
+    table.land(1, vec![data(0, 10, 100), data(1, 10, 100)]);
     assert_eq!(wanted(&mut table).first().map(|first| first.0), Some(2));
 }
 
@@ -73,9 +78,9 @@ fn rounds_begin_after_the_partitions_that_were_answered() {
 fn chunks_are_taken_in_turn_over_the_partitions() {
     let mut table = table(2);
     for end in [10, 20, 30] {
-        table.land(1, vec![Landed::Data(chunk(0, 1, end, 100))]);
+        table.land(1, vec![data(0, end, 100)]);
     }
-    table.land(1, vec![Landed::Data(chunk(1, 1, 5, 100))]);
+    table.land(1, vec![data(1, 5, 100)]);
     let order: Vec<(u64, i64)> =
         std::iter::from_fn(|| table.take()).map(|chunk| (chunk.slot, chunk.next_offset)).collect();
     assert_eq!(order, [(0, 10), (1, 5), (0, 20), (0, 30)]);
@@ -85,19 +90,39 @@ fn chunks_are_taken_in_turn_over_the_partitions() {
 #[test]
 fn what_arrives_for_an_older_generation_is_dropped() {
     let mut table = table(1);
-    table.land(1, vec![Landed::Data(chunk(0, 1, 10, 100))]);
+    table.land(1, vec![data(0, 10, 100)]);
     table.set(Target { generation: 2, offset: 50, ..target(0, 1) });
     assert_eq!(table.take(), None);
     assert_eq!(table.buffered_bytes(), 0);
-    table.land(1, vec![Landed::Data(chunk(0, 1, 20, 100))]);
+    table.land(1, vec![data(0, 20, 100)]);
     assert_eq!(table.take(), None);
     assert_eq!(wanted(&mut table), [(0, 50)]);
 }
 
 #[test]
+fn a_partition_that_moves_keeps_what_waits_and_goes_on_where_it_stands() {
+    let mut table = table(1);
+    table.land(1, vec![data(0, 10, 100)]);
+    let failure = PartitionFailure { code: ErrorCode(6), preferred_replica: None, diverging: None };
+    table.land(1, vec![Landed::Failed { slot: 0, ticket: 1, failure }]);
+    assert!(table.move_to(0, 1, 2, 5));
+    assert!(!table.move_to(0, 9, 3, 5));
+    assert_eq!(wanted(&mut table), []);
+    let round = table.round(2, Instant::now()).unwrap();
+    assert_eq!(
+        round.wanted.iter().map(|one| (one.target.offset, one.target.leader_epoch)).collect::<Vec<_>>(),
+        [(10, 5)]
+    );
+    // what the old broker still sends is not taken twice
+    table.land(1, vec![data(0, 20, 100)]);
+    assert_eq!(table.take().map(|chunk| chunk.next_offset), Some(10));
+    assert_eq!((table.take(), table.buffered_bytes()), (None, 0));
+}
+
+#[test]
 fn a_removed_partition_is_neither_asked_for_nor_delivered() {
     let mut table = table(2);
-    table.land(1, vec![Landed::Data(chunk(0, 1, 10, 100)), Landed::Data(chunk(1, 1, 10, 100))]);
+    table.land(1, vec![data(0, 10, 100), data(1, 10, 100)]);
     table.remove(0);
     assert_eq!(table.take().map(|chunk| chunk.slot), Some(1));
     assert_eq!(table.take(), None);
@@ -108,8 +133,8 @@ fn a_removed_partition_is_neither_asked_for_nor_delivered() {
 fn a_partition_with_its_share_waits_while_the_others_go_on() {
     let mut table = table(2);
     let start = Instant::now();
-    table.land(1, vec![Landed::Data(chunk(0, 1, 10, 2 << 20)), Landed::Data(chunk(0, 1, 20, 2 << 20))]);
-    let slots = |round: super::Round| round.wanted.iter().map(|one| one.slot).collect::<Vec<_>>();
+    table.land(1, vec![data(0, 10, 2 << 20), data(0, 20, 2 << 20)]);
+    let slots = |round: super::Round| round.wanted.iter().map(|one| one.target.slot).collect::<Vec<_>>();
     let first = table.round(1, start).unwrap();
     // the long poll for the other is no longer than the full one has been full
     assert_eq!(first.wait_max, Duration::ZERO);
@@ -125,9 +150,9 @@ fn a_partition_with_its_share_waits_while_the_others_go_on() {
 #[test]
 fn no_round_begins_without_room_and_none_asks_for_more_than_the_room() {
     let mut table = table(1);
-    table.land(1, vec![Landed::Data(chunk(0, 1, 10, 3 << 20))]);
+    table.land(1, vec![data(0, 10, 3 << 20)]);
     assert_eq!(table.round(1, Instant::now()).unwrap().bytes_max, 5 << 20);
-    table.land(1, vec![Landed::Data(chunk(0, 1, 20, 5 << 20))]);
+    table.land(1, vec![data(0, 20, 5 << 20)]);
     assert!(table.round(1, Instant::now()).is_none());
     table.take().unwrap();
     table.take().unwrap();
@@ -145,14 +170,14 @@ fn two_brokers_share_the_room() {
 fn a_failed_partition_rests_and_is_told_once() {
     let mut table = table(2);
     let failure = PartitionFailure { code: ErrorCode(1), preferred_replica: None, diverging: None };
-    let landed = vec![Landed::Failed { slot: 0, generation: 1, failure: failure.clone() }];
+    let landed = vec![Landed::Failed { slot: 0, ticket: 1, failure: failure.clone() }];
     assert_eq!(table.land(1, landed), (false, true));
     assert_eq!(wanted(&mut table), [(1, 0)]);
     assert_eq!(
         table.take_event(),
         Some(Event::Partition { slot: 0, generation: 1, offset: 0, failure: failure.clone() })
     );
-    table.land(1, vec![Landed::Failed { slot: 1, generation: 1, failure }]);
+    table.land(1, vec![Landed::Failed { slot: 1, ticket: 2, failure }]);
     table.set(Target { generation: 2, ..target(1, 1) });
     assert_eq!(table.take_event(), None);
     assert_eq!(wanted(&mut table), [(1, 0)]);
@@ -162,7 +187,7 @@ fn a_failed_partition_rests_and_is_told_once() {
 fn a_corrupt_batch_ends_the_fetching_of_its_partition() {
     let mut table = table(1);
     let corrupt = Some(Corrupt { offset: 10, reason: String::from("CRC") });
-    table.land(1, vec![Landed::Data(Chunk { corrupt, ..chunk(0, 1, 10, 100) })]);
+    table.land(1, vec![Landed::Data { ticket: 1, chunk: Chunk { corrupt, ..chunk(0, 10, 100) } }]);
     assert_eq!(wanted(&mut table), []);
     assert!(table.take().unwrap().corrupt.is_some());
 }
@@ -180,7 +205,7 @@ fn a_broker_that_keeps_failing_leaves_one_event() {
 #[test]
 fn watermarks_outlive_a_seek() {
     let mut table = table(1);
-    table.land(1, vec![Landed::Nothing { slot: 0, generation: 1, watermarks: MARKS }]);
+    table.land(1, vec![Landed::Nothing { slot: 0, ticket: 1, watermarks: MARKS }]);
     table.set(Target { generation: 2, ..target(0, 1) });
     assert_eq!(table.watermarks(0), Some(MARKS));
 }
