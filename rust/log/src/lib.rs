@@ -1,1 +1,27 @@
-//! One partition's log: segments, indexes, append, read, recovery, retention
+//! One partition's log: segments, indexes, append, read, recovery, retention; and the data directory they lie in.
+//!
+//! Everything on disk is in Apache Kafka's formats. `docs/log.md` tells what a crash leaves between any two system calls.
+
+pub mod config;
+pub mod epoch_cache;
+pub mod error;
+pub mod file_name;
+pub mod file_system;
+pub mod identity;
+pub mod log_dir;
+pub mod partition_log;
+mod producer_state;
+pub mod recovery;
+mod segment;
+
+pub use config::{Durability, LogConfig};
+pub use epoch_cache::EpochStart;
+pub use error::{AppendError, LogError};
+pub use file_system::{FileHandle, FileSystem, OpenFiles, OpenMode, RealFileSystem, Storage};
+pub use log_dir::{Checkpoint, Identity, LogDir, Offsets, PartitionDirectory};
+pub use partition_log::append::{AppendOptions, Appended};
+pub use partition_log::read::Slice;
+pub use partition_log::timestamp::TimestampedOffset;
+pub use partition_log::{Log, LogOptions};
+pub use recovery::{Cut, LastStop, RecoveryReport};
+pub use segment::txn_index::AbortedTxn;

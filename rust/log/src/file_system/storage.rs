@@ -1,0 +1,68 @@
+//! What all logs of one data directory share: the file system, the bound on open files, and whether it is poisoned.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::{FileSystem, OpenFiles, RealFileSystem};
+use crate::error::LogError;
+
+/// One data directory's file system and health.
+#[derive(Debug)]
+pub struct Storage {
+    /// The port to files.
+    pub file_system: Arc<dyn FileSystem>,
+    /// The bound on open files.
+    pub open_files: Arc<OpenFiles>,
+    directory: PathBuf,
+    poisoned: AtomicBool,
+    reason: Mutex<Option<String>>,
+}
+
+impl Storage {
+    /// The storage of the data directory `directory`, which keeps at most about `open_count_max` files open.
+    pub fn new(file_system: Arc<dyn FileSystem>, directory: PathBuf, open_count_max: usize) -> Arc<Self> {
+        let open_files = OpenFiles::new(Arc::clone(&file_system), open_count_max);
+        Arc::new(Self {
+            file_system,
+            open_files,
+            directory,
+            poisoned: AtomicBool::new(false),
+            reason: Mutex::new(None),
+        })
+    }
+
+    /// On the machine's own file system, with half of the descriptors that this process may have: the other half is
+    /// for connections.
+    pub fn real(directory: impl Into<PathBuf>) -> Arc<Self> {
+        let limit = fastlog_sys::limits::open_files_max().unwrap_or(1 << 16).min(1 << 16);
+        Self::new(Arc::new(RealFileSystem), directory.into(), (limit / 2) as usize)
+    }
+
+    /// The data directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Takes the directory offline for good: after a failed write or fsync nobody knows what is on disk. The first
+    /// reason stays.
+    pub fn poison(&self, reason: &dyn std::fmt::Display) {
+        let mut first = self.reason.lock();
+        if first.is_none() {
+            tracing::error!(directory = %self.directory.display(), %reason, "data directory offline");
+            *first = Some(reason.to_string());
+        }
+        self.poisoned.store(true, Ordering::Release);
+    }
+
+    /// An error once the directory is poisoned. Cheap.
+    pub fn check(&self) -> Result<(), LogError> {
+        if !self.poisoned.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let reason = self.reason.lock().clone().unwrap_or_default();
+        Err(LogError::Poisoned { path: self.directory.clone(), reason })
+    }
+}

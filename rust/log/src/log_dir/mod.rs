@@ -1,0 +1,195 @@
+//! A data directory: one broker's, locked while it runs, with what its logs share.
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::error::{During, LogError};
+use crate::file_name;
+use crate::file_system::Storage;
+use crate::identity;
+use crate::partition_log::LogOptions;
+use crate::recovery::LastStop;
+
+pub mod checkpoint;
+pub mod meta_properties;
+pub(crate) mod partition_metadata;
+mod run_marker;
+#[cfg(test)]
+mod tests;
+
+pub use checkpoint::{Checkpoint, Offsets};
+pub use meta_properties::{Identity, read_identity};
+use run_marker::Run;
+
+const LOCK_FILE: &str = ".lock";
+/// Stands for the boot id while logs still have to be recovered after a power cut: it equals none.
+const NOT_RECOVERED: &str = "not-recovered";
+
+/// A partition's directory found in a data directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionDirectory {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// The topic's id; `None` where the directory does not say.
+    pub topic_id: Option<Uuid>,
+    /// The directory.
+    pub path: PathBuf,
+}
+
+/// A data directory in use by this process.
+#[derive(Debug)]
+pub struct LogDir {
+    storage: Arc<Storage>,
+    last_stop: LastStop,
+    run: Mutex<Run>,
+    recovery_points: Offsets,
+    high_watermarks: Offsets,
+    log_starts: Offsets,
+    /// Held for its drop.
+    _lock: Box<dyn Send + Sync + Debug>,
+}
+
+impl LogDir {
+    /// Takes the data directory of `storage` into use for the broker `identity`; makes it when absent. Refused, and left
+    /// as it is, when another process has it, or it is another broker's or cluster's, or a newer version's.
+    pub fn open(storage: Arc<Storage>, identity: &Identity) -> Result<Self, LogError> {
+        let directory = storage.directory().to_owned();
+        let file_system = Arc::clone(&storage.file_system);
+        file_system.create_directory(&directory).during("create", &directory)?;
+        let lock = file_system.lock(&directory.join(LOCK_FILE)).during("lock", &directory)?;
+        let Some(lock) = lock else {
+            let reason = "a running broker has it (.lock); stop that broker or name another directory";
+            return Err(LogError::Refused { path: directory, reason: reason.to_owned() });
+        };
+        let is_known = meta_properties::check(&*file_system, &directory, identity)?;
+        let recovery_points = Checkpoint::RecoveryPoint.read(&*file_system, &directory)?;
+        let high_watermarks = Checkpoint::HighWatermark.read(&*file_system, &directory)?;
+        let log_starts = Checkpoint::LogStart.read(&*file_system, &directory)?;
+        let has_logs = file_system
+            .list(&directory)
+            .during("list", &directory)?
+            .iter()
+            .any(|entry| entry.is_directory && file_name::parse_partition(&entry.name).is_some());
+        let (last_stop, last_run) = run_marker::last(&*file_system, &directory, has_logs)?;
+        if !is_known {
+            meta_properties::write(&*file_system, &directory, identity)?;
+        }
+        let boot_id = match last_stop {
+            // until every log has been recovered, another crash must lead to the same rules
+            LastStop::MachineDied => NOT_RECOVERED.to_owned(),
+            _ => file_system.boot_id().during("read the boot id for", &directory)?,
+        };
+        let run = Run { boot_id, incarnation: identity::random_uuid() };
+        run_marker::begin(&*file_system, &directory, &run)?;
+        tracing::debug!(directory = %directory.display(), ?last_stop, ?last_run, "data directory in use");
+        Ok(Self {
+            storage,
+            last_stop,
+            run: Mutex::new(run),
+            recovery_points,
+            high_watermarks,
+            log_starts,
+            _lock: lock,
+        })
+    }
+
+    /// What its logs share.
+    pub fn storage(&self) -> &Arc<Storage> {
+        &self.storage
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.storage.directory()
+    }
+
+    /// How the last run ended.
+    pub fn last_stop(&self) -> LastStop {
+        self.last_stop
+    }
+
+    /// This run's identifier, new at each start.
+    pub fn incarnation(&self) -> Uuid {
+        self.run.lock().incarnation
+    }
+
+    /// How to open a partition: what the checkpoints said of it when the directory was opened. A partition that is made
+    /// later in this run counts as cleanly closed: there is nothing to recover.
+    pub fn log_options(&self, topic: &str, partition: i32) -> LogOptions {
+        let key = (topic.to_owned(), partition);
+        let offset = |offsets: &Offsets| offsets.get(&key).copied().unwrap_or(0);
+        LogOptions {
+            log_start_offset: offset(&self.log_starts),
+            recovery_point: offset(&self.recovery_points),
+            high_watermark: offset(&self.high_watermarks),
+            ..LogOptions::new(topic, partition, self.last_stop)
+        }
+    }
+
+    /// The partitions that have a directory here, by name. Which of them are strays (of no topic that exists) is for the
+    /// caller to say; they are never deleted unasked.
+    pub fn partitions(&self) -> Result<Vec<PartitionDirectory>, LogError> {
+        let mut found = Vec::new();
+        for name in self.directories()? {
+            let Some((topic, partition)) = file_name::parse_partition(&name) else { continue };
+            let path = self.path().join(&name);
+            let topic_id = partition_metadata::read(&*self.storage.file_system, &path)?;
+            found.push(PartitionDirectory { topic: topic.to_owned(), partition, topic_id, path });
+        }
+        found.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        Ok(found)
+    }
+
+    /// Directories of deleted partitions that still have to be removed, left over from the last run or made in this one.
+    pub fn deleted_partitions(&self) -> Result<Vec<PathBuf>, LogError> {
+        let names = self.directories()?.into_iter();
+        let deleted = names.filter(|name| name.ends_with(file_name::DELETED_DIRECTORY));
+        Ok(deleted.map(|name| self.path().join(name)).collect())
+    }
+
+    /// Removes the directory of a deleted partition ([`crate::Log::mark_deleted`]); refuses any other.
+    pub fn remove_deleted(&self, path: &Path) -> Result<(), LogError> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.parent() != Some(self.path()) || !name.ends_with(file_name::DELETED_DIRECTORY) {
+            let reason = format!("{} is not the directory of a deleted partition", path.display());
+            return Err(LogError::Invalid { reason });
+        }
+        self.storage.file_system.remove_directory(path).during("remove", path)
+    }
+
+    /// Replaces a checkpoint file by `offsets`, synced.
+    pub fn write_checkpoint(&self, checkpoint: Checkpoint, offsets: &Offsets) -> Result<(), LogError> {
+        self.storage.check()?;
+        checkpoint.write(&*self.storage.file_system, self.path(), offsets)
+    }
+
+    /// To be called once all logs have been opened after a crash: from here on, the rules for the death of the process
+    /// alone hold again.
+    pub fn mark_recovered(&self) -> Result<(), LogError> {
+        let boot_id = self.storage.file_system.boot_id().during("read the boot id for", self.path())?;
+        let mut run = self.run.lock();
+        if run.boot_id != boot_id {
+            run.boot_id = boot_id;
+            run_marker::write_run(&*self.storage.file_system, self.path(), &run)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the run ended well. Only after every log was closed clean and the checkpoints were written; refused
+    /// when the directory is poisoned.
+    pub fn close_clean(self) -> Result<(), LogError> {
+        self.storage.check()?;
+        run_marker::end_clean(&*self.storage.file_system, self.path(), &self.run.lock())
+    }
+
+    fn directories(&self) -> Result<Vec<String>, LogError> {
+        let entries = self.storage.file_system.list(self.path()).during("list", self.path())?;
+        Ok(entries.into_iter().filter(|entry| entry.is_directory).map(|entry| entry.name).collect())
+    }
+}

@@ -1,0 +1,254 @@
+//! Appending: check, number, stamp, one write.
+//!
+//! Crash points: before the write nothing happened. A process that dies inside the write leaves the start of a batch at
+//! the end of the file, which nobody was told of; recovery cuts it. After the write the batch is in the page cache and
+//! survives the process; memory (index entries, producers, epochs, offsets) is rebuilt from it.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use fastlog_protocol::ErrorCode;
+use fastlog_protocol::batch::{
+    BatchHeader, HEADER_BYTES, Invalid, Rules, Stamp, TimestampType, batches, check_crc, stamp, validate,
+};
+
+use super::tail::LogPosition;
+use super::{Log, Writer};
+use crate::config::LogConfig;
+use crate::error::{AppendError, LogError};
+use crate::file_system::{is_disk_full, write_all_at};
+use crate::producer_state::{Verdict, read_marker};
+
+/// The least and the most that is reserved ahead of the end of a segment. Steps grow with the segment, so that ten
+/// thousand small partitions do not fill the disk with promises.
+const RESERVE_BYTES_MIN: u64 = 64 << 10;
+const RESERVE_BYTES_MAX: u64 = 64 << 20;
+
+/// How an append differs from that of a plain client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendOptions {
+    /// A client sent the batch; else a coordinator of this broker did, which may write control batches.
+    pub from_client: bool,
+    /// The request's version may carry zstd (Produce 7 and up).
+    pub zstd_allowed: bool,
+}
+
+impl Default for AppendOptions {
+    fn default() -> Self {
+        Self { from_client: true, zstd_allowed: true }
+    }
+}
+
+/// Where a batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of its first record.
+    pub base_offset: i64,
+    /// The offset of its last record, inclusive.
+    pub last_offset: i64,
+    /// The broker's time with LogAppendTime, −1 with CreateTime.
+    pub log_append_time_ms: i64,
+    /// The log's start when it was appended.
+    pub log_start_offset: i64,
+    /// The batch was there already; the offsets are those it got then.
+    pub duplicate: bool,
+}
+
+impl From<Invalid> for AppendError {
+    fn from(invalid: Invalid) -> Self {
+        Self { code: invalid.code, message: invalid.message, record_errors: invalid.record_errors }
+    }
+}
+
+impl Log {
+    /// Appends one batch as the leader of `leader_epoch`. `batch` is never written to: its header is copied, stamped
+    /// with offset, epoch and (LogAppendTime) time, and written together with the rest by one system call.
+    pub fn append(
+        &self,
+        batch: &[u8],
+        leader_epoch: i32,
+        now_ms: i64,
+        options: AppendOptions,
+    ) -> Result<Appended, AppendError> {
+        let config = self.config();
+        let checked = validate(batch, &rules(&config, now_ms, options))?;
+        check_fits_segment(batch.len(), &config)?;
+        let log_append_time_ms = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
+        // The offset lies outside the CRC: all but that is done before the lock is taken.
+        let stamped = stamp(batch, &checked, Stamp { base_offset: 0, leader_epoch, log_append_time_ms });
+        let mut header = BatchHeader::parse(&stamped).map_err(Invalid::from)?;
+
+        let mut writer = self.writer.lock();
+        self.check_writable(&writer)?;
+        if let Verdict::Duplicate(known) = writer.producers.check(&checked.header)? {
+            return Ok(Appended {
+                base_offset: known.base_offset(),
+                last_offset: known.last_offset,
+                log_append_time_ms: log_append_time_ms.map_or(-1, |_| known.timestamp_ms),
+                log_start_offset: self.log_start_offset(),
+                duplicate: true,
+            });
+        }
+        header.base_offset = self.log_end_offset();
+        self.append_stamped(&mut writer, &header, batch, now_ms, &config)?;
+        Ok(Appended {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            log_append_time_ms: log_append_time_ms.unwrap_or(-1),
+            log_start_offset: self.log_start_offset(),
+            duplicate: false,
+        })
+    }
+
+    /// Appends whole batches as a follower, as they are: offsets and epochs are the leader's. Every CRC is checked;
+    /// sequences are taken as they come. A partial batch at the end is left out. Returns the new log end offset.
+    pub fn append_replica(&self, bytes: &[u8], now_ms: i64) -> Result<i64, AppendError> {
+        let config = self.config();
+        let mut writer = self.writer.lock();
+        for batch in batches(bytes) {
+            let batch = batch.map_err(Invalid::from)?;
+            check_crc(batch).map_err(Invalid::from)?;
+            let header = BatchHeader::parse(batch).map_err(Invalid::from)?;
+            self.check_writable(&writer)?;
+            let end = self.log_end_offset();
+            if header.base_offset < end || header.last_offset_delta < 0 {
+                return Err(AppendError::new(
+                    ErrorCode::UNKNOWN_SERVER_ERROR,
+                    format!("the leader sent offset {}, but the log ends at {end}", header.base_offset),
+                ));
+            }
+            self.append_stamped(&mut writer, &header, batch, now_ms, &config)?;
+        }
+        Ok(self.log_end_offset())
+    }
+
+    /// Writes `header` and the records of `batch` at the end and makes them visible.
+    fn append_stamped(
+        &self,
+        writer: &mut Writer,
+        header: &BatchHeader,
+        batch: &[u8],
+        now_ms: i64,
+        config: &LogConfig,
+    ) -> Result<(), AppendError> {
+        self.roll_if_needed(writer, header, now_ms, config)?;
+        self.note_epoch(header.partition_leader_epoch, header.base_offset)?;
+        let position = writer.active.size();
+        self.write_batch(writer, &header.encode(), batch, position, config)?;
+        writer.active.set_size(position + batch.len() as u64);
+        let indexed = {
+            let Writer { active, since_entry, .. } = &mut *writer;
+            active.index_batch(header, position, since_entry, config.index_interval_bytes)
+        };
+        if let Err(error) = indexed {
+            // The batch is in the log whatever becomes of its index entry, which stays in memory for the next try.
+            let error =
+                self.write_failed(LogError::io("write the index of", writer.active.log.path(), error));
+            tracing::warn!(%error, "an index lags behind");
+        }
+        self.note_producer(writer, header, batch, now_ms)?;
+        let end = LogPosition {
+            offset: header.next_offset(),
+            segment_base: writer.active.base_offset,
+            position: position + batch.len() as u64,
+        };
+        self.tail.lock().advance(end);
+        self.log_end_offset.store(end.offset, std::sync::atomic::Ordering::Release);
+        Ok(())
+    }
+
+    /// One pwritev as a rule. A failed write leaves nothing behind: the file is cut to where it was.
+    fn write_batch(
+        &self,
+        writer: &mut Writer,
+        header: &[u8; HEADER_BYTES],
+        batch: &[u8],
+        position: u64,
+        config: &LogConfig,
+    ) -> Result<(), LogError> {
+        let file = writer.active.file()?;
+        let end = position + batch.len() as u64;
+        if end > writer.reserved_to {
+            let step = if config.preallocate {
+                config.segment_bytes
+            } else {
+                position.clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX)
+            };
+            let length = step.min(config.segment_bytes.saturating_sub(position)).max(batch.len() as u64);
+            // Without room, or a file system that cannot: the write itself decides.
+            let _ = file.allocate(position, length);
+            writer.reserved_to = position + length;
+        }
+        let records = batch.get(HEADER_BYTES..).unwrap_or_default();
+        let mut parts = [IoSlice::new(header), IoSlice::new(records)];
+        let Err(error) = write_all_at(&*file, &mut parts, position) else { return Ok(()) };
+        let path = writer.active.log.path();
+        writer.reserved_to = position;
+        if let Err(cut) = file.set_len(position) {
+            let cut = LogError::io("cut off a failed append from", &path, cut);
+            self.storage.poison(&cut);
+            return Err(cut);
+        }
+        if is_disk_full(&error) {
+            return Err(LogError::DiskFull { path, source: Arc::new(error) });
+        }
+        let error = LogError::io("append to", &path, error);
+        self.storage.poison(&error);
+        Err(error)
+    }
+
+    /// Keeps sequences and transactions of the batch's producer.
+    fn note_producer(
+        &self,
+        writer: &mut Writer,
+        header: &BatchHeader,
+        batch: &[u8],
+        now_ms: i64,
+    ) -> Result<(), LogError> {
+        if header.producer_id < 0 {
+            return Ok(());
+        }
+        let ended = if header.attributes.is_control() {
+            read_marker(batch).and_then(|marker| writer.producers.end_transaction(header, marker, now_ms))
+        } else {
+            writer.producers.append(header, now_ms);
+            None
+        };
+        if let Some(aborted) = ended {
+            writer.active.txn_index.append(aborted).map_err(|error| {
+                let path = writer.active.txn_index.file().path();
+                self.write_failed(LogError::io("write the transaction index", path, error))
+            })?;
+        }
+        if header.attributes.is_transactional() {
+            self.publish_unstable(writer);
+        }
+        Ok(())
+    }
+}
+
+fn rules(config: &LogConfig, now_ms: i64, options: AppendOptions) -> Rules {
+    Rules {
+        max_batch_bytes: config.max_message_bytes,
+        compacted: config.cleanup_compact,
+        timestamp_type: config.timestamp_type,
+        before_max_ms: config.timestamp_before_max_ms,
+        after_max_ms: config.timestamp_after_max_ms,
+        now_ms,
+        from_client: options.from_client,
+        zstd_allowed: options.zstd_allowed,
+    }
+}
+
+fn check_fits_segment(bytes: usize, config: &LogConfig) -> Result<(), AppendError> {
+    if bytes as u64 <= config.segment_bytes {
+        return Ok(());
+    }
+    Err(AppendError::new(
+        ErrorCode::RECORD_LIST_TOO_LARGE,
+        format!(
+            "the record batch has {bytes} bytes, a segment takes {} (segment.bytes)",
+            config.segment_bytes
+        ),
+    ))
+}

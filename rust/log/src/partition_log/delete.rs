@@ -1,0 +1,133 @@
+//! Deleting segments in two steps, and whole logs.
+//!
+//! A segment leaves the list, its files get `.deleted` names, and a later purge removes them: readers that hold the file
+//! go on. Crash points: files are renamed oldest segment first and the batches before the indexes, so that a crash
+//! leaves no hole in the log, at most indexes without batches, which the next open removes with all `.deleted` files.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
+
+use crate::identity;
+
+use super::Log;
+use crate::error::{During, LogError};
+use crate::file_name;
+use crate::segment::Segment;
+
+/// A segment that is out of the log, whose files remain until `due_ms`.
+#[derive(Debug)]
+pub(super) struct DeletedSegment {
+    segment: Arc<Segment>,
+    due_ms: i64,
+}
+
+impl Log {
+    /// Deletes records before `offset`: the log starts there from now on. −1 = the high watermark. Returns the log's
+    /// start. Whole segments below it go at the next `enforce_retention`. The caller writes the checkpoint of log
+    /// starts before it answers, or old records come back after a crash.
+    pub fn delete_records(&self, offset: i64) -> Result<i64, LogError> {
+        let config = self.config();
+        if config.cleanup_compact && !config.cleanup_delete {
+            return Err(LogError::Policy {
+                reason: format!(
+                    "records of {}-{} cannot be deleted: its cleanup.policy is compact",
+                    self.topic, self.partition
+                ),
+            });
+        }
+        let high_watermark = self.high_watermark();
+        let offset = if offset == -1 { high_watermark } else { offset };
+        if offset < 0 || offset > high_watermark {
+            let log_start_offset = self.log_start_offset();
+            return Err(LogError::OffsetOutOfRange {
+                offset,
+                log_start_offset,
+                log_end_offset: high_watermark,
+            });
+        }
+        let _writer = self.writer.lock();
+        self.storage.check()?;
+        self.move_start(offset)?;
+        Ok(self.log_start_offset())
+    }
+
+    /// Moves the log's start up to `offset`, never down.
+    pub(super) fn move_start(&self, offset: i64) -> Result<(), LogError> {
+        if self.log_start_offset.fetch_max(offset, Release) >= offset {
+            return Ok(());
+        }
+        let mut epochs = self.epochs.lock();
+        if epochs.truncate_from_start(offset) {
+            epochs.save().map_err(|error| self.write_failed(error))?;
+        }
+        Ok(())
+    }
+
+    /// Renames the files of segments that left the list.
+    pub(super) fn retire(&self, segments: Vec<Arc<Segment>>, now_ms: i64) -> Result<(), LogError> {
+        let due_ms = now_ms.saturating_add(self.config().file_delete_delay_ms);
+        for segment in segments {
+            for file in segment.files() {
+                let mut to = file.path().into_os_string();
+                to.push(file_name::DELETED);
+                let renamed = missing_is_fine(file.rename(&PathBuf::from(to)));
+                renamed.during("rename", file.path()).map_err(|error| self.write_failed(error))?;
+            }
+            let snapshot =
+                self.directory().join(file_name::of_offset(segment.base_offset, file_name::SNAPSHOT));
+            let removed = missing_is_fine(self.storage.file_system.remove_file(&snapshot));
+            removed.during("remove", &snapshot).map_err(|error| self.write_failed(error))?;
+            self.deleted.lock().push(DeletedSegment { segment, due_ms });
+        }
+        Ok(())
+    }
+
+    /// Removes the files of segments that were deleted `file.delete.delay.ms` ago; returns how many segments.
+    pub fn purge_deleted(&self, now_ms: i64) -> Result<usize, LogError> {
+        let due: Vec<_> = {
+            let mut deleted = self.deleted.lock();
+            deleted.extract_if(.., |entry| entry.due_ms <= now_ms).collect()
+        };
+        for entry in &due {
+            for file in entry.segment.files() {
+                file.close();
+                let removed = missing_is_fine(self.storage.file_system.remove_file(&file.path()));
+                removed.during("remove", file.path())?;
+            }
+        }
+        Ok(due.len())
+    }
+
+    /// Takes the whole log out of service: its directory gets a name that ends in `-delete`, under which it is found
+    /// and removed even after a crash. Returns that directory for [`crate::LogDir::remove_deleted`].
+    pub fn mark_deleted(&self) -> Result<PathBuf, LogError> {
+        let mut writer = self.writer.lock();
+        self.storage.check()?;
+        writer.closed = Some(LogError::Gone { path: self.directory(), state: "deleted" });
+        let from = self.directory();
+        let to = from.with_file_name(file_name::of_deleted_partition(
+            &self.topic,
+            self.partition,
+            identity::random_uuid(),
+        ));
+        self.storage.file_system.rename(&from, &to).during("rename", &from)?;
+        for segment in self.segments().iter() {
+            segment.files().into_iter().for_each(|file| file.moved_to(&to));
+        }
+        for entry in self.deleted.lock().iter() {
+            entry.segment.files().into_iter().for_each(|file| file.moved_to(&to));
+        }
+        self.epochs.lock().set_directory(&to);
+        self.directory.write().clone_from(&to);
+        if let Some(parent) = to.parent() {
+            self.storage.file_system.sync_directory(parent).during("sync", parent)?;
+        }
+        Ok(to)
+    }
+}
+
+fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}

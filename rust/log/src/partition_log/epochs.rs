@@ -1,0 +1,35 @@
+//! Leader epochs of the log.
+
+use super::Log;
+use crate::error::LogError;
+
+impl Log {
+    /// Notes that this broker leads from now on, with `leader_epoch`, and from the log's end.
+    pub fn start_epoch(&self, leader_epoch: i32) -> Result<(), LogError> {
+        let writer = self.writer.lock();
+        self.check_writable(&writer)?;
+        self.note_epoch(leader_epoch, self.log_end_offset())
+    }
+
+    /// The largest epoch known that is no later than `epoch`, and the offset where it ends; (−1, −1) for one from the
+    /// future. A follower truncates to it.
+    pub fn end_offset_for_epoch(&self, epoch: i32) -> (i32, i64) {
+        // the end first: an epoch that begins meanwhile then begins at or after it
+        let end = self.log_end_offset();
+        self.epochs.lock().end_offset_for(epoch, end)
+    }
+
+    /// The epoch that the record at `offset` was written in, as far as the epochs are known.
+    pub fn epoch_for_offset(&self, offset: i64) -> Option<i32> {
+        self.epochs.lock().epoch_for(offset)
+    }
+
+    /// The file is written before the first batch of the epoch, so that no batch has an epoch that the file lacks.
+    pub(super) fn note_epoch(&self, epoch: i32, start_offset: i64) -> Result<(), LogError> {
+        let mut epochs = self.epochs.lock();
+        if epochs.latest().is_some_and(|latest| latest.epoch >= epoch) || !epochs.note(epoch, start_offset) {
+            return Ok(());
+        }
+        epochs.save().map_err(|error| self.write_failed(error))
+    }
+}

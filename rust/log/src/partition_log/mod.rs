@@ -1,0 +1,201 @@
+//! One partition's log.
+//!
+//! One thread at a time writes (the writer lock); readers take a snapshot of the segment list and of the tail and never
+//! wait for a system call of the writer. Lock order: flushing → writer → epochs → segments → tail; a later one may be
+//! taken while an earlier one is held, never the other way round.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Acquire, Ordering::Release};
+
+use parking_lot::{Mutex, RwLock};
+use uuid::Uuid;
+
+use crate::config::LogConfig;
+use crate::epoch_cache::{EpochCache, EpochStart};
+use crate::error::LogError;
+use crate::file_system::Storage;
+use crate::producer_state::ProducerState;
+use crate::segment::Segment;
+use crate::segment::list::SegmentList;
+
+pub mod append;
+mod delete;
+mod epochs;
+mod flush;
+mod open;
+pub mod read;
+mod retention;
+mod roll;
+pub(crate) mod tail;
+pub mod timestamp;
+mod truncate;
+
+pub use open::LogOptions;
+use tail::Tail;
+
+/// Stands for "no open transaction".
+const NOTHING_UNSTABLE: i64 = i64::MAX;
+
+/// The log of one partition. All calls may come from any thread; those that touch files block.
+#[derive(Debug)]
+pub struct Log {
+    storage: Arc<Storage>,
+    topic: String,
+    partition: i32,
+    topic_id: Option<Uuid>,
+    directory: RwLock<PathBuf>,
+    config: RwLock<Arc<LogConfig>>,
+    segments: RwLock<Arc<SegmentList>>,
+    tail: Mutex<Tail>,
+    epochs: Mutex<EpochCache>,
+    log_start_offset: AtomicI64,
+    log_end_offset: AtomicI64,
+    high_watermark: AtomicI64,
+    recovery_point: AtomicI64,
+    first_unstable_offset: AtomicI64,
+    writer: Mutex<Writer>,
+    flushing: Mutex<()>,
+    /// Deleted segments whose files are still there.
+    deleted: Mutex<Vec<delete::DeletedSegment>>,
+}
+
+/// What only a writer needs.
+#[derive(Debug)]
+struct Writer {
+    active: Arc<Segment>,
+    /// Bytes since the last index entry.
+    since_entry: u64,
+    /// The byte up to which disk blocks are reserved for the active segment.
+    reserved_to: u64,
+    producers: ProducerState,
+    /// The offset of the newest producer snapshot.
+    snapshot_offset: i64,
+    /// Why nothing may be appended any more: closed, deleted, or the end of the log is damaged.
+    closed: Option<LogError>,
+    /// A segment was made since the directory was last synced.
+    directory_changed: Arc<AtomicBool>,
+}
+
+impl Log {
+    /// The topic's name.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The partition's number.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// The topic's id; `None` in directories older than topic ids.
+    pub fn topic_id(&self) -> Option<Uuid> {
+        self.topic_id
+    }
+
+    /// The partition's directory, which changes when the partition is deleted.
+    pub fn directory(&self) -> PathBuf {
+        self.directory.read().clone()
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Arc<LogConfig> {
+        Arc::clone(&self.config.read())
+    }
+
+    /// Puts other settings in force, from the next call on.
+    pub fn set_config(&self, config: Arc<LogConfig>) {
+        *self.config.write() = config;
+    }
+
+    /// The first offset that can be read.
+    pub fn log_start_offset(&self) -> i64 {
+        self.log_start_offset.load(Acquire)
+    }
+
+    /// The offset that the next record will have.
+    pub fn log_end_offset(&self) -> i64 {
+        self.log_end_offset.load(Acquire)
+    }
+
+    /// The first offset that is not known to be on every in-sync replica: consumers read below it.
+    pub fn high_watermark(&self) -> i64 {
+        self.high_watermark.load(Acquire)
+    }
+
+    /// Moves the high watermark up to `offset`, but never down nor beyond the log's end; returns where it is then.
+    pub fn advance_high_watermark(&self, offset: i64) -> i64 {
+        let offset = offset.min(self.log_end_offset());
+        let before = self.high_watermark.fetch_max(offset, Release);
+        if before < offset && self.first_unstable_offset.load(Acquire) != NOTHING_UNSTABLE {
+            let mut writer = self.writer.lock();
+            writer.producers.high_watermark_moved(offset);
+            self.publish_unstable(&writer);
+        }
+        before.max(offset)
+    }
+
+    /// The first offset that read-committed consumers may not read: that of the oldest open transaction, and at most
+    /// the high watermark.
+    pub fn last_stable_offset(&self) -> i64 {
+        self.high_watermark().min(self.first_unstable_offset.load(Acquire))
+    }
+
+    /// Everything below survives the death of the machine.
+    pub fn recovery_point(&self) -> i64 {
+        self.recovery_point.load(Acquire)
+    }
+
+    /// The latest leader epoch in the log; `None` when there is none yet.
+    pub fn leader_epoch(&self) -> Option<i32> {
+        self.epochs.lock().latest().map(|latest| latest.epoch)
+    }
+
+    /// The leader epochs of the log, ascending.
+    pub fn epochs(&self) -> Vec<EpochStart> {
+        self.epochs.lock().entries().to_vec()
+    }
+
+    /// Bytes of batches in all segments.
+    pub fn size_bytes(&self) -> u64 {
+        self.segments().iter().map(|segment| segment.size()).sum()
+    }
+
+    /// How many segments there are, the active one included.
+    pub fn segment_count(&self) -> usize {
+        self.segments().len()
+    }
+
+    /// How many producers have state here.
+    pub fn producer_count(&self) -> usize {
+        self.writer.lock().producers.count()
+    }
+
+    fn segments(&self) -> Arc<SegmentList> {
+        Arc::clone(&self.segments.read())
+    }
+
+    fn publish_unstable(&self, writer: &Writer) {
+        let first = writer.producers.first_unstable_offset().unwrap_or(NOTHING_UNSTABLE);
+        self.first_unstable_offset.store(first, Release);
+    }
+
+    /// An error when nothing may be written.
+    fn check_writable(&self, writer: &Writer) -> Result<(), LogError> {
+        self.storage.check()?;
+        writer.closed.clone().map_or(Ok(()), Err)
+    }
+
+    /// A write that failed: without room the caller may try again later, anything else takes the directory offline.
+    fn write_failed(&self, error: LogError) -> LogError {
+        match error {
+            LogError::Io { path, source, .. } if crate::file_system::is_disk_full(&source) => {
+                LogError::DiskFull { path, source }
+            }
+            error => {
+                self.storage.poison(&error);
+                error
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Opening a log, or making it.
+//!
+//! Crash points of making one: an empty directory, one without metadata, one without a segment are all completed by the
+//! next open.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+
+use parking_lot::{Mutex, RwLock};
+use uuid::Uuid;
+
+use super::tail::{LogPosition, Tail};
+use super::{Log, NOTHING_UNSTABLE, Writer};
+use crate::config::LogConfig;
+use crate::epoch_cache::{self, EpochCache};
+use crate::error::{During, LogError};
+use crate::file_name;
+use crate::file_system::Storage;
+use crate::log_dir::partition_metadata;
+use crate::recovery::{LastStop, Recovered, Recovery, RecoveryReport, producers};
+use crate::segment::Segment;
+use crate::segment::list::SegmentList;
+
+/// What is to be opened, and what the checkpoints say of it.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// The topic's id: written into a new directory, compared with that of an old one. `None` = take what is there.
+    pub topic_id: Option<Uuid>,
+    /// The settings.
+    pub config: Arc<LogConfig>,
+    /// From `log-start-offset-checkpoint`; 0 where it has none.
+    pub log_start_offset: i64,
+    /// From `recovery-point-offset-checkpoint`; 0 where it has none.
+    pub recovery_point: i64,
+    /// From `replication-offset-checkpoint`; 0 where it has none.
+    pub high_watermark: i64,
+    /// How the last run on this data directory ended.
+    pub last_stop: LastStop,
+}
+
+impl LogOptions {
+    /// Of a partition that no checkpoint knows: all offsets 0, last stop as given.
+    pub fn new(topic: impl Into<String>, partition: i32, last_stop: LastStop) -> Self {
+        Self {
+            topic: topic.into(),
+            partition,
+            topic_id: None,
+            config: Arc::default(),
+            log_start_offset: 0,
+            recovery_point: 0,
+            high_watermark: 0,
+            last_stop,
+        }
+    }
+}
+
+impl Log {
+    /// Opens the partition's log in the data directory of `storage`; makes it when it is not there. After an unclean
+    /// stop it is scanned from the recovery point on, which the report tells of.
+    pub fn open(
+        storage: &Arc<Storage>,
+        options: LogOptions,
+        now_ms: i64,
+    ) -> Result<(Self, RecoveryReport), LogError> {
+        storage.check()?;
+        let directory = storage.directory().join(file_name::of_partition(&options.topic, options.partition));
+        make_directory(storage, &directory)?;
+        let topic_id = match_topic_id(storage, &directory, options.topic_id)?;
+        let segments = open_segments(storage, &directory, &options, now_ms)?;
+        let epochs_path = directory.join(epoch_cache::FILE_NAME);
+        let mut epochs = EpochCache::load(Arc::clone(&storage.file_system), epochs_path)?;
+        let recovery = Recovery {
+            last_stop: options.last_stop,
+            recovery_point: options.recovery_point,
+            interval_bytes: options.config.index_interval_bytes,
+            file_system: &*storage.file_system,
+            epochs: &mut epochs,
+            report: RecoveryReport::new(options.last_stop),
+        };
+        let recovered = recovery.run(segments)?;
+        let log = Self::of(storage, options, now_ms, directory, topic_id, epochs, recovered)?;
+        Ok(log)
+    }
+
+    fn of(
+        storage: &Arc<Storage>,
+        options: LogOptions,
+        now_ms: i64,
+        directory: PathBuf,
+        topic_id: Option<Uuid>,
+        mut epochs: EpochCache,
+        recovered: Recovered,
+    ) -> Result<(Self, RecoveryReport), LogError> {
+        let list = SegmentList::new(recovered.segments);
+        let active = list.last().cloned();
+        let active = active.ok_or_else(|| LogError::Invalid { reason: "no segment".to_owned() })?;
+        let end = recovered.log_end_offset;
+        let start = options.log_start_offset.max(list.first_base_offset()).min(end);
+        let mut report = recovered.report;
+        report.below_high_watermark = end < options.high_watermark;
+        report.below_recovery_point = end < options.recovery_point;
+        warn_of_loss(&report, &options, end);
+        settle_epochs(&mut epochs, &report, recovered.epochs_changed, start, end)?;
+        let (producers, snapshot_offset) = producers::restore(storage, &directory, &list, end, now_ms)?;
+        let unstable = producers.first_unstable_offset().unwrap_or(NOTHING_UNSTABLE);
+        let position = LogPosition { offset: end, segment_base: active.base_offset, position: active.size() };
+        let writer = Writer {
+            since_entry: recovered.since_entry,
+            reserved_to: active.size(),
+            active,
+            producers,
+            snapshot_offset,
+            closed: recovered.sealed,
+            directory_changed: Arc::new(AtomicBool::new(true)),
+        };
+        let log = Self {
+            storage: Arc::clone(storage),
+            topic: options.topic,
+            partition: options.partition,
+            topic_id,
+            directory: RwLock::new(directory),
+            config: RwLock::new(options.config),
+            segments: RwLock::new(Arc::new(list)),
+            tail: Mutex::new(Tail::new(position)),
+            epochs: Mutex::new(epochs),
+            log_start_offset: AtomicI64::new(start),
+            log_end_offset: AtomicI64::new(end),
+            high_watermark: AtomicI64::new(options.high_watermark.clamp(start, end)),
+            recovery_point: AtomicI64::new(options.recovery_point.min(end)),
+            first_unstable_offset: AtomicI64::new(unstable),
+            writer: Mutex::new(writer),
+            flushing: Mutex::new(()),
+            deleted: Mutex::default(),
+        };
+        Ok((log, report))
+    }
+}
+
+fn make_directory(storage: &Storage, directory: &Path) -> Result<(), LogError> {
+    let file_system = &storage.file_system;
+    if file_system.exists(directory).during("look for", directory)? {
+        return Ok(());
+    }
+    file_system.create_directory(directory).during("create", directory)?;
+    file_system.sync_directory(storage.directory()).during("sync", storage.directory())
+}
+
+fn match_topic_id(
+    storage: &Storage,
+    directory: &Path,
+    wanted: Option<Uuid>,
+) -> Result<Option<Uuid>, LogError> {
+    let found = partition_metadata::read(&*storage.file_system, directory)?;
+    match (found, wanted) {
+        (Some(found), Some(expected)) if found != expected => {
+            Err(LogError::InconsistentTopicId { path: directory.to_owned(), found, expected })
+        }
+        (None, Some(topic_id)) => {
+            partition_metadata::write(&*storage.file_system, directory, topic_id)?;
+            Ok(Some(topic_id))
+        }
+        (found, _) => Ok(found),
+    }
+}
+
+/// Opens the segments, ascending, after removing what crashes left behind: files whose deletion was under way,
+/// half-written replacements, and indexes without batches.
+fn open_segments(
+    storage: &Storage,
+    directory: &Path,
+    options: &LogOptions,
+    now_ms: i64,
+) -> Result<Vec<Arc<Segment>>, LogError> {
+    let mut bases = Vec::new();
+    let mut indexes = Vec::new();
+    for entry in storage.file_system.list(directory).during("list", directory)? {
+        let path = directory.join(&entry.name);
+        if entry.name.ends_with(file_name::DELETED) || entry.name.ends_with(".tmp") {
+            storage.file_system.remove_file(&path).during("remove", &path)?;
+            continue;
+        }
+        match file_name::parse(&entry.name) {
+            Some((offset, file_name::LOG)) => bases.push(offset),
+            Some((offset, file_name::OFFSET_INDEX | file_name::TIME_INDEX | file_name::TXN_INDEX)) => {
+                indexes.push((offset, path));
+            }
+            _ => {}
+        }
+    }
+    bases.sort_unstable();
+    for (offset, path) in indexes {
+        if bases.binary_search(&offset).is_err() {
+            storage.file_system.remove_file(&path).during("remove", &path)?;
+        }
+    }
+    if bases.is_empty() {
+        let start = options.log_start_offset.max(0);
+        return Ok(vec![Arc::new(Segment::create(storage, directory, start, now_ms)?)]);
+    }
+    bases.into_iter().map(|base| Ok(Arc::new(Segment::open(storage, directory, base, now_ms)?))).collect()
+}
+
+/// Epochs that started beyond the log's end are gone with it; those before its start are not needed.
+fn settle_epochs(
+    epochs: &mut EpochCache,
+    report: &RecoveryReport,
+    changed: bool,
+    start: i64,
+    end: i64,
+) -> Result<(), LogError> {
+    // One that starts at the very end may have lost its records in a cut.
+    let beyond = if report.cut.is_some() { end } else { end.saturating_add(1) };
+    let cut = epochs.truncate_from_end(beyond);
+    if changed | cut | epochs.truncate_from_start(start) { epochs.save() } else { Ok(()) }
+}
+
+fn warn_of_loss(report: &RecoveryReport, options: &LogOptions, end: i64) {
+    if report.below_high_watermark || report.below_recovery_point {
+        tracing::error!(
+            topic = options.topic,
+            partition = options.partition,
+            log_end_offset = end,
+            high_watermark = options.high_watermark,
+            recovery_point = options.recovery_point,
+            "the log ends below what was committed or synced: records are missing on this replica"
+        );
+    }
+}

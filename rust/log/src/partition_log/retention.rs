@@ -1,0 +1,99 @@
+//! Retention by time, by size, and of what lies below the log's start.
+
+use std::sync::Arc;
+
+use super::{Log, Writer};
+use crate::config::LogConfig;
+use crate::error::LogError;
+use crate::segment::Segment;
+use crate::segment::list::SegmentList;
+
+impl Log {
+    /// Deletes segments whose time is up, oldest first, and never beyond the high watermark; returns how many. An
+    /// active segment that is expired is rolled and deleted too. Also forgets idle producers. Call it every
+    /// `log.retention.check.interval.ms`.
+    pub fn enforce_retention(&self, now_ms: i64) -> Result<usize, LogError> {
+        let config = self.config();
+        let mut writer = self.writer.lock();
+        self.check_writable(&writer)?;
+        writer.producers.expire(now_ms, config.producer_id_expiration_ms);
+        let list = self.segments();
+        let below_start = self.count_below_start(&list);
+        let count = if config.cleanup_delete {
+            let by_time = self.count_expired(&list, now_ms, &config)?;
+            below_start.max(by_time).max(self.count_oversize(&list, &config))
+        } else {
+            below_start
+        };
+        if count == 0 {
+            return Ok(0);
+        }
+        self.delete_first(&mut writer, count, now_ms)?;
+        Ok(count)
+    }
+
+    fn delete_first(&self, writer: &mut Writer, count: usize, now_ms: i64) -> Result<(), LogError> {
+        if count == self.segments().len() {
+            self.roll(writer, now_ms)?;
+        }
+        let (kept, gone) = self.segments().without_first(count);
+        let start = kept.first_base_offset();
+        // The start moves before the files do: whoever reads below it hears "out of range", not "no such file".
+        self.move_start(start)?;
+        *self.segments.write() = Arc::new(kept);
+        tracing::info!(topic = self.topic, partition = self.partition, count, start, "deleted segments");
+        self.retire(gone, now_ms)
+    }
+
+    /// How many segments at the front satisfy `is_due`. The high watermark must have passed them, and an empty active
+    /// segment stays.
+    fn count_front(
+        &self,
+        list: &SegmentList,
+        mut is_due: impl FnMut(&Segment, Option<i64>) -> Result<bool, LogError>,
+    ) -> Result<usize, LogError> {
+        let (high_watermark, end) = (self.high_watermark(), self.log_end_offset());
+        let mut count = 0;
+        for (segment, next_base) in list.with_next() {
+            let is_empty_active = next_base.is_none() && segment.size() == 0;
+            let passed = high_watermark >= next_base.unwrap_or(end);
+            if is_empty_active || !passed || !is_due(segment, next_base)? {
+                break;
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// By the largest timestamp of their records; segments without timestamps by the time they were opened.
+    fn count_expired(&self, list: &SegmentList, now_ms: i64, config: &LogConfig) -> Result<usize, LogError> {
+        if config.retention_ms < 0 {
+            return Ok(0);
+        }
+        self.count_front(list, |segment, _| {
+            let newest = segment.newest(config.index_interval_bytes)?.timestamp;
+            let newest = if newest < 0 { segment.created_ms } else { newest };
+            Ok(now_ms.saturating_sub(newest) > config.retention_ms)
+        })
+    }
+
+    /// Only while what remains is at least the limit.
+    fn count_oversize(&self, list: &SegmentList, config: &LogConfig) -> usize {
+        let Ok(limit) = u64::try_from(config.retention_bytes) else { return 0 };
+        let total: u64 = list.iter().map(|segment| segment.size()).sum();
+        let mut excess = total.saturating_sub(limit);
+        let due = self.count_front(list, |segment, _| {
+            let fits = excess >= segment.size() && excess > 0;
+            excess = excess.saturating_sub(segment.size());
+            Ok(fits)
+        });
+        due.unwrap_or(0)
+    }
+
+    /// Segments that end at or before the log's start.
+    fn count_below_start(&self, list: &SegmentList) -> usize {
+        let start = self.log_start_offset();
+        let due = self.count_front(list, |_, next_base| Ok(next_base.is_some_and(|next| next <= start)));
+        due.unwrap_or(0)
+    }
+}

@@ -1,0 +1,115 @@
+//! Offsets by time: ListOffsets with a timestamp, and with −3 (largest timestamp).
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use fastlog_protocol::batch::{RecordView, records};
+
+use super::Log;
+use crate::error::{During, LogError};
+use crate::segment::Segment;
+use crate::segment::scan::{BatchScan, Located, Step};
+
+/// A record found by its timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimestampedOffset {
+    /// The record's offset.
+    pub offset: i64,
+    /// Its timestamp.
+    pub timestamp: i64,
+    /// The leader epoch it was written in.
+    pub leader_epoch: i32,
+}
+
+impl Log {
+    /// The first record whose timestamp is at least `timestamp`, below offset `bound`; `None` when there is none.
+    /// Timestamps need not ascend: it is the first by offset.
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+        bound: i64,
+    ) -> Result<Option<TimestampedOffset>, LogError> {
+        let interval = self.config().index_interval_bytes;
+        let start = self.log_start_offset();
+        for segment in self.segments().iter().filter(|segment| segment.base_offset < bound) {
+            if segment.newest(interval)?.timestamp < timestamp {
+                continue;
+            }
+            let from = segment.time_index.offset_before(timestamp);
+            let from = from.during("read the time index of", segment.log.path())?.max(start);
+            let wanted = |record: &RecordView<'_>| record.timestamp >= timestamp && record.offset >= start;
+            if let Some(found) = first_record(segment, from, timestamp, wanted)? {
+                return Ok(Some(found).filter(|found| found.offset < bound));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record with the largest timestamp below offset `bound`; `None` when no record has one.
+    pub fn max_timestamp(&self, bound: i64) -> Result<Option<TimestampedOffset>, LogError> {
+        let interval = self.config().index_interval_bytes;
+        let start = self.log_start_offset();
+        let mut best: Option<(i64, Arc<Segment>)> = None;
+        for segment in self.segments().iter() {
+            let newest = segment.newest(interval)?.timestamp;
+            if newest >= 0 && best.as_ref().is_none_or(|(timestamp, _)| newest > *timestamp) {
+                best = Some((newest, Arc::clone(segment)));
+            }
+        }
+        let Some((timestamp, segment)) = best else { return Ok(None) };
+        let from = segment.time_index.offset_before(timestamp);
+        let from = from.during("read the time index of", segment.log.path())?.max(start);
+        let wanted = |record: &RecordView<'_>| record.timestamp >= timestamp && record.offset >= start;
+        Ok(first_record(&segment, from, timestamp, wanted)?.filter(|found| found.offset < bound))
+    }
+}
+
+/// The first record from offset `from` on that is `wanted`; batches with no record as young as `timestamp` are passed
+/// over by their header.
+fn first_record(
+    segment: &Segment,
+    from: i64,
+    timestamp: i64,
+    wanted: impl Fn(&RecordView<'_>) -> bool,
+) -> Result<Option<TimestampedOffset>, LogError> {
+    let end = segment.size();
+    let Some(first) = segment.find_batch(from, end)? else { return Ok(None) };
+    let mut scan = segment.scan_from(first.position, end)?;
+    while let Step::Batch(located) = scan.step(i64::MAX).during("read", segment.log.path())? {
+        if located.header.max_timestamp >= timestamp {
+            let found = record_in(segment, &mut scan, &located, &wanted)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn record_in(
+    segment: &Segment,
+    scan: &mut BatchScan,
+    located: &Located,
+    wanted: &impl Fn(&RecordView<'_>) -> bool,
+) -> Result<Option<TimestampedOffset>, LogError> {
+    let leader_epoch = located.header.partition_leader_epoch;
+    let batch = scan.batch(located).during("read", segment.log.path())?;
+    Ok(first_wanted(batch, leader_epoch, wanted))
+}
+
+/// A batch whose records do not read has none: the client that fetches it will see the damage.
+fn first_wanted(
+    batch: &[u8],
+    leader_epoch: i32,
+    wanted: &impl Fn(&RecordView<'_>) -> bool,
+) -> Option<TimestampedOffset> {
+    let mut found = None;
+    let outcome = records(batch, |record| {
+        if !wanted(&record) {
+            return ControlFlow::Continue(());
+        }
+        found = Some(TimestampedOffset { offset: record.offset, timestamp: record.timestamp, leader_epoch });
+        ControlFlow::Break(())
+    });
+    outcome.ok().and(found)
+}

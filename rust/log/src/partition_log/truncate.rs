@@ -1,0 +1,101 @@
+//! Cutting the end of the log: what a follower does where it diverges from its leader.
+//!
+//! Crash points: segments go newest first and the cut comes last, so that a crash in between leaves a shorter log without
+//! a hole; indexes, epochs and producers are put right by recovery.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Release};
+
+use super::tail::LogPosition;
+use super::{Log, Writer};
+use crate::error::LogError;
+use crate::recovery;
+use crate::segment::Segment;
+use crate::segment::list::SegmentList;
+
+impl Log {
+    /// Drops all records from `offset` on; a batch that holds `offset` goes whole. Returns false when the log ends
+    /// before. The high watermark and the recovery point come down with it.
+    pub fn truncate_to(&self, offset: i64, now_ms: i64) -> Result<bool, LogError> {
+        let _flush = self.flushing.lock();
+        let mut writer = self.writer.lock();
+        self.check_writable(&writer)?;
+        if offset >= self.log_end_offset() {
+            return Ok(false);
+        }
+        if offset < self.segments().first_base_offset() {
+            self.restart_at(&mut writer, offset, now_ms)?;
+            return Ok(true);
+        }
+        let (mut kept, gone) = self.segments().split_at_offset(offset.saturating_add(1));
+        let active = kept.last().cloned().ok_or_else(|| self.no_segment())?;
+        kept.shrink_to_fit();
+        *self.segments.write() = Arc::new(SegmentList::new(kept));
+        self.retire(gone.into_iter().rev().collect(), now_ms)?;
+        let found = active.find_batch(offset, active.size())?;
+        let (size, end) =
+            found.map_or((active.size(), offset), |batch| (batch.position, batch.header.base_offset));
+        active.truncate(size, end).map_err(|error| self.write_failed(error))?;
+        self.reopen_end(&mut writer, active, end.min(offset), now_ms)?;
+        Ok(true)
+    }
+
+    /// Drops everything and starts anew, empty, at `offset`: a follower whose leader no longer has what comes next.
+    pub fn truncate_fully_and_start_at(&self, offset: i64, now_ms: i64) -> Result<(), LogError> {
+        let _flush = self.flushing.lock();
+        let mut writer = self.writer.lock();
+        self.check_writable(&writer)?;
+        self.restart_at(&mut writer, offset, now_ms)
+    }
+
+    fn restart_at(&self, writer: &mut Writer, offset: i64, now_ms: i64) -> Result<(), LogError> {
+        let gone: Vec<_> = self.segments().iter().rev().cloned().collect();
+        self.retire(gone, now_ms)?;
+        let segment = Segment::create(&self.storage, &self.directory(), offset, now_ms)
+            .map_err(|error| self.write_failed(error))?;
+        let segment = Arc::new(segment);
+        *self.segments.write() = Arc::new(SegmentList::new(vec![Arc::clone(&segment)]));
+        self.log_start_offset.store(offset, Release);
+        self.reopen_end(writer, segment, offset, now_ms)
+    }
+
+    /// Takes up the log at its new end: counters, epochs and producers as of there.
+    fn reopen_end(
+        &self,
+        writer: &mut Writer,
+        active: Arc<Segment>,
+        end_offset: i64,
+        now_ms: i64,
+    ) -> Result<(), LogError> {
+        let rescan = active.rescan(i64::MAX, self.config().index_interval_bytes, &mut |_| {})?;
+        writer.since_entry = rescan.since_entry;
+        writer.reserved_to = active.size();
+        let end =
+            LogPosition { offset: end_offset, segment_base: active.base_offset, position: active.size() };
+        writer.active = active;
+        self.log_end_offset.store(end_offset, Release);
+        self.tail.lock().reset(end);
+        self.high_watermark.fetch_min(end_offset, AcqRel);
+        self.recovery_point.fetch_min(end_offset, AcqRel);
+        {
+            let mut epochs = self.epochs.lock();
+            if epochs.truncate_from_end(end_offset) {
+                epochs.save().map_err(|error| self.write_failed(error))?;
+            }
+        }
+        let restored = recovery::producers::restore(
+            &self.storage,
+            &self.directory(),
+            &self.segments(),
+            end_offset,
+            now_ms,
+        )?;
+        (writer.producers, writer.snapshot_offset) = restored;
+        self.publish_unstable(writer);
+        Ok(())
+    }
+
+    fn no_segment(&self) -> LogError {
+        LogError::Invalid { reason: format!("{}-{} has no segment", self.topic, self.partition) }
+    }
+}

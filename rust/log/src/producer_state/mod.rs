@@ -1,0 +1,117 @@
+//! The producers that wrote to a partition: sequences against duplicates, and open transactions.
+//!
+//! Kept in memory, rebuilt from a snapshot and the batches after it. As in Kafka a producer that nobody remembers may
+//! start at any sequence (its state was lost through retention), which is why state must not be lost otherwise.
+
+use std::collections::{BTreeMap, HashMap};
+
+use fastlog_protocol::ErrorCode;
+use fastlog_protocol::batch::BatchHeader;
+
+use crate::error::AppendError;
+use crate::segment::txn_index::AbortedTxn;
+
+mod control;
+mod entry;
+pub(crate) mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use control::{Marker, read_marker};
+pub(crate) use entry::{ProducerEntry, Verdict};
+
+/// All producers of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProducerState {
+    entries: HashMap<i64, ProducerEntry>,
+    /// First offsets of open transactions and their producers.
+    open: BTreeMap<i64, i64>,
+    /// Ended transactions whose marker is not below the high watermark yet: first offset → marker's offset.
+    unreplicated: BTreeMap<i64, i64>,
+}
+
+impl ProducerState {
+    /// Whether a client's batch may be appended; batches without a producer id always may.
+    pub(crate) fn check(&self, header: &BatchHeader) -> Result<Verdict, AppendError> {
+        let Some(entry) = self.entries.get(&header.producer_id).filter(|_| header.producer_id >= 0) else {
+            return Ok(Verdict::Append);
+        };
+        let verdict = entry.check(header)?;
+        let is_plain = !header.attributes.is_transactional();
+        if verdict == Verdict::Append && is_plain && entry.txn_first_offset.is_some() {
+            return Err(AppendError::new(
+                ErrorCode::INVALID_TXN_STATE,
+                format!(
+                    "producer {} has an open transaction, the batch is not part of it",
+                    header.producer_id
+                ),
+            ));
+        }
+        Ok(verdict)
+    }
+
+    /// Notes a batch of records that was appended by a leader or replayed.
+    pub(crate) fn append(&mut self, header: &BatchHeader, now_ms: i64) {
+        if header.producer_id < 0 || header.attributes.is_control() {
+            return;
+        }
+        let new = || ProducerEntry::new(header.producer_epoch);
+        let entry = self.entries.entry(header.producer_id).or_insert_with(new);
+        entry.append(header, now_ms);
+        if header.attributes.is_transactional() && entry.txn_first_offset.is_none() {
+            entry.txn_first_offset = Some(header.base_offset);
+            self.open.insert(header.base_offset, header.producer_id);
+        }
+    }
+
+    /// Notes a transaction marker; answers the transaction for the index when it was aborted.
+    pub(crate) fn end_transaction(
+        &mut self,
+        header: &BatchHeader,
+        marker: Marker,
+        now_ms: i64,
+    ) -> Option<AbortedTxn> {
+        let new = || ProducerEntry::new(header.producer_epoch);
+        let entry = self.entries.entry(header.producer_id).or_insert_with(new);
+        entry.adopt_epoch(header.producer_epoch);
+        entry.coordinator_epoch = marker.coordinator_epoch;
+        entry.last_timestamp_ms = now_ms;
+        let first_offset = entry.txn_first_offset.take()?;
+        self.open.remove(&first_offset);
+        let last_offset = header.last_offset();
+        self.unreplicated.insert(first_offset, last_offset);
+        let last_stable_offset = self.open.keys().next().copied().unwrap_or(last_offset + 1);
+        marker.is_abort.then_some(AbortedTxn {
+            producer_id: header.producer_id,
+            first_offset,
+            last_offset,
+            last_stable_offset,
+        })
+    }
+
+    /// The first offset that a read-committed reader may not pass, high watermark aside.
+    pub(crate) fn first_unstable_offset(&self) -> Option<i64> {
+        let open = self.open.keys().next();
+        let unreplicated = self.unreplicated.keys().next();
+        [open, unreplicated].into_iter().flatten().min().copied()
+    }
+
+    /// Ended transactions below the high watermark hold nobody back any more.
+    pub(crate) fn high_watermark_moved(&mut self, high_watermark: i64) {
+        if !self.unreplicated.is_empty() {
+            self.unreplicated.retain(|_, last_offset| *last_offset >= high_watermark);
+        }
+    }
+
+    /// Forgets producers that were idle for `expiration_ms` and have no open transaction.
+    pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) {
+        self.entries.retain(|_, entry| {
+            entry.txn_first_offset.is_some() || now_ms.saturating_sub(entry.last_timestamp_ms) < expiration_ms
+        });
+    }
+
+    /// How many producers are remembered.
+    pub(crate) fn count(&self) -> usize {
+        self.entries.len()
+    }
+}

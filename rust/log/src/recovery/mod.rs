@@ -1,0 +1,227 @@
+//! Opening a log whose end nobody vouches for.
+//!
+//! What was synced (below the recovery point) is never cut. Above it, what may be cut depends on how the last run ended:
+//!
+//! | last stop | first bad batch above the recovery point |
+//! |---|---|
+//! | clean | damage: nothing is scanned but the few batches after the last index entry, nothing is cut |
+//! | process died | the kernel wrote all that was appended: only a torn last batch is cut, anything else is damage |
+//! | machine died | write-back has no order: the log is cut there, even if good batches follow |
+//!
+//! Damage deletes nothing. The log opens, serves what is readable, and answers KAFKA_STORAGE_ERROR at the damage; where
+//! nothing good follows, the end of the log is not known and nothing is appended.
+//!
+//! Crash points: a cut removes later segments newest first and shortens the file last, so a crash in between is followed
+//! by the same decision.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::epoch_cache::EpochCache;
+use crate::error::{During, LogError};
+use crate::file_system::FileSystem;
+use crate::segment::Segment;
+use crate::segment::rescan::Rescan;
+use crate::segment::scan::{Bad, Located, find_good_batch};
+
+pub(crate) mod producers;
+pub mod report;
+
+pub use report::{Cut, LastStop, RecoveryReport};
+
+/// What is recovered, and by which rules.
+pub(crate) struct Recovery<'a> {
+    pub(crate) last_stop: LastStop,
+    pub(crate) recovery_point: i64,
+    pub(crate) interval_bytes: u64,
+    pub(crate) file_system: &'a dyn FileSystem,
+    pub(crate) epochs: &'a mut EpochCache,
+    pub(crate) report: RecoveryReport,
+}
+
+/// The log after recovery.
+pub(crate) struct Recovered {
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) log_end_offset: i64,
+    /// Bytes since the active segment's last index entry.
+    pub(crate) since_entry: u64,
+    /// Why nothing may be appended: the end is damaged.
+    pub(crate) sealed: Option<LogError>,
+    pub(crate) epochs_changed: bool,
+    pub(crate) report: RecoveryReport,
+}
+
+enum Decision {
+    Cut,
+    /// Nothing is deleted; reading goes on at the position and offset.
+    Damage(Option<(u64, i64)>),
+}
+
+impl Recovery<'_> {
+    /// Checks the segments (ascending, at least one) from the recovery point on, completes indexes and epochs, and cuts
+    /// a bad end.
+    pub(crate) fn run(mut self, mut segments: Vec<Arc<Segment>>) -> Result<Recovered, LogError> {
+        let mut epochs_changed = false;
+        let mut recovered = None;
+        let first = self.first_to_scan(&segments);
+        for number in first..segments.len() {
+            let Some(segment) = segments.get(number).cloned() else { break };
+            let later = segments.split_at(number + 1).1.to_vec();
+            let (rescan, cut, sealed) = self.segment(&segment, &later, &mut epochs_changed)?;
+            if cut {
+                let gone = segments.split_off(number + 1);
+                for segment in gone.iter().rev() {
+                    self.remove(segment)?;
+                }
+                self.cut(&segment, &rescan, gone.len())?;
+            }
+            if self.last_stop != LastStop::Clean {
+                // blocks reserved for a segment that was active when the run ended
+                segment.release_reserved()?;
+            }
+            segment.flush_indexes()?;
+            segment.set_loaded();
+            recovered = Some((rescan, sealed));
+            if cut {
+                break;
+            }
+        }
+        let (rescan, sealed) = recovered.ok_or_else(|| LogError::Invalid {
+            reason: "a log without segments cannot be recovered".to_owned(),
+        })?;
+        self.report.log_end_offset = rescan.next_offset;
+        Ok(Recovered {
+            segments,
+            log_end_offset: rescan.next_offset,
+            since_entry: rescan.since_entry,
+            sealed,
+            epochs_changed,
+            report: self.report,
+        })
+    }
+
+    /// Segments that end at or below the recovery point are not looked at; the last one always is.
+    fn first_to_scan(&self, segments: &[Arc<Segment>]) -> usize {
+        let last = segments.len().saturating_sub(1);
+        if self.last_stop == LastStop::Clean {
+            return last;
+        }
+        let bases = segments.iter().skip(1).map(|segment| segment.base_offset);
+        bases.take_while(|next_base| *next_base <= self.recovery_point).count().min(last)
+    }
+
+    fn verify_from(&self) -> i64 {
+        if self.last_stop == LastStop::Clean { i64::MAX } else { self.recovery_point }
+    }
+
+    /// Scans one segment to its end, over damage. True = cut where the scan ended.
+    fn segment(
+        &mut self,
+        segment: &Arc<Segment>,
+        later: &[Arc<Segment>],
+        epochs_changed: &mut bool,
+    ) -> Result<(Rescan, bool, Option<LogError>), LogError> {
+        let verify_from = self.verify_from();
+        let epochs = &mut *self.epochs;
+        let mut observe = |located: &Located| {
+            let header = &located.header;
+            *epochs_changed |= epochs.note(header.partition_leader_epoch, header.base_offset);
+        };
+        let mut rescan = segment.rescan(verify_from, self.interval_bytes, &mut observe)?;
+        loop {
+            let Some((bad, offset)) = rescan.bad.clone() else { return Ok((rescan, false, None)) };
+            match decide(self.last_stop, self.recovery_point, segment, later, &rescan, &bad, offset)? {
+                Decision::Cut => return Ok((rescan, true, None)),
+                Decision::Damage(next) => {
+                    let following = later.iter().find(|segment| segment.size() > 0);
+                    let following = following.map(|segment| segment.base_offset);
+                    let damage = segment.add_damage(&bad, offset, next, following);
+                    self.report.damages.push(segment.corrupt(&damage));
+                    let Some((position, offset)) = next else {
+                        let sealed = following.is_none().then(|| segment.corrupt(&damage));
+                        return Ok((rescan, false, sealed));
+                    };
+                    rescan = segment.rescan_from(
+                        position,
+                        Some(offset),
+                        verify_from,
+                        self.interval_bytes,
+                        &mut observe,
+                    )?;
+                }
+            }
+        }
+    }
+
+    fn cut(&mut self, segment: &Segment, rescan: &Rescan, segments_removed: usize) -> Result<(), LogError> {
+        let bytes = segment.size().saturating_sub(rescan.end);
+        let reason = rescan.bad.as_ref().map_or_else(String::new, |(bad, _)| bad.reason.clone());
+        segment.truncate(rescan.end, rescan.next_offset)?;
+        let cut = Cut {
+            file: segment.log.path(),
+            position: rescan.end,
+            offset: rescan.next_offset,
+            bytes,
+            segments_removed,
+            reason,
+        };
+        tracing::warn!(
+            file = %cut.file.display(),
+            position = cut.position,
+            offset = cut.offset,
+            bytes,
+            segments_removed,
+            reason = cut.reason,
+            "cut the end of a log"
+        );
+        self.report.cut = Some(cut);
+        Ok(())
+    }
+
+    fn remove(&self, segment: &Segment) -> Result<(), LogError> {
+        // the batches last: a crash must not leave a hole that later segments hide
+        for file in segment.files().into_iter().rev() {
+            file.close();
+            let path: PathBuf = file.path();
+            match self.file_system.remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).during("remove", path);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What to do about bad bytes where `offset` should be.
+fn decide(
+    last_stop: LastStop,
+    recovery_point: i64,
+    segment: &Segment,
+    later: &[Arc<Segment>],
+    rescan: &Rescan,
+    bad: &Bad,
+    offset: i64,
+) -> Result<Decision, LogError> {
+    let above = offset >= recovery_point;
+    if above && last_stop == LastStop::MachineDied {
+        return Ok(Decision::Cut);
+    }
+    let next = find_good_batch(
+        &segment.file()?,
+        segment.base_offset,
+        bad.position + 1,
+        segment.size(),
+        offset,
+        rescan.leader_epoch,
+    )
+    .during("read", segment.log.path())?;
+    let is_last = next.is_none()
+        && bad.claimed_end.is_none_or(|end| end >= segment.size())
+        && later.iter().all(|segment| segment.size() == 0);
+    if above && last_stop == LastStop::ProcessDied && is_last {
+        return Ok(Decision::Cut);
+    }
+    Ok(Decision::Damage(next.map(|located| (located.position, located.header.base_offset))))
+}

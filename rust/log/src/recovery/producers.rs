@@ -1,0 +1,91 @@
+//! Rebuilding the producers' state: the newest good snapshot, then the batches after it.
+
+use std::path::Path;
+
+use crate::error::{During, LogError};
+use crate::file_name;
+use crate::file_system::Storage;
+use crate::producer_state::{ProducerState, read_marker, snapshot};
+use crate::segment::Segment;
+use crate::segment::list::SegmentList;
+use crate::segment::scan::Step;
+
+/// The state as of `end_offset`, and the offset of the snapshot it began with (−1 without). Snapshots beyond the end
+/// and those that do not read are removed, and so are those of no segment, but for the newest.
+///
+/// Replayed batches count as written at `now_ms`: when they really were is not known (their timestamps are the
+/// producer's), and forgetting a producer too late only costs memory, too early it costs a duplicate.
+pub(crate) fn restore(
+    storage: &Storage,
+    directory: &Path,
+    segments: &SegmentList,
+    end_offset: i64,
+    now_ms: i64,
+) -> Result<(ProducerState, i64), LogError> {
+    let (mut state, snapshot_offset) = newest_snapshot(storage, directory, segments, end_offset)?;
+    let from = snapshot_offset.max(segments.first_base_offset());
+    for (segment, next_base) in segments.holding(from) {
+        if next_base.is_none_or(|next_base| next_base > from) && from < end_offset {
+            replay(segment, from, &mut state, now_ms)?;
+        }
+    }
+    Ok((state, snapshot_offset))
+}
+
+fn newest_snapshot(
+    storage: &Storage,
+    directory: &Path,
+    segments: &SegmentList,
+    end_offset: i64,
+) -> Result<(ProducerState, i64), LogError> {
+    let file_system = &*storage.file_system;
+    let mut offsets: Vec<i64> = file_system
+        .list(directory)
+        .during("list", directory)?
+        .iter()
+        .filter_map(|entry| file_name::parse(&entry.name))
+        .filter_map(|(offset, suffix)| (suffix == file_name::SNAPSHOT).then_some(offset))
+        .collect();
+    offsets.sort_unstable();
+    let mut found = None;
+    for offset in offsets.into_iter().rev() {
+        let path = directory.join(file_name::of_offset(offset, file_name::SNAPSHOT));
+        let is_of_segment = segments.iter().any(|segment| segment.base_offset == offset);
+        if offset <= end_offset && found.is_none() {
+            match snapshot::read(file_system, &path) {
+                Ok(state) => {
+                    found = Some((state, offset));
+                    continue;
+                }
+                Err(error) => tracing::warn!(%error, "a producer snapshot is passed over"),
+            }
+        } else if offset <= end_offset && is_of_segment {
+            continue;
+        }
+        file_system.remove_file(&path).during("remove", &path)?;
+    }
+    Ok(found.unwrap_or_else(|| (ProducerState::default(), -1)))
+}
+
+/// Goes through the batches of a segment from offset `from` on. It stops at damage, where sequences cannot be known.
+fn replay(segment: &Segment, from: i64, state: &mut ProducerState, now_ms: i64) -> Result<(), LogError> {
+    let path = || segment.log.path();
+    let start = segment.offset_index.position_before(from).during("read the index of", path())?;
+    let mut scan = segment.scan_from(start, segment.size())?;
+    loop {
+        match scan.step(i64::MAX).during("read", path())? {
+            Step::Batch(located) if located.header.base_offset < from || located.header.producer_id < 0 => {}
+            Step::Batch(located) if located.header.attributes.is_control() => {
+                let marker = read_marker(scan.batch(&located).during("read", path())?);
+                let aborted =
+                    marker.and_then(|marker| state.end_transaction(&located.header, marker, now_ms));
+                if let Some(aborted) = aborted {
+                    let path = segment.txn_index.file().path();
+                    segment.txn_index.complete(aborted).during("write the transaction index", path)?;
+                }
+            }
+            Step::Batch(located) => state.append(&located.header, now_ms),
+            Step::Bad(_) | Step::End => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! One segment: a file of batches and its indexes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+
+use fastlog_protocol::batch::BatchHeader;
+use parking_lot::Mutex;
+
+use crate::error::{During, LogError};
+use crate::file_name;
+use crate::file_system::{FileHandle, LazyFile, Storage};
+
+mod entry_file;
+pub(crate) mod list;
+pub(crate) mod offset_index;
+pub(crate) mod rescan;
+pub(crate) mod scan;
+pub(crate) mod time_index;
+pub(crate) mod txn_index;
+
+use offset_index::{OffsetEntry, OffsetIndex};
+use scan::{Bad, BatchScan, Located, Step};
+use time_index::{TimeIndex, TimestampOffset};
+use txn_index::TxnIndex;
+
+/// Stands for a first timestamp that nobody has looked up yet.
+const UNKNOWN: i64 = i64::MIN;
+
+/// Bytes of a segment that are no batches although batches follow, or were promised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Damage {
+    pub(crate) position: u64,
+    /// The offset that should be at `position`.
+    pub(crate) offset: i64,
+    /// The first batch after the damage; `None` when nothing readable follows in this segment.
+    pub(crate) next: Option<(u64, i64)>,
+    /// The first offset of the next segment, where that is known.
+    pub(crate) following: Option<i64>,
+    pub(crate) reason: String,
+}
+
+/// One segment. Written by one thread at a time (the log's writer lock), read by any.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) base_offset: i64,
+    /// When it was made or opened: what rolls a segment whose records have no timestamps.
+    pub(crate) created_ms: i64,
+    pub(crate) log: LazyFile,
+    pub(crate) offset_index: OffsetIndex,
+    pub(crate) time_index: TimeIndex,
+    pub(crate) txn_index: TxnIndex,
+    /// Bytes of whole batches; published after they are written.
+    size: AtomicU64,
+    /// The largest timestamp and where.
+    newest: Mutex<TimestampOffset>,
+    /// The largest timestamp of the first batch, or `UNKNOWN`.
+    first_timestamp: AtomicI64,
+    /// The indexes have been checked and completed.
+    loaded: AtomicBool,
+    loading: Mutex<()>,
+    damages: Mutex<Vec<Damage>>,
+}
+
+impl Segment {
+    /// A new, empty segment with its files. An empty file left over from a crash is taken over.
+    pub(crate) fn create(
+        storage: &Storage,
+        directory: &Path,
+        base_offset: i64,
+        now_ms: i64,
+    ) -> Result<Self, LogError> {
+        let segment = Self::at(storage, directory, base_offset, now_ms);
+        segment.log.create().during("create", segment.log.path())?;
+        segment
+            .offset_index
+            .entries()
+            .load(|_, _| false)
+            .during("create the index of", segment.log.path())?;
+        segment.time_index.entries().load(|_, _| false).during("create the index of", segment.log.path())?;
+        segment.loaded.store(true, Release);
+        Ok(segment)
+    }
+
+    /// A segment that is there. Reads nothing but the file's size; indexes are looked at when first needed.
+    pub(crate) fn open(
+        storage: &Storage,
+        directory: &Path,
+        base_offset: i64,
+        now_ms: i64,
+    ) -> Result<Self, LogError> {
+        let segment = Self::at(storage, directory, base_offset, now_ms);
+        let path = segment.log.path();
+        let length = segment.log.open().and_then(|file| file.length()).during("open", path)?;
+        segment.size.store(length, Release);
+        Ok(segment)
+    }
+
+    fn at(storage: &Storage, directory: &Path, base_offset: i64, now_ms: i64) -> Self {
+        let file =
+            |suffix| storage.open_files.file(directory.join(file_name::of_offset(base_offset, suffix)));
+        Self {
+            base_offset,
+            created_ms: now_ms,
+            log: file(file_name::LOG),
+            offset_index: OffsetIndex::new(base_offset, file(file_name::OFFSET_INDEX)),
+            time_index: TimeIndex::new(base_offset, file(file_name::TIME_INDEX)),
+            txn_index: TxnIndex::new(file(file_name::TXN_INDEX)),
+            size: AtomicU64::new(0),
+            newest: Mutex::new(TimestampOffset::NONE),
+            first_timestamp: AtomicI64::new(UNKNOWN),
+            loaded: AtomicBool::new(false),
+            loading: Mutex::new(()),
+            damages: Mutex::default(),
+        }
+    }
+
+    /// The file of batches, open.
+    pub(crate) fn file(&self) -> Result<Arc<dyn FileHandle>, LogError> {
+        self.log.open().map_err(|source| LogError::io("open", self.log.path(), source))
+    }
+
+    /// Bytes of whole batches.
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Acquire)
+    }
+
+    pub(crate) fn set_size(&self, size: u64) {
+        self.size.store(size, Release);
+    }
+
+    /// Every file of the segment; some may not exist.
+    pub(crate) fn files(&self) -> [&LazyFile; 4] {
+        [
+            &self.log,
+            self.offset_index.entries().file(),
+            self.time_index.entries().file(),
+            self.txn_index.file(),
+        ]
+    }
+
+    /// Makes sure that the indexes are sound; the first caller does the work. `interval_bytes` is the index interval.
+    pub(crate) fn ensure_loaded(&self, interval_bytes: u64) -> Result<(), LogError> {
+        if self.loaded.load(Acquire) {
+            return Ok(());
+        }
+        let _one = self.loading.lock();
+        if self.loaded.load(Acquire) {
+            return Ok(());
+        }
+        let scanned = self.rescan(i64::MAX, interval_bytes, &mut |_| {})?;
+        if let Some((bad, offset)) = scanned.bad {
+            self.note_damage(&bad, offset, scanned.leader_epoch)?;
+        }
+        self.flush_indexes()?;
+        self.loaded.store(true, Release);
+        Ok(())
+    }
+
+    pub(crate) fn set_loaded(&self) {
+        self.loaded.store(true, Release);
+    }
+
+    /// Accounts for a batch at `position`, whose bytes are written: timestamps, and an index entry when one is due.
+    /// `since_entry` counts the bytes since the last entry. Fails only when index entries cannot be written; they
+    /// stay in memory then and the next flush tries again.
+    pub(crate) fn index_batch(
+        &self,
+        header: &BatchHeader,
+        position: u64,
+        since_entry: &mut u64,
+        interval_bytes: u64,
+    ) -> std::io::Result<()> {
+        let last_offset = header.last_offset();
+        let newest = {
+            let mut newest = self.newest.lock();
+            if header.max_timestamp > newest.timestamp {
+                *newest = TimestampOffset { timestamp: header.max_timestamp, offset: last_offset };
+            }
+            *newest
+        };
+        if position == 0 {
+            self.first_timestamp.store(header.max_timestamp, Relaxed);
+        }
+        let due = *since_entry > interval_bytes;
+        if due {
+            *since_entry = 0;
+        }
+        *since_entry += header.size_bytes() as u64;
+        if due {
+            // the time index first: where a crash leaves one entry of the two, it must not be the other
+            self.time_index.maybe_append(newest)?;
+            self.offset_index.append(OffsetEntry { offset: last_offset, position })?;
+        }
+        Ok(())
+    }
+
+    /// Writes index entries that wait in memory.
+    pub(crate) fn flush_indexes(&self) -> Result<(), LogError> {
+        let path = || self.log.path();
+        self.time_index.entries().flush().during("write the time index of", path())?;
+        self.offset_index.entries().flush().during("write the offset index of", path())
+    }
+
+    /// Makes all of it survive the death of the machine: batches first, then what points at them.
+    pub(crate) fn sync(&self) -> Result<(), LogError> {
+        self.file()?.sync_data().during("sync", self.log.path())?;
+        self.time_index.entries().sync().during("sync the time index of", self.log.path())?;
+        self.offset_index.entries().sync().during("sync the offset index of", self.log.path())?;
+        self.txn_index.sync().during("sync the transaction index of", self.log.path())
+    }
+
+    /// No more batches will come: notes the largest timestamp, writes the indexes and releases reserved blocks.
+    pub(crate) fn seal(&self) -> Result<(), LogError> {
+        let newest = *self.newest.lock();
+        if newest.timestamp >= 0 {
+            self.time_index.maybe_append(newest).during("write the time index of", self.log.path())?;
+        }
+        self.flush_indexes()?;
+        self.release_reserved()
+    }
+
+    /// Gives back blocks that were reserved beyond the end.
+    pub(crate) fn release_reserved(&self) -> Result<(), LogError> {
+        self.file()?.set_len(self.size()).during("trim", self.log.path())
+    }
+
+    /// Cuts the segment to `size` bytes, where a batch starts whose first offset is `next_offset`.
+    pub(crate) fn truncate(&self, size: u64, next_offset: i64) -> Result<(), LogError> {
+        let path = self.log.path();
+        self.set_size(size);
+        self.file()?.set_len(size).during("truncate", &path)?;
+        self.offset_index.truncate_to(next_offset).during("truncate the index of", &path)?;
+        self.time_index.truncate_to(next_offset).during("truncate the time index of", &path)?;
+        self.txn_index.truncate_to(next_offset).during("truncate the transaction index of", &path)?;
+        self.damages.lock().retain(|damage| damage.position < size);
+        if size == 0 {
+            self.first_timestamp.store(UNKNOWN, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The first batch whose last offset is at least `offset`, before byte `end`; `None` when there is none.
+    pub(crate) fn find_batch(&self, offset: i64, end: u64) -> Result<Option<Located>, LogError> {
+        let path = || self.log.path();
+        let from = self.offset_index.position_before(offset).during("read the index of", path())?;
+        if let Some(damage) = self.damage_at(offset) {
+            return Err(self.corrupt(&damage));
+        }
+        let mut scan = self.scan_from(from, end)?;
+        loop {
+            match scan.step(i64::MAX).during("read", path())? {
+                Step::Batch(located) if located.header.last_offset() >= offset => return Ok(Some(located)),
+                Step::Batch(_) => {}
+                Step::End => return Ok(None),
+                Step::Bad(bad) => {
+                    // a wrong index would do this too; without it the walk tells
+                    if from > 0 && !self.starts_batch(from) {
+                        return self.find_without_index(offset, end);
+                    }
+                    let damage = self.note_damage(&bad, scan.offset_min(), scan.leader_epoch())?;
+                    match damage.next {
+                        Some((position, next)) if next <= offset => {
+                            scan = self.scan_from(position, end)?;
+                        }
+                        _ => return Err(self.corrupt(&damage)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The index pointed at no batch: it is dropped, and built anew by the walk.
+    fn find_without_index(&self, offset: i64, end: u64) -> Result<Option<Located>, LogError> {
+        tracing::warn!(segment = %self.log.path().display(), "the offset index is wrong and is not used");
+        self.offset_index.entries().truncate(0).during("reset the index of", self.log.path())?;
+        self.find_batch(offset, end)
+    }
+
+    fn starts_batch(&self, position: u64) -> bool {
+        self.scan_from(position, self.size())
+            .and_then(|mut scan| scan.step(i64::MAX).during("read", self.log.path()))
+            .is_ok_and(|step| matches!(step, Step::Batch(_)))
+    }
+
+    /// A walk over the batches from `position` to `end`.
+    pub(crate) fn scan_from(&self, position: u64, end: u64) -> Result<BatchScan, LogError> {
+        Ok(BatchScan::new(self.file()?, self.base_offset, position, end))
+    }
+
+    /// The largest timestamp and where; loads the segment's indexes.
+    pub(crate) fn newest(&self, interval_bytes: u64) -> Result<TimestampOffset, LogError> {
+        self.ensure_loaded(interval_bytes)?;
+        Ok(*self.newest.lock())
+    }
+
+    pub(crate) fn set_newest(&self, newest: TimestampOffset) {
+        *self.newest.lock() = newest;
+    }
+
+    /// The largest timestamp of the first batch: from when on the segment's age counts. `None` without timestamps.
+    pub(crate) fn first_timestamp(&self) -> Result<Option<i64>, LogError> {
+        let mut first = self.first_timestamp.load(Relaxed);
+        if first == UNKNOWN && self.size() > 0 {
+            let step = self.scan_from(0, self.size())?.step(i64::MAX).during("read", self.log.path())?;
+            first = if let Step::Batch(located) = step { located.header.max_timestamp } else { -1 };
+            self.first_timestamp.store(first, Relaxed);
+        }
+        Ok(Some(first).filter(|first| *first >= 0))
+    }
+
+    /// Notes damage that a read came upon, looking for where reading can go on. `offset` is the one expected at the bad
+    /// place.
+    pub(crate) fn note_damage(&self, bad: &Bad, offset: i64, leader_epoch: i32) -> Result<Damage, LogError> {
+        if let Some(known) = self.damages.lock().iter().find(|known| known.position == bad.position) {
+            return Ok(known.clone());
+        }
+        let (file, end) = (self.file()?, self.size());
+        let next =
+            scan::find_good_batch(&file, self.base_offset, bad.position + 1, end, offset, leader_epoch)
+                .during("read", self.log.path())?;
+        let next = next.map(|located| (located.position, located.header.base_offset));
+        Ok(self.add_damage(bad, offset, next, None))
+    }
+
+    /// Keeps in mind that there is damage. `following` is the first offset of a later segment, where reading can go on
+    /// when nothing readable follows in this one.
+    pub(crate) fn add_damage(
+        &self,
+        bad: &Bad,
+        offset: i64,
+        next: Option<(u64, i64)>,
+        following: Option<i64>,
+    ) -> Damage {
+        let damage = Damage { position: bad.position, offset, next, following, reason: bad.reason.clone() };
+        tracing::error!(error = %self.corrupt(&damage), "damaged segment");
+        self.damages.lock().push(damage.clone());
+        damage
+    }
+
+    /// Known damage at an offset.
+    fn damage_at(&self, offset: i64) -> Option<Damage> {
+        let covers =
+            |known: &&Damage| known.offset <= offset && known.next.is_none_or(|(_, next)| offset < next);
+        self.damages.lock().iter().find(covers).cloned()
+    }
+
+    /// Where the first known damage at or after `position` starts.
+    pub(crate) fn damage_after(&self, position: u64) -> Option<u64> {
+        self.damages.lock().iter().map(|known| known.position).filter(|start| *start >= position).min()
+    }
+
+    pub(crate) fn corrupt(&self, damage: &Damage) -> LogError {
+        LogError::Corrupt {
+            path: self.log.path(),
+            position: damage.position,
+            offset: damage.offset,
+            next_readable_offset: damage.next.map(|(_, offset)| offset).or(damage.following),
+            reason: damage.reason.clone(),
+        }
+    }
+}

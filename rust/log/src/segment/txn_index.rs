@@ -1,0 +1,127 @@
+//! `.txnindex`: the aborted transactions that ended in a segment. Made when the first one does.
+//!
+//! 34 bytes an entry, big-endian: version 2 (0) | producer id 8 | first offset 8 | last offset 8 | last stable offset
+//! when it ended 8.
+
+use std::io::{self, IoSlice};
+
+use parking_lot::Mutex;
+
+use crate::file_system::{LazyFile, read_up_to_at, write_all_at};
+
+const ENTRY_BYTES: usize = 34;
+
+/// A transaction that was aborted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbortedTxn {
+    /// Its producer.
+    pub producer_id: i64,
+    /// The offset of its first record.
+    pub first_offset: i64,
+    /// The offset of its marker, inclusive.
+    pub last_offset: i64,
+    /// The last stable offset after it had ended.
+    pub last_stable_offset: i64,
+}
+
+#[derive(Debug)]
+pub(crate) struct TxnIndex {
+    file: LazyFile,
+    /// `None` until first used.
+    entries: Mutex<Option<Vec<AbortedTxn>>>,
+}
+
+impl TxnIndex {
+    pub(crate) fn new(file: LazyFile) -> Self {
+        Self { file, entries: Mutex::new(None) }
+    }
+
+    pub(crate) fn file(&self) -> &LazyFile {
+        &self.file
+    }
+
+    pub(crate) fn append(&self, aborted: AbortedTxn) -> io::Result<()> {
+        self.with(|entries, file| {
+            let position = (entries.len() * ENTRY_BYTES) as u64;
+            write_all_at(&*file.create()?, &mut [IoSlice::new(&encode(&aborted))], position)?;
+            entries.push(aborted);
+            Ok(())
+        })
+    }
+
+    /// The same unless it is there already: for replays of batches.
+    pub(crate) fn complete(&self, aborted: AbortedTxn) -> io::Result<()> {
+        let is_there =
+            self.with(|entries, _| Ok(entries.iter().any(|txn| txn.last_offset == aborted.last_offset)))?;
+        if is_there { Ok(()) } else { self.append(aborted) }
+    }
+
+    /// Transactions of which a reader of `[from, to)` may see records.
+    pub(crate) fn overlapping(&self, from: i64, to: i64) -> io::Result<Vec<AbortedTxn>> {
+        self.with(|entries, _| {
+            let overlaps = |txn: &&AbortedTxn| txn.last_offset >= from && txn.first_offset < to;
+            Ok(entries.iter().filter(overlaps).copied().collect())
+        })
+    }
+
+    /// Forgets transactions that ended at `offset` or later.
+    pub(crate) fn truncate_to(&self, offset: i64) -> io::Result<()> {
+        self.with(|entries, file| {
+            let kept = entries.iter().take_while(|txn| txn.last_offset < offset).count();
+            if kept < entries.len() {
+                file.open()?.set_len((kept * ENTRY_BYTES) as u64)?;
+                entries.truncate(kept);
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.with(|entries, file| if entries.is_empty() { Ok(()) } else { file.open()?.sync_data() })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Vec<AbortedTxn>, &LazyFile) -> io::Result<T>) -> io::Result<T> {
+        let mut entries = self.entries.lock();
+        let loaded = match entries.take() {
+            Some(loaded) => loaded,
+            None => self.load()?,
+        };
+        work(entries.insert(loaded), &self.file)
+    }
+
+    /// The entries of the file up to the first that cannot be one; none when there is no file.
+    fn load(&self) -> io::Result<Vec<AbortedTxn>> {
+        let file = match self.file.open() {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or_default()];
+        let read = read_up_to_at(&*file, &mut bytes, 0)?;
+        let (entries, _) = bytes.get(..read).unwrap_or_default().as_chunks::<ENTRY_BYTES>();
+        Ok(entries.iter().map_while(decode).collect())
+    }
+}
+
+fn encode(aborted: &AbortedTxn) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ENTRY_BYTES);
+    bytes.extend_from_slice(&0i16.to_be_bytes());
+    for field in [aborted.producer_id, aborted.first_offset, aborted.last_offset, aborted.last_stable_offset]
+    {
+        bytes.extend_from_slice(&field.to_be_bytes());
+    }
+    bytes
+}
+
+fn decode(entry: &[u8; ENTRY_BYTES]) -> Option<AbortedTxn> {
+    let (version, fields) = entry.split_first_chunk::<2>()?;
+    let (fields, _) = fields.as_chunks::<8>();
+    let [producer_id, first_offset, last_offset, last_stable_offset] = *fields else { return None };
+    let txn = AbortedTxn {
+        producer_id: i64::from_be_bytes(producer_id),
+        first_offset: i64::from_be_bytes(first_offset),
+        last_offset: i64::from_be_bytes(last_offset),
+        last_stable_offset: i64::from_be_bytes(last_stable_offset),
+    };
+    (i16::from_be_bytes(*version) == 0 && txn.first_offset <= txn.last_offset).then_some(txn)
+}

@@ -1,0 +1,103 @@
+//! Sequences of idempotent producers (semantics rows 33–36).
+
+use crate::common::*;
+use fastlog_log::LastStop;
+use fastlog_protocol::ErrorCode;
+use fastlog_protocol::batch::Builder;
+use fastlog_protocol::compression::Compression;
+
+#[test]
+fn a_duplicate_of_the_last_five_gets_its_first_offset_and_older_ones_are_out_of_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = create(directory.path());
+    for sequence in 0..7 {
+        assert!(!append(&log, &idempotent(9, 0, sequence, "v")).unwrap().duplicate);
+    }
+    for sequence in 2..7 {
+        let again = append(&log, &idempotent(9, 0, sequence, "v")).unwrap();
+        assert!(again.duplicate);
+        assert_eq!((again.base_offset, again.last_offset), (i64::from(sequence), i64::from(sequence)));
+    }
+    for sequence in [0, 1, 8] {
+        let error = append(&log, &idempotent(9, 0, sequence, "v")).unwrap_err();
+        assert_eq!(error.code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    }
+    assert_eq!(log.log_end_offset(), 7);
+}
+
+#[test]
+fn sequences_wrap_to_zero() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = create(directory.path());
+    append(&log, &idempotent(9, 0, i32::MAX - 1, "v")).unwrap();
+    let mut builder = Builder::new().producer(9, 0, i32::MAX);
+    for value in ["a", "b", "c"] {
+        builder.append(NOW_MS, None, Some(value.as_bytes()));
+    }
+    let across = builder.seal(Compression::None).unwrap();
+    append(&log, &across).unwrap();
+    assert!(append(&log, &across).unwrap().duplicate);
+    append(&log, &idempotent(9, 0, 2, "v")).unwrap();
+}
+
+#[test]
+fn a_new_epoch_starts_at_zero_and_an_old_one_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = create(directory.path());
+    append(&log, &idempotent(9, 3, 17, "unknown producers start anywhere")).unwrap();
+    let error = append(&log, &idempotent(9, 4, 18, "v")).unwrap_err();
+    assert_eq!(error.code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    append(&log, &idempotent(9, 4, 0, "v")).unwrap();
+    let error = append(&log, &idempotent(9, 3, 18, "v")).unwrap_err();
+    assert_eq!(error.code, ErrorCode::INVALID_PRODUCER_EPOCH);
+}
+
+#[test]
+fn sequences_survive_a_clean_stop_and_a_crash() {
+    for clean in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = create(directory.path());
+        fill(&log, 100);
+        for sequence in 0..7 {
+            append(&log, &idempotent(9, 0, sequence, "v")).unwrap();
+        }
+        if clean {
+            log.close(true).unwrap();
+        }
+        drop(log);
+        let stop = if clean { LastStop::Clean } else { LastStop::ProcessDied };
+        let (log, _) = open(directory.path(), config(), stop);
+        assert_eq!(log.producer_count(), 1);
+        let again = append(&log, &idempotent(9, 0, 6, "v")).unwrap();
+        assert!(again.duplicate, "clean: {clean}");
+        assert_eq!(again.base_offset, 106);
+        append(&log, &idempotent(9, 0, 7, "v")).unwrap();
+    }
+}
+
+#[test]
+fn an_idle_producer_is_forgotten_and_may_start_anywhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = create(directory.path());
+    append(&log, &idempotent(9, 0, 0, "v")).unwrap();
+    log.advance_high_watermark(1);
+    let day_ms = 24 * 60 * 60 * 1000;
+    log.enforce_retention(NOW_MS + day_ms - 1).unwrap();
+    assert_eq!(log.producer_count(), 1);
+    log.enforce_retention(NOW_MS + day_ms).unwrap();
+    assert_eq!(log.producer_count(), 0);
+    append(&log, &idempotent(9, 0, 40, "v")).unwrap();
+}
+
+#[test]
+fn a_follower_takes_what_the_leader_wrote_whatever_its_sequence() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = create(directory.path());
+    for (offset, sequence) in [(0, 5), (1, 90), (2, 3)] {
+        let mut builder = Builder::new().base_offset(offset).leader_epoch(2).producer(9, 0, sequence);
+        builder.append(NOW_MS, None, Some(b"v"));
+        log.append_replica(&builder.seal(Compression::None).unwrap(), NOW_MS).unwrap();
+    }
+    assert_eq!(log.log_end_offset(), 3);
+    assert_eq!(log.leader_epoch(), Some(2));
+}

@@ -1,0 +1,6 @@
+//! The log through its public API, on real files. One binary: linking costs more than running.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+mod append_read;
+mod common;
+mod idempotence;
