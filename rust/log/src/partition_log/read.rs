@@ -142,7 +142,12 @@ impl Log {
         let is_last = view.end.segment_base == segment.base_offset;
         let end = if is_last { view.end.position } else { segment.size() };
         segment.ensure_loaded(self.config().index_interval_bytes)?;
-        Ok(segment.find_batch(bound, end)?.map_or(end, |located| located.position))
+        match segment.find_batch(bound, end) {
+            Ok(located) => Ok(located.map_or(end, |located| located.position)),
+            // the bound lies in damaged bytes: what is below it ends where they begin
+            Err(LogError::Corrupt { position, .. }) => Ok(position),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where the batch that holds `offset` starts, or the first one after it.

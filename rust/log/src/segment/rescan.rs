@@ -101,12 +101,29 @@ impl Segment {
         }
         match self.offset_index.last() {
             // without a time index nobody knows the largest timestamp before the last entry
-            Some(last) if self.time_index.last().is_some() && self.is_sound(last)? => {
-                self.set_newest(self.time_index.last().unwrap_or(TimestampOffset::NONE));
-                Ok(last.position)
-            }
-            _ => self.reset_indexes(),
+            Some(last) => match self.time_index.last() {
+                Some(newest) if self.is_sound(last)? && self.is_sound_time(newest)? => {
+                    self.set_newest(newest);
+                    Ok(last.position)
+                }
+                _ => self.reset_indexes(),
+            },
+            None => self.reset_indexes(),
         }
+    }
+
+    /// Whether the batch that an entry of the time index names has that timestamp.
+    fn is_sound_time(&self, newest: TimestampOffset) -> Result<bool, LogError> {
+        let from =
+            self.offset_index.position_before(newest.offset).during("read the index of", self.log.path())?;
+        let mut scan = self.scan_from(from, self.size())?;
+        while let Step::Batch(located) = scan.step(i64::MAX).during("read", self.log.path())? {
+            if located.header.last_offset() >= newest.offset {
+                let header = &located.header;
+                return Ok(header.base_offset <= newest.offset && header.max_timestamp == newest.timestamp);
+            }
+        }
+        Ok(false)
     }
 
     fn reset_indexes(&self) -> Result<u64, LogError> {
