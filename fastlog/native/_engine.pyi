@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, TypeAlias, final
 
+from fastlog.native._builder import BatchBuilder
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 # --- the wire codec: none of it blocks or releases the GIL ---
@@ -178,3 +180,36 @@ class BrokerFailed:
     @property
     def message(self) -> str:
         """What was tried, where, and why it failed."""
+
+# --- record batches; codecs are numbers: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd. All release the GIL. ---
+
+def crc32c(buffer: Buffer, /) -> int: ...
+def compress(buffer: Buffer, compression: int, level: int | None = None, /) -> bytes: ...
+def decompress(buffer: Buffer, compression: int, max_bytes: int | None = None, /) -> bytes:
+    """At most `max_bytes`; without it, at most a thousand times the input (at least 1 MiB) and 256 MiB."""
+
+def seal_batch(
+    builder: BatchBuilder,
+    *,
+    compression: int = 0,
+    level: int | None = None,
+    producer_id: int = -1,
+    producer_epoch: int = -1,
+    base_sequence: int = -1,
+    is_transactional: bool = False,
+) -> memoryview | bytes:
+    """All bytes of the batch: a view of the builder's own memory without compression, else new bytes."""
+
+def restamp_batch(batch: Buffer, *, producer_id: int, producer_epoch: int, base_sequence: int) -> bytes:
+    """A copy of a sealed batch with another producer id, epoch and base sequence."""
+
+def open_batches(buffer: Buffer, /) -> memoryview | bytes:
+    """The whole batches at the start of a buffer, decompressed, CRCs checked; a partial last one is left out."""
+
+def open_batch(buffer: Buffer, /) -> memoryview | bytes:
+    """The one batch at the start of a buffer, decompressed, its CRC checked."""
+
+def validate_batch(
+    batch: Buffer, /, *, now_ms: int, max_batch_bytes: int = 1_048_588, is_compacted: bool = False
+) -> int:
+    """Checks a batch as a broker does before it appends; the largest timestamp, or the client's error raised."""

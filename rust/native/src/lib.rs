@@ -1,5 +1,9 @@
 //! The Python extension fastlog.native._engine: converts and delegates, no logic
 
+mod batch;
+// the one module of this crate that may use unsafe: Python's buffers as slices
+#[allow(unsafe_code)]
+mod buffer;
 mod codec;
 mod fetch;
 
@@ -7,6 +11,10 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
 mod _engine {
+    #[pymodule_export]
+    use crate::batch::{
+        compress, crc32c, decompress, open_batch, open_batches, restamp_batch, seal_batch, validate_batch,
+    };
     #[pymodule_export]
     use crate::codec::{ApiCodec, decode_request_header};
     #[pymodule_export]

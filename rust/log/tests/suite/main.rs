@@ -4,6 +4,3 @@
 mod append_read;
 mod common;
 mod idempotence;
-mod lifecycle;
-mod recovery;
-mod timestamps;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::attributes::TimestampType;
 use super::cursor::SliceSource;
 use super::error::BatchError;
-use super::header::{BatchHeader, HEADER_BYTES, LOG_OVERHEAD, NO_TIMESTAMP};
+use super::header::{BatchHeader, HEADER_BYTES, LOG_OVERHEAD};
 use super::record::{RecordView, read_record};
 use crate::compression::{Compression, cap_for, decompress};
 
@@ -97,7 +97,6 @@ pub fn records(
 pub(super) fn timestamp_of(header: &BatchHeader, delta: i64) -> i64 {
     match header.attributes.timestamp_type() {
         TimestampType::LogAppendTime => header.max_timestamp,
-        TimestampType::CreateTime if header.base_timestamp == NO_TIMESTAMP && delta == 0 => NO_TIMESTAMP,
         TimestampType::CreateTime => header.base_timestamp.wrapping_add(delta),
     }
 }
