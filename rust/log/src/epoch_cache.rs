@@ -24,6 +24,10 @@ pub(crate) struct EpochCache {
     file_system: Arc<dyn FileSystem>,
     path: PathBuf,
     entries: Vec<EpochStart>,
+    /// The file on disk may be older than the entries.
+    unsynced: bool,
+    /// There was no file, or one that does not read.
+    incomplete: bool,
 }
 
 impl EpochCache {
@@ -35,7 +39,13 @@ impl EpochCache {
         if entries.is_none() {
             tracing::warn!(file = %path.display(), "the leader epochs do not read and are built anew");
         }
-        Ok(Self { file_system, path, entries: entries.unwrap_or_default() })
+        let incomplete = entries.as_ref().is_none_or(Vec::is_empty);
+        Ok(Self { file_system, path, entries: entries.unwrap_or_default(), unsynced: false, incomplete })
+    }
+
+    /// Whether the file told nothing, so that all batches have to be asked.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.incomplete
     }
 
     pub(crate) fn set_directory(&mut self, directory: &std::path::Path) {
@@ -104,13 +114,32 @@ impl EpochCache {
         Some(self.entries.get(after.checked_sub(1)?)?.epoch)
     }
 
-    /// Writes the file, synced.
-    pub(crate) fn save(&self) -> Result<(), LogError> {
+    /// Writes the file. It is whole after the death of the process, and after that of the machine once
+    /// [`Self::sync`] has returned.
+    pub(crate) fn save(&mut self) -> Result<(), LogError> {
+        self.unsynced = true;
+        let text = self.text();
+        atomic_file::replace_unsynced(&*self.file_system, &self.path, text.as_bytes())
+            .during("write", &self.path)
+    }
+
+    /// Writes the file and waits for the disk, where that has not been done.
+    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
+        if self.unsynced {
+            let text = self.text();
+            atomic_file::replace(&*self.file_system, &self.path, text.as_bytes())
+                .during("write", &self.path)?;
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    fn text(&self) -> String {
         let mut text = format!("0\n{}\n", self.entries.len());
         for entry in &self.entries {
             text.push_str(&format!("{} {}\n", entry.epoch, entry.start_offset));
         }
-        atomic_file::replace(&*self.file_system, &self.path, text.as_bytes()).during("write", &self.path)
+        text
     }
 }
 

@@ -80,7 +80,10 @@ impl Log {
 
         let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
-        if let Verdict::Duplicate(known) = writer.producers.check(&checked.header)? {
+        // a coordinator's batches carry producer ids, but no sequences
+        let verdict =
+            if options.from_client { writer.producers.check(&checked.header)? } else { Verdict::Append };
+        if let Verdict::Duplicate(known) = verdict {
             return Ok(Appended {
                 base_offset: known.base_offset(),
                 last_offset: known.last_offset,
@@ -141,10 +144,8 @@ impl Log {
             active.index_batch(header, position, since_entry, config.index_interval_bytes)
         };
         if let Err(error) = indexed {
-            // The batch is in the log whatever becomes of its index entry, which stays in memory for the next try.
-            let error =
-                self.write_failed(LogError::io("write the index of", writer.active.log.path(), error));
-            tracing::warn!(%error, "an index lags behind");
+            // this batch is in the log whatever becomes of its index entry; the next one will be refused
+            self.write_failed(error);
         }
         self.note_producer(writer, header, batch, now_ms)?;
         let end = LogPosition {

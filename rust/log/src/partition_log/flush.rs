@@ -20,17 +20,26 @@ impl Log {
         if from >= end && !changed.load(std::sync::atomic::Ordering::Relaxed) {
             return Ok(from);
         }
-        self.sync_segments(from, &changed).inspect_err(|error| self.storage.poison(error))?;
+        self.sync_epochs()
+            .and_then(|()| self.sync_segments(from, &changed))
+            .inspect_err(|error| self.storage.poison(error))?;
         // a truncation may have come between: never above the log's end
         let end = end.min(self.log_end_offset());
         self.recovery_point.store(end, Release);
         Ok(end)
     }
 
+    /// Epochs are written without a sync when they begin: those of batches above the recovery point are found again.
+    fn sync_epochs(&self) -> Result<(), LogError> {
+        self.epochs.lock().sync()
+    }
+
     fn sync_segments(&self, from: i64, changed: &std::sync::atomic::AtomicBool) -> Result<(), LogError> {
         for (segment, next_base) in self.segments().holding(from) {
-            if next_base.is_none_or(|next_base| next_base > from) {
-                segment.sync()?;
+            match next_base {
+                Some(next_base) if next_base > from => segment.sync()?,
+                Some(_) => {}
+                None => segment.sync_batches()?,
             }
         }
         if changed.swap(false, AcqRel) {
@@ -56,6 +65,8 @@ impl Log {
             }
         }
         if clean {
+            let last = self.segments().last().cloned();
+            last.map_or(Ok(()), |last| last.sync()).inspect_err(|error| self.storage.poison(error))?;
             self.flush()?;
         }
         for segment in self.segments().iter() {

@@ -21,6 +21,7 @@ use crate::log_dir::partition_metadata;
 use crate::recovery::{LastStop, Recovered, Recovery, RecoveryReport, producers};
 use crate::segment::Segment;
 use crate::segment::list::SegmentList;
+use crate::segment::scan::Step;
 
 /// What is to be opened, and what the checkpoints say of it.
 #[derive(Clone, Debug)]
@@ -64,16 +65,22 @@ impl Log {
     /// stop it is scanned from the recovery point on, which the report tells of.
     pub fn open(
         storage: &Arc<Storage>,
-        options: LogOptions,
+        mut options: LogOptions,
         now_ms: i64,
     ) -> Result<(Self, RecoveryReport), LogError> {
         storage.check()?;
         let directory = storage.directory().join(file_name::of_partition(&options.topic, options.partition));
-        make_directory(storage, &directory)?;
+        if make_directory(storage, &directory)? {
+            // what checkpoints say is of an earlier topic of that name
+            (options.log_start_offset, options.recovery_point, options.high_watermark) = (0, 0, 0);
+        }
         let topic_id = match_topic_id(storage, &directory, options.topic_id)?;
-        let segments = open_segments(storage, &directory, &options, now_ms)?;
+        let segments = open_segments(storage, &directory, now_ms)?;
         let epochs_path = directory.join(epoch_cache::FILE_NAME);
         let mut epochs = EpochCache::load(Arc::clone(&storage.file_system), epochs_path)?;
+        if epochs.is_incomplete() {
+            note_all_epochs(&segments, &mut epochs)?;
+        }
         let recovery = Recovery {
             last_stop: options.last_stop,
             recovery_point: options.recovery_point,
@@ -141,13 +148,15 @@ impl Log {
     }
 }
 
-fn make_directory(storage: &Storage, directory: &Path) -> Result<(), LogError> {
+/// True = it was not there.
+fn make_directory(storage: &Storage, directory: &Path) -> Result<bool, LogError> {
     let file_system = &storage.file_system;
     if file_system.exists(directory).during("look for", directory)? {
-        return Ok(());
+        return Ok(false);
     }
     file_system.create_directory(directory).during("create", directory)?;
-    file_system.sync_directory(storage.directory()).during("sync", storage.directory())
+    file_system.sync_directory(storage.directory()).during("sync", storage.directory())?;
+    Ok(true)
 }
 
 fn match_topic_id(
@@ -170,12 +179,7 @@ fn match_topic_id(
 
 /// Opens the segments, ascending, after removing what crashes left behind: files whose deletion was under way,
 /// half-written replacements, and indexes without batches.
-fn open_segments(
-    storage: &Storage,
-    directory: &Path,
-    options: &LogOptions,
-    now_ms: i64,
-) -> Result<Vec<Arc<Segment>>, LogError> {
+fn open_segments(storage: &Storage, directory: &Path, now_ms: i64) -> Result<Vec<Arc<Segment>>, LogError> {
     let mut bases = Vec::new();
     let mut indexes = Vec::new();
     for entry in storage.file_system.list(directory).during("list", directory)? {
@@ -199,10 +203,21 @@ fn open_segments(
         }
     }
     if bases.is_empty() {
-        let start = options.log_start_offset.max(0);
-        return Ok(vec![Arc::new(Segment::create(storage, directory, start, now_ms)?)]);
+        return Ok(vec![Arc::new(Segment::create(storage, directory, 0, now_ms)?)]);
     }
     bases.into_iter().map(|base| Ok(Arc::new(Segment::open(storage, directory, base, now_ms)?))).collect()
+}
+
+/// Asks every batch for its leader epoch: where the file that should tell is missing or does not read. Damage is for
+/// recovery to find.
+fn note_all_epochs(segments: &[Arc<Segment>], epochs: &mut EpochCache) -> Result<(), LogError> {
+    for segment in segments {
+        let mut scan = segment.scan_from(0, segment.size())?;
+        while let Step::Batch(located) = scan.step(i64::MAX).during("read", segment.log.path())? {
+            epochs.note(located.header.partition_leader_epoch, located.header.base_offset);
+        }
+    }
+    if epochs.entries().is_empty() { Ok(()) } else { epochs.save() }
 }
 
 /// Epochs that started beyond the log's end are gone with it; those before its start are not needed.

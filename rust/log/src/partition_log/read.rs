@@ -47,6 +47,22 @@ impl Log {
         bound: i64,
         at_least_one: bool,
     ) -> Result<Option<Slice>, LogError> {
+        match self.read_now(offset, max_bytes, bound, at_least_one) {
+            // its segment was deleted and purged between the look and the open
+            Err(LogError::Io { .. }) if offset < self.log_start_offset() => {
+                self.check_in_range(offset, self.log_end_offset()).map(|()| None)
+            }
+            result => result,
+        }
+    }
+
+    fn read_now(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        bound: i64,
+        at_least_one: bool,
+    ) -> Result<Option<Slice>, LogError> {
         let view = self.view(offset, bound);
         self.check_in_range(offset, view.end.offset)?;
         let bound = bound.min(view.end.offset);
@@ -126,7 +142,12 @@ impl Log {
         let is_last = view.end.segment_base == segment.base_offset;
         let end = if is_last { view.end.position } else { segment.size() };
         segment.ensure_loaded(self.config().index_interval_bytes)?;
-        Ok(segment.find_batch(bound, end)?.map_or(end, |located| located.position))
+        match segment.find_batch(bound, end) {
+            Ok(located) => Ok(located.map_or(end, |located| located.position)),
+            // the bound lies in damaged bytes: what is below it ends where they begin
+            Err(LogError::Corrupt { position, .. }) => Ok(position),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where the batch that holds `offset` starts, or the first one after it.

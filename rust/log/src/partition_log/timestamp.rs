@@ -31,7 +31,10 @@ impl Log {
     ) -> Result<Option<TimestampedOffset>, LogError> {
         let interval = self.config().index_interval_bytes;
         let start = self.log_start_offset();
-        for segment in self.segments().iter().filter(|segment| segment.base_offset < bound) {
+        for (segment, _) in self.segments().holding(start) {
+            if segment.base_offset >= bound {
+                break;
+            }
             if segment.newest(interval)?.timestamp < timestamp {
                 continue;
             }
@@ -50,7 +53,7 @@ impl Log {
         let interval = self.config().index_interval_bytes;
         let start = self.log_start_offset();
         let mut best: Option<(i64, Arc<Segment>)> = None;
-        for segment in self.segments().iter() {
+        for (segment, _) in self.segments().holding(start) {
             let newest = segment.newest(interval)?.timestamp;
             if newest >= 0 && best.as_ref().is_none_or(|(timestamp, _)| newest > *timestamp) {
                 best = Some((newest, Arc::clone(segment)));

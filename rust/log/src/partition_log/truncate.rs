@@ -10,8 +10,8 @@ use super::tail::LogPosition;
 use super::{Log, Writer};
 use crate::error::LogError;
 use crate::recovery;
-use crate::segment::Segment;
 use crate::segment::list::SegmentList;
+use crate::segment::{Segment, Trust};
 
 impl Log {
     /// Drops all records from `offset` on; a batch that holds `offset` goes whole. Returns false when the log ends
@@ -67,7 +67,7 @@ impl Log {
         end_offset: i64,
         now_ms: i64,
     ) -> Result<(), LogError> {
-        let rescan = active.rescan(i64::MAX, self.config().index_interval_bytes, &mut |_| {})?;
+        let rescan = active.rescan(Trust::Indexes, self.config().index_interval_bytes, &mut |_| {})?;
         writer.since_entry = rescan.since_entry;
         writer.reserved_to = active.size();
         let end =

@@ -4,7 +4,7 @@
 //!
 //! | last stop | first bad batch above the recovery point |
 //! |---|---|
-//! | clean | damage: nothing is scanned but the few batches after the last index entry, nothing is cut |
+//! | clean | damage: nothing is cut (and little is scanned, since the recovery point is the log's end) |
 //! | process died | the kernel wrote all that was appended: only a torn last batch is cut, anything else is damage |
 //! | machine died | write-back has no order: the log is cut there, even if good batches follow |
 //!
@@ -20,9 +20,9 @@ use std::sync::Arc;
 use crate::epoch_cache::EpochCache;
 use crate::error::{During, LogError};
 use crate::file_system::FileSystem;
-use crate::segment::Segment;
 use crate::segment::rescan::Rescan;
 use crate::segment::scan::{Bad, Located, find_good_batch};
+use crate::segment::{Segment, Trust};
 
 pub(crate) mod producers;
 pub mod report;
@@ -103,15 +103,16 @@ impl Recovery<'_> {
     /// Segments that end at or below the recovery point are not looked at; the last one always is.
     fn first_to_scan(&self, segments: &[Arc<Segment>]) -> usize {
         let last = segments.len().saturating_sub(1);
-        if self.last_stop == LastStop::Clean {
-            return last;
-        }
         let bases = segments.iter().skip(1).map(|segment| segment.base_offset);
         bases.take_while(|next_base| *next_base <= self.recovery_point).count().min(last)
     }
 
-    fn verify_from(&self) -> i64 {
-        if self.last_stop == LastStop::Clean { i64::MAX } else { self.recovery_point }
+    /// After the death of the machine indexes of a segment that was written to may be anything.
+    fn trust(&self) -> Trust {
+        match self.last_stop {
+            LastStop::MachineDied => Trust::BatchesBelow(self.recovery_point),
+            LastStop::Clean | LastStop::ProcessDied => Trust::Below(self.recovery_point),
+        }
     }
 
     /// Scans one segment to its end, over damage. True = cut where the scan ended.
@@ -121,13 +122,13 @@ impl Recovery<'_> {
         later: &[Arc<Segment>],
         epochs_changed: &mut bool,
     ) -> Result<(Rescan, bool, Option<LogError>), LogError> {
-        let verify_from = self.verify_from();
+        let trust = self.trust();
         let epochs = &mut *self.epochs;
         let mut observe = |located: &Located| {
             let header = &located.header;
             *epochs_changed |= epochs.note(header.partition_leader_epoch, header.base_offset);
         };
-        let mut rescan = segment.rescan(verify_from, self.interval_bytes, &mut observe)?;
+        let mut rescan = segment.rescan(trust, self.interval_bytes, &mut observe)?;
         loop {
             let Some((bad, offset)) = rescan.bad.clone() else { return Ok((rescan, false, None)) };
             match decide(self.last_stop, self.recovery_point, segment, later, &rescan, &bad, offset)? {
@@ -144,7 +145,7 @@ impl Recovery<'_> {
                     rescan = segment.rescan_from(
                         position,
                         Some(offset),
-                        verify_from,
+                        trust.verify_from(),
                         self.interval_bytes,
                         &mut observe,
                     )?;

@@ -1,7 +1,7 @@
 //! A file of entries of one size in ascending order: what offset and time index have in common.
 //!
-//! New entries wait in memory and reach the file 512 at a time, so an append costs the index no system call; those
-//! that a dead process had not written are found again by the scan that follows an unclean stop. Files are read by
+//! New entries wait in memory and reach the file some hundred at a time, so an append costs the index no system call;
+//! those that a dead process had not written are found again by the scan that follows an unclean stop. Files are read by
 //! pread and not mapped: a broker may have far more indexes than a process may have maps, and a lookup, a dozen
 //! reads of cached pages, is rare because the log remembers the positions of its tail.
 //!
@@ -13,10 +13,8 @@ use std::io::{self, IoSlice};
 
 use parking_lot::Mutex;
 
-use crate::file_system::{LazyFile, read_exact_at, write_all_at};
+use crate::file_system::{LazyFile, is_disk_full, read_exact_at, write_all_at};
 
-/// Entries kept in memory before they are written together.
-const PENDING_MAX: usize = 512;
 /// Entries read at a time when all are checked.
 const CHECK_CHUNK: u64 = 4096;
 
@@ -44,9 +42,16 @@ impl<const N: usize> EntryFile<N> {
     }
 
     /// Reads the file and keeps the longest start of it whose every entry may follow the one before (`follows`);
-    /// what comes after that, as zeros or half an entry, is cut off. A missing file counts as empty and is made.
+    /// what comes after that, as zeros or half an entry, is cut off. A missing file counts as empty and is made, if
+    /// not now for want of room then when there is some.
     pub(crate) fn load(&self, mut follows: impl FnMut(Option<&[u8; N]>, &[u8; N]) -> bool) -> io::Result<()> {
-        let file = self.file.create()?;
+        let file = match self.file.create() {
+            Err(error) if is_disk_full(&error) => {
+                *self.state.lock() = State { written: 0, pending: Vec::new(), last: None };
+                return Ok(());
+            }
+            result => result?,
+        };
         let length = file.length()?;
         let entries = length / N as u64;
         let mut buffer = vec![0; (entries.min(CHECK_CHUNK) as usize) * N];
@@ -81,12 +86,16 @@ impl<const N: usize> EntryFile<N> {
         self.state.lock().last
     }
 
-    /// Adds an entry. Only every 512th call writes.
-    pub(crate) fn push(&self, entry: [u8; N]) -> io::Result<()> {
+    /// Adds an entry, in memory.
+    pub(crate) fn push(&self, entry: [u8; N]) {
         let mut state = self.state.lock();
         state.pending.push(entry);
         state.last = Some(entry);
-        if state.pending.len() >= PENDING_MAX { self.write_pending(&mut state) } else { Ok(()) }
+    }
+
+    /// How many entries wait in memory.
+    pub(crate) fn pending(&self) -> usize {
+        self.state.lock().pending.len()
     }
 
     /// Writes the entries that wait in memory. They stay there when that fails, and are tried again.

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::error::{During, LogError};
 use crate::file_name;
-use crate::file_system::{FileHandle, LazyFile, Storage};
+use crate::file_system::{FileHandle, LazyFile, Storage, is_disk_full};
 
 mod entry_file;
 pub(crate) mod list;
@@ -21,6 +21,8 @@ pub(crate) mod scan;
 pub(crate) mod time_index;
 pub(crate) mod txn_index;
 
+pub(crate) use rescan::Trust;
+
 use offset_index::{OffsetEntry, OffsetIndex};
 use scan::{Bad, BatchScan, Located, Step};
 use time_index::{TimeIndex, TimestampOffset};
@@ -28,6 +30,8 @@ use txn_index::TxnIndex;
 
 /// Stands for a first timestamp that nobody has looked up yet.
 const UNKNOWN: i64 = i64::MIN;
+/// Index entries kept in memory before they are written together: 4 KiB of the offset index.
+const PENDING_ENTRIES_MAX: usize = 512;
 
 /// Bytes of a segment that are no batches although batches follow, or were promised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +77,12 @@ impl Segment {
         now_ms: i64,
     ) -> Result<Self, LogError> {
         let segment = Self::at(storage, directory, base_offset, now_ms);
-        segment.log.create().during("create", segment.log.path())?;
+        let length =
+            segment.log.create().and_then(|file| file.length()).during("create", segment.log.path())?;
+        if length > 0 {
+            let reason = "a new segment was to be made, but the file has bytes; move it away".to_owned();
+            return Err(LogError::BadFile { path: segment.log.path(), reason });
+        }
         segment
             .offset_index
             .entries()
@@ -150,7 +159,7 @@ impl Segment {
         if self.loaded.load(Acquire) {
             return Ok(());
         }
-        let scanned = self.rescan(i64::MAX, interval_bytes, &mut |_| {})?;
+        let scanned = self.rescan(Trust::Indexes, interval_bytes, &mut |_| {})?;
         if let Some((bad, offset)) = scanned.bad {
             self.note_damage(&bad, offset, scanned.leader_epoch)?;
         }
@@ -164,15 +173,14 @@ impl Segment {
     }
 
     /// Accounts for a batch at `position`, whose bytes are written: timestamps, and an index entry when one is due.
-    /// `since_entry` counts the bytes since the last entry. Fails only when index entries cannot be written; they
-    /// stay in memory then and the next flush tries again.
+    /// `since_entry` counts the bytes since the last entry. Fails only when index entries cannot be written.
     pub(crate) fn index_batch(
         &self,
         header: &BatchHeader,
         position: u64,
         since_entry: &mut u64,
         interval_bytes: u64,
-    ) -> std::io::Result<()> {
+    ) -> Result<(), LogError> {
         let last_offset = header.last_offset();
         let newest = {
             let mut newest = self.newest.lock();
@@ -190,23 +198,40 @@ impl Segment {
         }
         *since_entry += header.size_bytes() as u64;
         if due {
-            // the time index first: where a crash leaves one entry of the two, it must not be the other
-            self.time_index.maybe_append(newest)?;
-            self.offset_index.append(OffsetEntry { offset: last_offset, position })?;
+            self.time_index.maybe_append(newest);
+            self.offset_index.append(OffsetEntry { offset: last_offset, position });
+            if self.offset_index.entries().pending() >= PENDING_ENTRIES_MAX {
+                return self.flush_indexes();
+            }
         }
         Ok(())
     }
 
-    /// Writes index entries that wait in memory.
+    /// Writes index entries that wait in memory. The time index comes first: the largest timestamp of the batches up to
+    /// the last entry of the offset index must be in it, or nobody would look for it there.
+    ///
+    /// Without room on the disk they go on waiting, and appends and reads go on too.
     pub(crate) fn flush_indexes(&self) -> Result<(), LogError> {
-        let path = || self.log.path();
-        self.time_index.entries().flush().during("write the time index of", path())?;
-        self.offset_index.entries().flush().during("write the offset index of", path())
+        let flushed = self.time_index.entries().flush().and_then(|()| self.offset_index.entries().flush());
+        match flushed {
+            Err(error) if is_disk_full(&error) => {
+                tracing::warn!(segment = %self.log.path().display(), %error, "index entries wait for room");
+                Ok(())
+            }
+            result => result.during("write the indexes of", self.log.path()),
+        }
     }
 
-    /// Makes all of it survive the death of the machine: batches first, then what points at them.
+    /// Makes its batches survive the death of the machine.
+    pub(crate) fn sync_batches(&self) -> Result<(), LogError> {
+        self.file()?.sync_data().during("sync", self.log.path())
+    }
+
+    /// The same with the indexes: once, when no more batches will come. (Those of an active segment are built anew when
+    /// the machine died, so they need no sync.)
     pub(crate) fn sync(&self) -> Result<(), LogError> {
-        self.file()?.sync_data().during("sync", self.log.path())?;
+        self.sync_batches()?;
+        self.flush_indexes()?;
         self.time_index.entries().sync().during("sync the time index of", self.log.path())?;
         self.offset_index.entries().sync().during("sync the offset index of", self.log.path())?;
         self.txn_index.sync().during("sync the transaction index of", self.log.path())
@@ -216,7 +241,7 @@ impl Segment {
     pub(crate) fn seal(&self) -> Result<(), LogError> {
         let newest = *self.newest.lock();
         if newest.timestamp >= 0 {
-            self.time_index.maybe_append(newest).during("write the time index of", self.log.path())?;
+            self.time_index.maybe_append(newest);
         }
         self.flush_indexes()?;
         self.release_reserved()

@@ -50,12 +50,12 @@ impl OffsetIndex {
     }
 
     /// The offset must fit in 31 bits from the base and the position in 32, which the roll rules see to.
-    pub(crate) fn append(&self, entry: OffsetEntry) -> io::Result<()> {
+    pub(crate) fn append(&self, entry: OffsetEntry) {
         let mut bytes = [0; ENTRY_BYTES];
         let (offset, position) = bytes.split_at_mut(4);
         offset.copy_from_slice(&((entry.offset - self.base_offset) as u32).to_be_bytes());
         position.copy_from_slice(&(entry.position as u32).to_be_bytes());
-        self.entries.push(bytes)
+        self.entries.push(bytes);
     }
 
     /// Where to start to look for the batch that holds `offset`.

@@ -5,6 +5,27 @@ use super::time_index::TimestampOffset;
 use super::{OffsetEntry, Segment};
 use crate::error::{During, LogError};
 
+/// How much of a segment is believed without a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Batches, and index entries as far as they are plausible.
+    Indexes,
+    /// What lies below this offset; the CRCs of the rest are checked, and index entries of it dropped.
+    Below(i64),
+    /// Batches below this offset, but no index entry.
+    BatchesBelow(i64),
+}
+
+impl Trust {
+    /// The offset from which on CRCs are checked.
+    pub(crate) fn verify_from(self) -> i64 {
+        match self {
+            Self::Indexes => i64::MAX,
+            Self::Below(offset) | Self::BatchesBelow(offset) => offset,
+        }
+    }
+}
+
 /// What a walk to the end of a segment found.
 #[derive(Debug)]
 pub(crate) struct Rescan {
@@ -21,17 +42,16 @@ pub(crate) struct Rescan {
 }
 
 impl Segment {
-    /// Walks from the last sound index entry to the end, adding what the indexes lack. CRCs are checked from offset
-    /// `verify_from` on, and index entries from there on are dropped first, since their batches may not be on disk.
-    /// `observe` sees every batch walked over.
+    /// Walks from the last sound index entry to the end, adding what the indexes lack. `observe` sees every batch walked
+    /// over.
     pub(crate) fn rescan(
         &self,
-        verify_from: i64,
+        trust: Trust,
         interval_bytes: u64,
         observe: &mut dyn FnMut(&Located),
     ) -> Result<Rescan, LogError> {
-        let start = self.sound_start(verify_from)?;
-        self.rescan_from(start, None, verify_from, interval_bytes, observe)
+        let start = self.sound_start(trust)?;
+        self.rescan_from(start, None, trust.verify_from(), interval_bytes, observe)
     }
 
     /// The walk itself, from a `start` where a batch starts; `expected` is the offset that should be there.
@@ -52,8 +72,7 @@ impl Segment {
             match scan.step(verify_from).during("read", self.log.path())? {
                 Step::Batch(located) => {
                     observe(&located);
-                    self.index_batch(&located.header, located.position, &mut since_entry, interval_bytes)
-                        .during("write the index of", self.log.path())?;
+                    self.index_batch(&located.header, located.position, &mut since_entry, interval_bytes)?;
                 }
                 Step::End => break None,
                 Step::Bad(bad) => break Some((bad, scan.offset_min())),
@@ -69,27 +88,49 @@ impl Segment {
     }
 
     /// Loads both indexes and returns where the walk starts: the batch of the last good entry, or 0.
-    fn sound_start(&self, verify_from: i64) -> Result<u64, LogError> {
+    fn sound_start(&self, trust: Trust) -> Result<u64, LogError> {
         let path = || self.log.path();
+        if matches!(trust, Trust::BatchesBelow(_)) {
+            return self.reset_indexes();
+        }
         self.offset_index.load(self.size()).during("read the index of", path())?;
         self.time_index.load().during("read the time index of", path())?;
-        if verify_from < i64::MAX {
-            self.offset_index.truncate_to(verify_from).during("cut the index of", path())?;
-            self.time_index.truncate_to(verify_from).during("cut the time index of", path())?;
+        if let Trust::Below(offset) = trust {
+            self.offset_index.truncate_to(offset).during("cut the index of", path())?;
+            self.time_index.truncate_to(offset).during("cut the time index of", path())?;
         }
         match self.offset_index.last() {
             // without a time index nobody knows the largest timestamp before the last entry
-            Some(last) if self.time_index.last().is_some() && self.is_sound(last)? => {
-                self.set_newest(self.time_index.last().unwrap_or(TimestampOffset::NONE));
-                Ok(last.position)
-            }
-            _ => {
-                self.offset_index.entries().truncate(0).during("reset the index of", path())?;
-                self.time_index.entries().truncate(0).during("reset the time index of", path())?;
-                self.set_newest(TimestampOffset::NONE);
-                Ok(0)
+            Some(last) => match self.time_index.last() {
+                Some(newest) if self.is_sound(last)? && self.is_sound_time(newest)? => {
+                    self.set_newest(newest);
+                    Ok(last.position)
+                }
+                _ => self.reset_indexes(),
+            },
+            None => self.reset_indexes(),
+        }
+    }
+
+    /// Whether the batch that an entry of the time index names has that timestamp.
+    fn is_sound_time(&self, newest: TimestampOffset) -> Result<bool, LogError> {
+        let from =
+            self.offset_index.position_before(newest.offset).during("read the index of", self.log.path())?;
+        let mut scan = self.scan_from(from, self.size())?;
+        while let Step::Batch(located) = scan.step(i64::MAX).during("read", self.log.path())? {
+            if located.header.last_offset() >= newest.offset {
+                let header = &located.header;
+                return Ok(header.base_offset <= newest.offset && header.max_timestamp == newest.timestamp);
             }
         }
+        Ok(false)
+    }
+
+    fn reset_indexes(&self) -> Result<u64, LogError> {
+        self.offset_index.entries().load(|_, _| false).during("reset the index of", self.log.path())?;
+        self.time_index.entries().load(|_, _| false).during("reset the time index of", self.log.path())?;
+        self.set_newest(TimestampOffset::NONE);
+        Ok(0)
     }
 
     fn is_sound(&self, entry: OffsetEntry) -> Result<bool, LogError> {

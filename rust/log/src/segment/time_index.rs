@@ -53,15 +53,15 @@ impl TimeIndex {
     }
 
     /// Adds an entry unless its timestamp is no larger than the last one's.
-    pub(crate) fn maybe_append(&self, entry: TimestampOffset) -> io::Result<()> {
+    pub(crate) fn maybe_append(&self, entry: TimestampOffset) {
         if entry.timestamp <= self.last().map_or(-1, |last| last.timestamp) {
-            return Ok(());
+            return;
         }
         let mut bytes = [0; ENTRY_BYTES];
         let (timestamp, offset) = bytes.split_at_mut(8);
         timestamp.copy_from_slice(&entry.timestamp.to_be_bytes());
         offset.copy_from_slice(&((entry.offset - self.base_offset) as u32).to_be_bytes());
-        self.entries.push(bytes)
+        self.entries.push(bytes);
     }
 
     /// An offset before which every record is older than `timestamp`.

@@ -4,3 +4,6 @@
 mod append_read;
 mod common;
 mod idempotence;
+mod lifecycle;
+mod recovery;
+mod timestamps;

@@ -1,0 +1,347 @@
+//! What an unclean stop leaves, and what opening makes of it (semantics rows 50 and 51; architecture, Promises).
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::common::*;
+use fastlog_log::{LastStop, Log, LogConfig, LogError, LogOptions, RecoveryReport};
+use fastlog_protocol::ErrorCode;
+
+/// One segment, unless a test wants more.
+fn one_segment() -> LogConfig {
+    LogConfig { segment_bytes: 1 << 20, ..config() }
+}
+
+fn partition(directory: &Path) -> PathBuf {
+    directory.join("t-0")
+}
+
+/// The segments' files, ascending.
+fn log_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> =
+        fs::read_dir(partition(directory)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    files.sort();
+    files
+}
+
+/// A log of `end` records, left without a close.
+fn killed(directory: &Path, config: LogConfig, end: i64) -> Vec<PathBuf> {
+    let (log, _) = open(directory, config, LastStop::Clean);
+    log.start_epoch(3).unwrap();
+    fill(&log, end);
+    drop(log);
+    log_files(directory)
+}
+
+fn reopen(
+    directory: &Path,
+    config: LogConfig,
+    last_stop: LastStop,
+    recovery_point: i64,
+) -> (Log, RecoveryReport) {
+    let options = LogOptions { recovery_point, high_watermark: 40, ..options(config, last_stop) };
+    Log::open(&storage(directory), options, NOW_MS).unwrap()
+}
+
+/// The position of the batch of record `offset`, all in one segment.
+fn position_of(directory: &Path, offset: i64) -> u64 {
+    let copy = tempfile::tempdir().unwrap();
+    copy_log(directory, copy.path());
+    let (log, _) = open(copy.path(), one_segment(), LastStop::ProcessDied);
+    log.read(offset, 1, i64::MAX, true).unwrap().unwrap().position
+}
+
+fn flip(path: &Path, position: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, position).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x40], position).unwrap();
+}
+
+fn cut_bytes(path: &Path, bytes: u64) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
+}
+
+fn append_bytes(path: &Path, bytes: &[u8]) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(bytes, file.metadata().unwrap().len()).unwrap();
+}
+
+#[test]
+fn after_kill_9_everything_is_there() {
+    for config in [one_segment(), config()] {
+        let directory = tempfile::tempdir().unwrap();
+        killed(directory.path(), config.clone(), 100);
+        let (log, report) = reopen(directory.path(), config, LastStop::ProcessDied, 0);
+        assert_eq!(report.cut, None);
+        assert!(!report.below_high_watermark);
+        assert_eq!(values(&log), expected(0, 100));
+        assert_eq!(log.leader_epoch(), Some(3));
+        fill(&log, 120);
+        assert_eq!(values(&log), expected(0, 120));
+    }
+}
+
+#[test]
+fn a_torn_last_batch_is_cut_and_said() {
+    for last_stop in [LastStop::ProcessDied, LastStop::MachineDied] {
+        for torn in [1, 30, 70] {
+            let directory = tempfile::tempdir().unwrap();
+            let files = killed(directory.path(), one_segment(), 50);
+            let position = position_of(directory.path(), 49);
+            cut_bytes(&files[0], torn);
+            let (log, report) = reopen(directory.path(), one_segment(), last_stop, 20);
+            let cut = report.cut.unwrap();
+            assert_eq!((cut.offset, cut.position, &cut.file), (49, position, &files[0]));
+            assert!(!report.below_high_watermark);
+            assert_eq!(fs::metadata(&files[0]).unwrap().len(), position);
+            assert_eq!(values(&log), expected(0, 49));
+            fill(&log, 60);
+            assert_eq!(values(&log), expected(0, 60));
+        }
+    }
+}
+
+#[test]
+fn a_cut_below_the_high_watermark_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = killed(directory.path(), one_segment(), 50);
+    flip(&files[0], position_of(directory.path(), 30) + 70);
+    let (log, report) = reopen(directory.path(), one_segment(), LastStop::MachineDied, 0);
+    assert_eq!(report.cut.unwrap().offset, 30);
+    assert!(report.below_high_watermark);
+    assert_eq!(log.high_watermark(), 30);
+}
+
+#[test]
+fn when_the_machine_died_the_log_is_cut_at_the_first_bad_batch_and_later_segments_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = killed(directory.path(), config(), 200);
+    assert!(files.len() > 3);
+    flip(&files[1], 70);
+    let (log, report) = reopen(directory.path(), config(), LastStop::MachineDied, 10);
+    let cut = report.cut.unwrap();
+    assert_eq!(cut.segments_removed, files.len() - 2);
+    assert_eq!(log_files(directory.path()), files[..2]);
+    assert_eq!(values(&log), expected(0, cut.offset));
+    fill(&log, 250);
+    assert_eq!(values(&log), expected(0, 250));
+}
+
+#[test]
+fn zeros_at_the_end_are_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = killed(directory.path(), one_segment(), 50);
+    append_bytes(&files[0], &[0; 8192]);
+    let (log, report) = reopen(directory.path(), one_segment(), LastStop::MachineDied, 50);
+    let cut = report.cut.unwrap();
+    assert_eq!((cut.offset, cut.bytes), (50, 8192));
+    assert_eq!(values(&log), expected(0, 50));
+}
+
+/// Damage: nothing is deleted, what is good is served, at the bad place is error 56 with file, position and the next
+/// readable offset.
+fn assert_damage(
+    directory: &Path,
+    config: LogConfig,
+    last_stop: LastStop,
+    recovery_point: i64,
+    bad: i64,
+    end: i64,
+) {
+    let before: Vec<_> = log_files(directory).iter().map(|path| fs::read(path).unwrap()).collect();
+    let (log, report) = reopen(directory, config, last_stop, recovery_point);
+    assert_eq!(report.cut, None);
+    assert_eq!(log.log_end_offset(), end);
+    let Some(LogError::Corrupt { offset, next_readable_offset, .. }) = report.damages.first() else {
+        panic!("{:?}", report.damages)
+    };
+    assert_eq!((*offset, *next_readable_offset), (bad, Some(bad + 1)));
+    assert_eq!(values_below(&log, 0, bad, 300).unwrap(), expected(0, bad));
+    assert_eq!(values_below(&log, bad + 1, end, 300).unwrap(), expected(bad + 1, end));
+    let error = values_below(&log, 0, end, 300).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::KAFKA_STORAGE_ERROR);
+    assert!(matches!(error, LogError::Corrupt { offset, .. } if offset == bad));
+    fill(&log, end + 10);
+    assert_eq!(values_below(&log, bad + 1, end + 10, 300).unwrap(), expected(bad + 1, end + 10));
+    drop(log);
+    for (path, bytes) in log_files(directory).iter().zip(&before) {
+        assert!(fs::read(path).unwrap().starts_with(bytes), "{} changed", path.display());
+    }
+}
+
+#[test]
+fn a_bad_batch_with_good_ones_after_it_is_damage_when_only_the_process_died() {
+    // in the payload, in the CRC, in the length (the batch seems longer), in the magic, in the base offset
+    for place in [70, 18, 9, 16, 1] {
+        let directory = tempfile::tempdir().unwrap();
+        let files = killed(directory.path(), one_segment(), 50);
+        flip(&files[0], position_of(directory.path(), 30) + place);
+        assert_damage(directory.path(), one_segment(), LastStop::ProcessDied, 0, 30, 50);
+    }
+}
+
+#[test]
+fn a_bad_last_batch_of_an_old_segment_is_damage_when_only_the_process_died() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = killed(directory.path(), config(), 200);
+    let bad: i64 = files[2].file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap() - 1;
+    let length = fs::metadata(&files[1]).unwrap().len();
+    flip(&files[1], length - 3);
+    assert_damage(directory.path(), config(), LastStop::ProcessDied, 0, bad, 200);
+}
+
+#[test]
+fn below_the_recovery_point_nothing_is_cut_whoever_died() {
+    for last_stop in [LastStop::ProcessDied, LastStop::MachineDied] {
+        let directory = tempfile::tempdir().unwrap();
+        let files = killed(directory.path(), one_segment(), 50);
+        // a header that is none, since CRCs below the recovery point are not read again
+        flip(&files[0], position_of(directory.path(), 30) + 16);
+        assert_damage(directory.path(), one_segment(), last_stop, 45, 30, 50);
+    }
+}
+
+#[test]
+fn a_damaged_end_takes_no_appends_but_serves_what_is_good() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = killed(directory.path(), one_segment(), 50);
+    flip(&files[0], position_of(directory.path(), 49) + 70);
+    let length = fs::metadata(&files[0]).unwrap().len();
+    for recovery_point in [50, 50] {
+        let (log, report) = reopen(directory.path(), one_segment(), LastStop::Clean, 49);
+        assert_eq!(report.damages.len(), 1, "recovery point {recovery_point}");
+        assert_eq!(values_below(&log, 0, 49, 300).unwrap(), expected(0, 49));
+        let error = append(&log, &batch(&["x"])).unwrap_err();
+        assert_eq!(error.code, ErrorCode::KAFKA_STORAGE_ERROR);
+        assert_eq!(log.flush().unwrap(), 49);
+        log.close(true).unwrap();
+        assert_eq!(fs::metadata(&files[0]).unwrap().len(), length);
+    }
+}
+
+#[test]
+fn synced_records_that_are_missing_are_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = killed(directory.path(), one_segment(), 50);
+    let position = position_of(directory.path(), 35);
+    OpenOptions::new().write(true).open(&files[0]).unwrap().set_len(position).unwrap();
+    let (log, report) = reopen(directory.path(), one_segment(), LastStop::ProcessDied, 45);
+    assert!(report.below_recovery_point && report.below_high_watermark);
+    assert_eq!((log.log_end_offset(), log.recovery_point()), (35, 35));
+}
+
+#[test]
+fn indexes_are_hints() {
+    type Spoil = fn(&Path);
+    let spoils: [Spoil; 6] = [
+        |path| fs::remove_file(path).unwrap(),
+        |path| fs::write(path, b"").unwrap(),
+        |path| cut_bytes(path, 5),
+        |path| append_bytes(path, &[0; 4096]),
+        |path| fs::write(path, [0xff; 96]).unwrap(),
+        |path| {
+            let mut bytes = fs::read(path).unwrap();
+            bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_mul(31).wrapping_add(7));
+            fs::write(path, bytes).unwrap();
+        },
+    ];
+    for (number, spoil) in spoils.iter().enumerate() {
+        for suffix in ["index", "timeindex"] {
+            let directory = tempfile::tempdir().unwrap();
+            let (log, _) = open(directory.path(), config(), LastStop::Clean);
+            fill(&log, 200);
+            log.close(true).unwrap();
+            drop(log);
+            let files = log_files(directory.path());
+            let good: Vec<_> =
+                files.iter().map(|path| fs::read(path.with_extension(suffix)).unwrap()).collect();
+            files.iter().for_each(|path| spoil(&path.with_extension(suffix)));
+            let (log, report) = reopen(directory.path(), config(), LastStop::Clean, 200);
+            assert!(report.damages.is_empty(), "{suffix} spoilt by {number}");
+            for from in [0, 17, 60, 111, 199] {
+                assert_eq!(values_below(&log, from, 200, 300).unwrap(), expected(from, 200));
+            }
+            let found = log.offset_for_timestamp(NOW_MS, 200).unwrap().unwrap();
+            assert_eq!(found.offset, 0);
+            log.close(true).unwrap();
+            for (path, good) in files.iter().zip(&good) {
+                let now = fs::read(path.with_extension(suffix)).unwrap();
+                assert_eq!(&now, good, "{} is not built anew after {number}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_half_done_deletions_left_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = open(directory.path(), config(), LastStop::Clean);
+    fill(&log, 20);
+    log.close(true).unwrap();
+    let partition = partition(directory.path());
+    for name in [
+        "00000000000000000900.index",
+        "00000000000000000900.timeindex",
+        "00000000000000000900.log.deleted",
+        "leader-epoch-checkpoint.tmp",
+        "00000000000000000900.snapshot",
+    ] {
+        fs::write(partition.join(name), b"x").unwrap();
+    }
+    let (log, _) = reopen(directory.path(), config(), LastStop::Clean, 20);
+    assert_eq!(values(&log), expected(0, 20));
+    for entry in fs::read_dir(&partition).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(!name.contains("900") && !name.ends_with(".tmp"), "{name}");
+    }
+}
+
+#[test]
+fn epochs_are_built_anew_from_the_batches() {
+    for spoil in ["remove", "garbage"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, _) = open(directory.path(), config(), LastStop::Clean);
+        for epoch in 1..4 {
+            let value = format!("value-{}", log.log_end_offset());
+            log.append(&batch(&[&value]), epoch, NOW_MS, Default::default()).unwrap();
+            log.append(&batch(&[&value]), epoch, NOW_MS, Default::default()).unwrap();
+        }
+        let before = log.epochs();
+        assert_eq!(before.len(), 3);
+        log.close(true).unwrap();
+        let path = partition(directory.path()).join("leader-epoch-checkpoint");
+        if spoil == "remove" {
+            fs::remove_file(path).unwrap()
+        } else {
+            fs::write(path, "0\n9\n").unwrap()
+        }
+        let (log, _) = reopen(directory.path(), config(), LastStop::Clean, 6);
+        assert_eq!(log.epochs(), before, "{spoil}");
+    }
+}
+
+#[test]
+fn a_torn_snapshot_is_passed_over_for_an_older_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = open(directory.path(), config(), LastStop::Clean);
+    for sequence in 0..150 {
+        append(&log, &idempotent(9, 0, sequence, "some value to fill segments")).unwrap();
+    }
+    log.close(true).unwrap();
+    let mut snapshots: Vec<_> = fs::read_dir(partition(directory.path()))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "snapshot"))
+        .collect();
+    snapshots.sort();
+    assert!(snapshots.len() > 2);
+    cut_bytes(snapshots.last().unwrap(), 4);
+    flip(&snapshots[snapshots.len() - 2], 20);
+    let (log, _) = reopen(directory.path(), config(), LastStop::Clean, 150);
+    assert!(append(&log, &idempotent(9, 0, 149, "some value to fill segments")).unwrap().duplicate);
+    append(&log, &idempotent(9, 0, 150, "v")).unwrap();
+}
