@@ -1,0 +1,5 @@
+"""`python -m fastlog.cli`, the same as `fastlog`."""
+
+from fastlog.cli.group import main
+
+main()
