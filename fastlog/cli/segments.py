@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,8 @@ def read_batches(data: memoryview) -> Iterator[BatchView]:
         if size > left:
             raise BrokenSegmentError(f"position {position}: a batch of {size} bytes is cut after {left}")
         head = (position, base_offset, base_offset + last_delta, epoch, magic, crc, attributes)
-        yield BatchView(*head, *rest, data[position : position + size])
+        values: tuple[Any, ...] = (*head, *rest, data[position : position + size])
+        yield BatchView(*values)
         position += size
 
 
