@@ -1,1 +1,38 @@
-"""A distributed commit log that speaks Kafka's protocol."""
+"""A distributed commit log that speaks Kafka's protocol.
+
+The public names: Producer, Admin, Record, and `fastlog.errors`. They are imported when they are first
+used, so that `import fastlog` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastlog.client.admin import Admin as Admin
+    from fastlog.client.producer import Delivery as Delivery
+    from fastlog.client.producer import Producer as Producer
+    from fastlog.client.producer import RecordMetadata as RecordMetadata
+    from fastlog.native._records import Record as Record
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Admin": "fastlog.client.admin",
+    "Delivery": "fastlog.client.producer",
+    "Producer": "fastlog.client.producer",
+    "Record": "fastlog.native._records",
+    "RecordMetadata": "fastlog.client.producer",
+    "errors": "fastlog.errors",
+}
+
+__all__ = ["Admin", "Delivery", "Producer", "Record", "RecordMetadata", "__version__", "errors"]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fastlog' has no attribute {name!r}")
+    module = importlib.import_module(home)
+    return module if name == "errors" else getattr(module, name)

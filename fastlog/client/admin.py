@@ -1,0 +1,327 @@
+"""Topics, partitions, settings, offsets and brokers of a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from fastlog.client.admin_results import (
+    CONFIG_SOURCES,
+    ClusterDescription,
+    ConfigEntry,
+    CreatedTopic,
+    OffsetResult,
+    PartitionDescription,
+    TopicDescription,
+    TopicListing,
+    topic_id_text,
+)
+from fastlog.client.leaders import LeaderRequests, by_topic
+from fastlog.client.metadata import Metadata
+from fastlog.errors import ConfigError, error_for
+from fastlog.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
+from fastlog.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
+from fastlog.protocol.messages.delete_records import (
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsTopic,
+)
+from fastlog.protocol.messages.delete_topics import DeleteTopicsRequest
+from fastlog.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
+from fastlog.protocol.messages.incremental_alter_configs import (
+    AlterableConfig,
+    AlterConfigsResource,
+    IncrementalAlterConfigsRequest,
+)
+from fastlog.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from fastlog.client.admin_results import OffsetSpec
+    from fastlog.client.leaders import TopicPartition
+    from fastlog.client.metadata import TopicImage
+
+TOPIC_RESOURCE = 2
+BROKER_RESOURCE = 4
+SET, DELETE = 0, 1
+CONSUMER_REPLICA_ID = -1
+SPECIAL_TIMESTAMPS = {"latest": -1, "earliest": -2, "max-timestamp": -3}
+UNKNOWN_TOPIC_OR_PARTITION = 3
+
+
+class Admin:
+    """A client for the cluster's administration, over TCP. Blocking; use one per thread.
+
+    Every method raises NotReachableError where no broker answers within `request_timeout_ms`, and the error of the
+    cluster (`fastlog.errors.KafkaError`) where it refuses.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str | Iterable[str] = "127.0.0.1:9092",
+        *,
+        client_id: str = "fastlog-admin",
+        request_timeout_ms: float = 30_000,
+    ) -> None:
+        """Connects when it is first used. Raises ConfigError where `bootstrap` names no broker."""
+        self._timeout_ms = request_timeout_ms
+        self._metadata = Metadata(bootstrap, client_id=client_id, request_timeout_ms=request_timeout_ms)
+        self._leaders = LeaderRequests(
+            self._metadata, client_id=client_id, request_timeout_ms=request_timeout_ms
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._leaders.close()
+        self._metadata.close()
+
+    # -- topics ----------------------------------------------------------------------------------------------------
+
+    def create_topic(
+        self,
+        name: str,
+        *,
+        partitions: int = -1,
+        replication_factor: int = -1,
+        configs: Mapping[str, str] | None = None,
+        validate_only: bool = False,
+    ) -> CreatedTopic:
+        """Creates a topic; -1 leaves a count to the broker's defaults. `validate_only` only checks the request.
+
+        Other brokers, and even this one, may not know the topic for some milliseconds after this returns.
+        """
+        topic = CreatableTopic(
+            name=name,
+            num_partitions=partitions,
+            replication_factor=replication_factor,
+            configs=[CreatableTopicConfig(name=key, value=value) for key, value in (configs or {}).items()],
+        )
+        request = CreateTopicsRequest(
+            topics=[topic], timeout_ms=int(self._timeout_ms), validate_only=validate_only
+        )
+        answer = self._single(self._ask(request).topics, f"creating topic {name!r}")
+        return CreatedTopic(
+            name, topic_id_text(answer.topic_id), answer.num_partitions, answer.replication_factor
+        )
+
+    def delete_topic(self, name: str) -> None:
+        """Deletes a topic with all its records."""
+        request = DeleteTopicsRequest(topic_names=[name], timeout_ms=int(self._timeout_ms))
+        self._single(self._ask(request).responses, f"deleting topic {name!r}")
+
+    def list_topics(self, *, include_internal: bool = False) -> list[TopicListing]:
+        """All topics, by name."""
+        image = self._metadata.refresh(None, timeout_ms=self._timeout_ms)
+        return [
+            TopicListing(topic.name, topic_id_text(topic.topic_id), len(topic.partitions), topic.is_internal)
+            for _, topic in sorted(image.topics.items())
+            if include_internal or not topic.is_internal
+        ]
+
+    def describe_topic(self, name: str) -> TopicDescription:
+        """A topic's partitions, leaders and replicas; raises UnknownTopicOrPartitionError."""
+        image = self._metadata.refresh([name], timeout_ms=self._timeout_ms)
+        topic = image.topics.get(name)
+        if topic is None or topic.error_code:
+            code = topic.error_code if topic is not None else UNKNOWN_TOPIC_OR_PARTITION
+            raise error_for(
+                code, f"describing topic {name!r}, asked of {self._asked()}: there is no such topic"
+            )
+        return describe(topic)
+
+    def create_partitions(self, topic: str, count: int, *, validate_only: bool = False) -> None:
+        """Raises the number of a topic's partitions to `count`. Keys move: their partition depends on the number."""
+        request = CreatePartitionsRequest(
+            topics=[CreatePartitionsTopic(name=topic, count=count, assignments=None)],
+            timeout_ms=int(self._timeout_ms),
+            validate_only=validate_only,
+        )
+        self._single(self._ask(request).results, f"raising topic {topic!r} to {count} partitions")
+
+    # -- settings --------------------------------------------------------------------------------------------------
+
+    def describe_configs(
+        self, *, topic: str | None = None, broker: int | None = None, keys: Sequence[str] | None = None
+    ) -> dict[str, ConfigEntry]:
+        """The settings in force of a topic or of a broker, by name; all of them, or only `keys`."""
+        kind, name = resource(topic, broker)
+        request = DescribeConfigsRequest(
+            resources=[
+                DescribeConfigsResource(
+                    resource_type=kind,
+                    resource_name=name,
+                    configuration_keys=None if keys is None else list(keys),
+                )
+            ]
+        )
+        answer = self._single(
+            self._ask(request).results, f"describing the settings of {resource_text(kind, name)}"
+        )
+        return {
+            entry.name: ConfigEntry(
+                entry.name,
+                entry.value,
+                CONFIG_SOURCES.get(entry.config_source, "unknown"),
+                entry.read_only,
+                entry.is_sensitive,
+            )
+            for entry in answer.configs
+        }
+
+    def alter_configs(
+        self,
+        changes: Mapping[str, str | None],
+        *,
+        topic: str | None = None,
+        broker: int | None = None,
+        validate_only: bool = False,
+    ) -> None:
+        """Sets some settings of a topic or of a broker and leaves the others; None resets one to its default."""
+        kind, name = resource(topic, broker)
+        configs = [
+            AlterableConfig(name=key, config_operation=DELETE if value is None else SET, value=value)
+            for key, value in changes.items()
+        ]
+        request = IncrementalAlterConfigsRequest(
+            resources=[AlterConfigsResource(resource_type=kind, resource_name=name, configs=configs)],
+            validate_only=validate_only,
+        )
+        self._single(self._ask(request).responses, f"changing settings of {resource_text(kind, name)}")
+
+    # -- records ---------------------------------------------------------------------------------------------------
+
+    def list_offsets(self, specs: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, OffsetResult]:
+        """For each (topic, partition) the offset that its spec names.
+
+        "earliest" is the first readable record, "latest" the one after the last, "max-timestamp" the record with the
+        largest timestamp; a number is the first record whose timestamp is that many milliseconds or more.
+        """
+        return self._leaders.ask(
+            {entry: timestamp_of(spec) for entry, spec in specs.items()},
+            list_offsets_request,
+            read_list_offsets,
+            self._timeout_ms,
+        )
+
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Deletes the records below an offset (-1: all) and returns the first readable offset of each partition."""
+
+        def build(group: Mapping[TopicPartition, int]) -> DeleteRecordsRequest:
+            topics = [
+                DeleteRecordsTopic(
+                    name=topic,
+                    partitions=[
+                        DeleteRecordsPartition(partition_index=index, offset=group[topic, index])
+                        for index in indexes
+                    ],
+                )
+                for topic, indexes in by_topic(group).items()
+            ]
+            return DeleteRecordsRequest(topics=topics, timeout_ms=int(self._timeout_ms))
+
+        return self._leaders.ask(before, build, read_delete_records, self._timeout_ms)
+
+    # -- brokers ---------------------------------------------------------------------------------------------------
+
+    def describe_cluster(self) -> ClusterDescription:
+        """The brokers, their addresses (with ZeroMQ endpoints where they have them) and the controller."""
+        image = self._metadata.refresh([], timeout_ms=self._timeout_ms)
+        brokers = tuple(broker for _, broker in sorted(image.brokers.items()))
+        return ClusterDescription(image.cluster_id or "", image.controller_id, brokers)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _asked(self) -> str:
+        return ",".join(f"{host}:{port}" for host, port in self._metadata.bootstrap)
+
+    def _ask(self, request: Any) -> Any:
+        return self._metadata.request(request, timeout_ms=self._timeout_ms)
+
+    def _single(self, answers: Sequence[Any], what: str) -> Any:
+        """The one answer to a request about one thing; raises its error."""
+        if len(answers) != 1:
+            raise error_for(
+                -1, f"{what}, asked of {self._asked()}: {len(answers)} answers came instead of one"
+            )
+        answer = answers[0]
+        if answer.error_code:
+            detail = f": {answer.error_message}" if answer.error_message else ""
+            raise error_for(answer.error_code, f"{what}, asked of {self._asked()}{detail}")
+        return answer
+
+
+def describe(topic: TopicImage) -> TopicDescription:
+    """A topic of the metadata as Admin returns it."""
+    partitions = tuple(
+        PartitionDescription(
+            partition.index,
+            partition.leader,
+            partition.leader_epoch,
+            partition.replicas,
+            partition.isr,
+            partition.offline_replicas,
+        )
+        for partition in topic.partitions
+    )
+    return TopicDescription(topic.name, topic_id_text(topic.topic_id), topic.is_internal, partitions)
+
+
+def resource(topic: str | None, broker: int | None) -> tuple[int, str]:
+    """Kafka's type and name of what is to be configured; raises ConfigError unless exactly one is given."""
+    if (topic is None) == (broker is None):
+        raise ConfigError("name either topic= or broker=")
+    return (TOPIC_RESOURCE, topic) if topic is not None else (BROKER_RESOURCE, str(broker))
+
+
+def resource_text(kind: int, name: str) -> str:
+    """A resource, for messages."""
+    return f"topic {name!r}" if kind == TOPIC_RESOURCE else f"broker {name}"
+
+
+def timestamp_of(spec: OffsetSpec) -> int:
+    """The timestamp that stands for `spec` in ListOffsets; raises ConfigError."""
+    timestamp = spec if isinstance(spec, int) else SPECIAL_TIMESTAMPS.get(spec)
+    if timestamp is None or (isinstance(spec, int) and spec < 0):
+        raise ConfigError(
+            f"{spec!r} names no offset; use 'earliest', 'latest', 'max-timestamp' or milliseconds since 1970"
+        )
+    return timestamp
+
+
+def list_offsets_request(group: Mapping[TopicPartition, int]) -> ListOffsetsRequest:
+    """ListOffsets for one leader: a timestamp for each partition."""
+    topics = [
+        ListOffsetsTopic(
+            name=topic,
+            partitions=[
+                ListOffsetsPartition(partition_index=index, timestamp=group[topic, index])
+                for index in indexes
+            ],
+        )
+        for topic, indexes in by_topic(group).items()
+    ]
+    return ListOffsetsRequest(replica_id=CONSUMER_REPLICA_ID, topics=topics)
+
+
+def read_list_offsets(response: Any) -> Iterator[tuple[TopicPartition, int, OffsetResult]]:
+    """The entries of a ListOffsets response."""
+    for topic in response.topics:
+        for answer in topic.partitions:
+            result = OffsetResult(answer.offset, answer.timestamp, answer.leader_epoch)
+            yield (topic.name, answer.partition_index), answer.error_code, result
+
+
+def read_delete_records(response: Any) -> Iterator[tuple[TopicPartition, int, int]]:
+    """The entries of a DeleteRecords response."""
+    for topic in response.topics:
+        for answer in topic.partitions:
+            yield (topic.name, answer.partition_index), answer.error_code, answer.low_watermark

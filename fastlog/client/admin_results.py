@@ -1,0 +1,101 @@
+"""What `fastlog.Admin` returns."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from fastlog.client.metadata import BrokerAddress
+
+#: where to look for an offset: by name, or the first record at or after a timestamp in milliseconds
+OffsetSpec = Literal["earliest", "latest", "max-timestamp"] | int
+
+#: Kafka's ConfigSource
+CONFIG_SOURCES = {
+    1: "topic",
+    2: "broker",
+    3: "cluster",
+    4: "static",
+    5: "default",
+    6: "broker-logger",
+    7: "client-metrics",
+    8: "group",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicListing:
+    """One line of a list of topics."""
+
+    name: str
+    topic_id: str
+    partition_count: int
+    is_internal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionDescription:
+    """One partition; `leader` is -1 where there is none."""
+
+    partition: int
+    leader: int
+    leader_epoch: int
+    replicas: tuple[int, ...]
+    isr: tuple[int, ...]
+    offline_replicas: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    """One topic with its partitions, in order."""
+
+    name: str
+    topic_id: str
+    is_internal: bool
+    partitions: tuple[PartitionDescription, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedTopic:
+    """What a broker has made of a request for a topic; counts are -1 where an old broker does not tell."""
+
+    name: str
+    topic_id: str
+    partition_count: int
+    replication_factor: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigEntry:
+    """One setting in force; `value` is None where it is secret or unset, `source` says who has set it."""
+
+    name: str
+    value: str | None
+    source: str
+    is_read_only: bool
+    is_sensitive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetResult:
+    """An offset that was asked for; -1 where no record matches. `timestamp_ms` is -1 where it does not apply."""
+
+    offset: int
+    timestamp_ms: int
+    leader_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterDescription:
+    """The cluster's brokers, by id."""
+
+    cluster_id: str
+    controller_id: int
+    brokers: tuple[BrokerAddress, ...]
+
+
+def topic_id_text(topic_id: bytes) -> str:
+    """A topic id as Kafka's tools print it; empty where there is none."""
+    return base64.urlsafe_b64encode(topic_id).decode().rstrip("=") if any(topic_id) else ""

@@ -1,0 +1,139 @@
+"""Requests that only a partition's leader answers: sent to each leader, and again where leaders have moved."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from fastlog.client.backoff import Backoff
+from fastlog.client.connection import Connection, monotonic_ms
+from fastlog.errors import KafkaError, LeaderNotAvailableError, NotReachableError, error_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from fastlog.client.metadata import BrokerAddress, Metadata
+
+TopicPartition = tuple[str, int]
+
+
+def by_topic(partitions: Iterable[TopicPartition]) -> dict[str, list[int]]:
+    """Partitions, grouped by topic in order of first mention."""
+    topics: dict[str, list[int]] = {}
+    for topic, partition in partitions:
+        topics.setdefault(topic, []).append(partition)
+    return topics
+
+
+class LeaderRequests:
+    """Keeps a connection per broker. Not thread-safe."""
+
+    def __init__(self, metadata: Metadata, *, client_id: str, request_timeout_ms: float) -> None:
+        self._metadata = metadata
+        self._client_id = client_id
+        self._request_timeout_ms = request_timeout_ms
+        self._connections: dict[BrokerAddress, Connection] = {}
+        self._backoff = Backoff(50, 1_000, random.random)
+
+    def ask(
+        self,
+        wanted: Mapping[TopicPartition, Any],
+        build: Callable[[Mapping[TopicPartition, Any]], Any],
+        read: Callable[[Any], Iterable[tuple[TopicPartition, int, Any]]],
+        timeout_ms: float,
+    ) -> dict[TopicPartition, Any]:
+        """The result for every partition of `wanted`.
+
+        Partitions whose leader has moved or cannot be reached are asked again until `timeout_ms` has passed. Raises the
+        first error that asking again cannot mend.
+        """
+        deadline = monotonic_ms() + timeout_ms
+        results: dict[TopicPartition, Any] = {}
+        attempt = 0
+        while True:
+            attempt += 1
+            left = {entry: wanted[entry] for entry in wanted if entry not in results}
+            if not left:
+                return {entry: results[entry] for entry in wanted}
+            error = self._round(left, build, read, results, max(deadline - monotonic_ms(), 1.0))
+            if error is None:
+                continue
+            delay = self._backoff.delay_ms(attempt)
+            if monotonic_ms() + delay >= deadline:
+                raise error
+            time.sleep(delay / 1000)
+
+    def close(self) -> None:
+        """Ends the connections."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+
+    def _round(
+        self,
+        left: Mapping[TopicPartition, Any],
+        build: Callable[[Mapping[TopicPartition, Any]], Any],
+        read: Callable[[Any], Iterable[tuple[TopicPartition, int, Any]]],
+        results: dict[TopicPartition, Any],
+        timeout_ms: float,
+    ) -> Exception | None:
+        """Asks each leader once; the last error after which asking again may help."""
+        image = self._metadata.refresh(by_topic(left), timeout_ms=timeout_ms)
+        problem: Exception | None = None
+        groups: dict[BrokerAddress, dict[TopicPartition, Any]] = {}
+        for entry, spec in left.items():
+            leader = image.leader(*entry)
+            if leader < 0:
+                problem = self._no_leader(entry)
+            else:
+                groups.setdefault(image.brokers[leader], {})[entry] = spec
+        for broker, group in groups.items():
+            try:
+                response = self._connection(broker).request(build(group), timeout_ms=timeout_ms)
+            except NotReachableError as error:
+                self._connections.pop(broker).close() if broker in self._connections else None
+                problem = error
+                continue
+            for entry, code, result in read(response):
+                if code:
+                    problem = self._refused(entry, code, broker)
+                else:
+                    results[entry] = result
+        return problem
+
+    def _connection(self, broker: BrokerAddress) -> Connection:
+        connection = self._connections.get(broker)
+        if connection is None:
+            connection = self._connections[broker] = Connection(
+                broker.host,
+                broker.port,
+                client_id=self._client_id,
+                request_timeout_ms=self._request_timeout_ms,
+            )
+        return connection
+
+    def _no_leader(self, entry: TopicPartition) -> KafkaError:
+        topic, partition = entry
+        known = self._metadata.image.topics.get(topic)
+        if known is not None and known.error_code:
+            error = error_for(
+                known.error_code, f"topic {topic!r} was asked for, and the cluster answers with an error"
+            )
+            if not error.retriable:
+                raise error
+            return error
+        if known is not None and partition >= len(known.partitions):
+            raise error_for(
+                3, f"{topic}-{partition} does not exist: the topic has {len(known.partitions)} partitions"
+            )
+        return LeaderNotAvailableError(
+            f"{topic}-{partition} has no leader now; look at its replicas, or try again"
+        )
+
+    @staticmethod
+    def _refused(entry: TopicPartition, code: int, broker: BrokerAddress) -> KafkaError:
+        error = error_for(code, f"{entry[0]}-{entry[1]}, asked of {broker.host}:{broker.port}")
+        if not error.retriable:
+            raise error
+        return error

@@ -1,0 +1,243 @@
+"""The client's picture of the cluster: brokers, their ZeroMQ endpoints, topics, partitions and leaders."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastlog.client.addresses import parse_bootstrap
+from fastlog.client.backoff import Backoff
+from fastlog.client.connection import DEFAULT_REQUEST_TIMEOUT_MS, Connection, monotonic_ms
+from fastlog.errors import KafkaError, NotReachableError, error_for
+from fastlog.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+LEADER_NOT_AVAILABLE = 5
+NO_LEADER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where a broker listens. `zmq_endpoint` is HOST:PORT, None where the broker has no ZeroMQ listener."""
+
+    node_id: int
+    host: str
+    port: int
+    rack: str | None = None
+    zmq_endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionImage:
+    """One partition as the metadata has it; `leader` is -1 where there is none."""
+
+    index: int
+    leader: int
+    leader_epoch: int
+    replicas: tuple[int, ...] = ()
+    isr: tuple[int, ...] = ()
+    offline_replicas: tuple[int, ...] = ()
+    error_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TopicImage:
+    """One topic; `partitions` is ordered by index without holes. `error_code` is not 0 where the topic cannot be
+    used.
+    """
+
+    name: str
+    topic_id: bytes
+    partitions: tuple[PartitionImage, ...]
+    is_internal: bool = False
+    error_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterImage:
+    """Everything known at one time; never changed, only replaced."""
+
+    cluster_id: str | None = None
+    controller_id: int = -1
+    brokers: Mapping[int, BrokerAddress] = field(default_factory=dict)
+    topics: Mapping[str, TopicImage] = field(default_factory=dict)
+
+    def leader(self, topic: str, partition: int) -> int:
+        """The broker id of the partition's leader; -1 where none is known or it is not among the brokers."""
+        known = self.topics.get(topic)
+        if known is None or partition >= len(known.partitions):
+            return NO_LEADER
+        leader = known.partitions[partition].leader
+        return leader if leader in self.brokers else NO_LEADER
+
+
+def merge(old: ClusterImage, response: Any, asked: Iterable[str] | None) -> ClusterImage:
+    """`old`, brought up to date by a Metadata response about the topics `asked` (None: about all topics).
+
+    A partition's leader is kept where the response tells an older leader epoch of the same topic id: it comes from a
+    broker that lags behind.
+    """
+    brokers = {
+        broker.node_id: BrokerAddress(
+            broker.node_id, broker.host, broker.port, broker.rack, broker.zmq_endpoint
+        )
+        for broker in response.brokers
+    }
+    topics: dict[str, TopicImage] = {} if asked is None else dict(old.topics)
+    for answer in response.topics:
+        if answer.name is not None:
+            topics[answer.name] = merge_topic(old.topics.get(answer.name), answer)
+    return ClusterImage(response.cluster_id, response.controller_id, brokers, topics)
+
+
+def merge_topic(old: TopicImage | None, answer: Any) -> TopicImage:
+    """The image of one topic of a Metadata response, given what was known of it."""
+    topic_id = answer.topic_id
+    by_index = {}
+    for partition in answer.partitions:
+        image = PartitionImage(
+            partition.partition_index,
+            partition.leader_id if partition.error_code != LEADER_NOT_AVAILABLE else NO_LEADER,
+            partition.leader_epoch,
+            tuple(partition.replica_nodes),
+            tuple(partition.isr_nodes),
+            tuple(partition.offline_replicas),
+            partition.error_code,
+        )
+        if old is not None and old.topic_id == topic_id and image.index < len(old.partitions):
+            known = old.partitions[image.index]
+            image = known if known.leader_epoch > image.leader_epoch >= 0 else image
+        by_index[image.index] = image
+    count = 1 + max(by_index, default=-1)
+    partitions = tuple(by_index.get(index, PartitionImage(index, NO_LEADER, -1)) for index in range(count))
+    return TopicImage(answer.name, topic_id, partitions, answer.is_internal, answer.error_code)
+
+
+class Metadata:
+    """Fetches and keeps the ClusterImage. Thread-safe; one request at a time."""
+
+    def __init__(
+        self,
+        bootstrap: str | Iterable[str],
+        *,
+        client_id: str = "fastlog",
+        request_timeout_ms: float = DEFAULT_REQUEST_TIMEOUT_MS,
+        connect_timeout_ms: float = 10_000,
+        retry_backoff_ms: float = 100,
+        retry_backoff_max_ms: float = 1_000,
+        clock_ms: Callable[[], float] = monotonic_ms,
+        sleep: Callable[[float], object] = time.sleep,
+        shuffle: Callable[[list[tuple[str, int]]], None] = random.shuffle,
+    ) -> None:
+        """Connects to nobody yet. Raises ConfigError where `bootstrap` names no broker."""
+        self.bootstrap = parse_bootstrap(bootstrap)
+        #: the newest picture; replaced as a whole
+        self.image = ClusterImage()
+        self._client_id = client_id
+        self._request_timeout_ms = request_timeout_ms
+        self._connect_timeout_ms = connect_timeout_ms
+        self._backoff = Backoff(retry_backoff_ms, retry_backoff_max_ms, random.random)
+        self._clock_ms = clock_ms
+        self._sleep = sleep
+        self._shuffle = shuffle
+        self._lock = threading.Lock()
+        self._aborted = False
+        self._connection: Connection | None = None
+        self._connection_address = self.bootstrap[0]
+
+    def refresh(
+        self, topics: Iterable[str] | None, *, timeout_ms: float, create: bool = False
+    ) -> ClusterImage:
+        """Asks a broker about `topics` (None: all, empty: only the brokers), and returns the new image.
+
+        Tries every known broker and the bootstrap list, with back-off, until `timeout_ms` has passed; then raises
+        NotReachableError, which names what was tried. `create`: brokers may create topics that do not exist.
+        """
+        names = None if topics is None else sorted(set(topics))
+        request = MetadataRequest(
+            topics=None if names is None else [MetadataRequestTopic(name=name) for name in names],
+            allow_auto_topic_creation=create,
+        )
+        with self._lock:
+            response = self._ask(request, timeout_ms)
+            self.image = merge(self.image, response, names)
+            return self.image
+
+    def request(self, request: Any, *, timeout_ms: float) -> Any:
+        """Sends `request`, which any broker may answer, to the first broker that is reachable.
+
+        Like `refresh` it goes on trying until `timeout_ms` has passed, so `request` must bear being sent twice.
+        """
+        with self._lock:
+            return self._ask(request, timeout_ms)
+
+    def abort(self) -> None:
+        """Lets requests that other threads wait for fail soon, and all later ones at once."""
+        self._aborted = True
+
+    def close(self) -> None:
+        """Ends the connection; a later request makes a new one."""
+        with self._lock:
+            self._drop_connection()
+
+    def _ask(self, request: Any, timeout_ms: float) -> Any:
+        deadline = self._clock_ms() + timeout_ms
+        rounds = 0
+        while True:
+            failures: list[str] = []
+            for address in self._candidates():
+                left = deadline - self._clock_ms()
+                if (left <= 0 or self._aborted) and failures:
+                    break
+                try:
+                    return self._ask_one(address, request, max(left, 1.0))
+                except NotReachableError as error:
+                    self._drop_connection()
+                    failures.append(str(error))
+            rounds += 1
+            delay = self._backoff.delay_ms(rounds)
+            if self._aborted or self._clock_ms() + delay >= deadline:
+                raise NotReachableError(
+                    f"no broker answered within {timeout_ms:.0f} ms: {'; '.join(failures)}. "
+                    "Is a broker running there, and is the bootstrap address that of a PLAINTEXT listener?"
+                )
+            self._sleep(delay / 1000)
+
+    def _candidates(self) -> list[tuple[str, int]]:
+        """The brokers to try: the one in use, known ones in random order, then the bootstrap list."""
+        known = [(broker.host, broker.port) for broker in self.image.brokers.values()]
+        self._shuffle(known)
+        candidates = dict.fromkeys([*known, *self.bootstrap])
+        if self._connection is None:
+            return list(candidates)
+        # the one in use comes again below: a broker closes idle connections, a fresh one may do
+        return [self._connection_address, *candidates]
+
+    def _ask_one(self, address: tuple[str, int], request: Any, left_ms: float) -> Any:
+        if self._connection is None or self._connection_address != address:
+            self._drop_connection()
+            self._connection = Connection(
+                *address,
+                client_id=self._client_id,
+                connect_timeout_ms=min(self._connect_timeout_ms, left_ms),
+                request_timeout_ms=self._request_timeout_ms,
+            )
+            self._connection_address = address
+        return self._connection.request(request, timeout_ms=min(self._request_timeout_ms, left_ms))
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def topic_error(topic: TopicImage, asked_of: str) -> KafkaError:
+    """The exception for a topic whose metadata came with an error."""
+    return error_for(
+        topic.error_code, f"the metadata of topic {topic.name!r}, asked of {asked_of}, came with an error"
+    )

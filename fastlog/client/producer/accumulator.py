@@ -1,0 +1,267 @@
+"""Where `send` puts records and the sender takes batches: the only state that both threads change, under one lock."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING, Any
+
+from fastlog.client.producer.batch import Batch, Delivery
+from fastlog.errors import BufferFullError, ConfigError, MessageTooLargeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastlog.client.producer.partition_queue import PartitionQueue
+    from fastlog.client.producer.partitioner import Partitioner
+
+Headers = Any
+
+#: batch header, and more than a record's lengths, deltas and attributes take
+RECORD_OVERHEAD = 61 + 40
+HEADER_OVERHEAD = 12
+
+
+def size_estimate(value: Any, key: Any, headers: Headers) -> int:
+    """An upper bound for the bytes of a batch with this one record."""
+    size = RECORD_OVERHEAD + len(value or b"") + len(key or b"")
+    for name, content in headers or ():
+        size += HEADER_OVERHEAD + 4 * len(name) + len(content or b"")
+    return size
+
+
+class TopicQueues:
+    """The queues of one topic's partitions, and where records without a key go."""
+
+    __slots__ = ("choose", "name", "queues", "sticky")
+
+    def __init__(self, name: str, queues: list[PartitionQueue], choose: Callable[[int, int], int]) -> None:
+        """`choose(current, count)` picks the next sticky partition."""
+        self.name = name
+        self.queues = queues
+        self.choose = choose
+        self.sticky = choose(-1, len(queues))
+
+
+class Accumulator:
+    """Collects records into batches by partition, within `buffer_bytes`.
+
+    `lock` guards the queues, everything below and the batches' events. `signal` is called, under the lock, to end the
+    sender's sleep.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_bytes: int,
+        buffer_bytes: int,
+        max_request_bytes: int,
+        linger_ms: float,
+        max_block_ms: float,
+        partitioner: Partitioner,
+        new_builder: Callable[[int], Any],
+        clock_ms: Callable[[], float],
+        signal: Callable[[], None],
+    ) -> None:
+        self.lock = threading.Lock()
+        #: by name; only grows
+        self.topics: dict[str, TopicQueues] = {}
+        #: queues with batches that wait, in the order in which they are looked at
+        self.active: dict[PartitionQueue, None] = {}
+        #: set when `send` must refuse: why
+        self.closed: Exception | None = None
+        #: `send` calls that wait for room
+        self.blocked = 0
+        self._space = threading.Condition(self.lock)
+        self._free_bytes = buffer_bytes
+        self._buffer_bytes = buffer_bytes
+        self._batch_bytes = batch_bytes
+        self._max_request_bytes = max_request_bytes
+        self._linger_ms = linger_ms
+        self._max_block_ms = max_block_ms
+        self._partitioner = partitioner
+        self._new_builder = new_builder
+        self._clock_ms = clock_ms
+        self._signal = signal
+        self._sleeping = False
+        #: until when the sender sleeps, so that an earlier deadline wakes it
+        self._sleeping_until_ms = -math.inf
+        #: something happened since the sender looked
+        self._news = False
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What the batches that are not done hold of buffer_bytes."""
+        return self._buffer_bytes - self._free_bytes
+
+    # -- the application's side ------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        topic: TopicQueues,
+        partition: int | None,
+        value: Any,
+        key: Any,
+        headers: Headers,
+        timestamp_ms: int,
+    ) -> Delivery:
+        """Adds one record; blocks up to max_block_ms while the buffer is full, then raises BufferFullError."""
+        if partition is None:
+            partition = self._partitioner(key, len(topic.queues))
+        with self.lock:
+            queue = topic.queues[topic.sticky if partition is None else partition]
+            batch = queue.open
+            if batch is not None:
+                if batch.builder.append(value, key, headers, timestamp_ms):
+                    index = batch.count
+                    batch.count = index + 1
+                    return Delivery(batch, index, timestamp_ms)
+                self._close_open(queue)
+            if partition is None and queue.started:
+                topic.sticky = topic.choose(topic.sticky, len(topic.queues))
+                queue = topic.queues[topic.sticky]
+            return self._append_to_new(queue, value, key, headers, timestamp_ms)
+
+    def _append_to_new(
+        self, queue: PartitionQueue, value: Any, key: Any, headers: Headers, timestamp_ms: int
+    ) -> Delivery:
+        size = size_estimate(value, key, headers)
+        if size > self._max_request_bytes:
+            raise MessageTooLargeError(
+                f"a record of about {size} bytes for {queue.topic}-{queue.partition} is larger than "
+                f"max_request_bytes={self._max_request_bytes}; split it, or raise max_request_bytes and the topic's "
+                "max.message.bytes"
+            )
+        size = max(size, self._batch_bytes)
+        if self.closed is not None or self._free_bytes < size:
+            self._wait_for_space(queue, size)
+        if queue.open is not None:
+            # of another thread, while this one waited; or of records with keys, in the sticky partition
+            batch = queue.open
+            if batch.builder.append(value, key, headers, timestamp_ms):
+                batch.count += 1
+                return Delivery(batch, batch.count - 1, timestamp_ms)
+            self._close_open(queue)
+        builder = self._new_builder(size)
+        builder.append(value, key, headers, timestamp_ms)
+        self._free_bytes -= size
+        batch = Batch(queue.topic, queue.partition, builder, self.lock, created_ms=self._clock_ms())
+        batch.reserved_bytes = size
+        batch.count = 1
+        queue.open = batch
+        queue.started = True
+        queue.waiting.append(batch)
+        self.active[queue] = None
+        if not self._sleeping or batch.created_ms + self._linger_ms < self._sleeping_until_ms:
+            self.wake()
+        return Delivery(batch, 0, timestamp_ms)
+
+    def _close_open(self, queue: PartitionQueue) -> None:
+        """Takes no more records into the open batch, so that the sender may have it."""
+        queue.open = None
+        self.wake()
+
+    def _wait_for_space(self, queue: PartitionQueue, size: int) -> None:
+        deadline = self._clock_ms() + self._max_block_ms
+        self.blocked += 1
+        try:
+            while self.closed is None and self._free_bytes < size:
+                self.wake()
+                left = deadline - self._clock_ms()
+                if left <= 0:
+                    raise BufferFullError(
+                        f"no room for a record to {queue.topic}-{queue.partition} within max_block_ms="
+                        f"{self._max_block_ms:.0f}: {self.buffered_bytes} of buffer_bytes={self._buffer_bytes} "
+                        "wait for brokers; send more slowly, raise buffer_bytes, or look why brokers do not answer"
+                    )
+                self._space.wait(left / 1000)
+        finally:
+            self.blocked -= 1
+        if self.closed is not None:
+            raise self.closed
+
+    def refuse(self, reason: Exception) -> None:
+        """Takes no more records, for `reason`, which `send` raises; what is collected becomes due."""
+        with self.lock:
+            self.closed = reason
+            self._space.notify_all()
+            for queue in self.active:
+                queue.open = None
+            self.wake()
+
+    def flush(self) -> list[Batch]:
+        """Makes all batches due and returns those that are not done."""
+        with self.lock:
+            batches: list[Batch] = []
+            for queue in self.unfinished():
+                queue.open = None
+                batches += [*queue.in_flight, *queue.waiting]
+            self.wake()
+        return batches
+
+    # -- the sender's side; under the lock -------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Makes the sender look again."""
+        if self._sleeping:
+            self._sleeping = False
+            self._signal()
+        else:
+            self._news = True
+
+    def look(self) -> list[PartitionQueue]:
+        """The queues with waiting batches; what happens from now on is news."""
+        self._news = False
+        return list(self.active)
+
+    def fall_asleep(self, until_ms: float) -> bool:
+        """Notes that the sender is going to sleep; False where there is news, so that it must not."""
+        if self._news:
+            return False
+        self._sleeping, self._sleeping_until_ms = True, until_ms
+        return True
+
+    def wake_up(self) -> bool:
+        """Notes that the sender is awake; whether `signal` was called meanwhile."""
+        signalled = not self._sleeping
+        self._sleeping = False
+        return signalled
+
+    def unfinished(self) -> list[PartitionQueue]:
+        """The queues with batches that wait or are in flight."""
+        return [
+            queue
+            for topic in self.topics.values()
+            for queue in topic.queues
+            if queue.waiting or queue.in_flight
+        ]
+
+    def due_ms(self, queue: PartitionQueue) -> float:
+        """When the first waiting batch may be sent, as far as linger and back-off say."""
+        head = queue.waiting[0]
+        if head is queue.open and not self.blocked:
+            return head.created_ms + self._linger_ms
+        return head.not_before_ms
+
+    def changed(self, queue: PartitionQueue) -> None:
+        """Batches of `queue` were taken, dropped or put back: the other queues come first next time."""
+        self.active.pop(queue, None)
+        if queue.waiting:
+            self.active[queue] = None
+
+    def release(self, batches: Sequence[Batch]) -> None:
+        """Gives back the room of batches whose memory nobody needs any more."""
+        for batch in batches:
+            self._free_bytes += batch.reserved_bytes
+            batch.reserved_bytes = 0
+        if self.blocked:
+            self._space.notify_all()
+
+
+def check_partition(topic: TopicQueues, partition: int) -> None:
+    """Raises ConfigError where the topic has no such partition."""
+    if not 0 <= partition < len(topic.queues):
+        raise ConfigError(
+            f"partition={partition} of topic {topic.name!r} does not exist: it has partitions 0 to "
+            f"{len(topic.queues) - 1}"
+        )

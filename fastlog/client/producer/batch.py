@@ -1,0 +1,259 @@
+"""One record batch on its way to a partition, and the deliveries that share its outcome."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+logger = logging.getLogger("fastlog.producer")
+
+NO_SEQUENCE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class RecordMetadata:
+    """Where an acknowledged record lies.
+
+    `offset` is -1 where the broker did not tell it (acks=0, or a duplicate that it no longer remembers).
+    `timestamp_ms` is the record's own, or the broker's where the topic uses LogAppendTime.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+class Batch:
+    """Records of one partition that are sent, acknowledged and failed together.
+
+    The sender alone changes it after it was closed, except that `_event` and `_callbacks` are also touched by waiting
+    threads: those hold `_lock`, which all batches of a producer share.
+    """
+
+    __slots__ = (
+        "_callbacks",
+        "_event",
+        "_lock",
+        "_unfinished_parts",
+        "abandoned",
+        "attempts",
+        "base_offset",
+        "base_sequence",
+        "builder",
+        "count",
+        "created_ms",
+        "done",
+        "error",
+        "last_problem",
+        "log_append_time_ms",
+        "not_before_ms",
+        "ordinal",
+        "parent",
+        "partition",
+        "parts",
+        "producer_epoch",
+        "producer_id",
+        "record_errors",
+        "reserved_bytes",
+        "sealed",
+        "sealed_as",
+        "topic",
+        "uncertain",
+    )
+
+    def __init__(
+        self, topic: str, partition: int, builder: Any, lock: threading.Lock, *, created_ms: float
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        #: takes the records until the batch is closed; dropped when it is sealed
+        self.builder = builder
+        #: the number of records
+        self.count = 0
+        self.created_ms = created_ms
+        #: share of the producer's buffer_bytes that this batch holds
+        self.reserved_bytes = 0
+        #: the bytes that travel; owned by the batch until no request holds them
+        self.sealed: Any = None
+        #: producer id, epoch and sequence that stand in `sealed`
+        self.sealed_as = (-1, -1, NO_SEQUENCE)
+        self.producer_id = -1
+        self.producer_epoch = -1
+        self.base_sequence = NO_SEQUENCE
+        #: place in the partition's order of first sends
+        self.ordinal = -1
+        self.attempts = 0
+        #: an attempt ended without a definite answer, so the records may lie in the log already
+        self.uncertain = False
+        #: the deliveries have failed (expired) while a request with this batch is still unanswered
+        self.abandoned = False
+        self.not_before_ms = 0.0
+        self.last_problem = ""
+        self.done = False
+        self.base_offset = -1
+        self.log_append_time_ms = -1
+        self.error: BaseException | None = None
+        self.record_errors: Mapping[int, BaseException] = {}
+        #: after a split: (index of the first record, batch), in order
+        self.parts: list[tuple[int, Batch]] = []
+        self.parent: Batch | None = None
+        self._unfinished_parts = 0
+        self._lock = lock
+        self._event: threading.Event | None = None
+        self._callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
+
+    def __repr__(self) -> str:
+        return f"Batch({self.topic}-{self.partition}, {self.count} records, sequence {self.base_sequence})"
+
+    @property
+    def identity(self) -> tuple[int, int, int]:
+        """Producer id, epoch and base sequence under which the batch is sent."""
+        return self.producer_id, self.producer_epoch, self.base_sequence
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes as sent, or an upper bound before the batch is sealed."""
+        if self.builder is not None:
+            return int(self.builder.size_bytes)
+        return len(self.sealed) if self.sealed is not None else 0
+
+    def complete(self, base_offset: int, log_append_time_ms: int) -> None:
+        """Ends the batch well: its records lie at `base_offset` and after."""
+        self.base_offset = base_offset
+        self.log_append_time_ms = log_append_time_ms
+        self._finish()
+
+    def fail(self, error: BaseException, record_errors: Mapping[int, BaseException] | None = None) -> None:
+        """Ends the batch with `error`; `record_errors` says more about single records, by index."""
+        self.error = error
+        if record_errors:
+            self.record_errors = record_errors
+        self._finish()
+
+    def split_into(self, parts: list[Batch]) -> None:
+        """Hands the outcome of this batch's records over to `parts`, which hold the same records in order."""
+        first = 0
+        self._unfinished_parts = len(parts)
+        for part in parts:
+            self.parts.append((first, part))
+            part.parent = self
+            first += part.count
+        self.sealed = None
+
+    def wait(self, timeout: float | None) -> bool:
+        """Blocks until the batch is done; False when `timeout` seconds passed first."""
+        with self._lock:
+            if self.done:
+                return True
+            if self._event is None:
+                self._event = threading.Event()
+            event = self._event
+        return event.wait(timeout)
+
+    def add_callback(self, callback: Callable[[Delivery], object], delivery: Delivery) -> None:
+        """Calls `callback(delivery)` once the batch is done: at once if it is, else on the sender thread."""
+        with self._lock:
+            if not self.done:
+                self._callbacks.append((callback, delivery))
+                return
+        run_callback(callback, delivery)
+
+    def error_of(self, index: int) -> BaseException | None:
+        """Why the record at `index` failed; None where it did not. The batch must be done."""
+        batch, index = self._part_of(index)
+        return batch.record_errors.get(index, batch.error)
+
+    def metadata_of(self, index: int, timestamp_ms: int) -> RecordMetadata:
+        """Where the record at `index` lies. The batch must be done and without error."""
+        batch, index = self._part_of(index)
+        offset = batch.base_offset + index if batch.base_offset >= 0 else -1
+        appended = batch.log_append_time_ms
+        return RecordMetadata(self.topic, self.partition, offset, appended if appended >= 0 else timestamp_ms)
+
+    def _part_of(self, index: int) -> tuple[Batch, int]:
+        batch = self
+        while batch.parts:
+            first, part = next(entry for entry in reversed(batch.parts) if entry[0] <= index)
+            batch, index = part, index - first
+        return batch, index
+
+    def _finish(self) -> None:
+        with self._lock:
+            self.done = True
+            event, callbacks = self._event, self._callbacks
+            self._callbacks = []
+        if event is not None:
+            event.set()
+        for callback, delivery in callbacks:
+            run_callback(callback, delivery)
+        parent = self.parent
+        if parent is not None:
+            parent._unfinished_parts -= 1
+            if parent._unfinished_parts == 0:
+                parent._finish()
+
+
+def run_callback(callback: Callable[[Delivery], object], delivery: Delivery) -> None:
+    """Calls a user's function; what it raises is logged, since nobody above could answer for it."""
+    try:
+        callback(delivery)
+    except Exception:
+        logger.exception("a delivery callback for %s raised; the delivery itself is not affected", delivery)
+
+
+class Delivery:
+    """The outcome of one `send`, like a concurrent.futures.Future that cannot be cancelled."""
+
+    __slots__ = ("_batch", "_index", "_timestamp_ms")
+
+    def __init__(self, batch: Batch, index: int, timestamp_ms: int) -> None:
+        self._batch = batch
+        self._index = index
+        self._timestamp_ms = timestamp_ms
+
+    def __repr__(self) -> str:
+        state = (
+            "pending"
+            if not self._batch.done
+            else "failed"
+            if self._batch.error_of(self._index)
+            else "delivered"
+        )
+        return f"<Delivery {self._batch.topic}-{self._batch.partition} {state}>"
+
+    def done(self) -> bool:
+        """Whether the broker has answered, or the producer has given up."""
+        return self._batch.done
+
+    def result(self, timeout: float | None = None) -> RecordMetadata:
+        """Blocks until the record is acknowledged and says where it lies.
+
+        Raises the delivery's error where it failed, TimeoutError where it is still open after `timeout` seconds (the
+        delivery goes on).
+        """
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        return self._batch.metadata_of(self._index, self._timestamp_ms)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Blocks like `result`, and returns the error instead of raising it; None where the record is acknowledged."""
+        if not self._batch.done and not self._batch.wait(timeout):
+            raise TimeoutError(
+                f"the record for {self._batch.topic}-{self._batch.partition} was not acknowledged within {timeout} s; "
+                "the delivery goes on, wait again or see delivery_timeout_ms"
+            )
+        return self._batch.error_of(self._index)
+
+    def add_done_callback(self, callback: Callable[[Delivery], object]) -> None:
+        """Calls `callback(delivery)` when it is done: at once if it is, else on the producer's sender thread.
+
+        The callback must be quick and must not wait for other deliveries. What it raises is logged and dropped.
+        """
+        self._batch.add_callback(callback, self)

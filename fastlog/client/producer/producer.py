@@ -1,0 +1,348 @@
+"""The producer that applications use: `send` hands a record over, the delivery it returns tells what became of it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Self
+
+from fastlog.client.backoff import Backoff
+from fastlog.client.connection import monotonic_ms
+from fastlog.client.metadata import ClusterImage, Metadata
+from fastlog.client.producer import settings as limits
+from fastlog.client.producer.accumulator import Accumulator, TopicQueues, check_partition
+from fastlog.client.producer.background import Background
+from fastlog.client.producer.links import BrokerLinks, ChannelOpener, LinkSlot
+from fastlog.client.producer.partition_queue import PartitionQueue
+from fastlog.client.producer.partitioner import resolve_partitioner
+from fastlog.client.producer.sender import Sender
+from fastlog.errors import ClosedError, error_for
+from fastlog.native._builder import BatchBuilder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+    from fastlog.client.metadata import BrokerAddress
+    from fastlog.client.producer.batch import Delivery
+    from fastlog.client.producer.partitioner import Partitioner
+
+Buffer = bytes | bytearray | memoryview
+
+#: how long `close` waits for its threads after everything is decided
+JOIN_SECONDS = 2.0
+#: how long the interpreter's exit waits for a producer that nobody closed
+EXIT_SECONDS = 10.0
+
+
+class Producer:
+    """Sends records to topics. Thread-safe; share one per process.
+
+    Records are collected per partition into batches and sent by one thread, over ZeroMQ where the cluster has it and
+    TCP otherwise. With the default `acks="all"` and idempotence an acknowledged record is written once and in order,
+    over reconnects and moved leaders. With `idempotence=False` or fewer acks a retry may write twice or out of
+    order, as in Kafka.
+
+    Keys are hashed with murmur2, as Kafka's Java client does; librdkafka (kcat, confluent-kafka) uses CRC32 unless told
+    otherwise: `partitioner="consistent"` does the same as it.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str | Iterable[str] = "127.0.0.1:9092",
+        *,
+        acks: str | int = "all",
+        linger_ms: float = 5,
+        batch_bytes: int = limits.BATCH_BYTES,
+        compression: str | None = None,
+        idempotence: bool | None = None,
+        buffer_bytes: int = 64 * 1024 * 1024,
+        max_block_ms: float = 60_000,
+        delivery_timeout_ms: float = 120_000,
+        request_timeout_ms: float = 30_000,
+        connect_timeout_ms: float = 10_000,
+        retry_backoff_ms: float = 100,
+        retry_backoff_max_ms: float = 1_000,
+        partitioner: str | Partitioner = "murmur2",
+        max_in_flight: int = limits.IN_FLIGHT_MAX_IDEMPOTENT,
+        max_request_bytes: int = limits.REQUEST_BYTES_MAX,
+        client_id: str = "fastlog-producer",
+    ) -> None:
+        """Starts the producer's threads; connects when the first record is sent.
+
+        `idempotence` is on where acks is "all". `buffer_bytes` bounds the memory of records that are not acknowledged:
+        when it is used up, `send` blocks up to `max_block_ms` and then raises BufferFullError. A delivery fails with
+        DeliveryTimeoutError `delivery_timeout_ms` after `send`, whatever happens. Raises ConfigError.
+        """
+        acks_code = limits.parse_acks(acks)
+        self._settings = limits.ProducerSettings(
+            acks=acks_code,
+            linger_ms=linger_ms,
+            batch_bytes=batch_bytes,
+            compression=limits.parse_compression(compression),
+            idempotent=acks_code == -1 if idempotence is None else idempotence,
+            buffer_bytes=buffer_bytes,
+            max_block_ms=max_block_ms,
+            delivery_timeout_ms=delivery_timeout_ms,
+            request_timeout_ms=request_timeout_ms,
+            connect_timeout_ms=connect_timeout_ms,
+            retry_backoff_ms=retry_backoff_ms,
+            retry_backoff_max_ms=retry_backoff_max_ms,
+            max_in_flight=max_in_flight,
+            max_request_bytes=max_request_bytes,
+            client_id=client_id,
+            partitioner=resolve_partitioner(partitioner),
+        )
+        limits.check(self._settings, idempotence)
+        self._refusal: Exception | None = None
+        self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self._wake_descriptor)
+        self._backoff = Backoff(retry_backoff_ms, retry_backoff_max_ms, random.random)
+        self._accumulator = self._new_accumulator()
+        self._background = self._new_background(bootstrap)
+        self._sender = self._new_sender()
+        self._closing = threading.Lock()
+        os.register_at_fork(after_in_child=refuse_after_fork(weakref.ref(self)))
+        # threads that outlive the interpreter are frozen: without this what is buffered would be lost without a word
+        atexit.register(self.close, EXIT_SECONDS)
+        self._background.start()
+        self._sender.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._refusal else "open"
+        return f"<Producer {self._settings.client_id} {state}, {self._accumulator.buffered_bytes} bytes buffered>"
+
+    def send(
+        self,
+        topic: str,
+        value: Buffer | None,
+        *,
+        key: Buffer | None = None,
+        partition: int | None = None,
+        headers: Sequence[tuple[str, Buffer | None]] | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
+        """Hands one record over and returns its delivery; `send(…).result()` waits until it is acknowledged.
+
+        Values and keys are bytes or None; encode text first. Without `partition` the partitioner chooses.
+        `timestamp_ms` is now by default.
+
+        Blocks where the topic is not known yet (its metadata is fetched) and where the buffer is full, up to
+        max_block_ms each. Raises TypeError, ConfigError (no such partition), ClosedError, BufferFullError,
+        MessageTooLargeError, NotReachableError, and the topic's error.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        queues = self._accumulator.topics.get(topic)
+        if queues is None:
+            queues = self._first_use(topic)
+        if partition is not None:
+            check_partition(queues, partition)
+        if timestamp_ms is None:
+            timestamp_ms = time.time_ns() // 1_000_000
+        try:
+            return self._accumulator.append(queues, partition, value, key, headers, timestamp_ms)
+        except TypeError as error:
+            raise explain_type_error(value, key, headers, error) from error
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Sends everything that is buffered and blocks until each delivery is done, well or not.
+
+        Raises TimeoutError where some are open after `timeout` seconds; their deliveries go on.
+        """
+        self._require_other_thread("flush")
+        deadline = None if timeout is None else monotonic_ms() + timeout * 1000
+        batches = self._accumulator.flush()
+        for index, batch in enumerate(batches):
+            left = None if deadline is None else max(0.0, deadline - monotonic_ms()) / 1000
+            if not batch.wait(left):
+                raise TimeoutError(
+                    f"{sum(not open_batch.done for open_batch in batches[index:])} batch(es) were not acknowledged "
+                    f"within {timeout} s; their deliveries go on"
+                )
+
+    def close(self, timeout: float | None = None) -> None:
+        """Refuses new records, sends what is buffered and ends the threads.
+
+        Waits at most `timeout` seconds (by default delivery_timeout_ms) for deliveries; those still open then fail with
+        ClosedError. A second call does nothing. Never raises for failed deliveries: look at them.
+        """
+        if self._refusal is not None:
+            return
+        self._require_other_thread("close")
+        with self._closing:
+            if self._refusal is not None:
+                return
+            self._refusal = ClosedError("the producer is closed; make a new one to send more")
+            seconds = self._settings.delivery_timeout_ms / 1000 + 1 if timeout is None else timeout
+            self._accumulator.refuse(self._refusal)
+            try:
+                self.flush(seconds)
+            except TimeoutError:
+                pass  # what is open fails below, on the sender's way out
+            finally:
+                self._stop(seconds)
+
+    # -- construction ----------------------------------------------------------------------------------------------
+
+    def _new_accumulator(self) -> Accumulator:
+        settings, descriptor = self._settings, self._wake_descriptor
+        return Accumulator(
+            batch_bytes=settings.batch_bytes,
+            buffer_bytes=settings.buffer_bytes,
+            max_request_bytes=settings.max_request_bytes,
+            linger_ms=settings.linger_ms,
+            max_block_ms=settings.max_block_ms,
+            partitioner=settings.partitioner,
+            new_builder=BatchBuilder,
+            clock_ms=monotonic_ms,
+            signal=lambda: os.eventfd_write(descriptor, 1),
+        )
+
+    def _new_background(self, bootstrap: str | Iterable[str]) -> Background:
+        settings = self._settings
+        metadata = Metadata(
+            bootstrap,
+            client_id=settings.client_id,
+            request_timeout_ms=settings.request_timeout_ms,
+            connect_timeout_ms=settings.connect_timeout_ms,
+            retry_backoff_ms=settings.retry_backoff_ms,
+            retry_backoff_max_ms=settings.retry_backoff_max_ms,
+        )
+        return Background(
+            metadata,
+            backoff=self._backoff,
+            clock_ms=monotonic_ms,
+            on_image=self._image_changed,
+            on_identity=self._wake,
+        )
+
+    def _new_sender(self) -> Sender:
+        settings, descriptor = self._settings, self._wake_descriptor
+        opener = ChannelOpener(settings.connect_timeout_ms)
+
+        def new_slot(broker: BrokerAddress) -> LinkSlot:
+            return LinkSlot(
+                broker,
+                opener=opener,
+                backoff=self._backoff,
+                client_id=settings.client_id,
+                connect_timeout_ms=settings.connect_timeout_ms,
+                request_timeout_ms=settings.request_timeout_ms,
+            )
+
+        return Sender(
+            settings=settings,
+            accumulator=self._accumulator,
+            background=self._background,
+            links=BrokerLinks(new_slot, opener),
+            wake_descriptor=descriptor,
+            acknowledge_wake=lambda: os.eventfd_read(descriptor),
+            clock_ms=monotonic_ms,
+        )
+
+    # -- topics ----------------------------------------------------------------------------------------------------
+
+    def _first_use(self, topic: str) -> TopicQueues:
+        """The queues of a topic that was not used before; blocks until its metadata is known."""
+        if not isinstance(topic, str):
+            raise TypeError(f"topic must be a str, not {type(topic).__name__}")
+        image = self._background.topic(topic, self._settings.max_block_ms)
+        with self._accumulator.lock:
+            queues = self._accumulator.topics.get(topic)
+            if queues is None:
+                partitions = [self._new_queue(topic, index) for index in range(len(image.partitions))]
+                queues = self._accumulator.topics[topic] = TopicQueues(
+                    topic, partitions, self._choose_sticky(topic)
+                )
+            return queues
+
+    def _new_queue(self, topic: str, partition: int) -> PartitionQueue:
+        settings = self._settings
+        return PartitionQueue(
+            topic,
+            partition,
+            idempotent=settings.idempotent,
+            in_flight_max=settings.max_in_flight,
+            retriable=is_retriable,
+            retry_delay_ms=self._backoff.delay_ms,
+        )
+
+    def _choose_sticky(self, topic: str) -> Any:
+        def choose(current: int, count: int) -> int:
+            """A random partition other than `current`, one with a leader where there is any."""
+            image = self._background.image
+            led = [index for index in range(count) if index != current and image.leader(topic, index) >= 0]
+            return random.choice(led) if led else max(current, 0)
+
+        return choose
+
+    def _image_changed(self, image: ClusterImage) -> None:
+        with self._accumulator.lock:
+            for name, queues in self._accumulator.topics.items():
+                known = image.topics.get(name)
+                for index in range(len(queues.queues), len(known.partitions) if known is not None else 0):
+                    queues.queues.append(self._new_queue(name, index))
+            self._accumulator.wake()
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        with self._accumulator.lock:
+            self._accumulator.wake()
+
+    def _stop(self, seconds: float) -> None:
+        self._background.close()
+        self._sender.stop()
+        self._wake()
+        self._sender.join(min(seconds, JOIN_SECONDS) + JOIN_SECONDS)
+        self._background.join(min(seconds, JOIN_SECONDS))
+        atexit.unregister(self.close)
+
+    def _require_other_thread(self, what: str) -> None:
+        if threading.current_thread() is self._sender:
+            raise RuntimeError(f"{what}() was called in a delivery callback, which would wait for itself")
+
+    def _forked(self) -> None:
+        self._refusal = ClosedError(
+            "this producer was made before fork(): its threads and connections stay with the parent process; "
+            "make a producer in the child"
+        )
+
+
+def is_retriable(code: int) -> bool:
+    """Whether a batch that was answered with `code` may be sent again."""
+    return error_for(code).retriable
+
+
+def refuse_after_fork(reference: weakref.ref[Producer]) -> Any:
+    """What runs in a forked child: it must not touch locks, which another thread may have held."""
+
+    def after_in_child() -> None:
+        producer = reference()
+        if producer is not None:
+            producer._forked()
+
+    return after_in_child
+
+
+def explain_type_error(value: object, key: object, headers: object, error: TypeError) -> TypeError:
+    """`error`, said in terms of what was passed to `send`."""
+    for name, given in (("value", value), ("key", key)):
+        if isinstance(given, str):
+            return TypeError(f"{name} must be bytes or None, not str; encode it first: {name}.encode()")
+        if given is not None and not isinstance(given, bytes | bytearray | memoryview):
+            return TypeError(f"{name} must be bytes or None, not {type(given).__name__}; serialize it first")
+    return TypeError(f"headers must be a sequence of (str, bytes or None), not {headers!r}: {error}")

@@ -1,0 +1,116 @@
+"""Produce (API key 0): batches into requests, responses into outcomes, and what happens to a batch's bytes between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastlog.client.producer.batch import Batch
+from fastlog.errors import InvalidRecordError, KafkaError, error_for
+from fastlog.native._builder import BatchBuilder
+from fastlog.native._engine import open_batch, restamp_batch, seal_batch
+from fastlog.native._records import RecordBatch
+from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterable, Mapping
+
+INVALID_RECORD = 87
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a Produce response says about one partition."""
+
+    code: int
+    base_offset: int = -1
+    log_append_time_ms: int = -1
+    message: str = ""
+    #: what the broker says about single records, by index in the batch
+    record_messages: Mapping[int, str] | None = None
+
+
+def seal(batch: Batch, compression: int) -> None:
+    """Makes the bytes that travel, under the batch's present identity. Releases the GIL while it compresses."""
+    if batch.sealed is None:
+        producer_id, epoch, sequence = batch.identity
+        batch.sealed = seal_batch(
+            batch.builder,
+            compression=compression,
+            producer_id=producer_id,
+            producer_epoch=epoch,
+            base_sequence=sequence,
+        )
+        batch.builder = None
+    elif batch.sealed_as != batch.identity:
+        # a copy: a request that was given up may still hold the old bytes
+        producer_id, epoch, sequence = batch.identity
+        batch.sealed = restamp_batch(
+            batch.sealed, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence
+        )
+    batch.sealed_as = batch.identity
+
+
+def halve(batch: Batch, lock: threading.Lock, limit_bytes: int) -> list[Batch]:
+    """Two batches with the records of `batch`, which a broker found too large."""
+    records = list(RecordBatch(open_batch(batch.sealed), batch.topic, batch.partition))
+    middle = len(records) // 2
+    parts = []
+    for half in (records[:middle], records[middle:]):
+        builder = BatchBuilder(limit_bytes)
+        for record in half:
+            builder.append(record.value, record.key, record.headers, record.timestamp_ms)
+        part = Batch(batch.topic, batch.partition, builder, lock, created_ms=batch.created_ms)
+        part.count = len(half)
+        parts.append(part)
+    parts[0].reserved_bytes = batch.reserved_bytes
+    batch.reserved_bytes = 0
+    return parts
+
+
+def produce_request(batches: Iterable[Batch], acks: int, timeout_ms: float) -> ProduceRequest:
+    """One request with all `batches`, at most one of each partition."""
+    topics: dict[str, TopicProduceData] = {}
+    for batch in batches:
+        topic = topics.get(batch.topic)
+        if topic is None:
+            topic = topics[batch.topic] = TopicProduceData(name=batch.topic, partition_data=[])
+        topic.partition_data.append(PartitionProduceData(index=batch.partition, records=batch.sealed))
+    return ProduceRequest(
+        transactional_id=None, acks=acks, timeout_ms=int(timeout_ms), topic_data=list(topics.values())
+    )
+
+
+def outcomes(response: Any) -> dict[tuple[str, int], Outcome]:
+    """What a Produce response says, by topic and partition."""
+    return {
+        (topic.name, partition.index): Outcome(
+            partition.error_code,
+            partition.base_offset,
+            partition.log_append_time_ms,
+            partition.error_message or "",
+            {error.batch_index: error.batch_index_error_message or "" for error in partition.record_errors},
+        )
+        for topic in response.responses
+        for partition in topic.partition_responses
+    }
+
+
+def batch_error(
+    batch: Batch, outcome: Outcome, address: str, reason: str
+) -> tuple[KafkaError, dict[int, KafkaError]]:
+    """The errors for a batch that the broker at `address` refused for good: one for all records, and those of single
+    ones.
+    """
+    what = f"{batch.count} record(s) for {batch.topic}-{batch.partition}, sent to {address} (attempt {batch.attempts})"
+    said = "; ".join(text for text in (outcome.message, reason) if text)
+    single = {
+        index: error_for(outcome.code, f"record {index} of {what}: {text or said or 'refused'}")
+        for index, text in (outcome.record_messages or {}).items()
+    }
+    if single and outcome.code == INVALID_RECORD:
+        return InvalidRecordError(f"{what}: not written since other records of the batch were refused"), dict(
+            single
+        )
+    return error_for(outcome.code, f"{what}: {said or 'refused'}"), dict(single)

@@ -1,0 +1,338 @@
+"""The producer's one sending thread: takes due batches, sends them to their leaders, and carries out what answers
+mean.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastlog.client.producer import requests
+from fastlog.client.producer.partition_queue import Action, Verdict
+from fastlog.client.producer.requests import Outcome
+from fastlog.errors import DeliveryTimeoutError, FastlogError, error_for
+from fastlog.protocol.api import ApiKey
+from fastlog.transport.channel import ConnectionLostError, wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastlog.client.producer.accumulator import Accumulator
+    from fastlog.client.producer.background import Background
+    from fastlog.client.producer.batch import Batch
+    from fastlog.client.producer.links import BrokerLinks, LinkSlot
+    from fastlog.client.producer.partition_queue import PartitionQueue
+    from fastlog.client.producer.settings import ProducerSettings
+
+logger = logging.getLogger("fastlog.producer")
+
+#: one request carries at most this much, unless its first batch alone is larger: enough to spread a request's cost,
+#: little enough that a broker with the default socket.request.max.bytes takes it
+REQUEST_BYTES_AIM = 4 * 1024 * 1024
+#: how often deliveries are looked through for those whose time is over
+EXPIRY_INTERVAL_MS = 100.0
+
+
+@dataclass(slots=True)
+class ProduceToken:
+    """What is in a request that was sent."""
+
+    entries: list[tuple[PartitionQueue, Batch]] = field(default_factory=list)
+    size_bytes: int = 0
+
+
+class Sender(threading.Thread):
+    """Runs until `stop`; everything but `wake` and `stop` happens on its own thread."""
+
+    def __init__(
+        self,
+        *,
+        settings: ProducerSettings,
+        accumulator: Accumulator,
+        background: Background,
+        links: BrokerLinks,
+        wake_descriptor: int,
+        acknowledge_wake: Callable[[], object],
+        clock_ms: Callable[[], float],
+    ) -> None:
+        super().__init__(name="fastlog-producer", daemon=True)
+        self._settings = settings
+        self._accumulator = accumulator
+        self._background = background
+        self._links = links
+        self._wake_descriptor = wake_descriptor
+        self._acknowledge_wake = acknowledge_wake
+        self._clock_ms = clock_ms
+        self._next_expiry_ms = -math.inf
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Asks the thread to end; call the producer's wake-up after it."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """The thread's body."""
+        try:
+            while not self._stopping:
+                self._step()
+        except BaseException as error:
+            logger.exception("the producer's sender thread ended; all deliveries fail")
+            self._accumulator.refuse(
+                FastlogError(f"the producer's sender thread ended: {error!r}; make a new producer")
+            )
+        finally:
+            self._links.close()
+            self._fail_everything()
+
+    def _step(self) -> None:
+        now_ms = self._clock_ms()
+        self._receive(now_ms)
+        if now_ms >= self._next_expiry_ms:
+            self._expire(now_ms)
+            self._next_expiry_ms = now_ms + EXPIRY_INTERVAL_MS
+        due_ms = self._dispatch(now_ms)
+        self._sleep(due_ms)
+
+    def _sleep(self, due_ms: float) -> None:
+        until_ms = min(due_ms, self._next_expiry_ms if self._accumulator.buffered_bytes else math.inf)
+        until_ms = min(until_ms, self._links.next_deadline_ms())
+        with self._accumulator.lock:
+            asleep = self._accumulator.fall_asleep(until_ms)
+        if not asleep:
+            return
+        wait(self._links.channels(), until_ms - self._clock_ms(), self._wake_descriptor)
+        with self._accumulator.lock:
+            signalled = self._accumulator.wake_up()
+        if signalled:
+            self._acknowledge_wake()
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def _receive(self, now_ms: float) -> None:
+        for slot in self._links.slots():
+            try:
+                for answer in slot.process(now_ms):
+                    self._answered(answer.token, requests.outcomes(answer.message), slot, now_ms)
+            except ConnectionLostError as error:
+                self._lost(slot, str(error), now_ms)
+
+    def _answered(
+        self, token: ProduceToken, outcomes: dict[tuple[str, int], Outcome], slot: LinkSlot, now_ms: float
+    ) -> None:
+        missing = Outcome(-1, message="the answer leaves this partition out")
+        for queue, batch in token.entries:
+            outcome = outcomes.get((batch.topic, batch.partition), missing)
+            with self._accumulator.lock:
+                verdict = queue.answered(batch, outcome.code, now_ms)
+                self._accumulator.changed(queue)
+            if outcome.code and verdict.action is not Action.COMPLETE:
+                self._note_problem(batch, outcome, slot)
+            self._carry_out(verdict, queue, batch, outcome, slot)
+
+    def _note_problem(self, batch: Batch, outcome: Outcome, slot: LinkSlot) -> None:
+        error = error_for(outcome.code, outcome.message)
+        batch.last_problem = f"{slot.address} answered {error}"
+        if error.stale_metadata:
+            self._background.request_refresh()
+
+    def _carry_out(
+        self, verdict: Verdict, queue: PartitionQueue, batch: Batch, outcome: Outcome, slot: LinkSlot
+    ) -> None:
+        if verdict.action is Action.RETRY:
+            logger.debug("%r is sent again: %s", batch, batch.last_problem)
+        elif verdict.action is Action.SPLIT:
+            self._split(queue, batch)
+        else:
+            if verdict.action is Action.COMPLETE:
+                batch.complete(outcome.base_offset, outcome.log_append_time_ms)
+            elif verdict.action is Action.FAIL:
+                error, single = requests.batch_error(batch, outcome, slot.address, verdict.reason)
+                self._fail(batch, error, single)
+            self._release(batch)
+
+    def _split(self, queue: PartitionQueue, batch: Batch) -> None:
+        logger.warning("%r is too large for the broker: it is halved and sent again", batch)
+        limit = max(self._settings.max_request_bytes, 2 * batch.size_bytes)
+        parts = requests.halve(batch, self._accumulator.lock, limit)
+        with self._accumulator.lock:
+            queue.replace(batch, parts)
+            self._accumulator.changed(queue)
+        batch.split_into(parts)
+
+    def _lost(
+        self, slot: LinkSlot, reason: str, now_ms: float, unanswerable: Sequence[ProduceToken] = ()
+    ) -> None:
+        """All that is unanswered on the connection goes back to its place in the queues."""
+        for token in [*slot.lost(reason, now_ms), *unanswerable]:
+            for queue, batch in token.entries:
+                batch.last_problem = reason
+                with self._accumulator.lock:
+                    verdict = queue.lost(batch, now_ms)
+                    self._accumulator.changed(queue)
+                if verdict.action is Action.DROP:
+                    self._release(batch)
+        self._background.request_refresh()
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, now_ms: float) -> float:
+        """Sends what is due and can be sent; returns when something else will be due."""
+        while True:
+            plan, due_ms = self._plan(now_ms)
+            if not plan:
+                return due_ms
+            for slot, token in plan.items():
+                self._send(slot, token, now_ms)
+
+    def _plan(self, now_ms: float) -> tuple[dict[LinkSlot, ProduceToken], float]:
+        plan: dict[LinkSlot, ProduceToken] = {}
+        due_ms = math.inf
+        image = self._background.image
+        accumulator = self._accumulator
+        with accumulator.lock:
+            for queue in accumulator.look():
+                due = accumulator.due_ms(queue)
+                if due > now_ms:
+                    due_ms = min(due_ms, due)
+                    continue
+                slot = self._links.slot_for(image, queue.topic, queue.partition)
+                if slot is None:
+                    self._background.request_refresh(queue.topic)
+                elif slot.usable(now_ms):
+                    self._add(plan, slot, queue, now_ms)
+                else:
+                    due_ms = min(due_ms, slot.retry_at_ms)
+        return plan, due_ms
+
+    def _add(
+        self, plan: dict[LinkSlot, ProduceToken], slot: LinkSlot, queue: PartitionQueue, now_ms: float
+    ) -> None:
+        if slot.in_flight >= self._settings.max_in_flight or not self._may_send(queue, slot, now_ms):
+            return
+        token = plan.get(slot)
+        size = queue.waiting[0].size_bytes
+        if token is None:
+            token = plan[slot] = ProduceToken()
+        elif token.size_bytes + size > REQUEST_BYTES_AIM:
+            return
+        token.entries.append((queue, queue.take(slot.link)))
+        token.size_bytes += size
+        self._accumulator.changed(queue)
+
+    def _may_send(self, queue: PartitionQueue, slot: LinkSlot, now_ms: float) -> bool:
+        if queue.may_send(now_ms, slot.link):
+            return True
+        if not queue.wants_producer_id or queue.in_flight:
+            return False
+        identity = self._background.identity_after(queue.producer_id)
+        if identity is None:
+            return False
+        queue.adopt(*identity)
+        return queue.may_send(now_ms, slot.link)
+
+    def _send(self, slot: LinkSlot, token: ProduceToken, now_ms: float) -> None:
+        token.entries = [entry for entry in token.entries if self._seal(*entry)]
+        if not token.entries:
+            return
+        settings = self._settings
+        request = requests.produce_request(
+            [batch for _, batch in token.entries], settings.acks, settings.request_timeout_ms
+        )
+        try:
+            slot.send(request, slot.version(ApiKey.PRODUCE), token, now_ms, answered=settings.acks != 0)
+        except ConnectionLostError as error:
+            self._lost(slot, str(error), now_ms, unanswerable=[token] if settings.acks == 0 else [])
+            return
+        except FastlogError as error:
+            self._refuse(token, error)
+            return
+        if settings.acks == 0:
+            for queue, batch in token.entries:
+                with self._accumulator.lock:
+                    queue.answered(batch, 0, now_ms)
+                batch.complete(-1, -1)
+                self._release(batch)
+
+    def _refuse(self, token: ProduceToken, error: FastlogError) -> None:
+        """Fails batches that were taken but cannot be sent at all."""
+        for queue, batch in token.entries:
+            with self._accumulator.lock:
+                queue.failed_to_send(batch)
+                self._accumulator.changed(queue)
+            self._fail(batch, error)
+            self._release(batch)
+
+    def _seal(self, queue: PartitionQueue, batch: Batch) -> bool:
+        try:
+            requests.seal(batch, self._settings.compression)
+        except Exception as error:  # whatever it is, it is this batch's answer
+            logger.exception("%r could not be compressed", batch)
+            with self._accumulator.lock:
+                queue.failed_to_send(batch)
+                self._accumulator.changed(queue)
+            self._fail(batch, error)
+            self._release(batch)
+            return False
+        return True
+
+    # -- the end of batches ----------------------------------------------------------------------------------------
+
+    def _fail(self, batch: Batch, error: BaseException, single: Any = None) -> None:
+        logger.error("a delivery failed: %s", error)
+        batch.fail(error, single)
+
+    def _release(self, batch: Batch) -> None:
+        batch.sealed = None
+        with self._accumulator.lock:
+            self._accumulator.release([batch])
+
+    def _expire(self, now_ms: float) -> None:
+        oldest_ms = now_ms - self._settings.delivery_timeout_ms
+        expired: list[Batch] = []
+        dropped: list[Batch] = []
+        with self._accumulator.lock:
+            for queue in self._accumulator.unfinished():
+                problem = ""
+                for batch in [*queue.in_flight, *queue.waiting]:
+                    # one that waited for others shares their problem
+                    problem = batch.last_problem = batch.last_problem or problem
+                    if batch.created_ms > oldest_ms or batch.abandoned:
+                        continue
+                    queue.expired(batch)
+                    expired.append(batch)
+                    if not batch.abandoned:
+                        dropped.append(batch)
+                        self._accumulator.changed(queue)
+        for batch in expired:
+            self._fail(batch, self._delivery_timeout(batch))
+        for batch in dropped:
+            self._release(batch)
+
+    def _delivery_timeout(self, batch: Batch) -> DeliveryTimeoutError:
+        fate = (
+            "they may or may not be in the log"
+            if batch.uncertain or batch.abandoned
+            else "they are not in the log"
+        )
+        return DeliveryTimeoutError(
+            f"{batch.count} record(s) for {batch.topic}-{batch.partition} were not acknowledged within "
+            f"delivery_timeout_ms={self._settings.delivery_timeout_ms:.0f} ({batch.attempts} attempts; {fate}): "
+            f"{batch.last_problem or self._background.last_problem or 'the broker was slower than that'}"
+        )
+
+    def _fail_everything(self) -> None:
+        with self._accumulator.lock:
+            reason = self._accumulator.closed or FastlogError("the producer was closed")
+            left = [
+                batch
+                for queue in self._accumulator.unfinished()
+                for batch in [*queue.in_flight, *queue.waiting]
+            ]
+        for batch in left:
+            if not batch.abandoned:
+                self._fail(batch, reason)
+        with self._accumulator.lock:
+            self._accumulator.release(left)

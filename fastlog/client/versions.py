@@ -1,0 +1,47 @@
+"""The highest version of each API that this client speaks; what both sides know is negotiated per connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastlog.errors import UnsupportedVersionError
+from fastlog.protocol.api import ApiKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: (lowest, highest). Produce from 13 and Fetch from 13 on name topics by id, which this client does not keep.
+SPOKEN: Mapping[int, tuple[int, int]] = {
+    ApiKey.PRODUCE: (3, 9),
+    ApiKey.LIST_OFFSETS: (1, 8),
+    ApiKey.METADATA: (4, 12),
+    ApiKey.API_VERSIONS: (0, 3),
+    ApiKey.CREATE_TOPICS: (2, 7),
+    ApiKey.DELETE_TOPICS: (1, 5),
+    ApiKey.DELETE_RECORDS: (0, 2),
+    ApiKey.INIT_PRODUCER_ID: (0, 4),
+    ApiKey.DESCRIBE_CONFIGS: (1, 4),
+    ApiKey.ALTER_CONFIGS: (0, 2),
+    ApiKey.CREATE_PARTITIONS: (0, 3),
+    ApiKey.INCREMENTAL_ALTER_CONFIGS: (0, 1),
+    ApiKey.DESCRIBE_CLUSTER: (0, 0),
+}
+
+
+def common_version(api_key: int, offered: Mapping[int, tuple[int, int]], address: str) -> int:
+    """The highest version of `api_key` that this client and the broker at `address` speak.
+
+    Raises UnsupportedVersionError where there is none.
+    """
+    lowest, highest = SPOKEN[api_key]
+    name = ApiKey(api_key).name
+    if api_key not in offered:
+        raise UnsupportedVersionError(f"the broker at {address} does not know the request {name}")
+    offered_lowest, offered_highest = offered[api_key]
+    version = min(highest, offered_highest)
+    if version < max(lowest, offered_lowest):
+        raise UnsupportedVersionError(
+            f"the broker at {address} speaks {name} {offered_lowest}-{offered_highest}, "
+            f"this client {lowest}-{highest}; use a client and a broker that share a version"
+        )
+    return version

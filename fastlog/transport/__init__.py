@@ -1,0 +1,1 @@
+"""Bytes between processes: ZeroMQ and TCP sockets. The only package that imports zmq."""

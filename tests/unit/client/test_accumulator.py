@@ -1,0 +1,131 @@
+"""How records become batches: size, linger, sticky partitions, room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fastlog.client.producer.accumulator import Accumulator, TopicQueues, check_partition
+from fastlog.client.producer.partition_queue import PartitionQueue
+from fastlog.client.producer.partitioner import murmur2
+from fastlog.errors import BufferFullError, ClosedError, ConfigError, MessageTooLargeError
+from fastlog.native._builder import BatchBuilder
+
+
+class Harness:
+    """An accumulator with a clock that only tests move."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.now_ms = 0.0
+        self.signals = 0
+        values: dict[str, Any] = {
+            "batch_bytes": 1000,
+            "buffer_bytes": 10_000,
+            "max_request_bytes": 5000,
+            "linger_ms": 5,
+            "max_block_ms": 0,
+            "partitioner": murmur2,
+        }
+        self.accumulator = Accumulator(
+            **{**values, **settings},
+            new_builder=BatchBuilder,
+            clock_ms=lambda: self.now_ms,
+            signal=self.signal,
+        )
+        queues = [
+            PartitionQueue(
+                "t", n, idempotent=False, in_flight_max=5, retriable=bool, retry_delay_ms=lambda attempt: 0
+            )
+            for n in range(3)
+        ]
+        self.topic = TopicQueues("t", queues, lambda current, count: (current + 1) % count)
+        self.accumulator.topics["t"] = self.topic
+
+    def signal(self) -> None:
+        self.signals += 1
+
+    def send(self, value: bytes = b"x", *, partition: int | None = None, key: bytes | None = None) -> Any:
+        return self.accumulator.append(self.topic, partition, value, key, None, 0)
+
+
+def test_a_batch_is_due_after_linger_or_when_it_is_full() -> None:
+    harness = Harness()
+    harness.send(partition=0)
+    queue = harness.topic.queues[0]
+    assert harness.accumulator.due_ms(queue) == 5
+    harness.now_ms = 3
+    harness.send(b"x" * 990, partition=0)
+    assert harness.accumulator.due_ms(queue) == 0
+    assert [batch.count for batch in queue.waiting] == [1, 1]
+
+
+def test_deliveries_count_within_their_batch() -> None:
+    harness = Harness()
+    deliveries = [harness.send(b"x" * 300, partition=0) for _ in range(4)]
+    assert [delivery._index for delivery in deliveries] == [0, 1, 2, 0]
+
+
+def test_records_without_a_key_stay_in_a_partition_for_a_batch() -> None:
+    harness = Harness()
+    partitions = [harness.send(b"x" * 400)._batch.partition for _ in range(8)]
+    assert partitions == [0, 0, 1, 1, 2, 2, 0, 0]
+
+
+def test_records_with_a_key_go_where_java_puts_them() -> None:
+    harness = Harness()
+    assert harness.send(key=b"foobar")._batch.partition == murmur2(b"foobar", 3)
+
+
+def test_room_is_bounded_and_given_back() -> None:
+    harness = Harness(buffer_bytes=2000)
+    deliveries = [harness.send(b"x" * 800, partition=0) for _ in range(2)]
+    with pytest.raises(BufferFullError, match="buffer_bytes=2000"):
+        harness.send(b"x" * 800, partition=0)
+    with harness.accumulator.lock:
+        harness.accumulator.release([deliveries[0]._batch])
+    harness.send(b"x" * 800, partition=0)
+
+
+def test_a_record_larger_than_a_batch_goes_alone_and_one_larger_than_a_request_is_refused() -> None:
+    harness = Harness()
+    assert harness.send(b"x" * 3000, partition=0)._batch.count == 1
+    with pytest.raises(MessageTooLargeError, match="max_request_bytes=5000"):
+        harness.send(b"x" * 6000, partition=0)
+
+
+def test_nothing_is_taken_after_the_end() -> None:
+    harness = Harness()
+    harness.send(partition=0)
+    harness.accumulator.refuse(ClosedError("over"))
+    with pytest.raises(ClosedError, match="over"):
+        harness.send(partition=0)
+    assert harness.accumulator.due_ms(harness.topic.queues[0]) == 0
+
+
+def test_the_sender_is_woken_only_for_what_is_earlier_than_it_knows() -> None:
+    harness = Harness()
+    with harness.accumulator.lock:
+        harness.accumulator.look()
+        assert harness.accumulator.fall_asleep(100.0)
+    harness.send(partition=0)
+    assert harness.signals == 1
+    harness.send(partition=0)
+    assert harness.signals == 1
+    with harness.accumulator.lock:
+        assert harness.accumulator.wake_up()
+
+
+def test_the_sender_does_not_sleep_over_news() -> None:
+    harness = Harness()
+    with harness.accumulator.lock:
+        harness.accumulator.look()
+    harness.send(partition=0)
+    with harness.accumulator.lock:
+        assert not harness.accumulator.fall_asleep(100.0)
+
+
+def test_a_partition_that_does_not_exist_is_named() -> None:
+    harness = Harness()
+    with pytest.raises(ConfigError, match="partitions 0 to 2"):
+        check_partition(harness.topic, 3)
