@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+import codec_docs
 import codec_errors
 import codec_model
 import codec_python
@@ -30,7 +31,9 @@ def texts() -> dict[Path, str]:
     rust = codec_rust_keys.files(apis) | codec_rust_messages.files(apis) | codec_rust_schema.files(apis)
     files = {f"rust/protocol/src/{name}": text for name, text in rust.items()}
     files |= {f"fastlog/protocol/{name}": text for name, text in codec_python.files(apis).items()}
-    return {ROOT / name: text for name, text in (files | codec_errors.files()).items()}
+    return {
+        ROOT / name: text for name, text in (files | codec_errors.files() | codec_docs.files(apis)).items()
+    }
 
 
 def leftovers(written: dict[Path, str]) -> list[Path]:
