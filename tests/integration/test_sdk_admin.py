@@ -1,0 +1,153 @@
+"""Our admin client against whole brokers: an Apache Kafka, and ours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fastlog import Admin, Producer
+from fastlog.errors import (
+    ConfigError,
+    InvalidConfigError,
+    InvalidPartitionsError,
+    InvalidTopicError,
+    KafkaError,
+    NotReachableError,
+    OffsetOutOfRangeError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+)
+
+
+@pytest.fixture(params=["kafka"])
+def bootstrap(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param).bootstrap)
+
+
+@pytest.fixture
+def admin(bootstrap: str) -> Iterator[Admin]:
+    with Admin(bootstrap) as client:
+        yield client
+
+
+def eventually(wanted: Callable[[], bool]) -> None:
+    """Brokers learn of a change some milliseconds after it was answered."""
+    deadline = time.monotonic() + 10
+    while not wanted():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def known(admin: Admin, topic: str) -> bool:
+    try:
+        return all(partition.leader >= 0 for partition in admin.describe_topic(topic).partitions)
+    except UnknownTopicOrPartitionError:
+        return False
+
+
+def test_a_topic_is_created_described_listed_extended_and_deleted(admin: Admin, topic_name: str) -> None:
+    made = admin.create_topic(topic_name, partitions=3, configs={"retention.ms": "3600000"})
+    assert (made.name, made.partition_count, made.replication_factor) == (topic_name, 3, 1)
+    eventually(lambda: known(admin, topic_name))
+    described = admin.describe_topic(topic_name)
+    assert described.topic_id == made.topic_id
+    assert [partition.partition for partition in described.partitions] == [0, 1, 2]
+    assert all(
+        partition.isr == partition.replicas == (partition.leader,) for partition in described.partitions
+    )
+    assert any(entry.name == topic_name and entry.partition_count == 3 for entry in admin.list_topics())
+    admin.create_partitions(topic_name, 5)
+    eventually(lambda: len(admin.describe_topic(topic_name).partitions) == 5)
+    admin.delete_topic(topic_name)
+    eventually(lambda: not known(admin, topic_name))
+
+
+def test_validate_only_creates_nothing(admin: Admin, topic_name: str) -> None:
+    admin.create_topic(topic_name, partitions=1, validate_only=True)
+    assert not known(admin, topic_name)
+
+
+def test_settings_are_described_changed_and_reset(admin: Admin, topic_name: str) -> None:
+    admin.create_topic(topic_name, partitions=1, configs={"retention.ms": "3600000"})
+    eventually(lambda: known(admin, topic_name))
+
+    def setting(name: str) -> tuple[str | None, str]:
+        entry = admin.describe_configs(topic=topic_name, keys=[name])[name]
+        return entry.value, entry.source
+
+    assert setting("retention.ms") == ("3600000", "topic")
+    admin.alter_configs({"max.message.bytes": "70000", "retention.ms": None}, topic=topic_name)
+    eventually(lambda: setting("max.message.bytes") == ("70000", "topic"))
+    assert setting("retention.ms") == ("604800000", "default")
+    assert "cleanup.policy" in admin.describe_configs(topic=topic_name)
+    assert admin.describe_configs(broker=1)
+
+
+def test_offsets_are_listed_by_name_and_by_time(admin: Admin, bootstrap: str, topic_name: str) -> None:
+    admin.create_topic(topic_name, partitions=1)
+    now = int(time.time() * 1000)
+    with Producer(bootstrap) as producer:
+        for number in range(10):
+            producer.send(
+                topic_name, b"x", timestamp_ms=now - 10_000 + number * 1000 - (5000 if number == 9 else 0)
+            )
+    place = (topic_name, 0)
+
+    def offset(spec: object) -> int:
+        return admin.list_offsets({place: spec})[place].offset  # type: ignore[dict-item]
+
+    assert [offset("earliest"), offset("latest"), offset("max-timestamp")] == [0, 10, 8]
+    assert [offset(now - 10_000), offset(now - 7_500), offset(now + 60_000)] == [0, 3, -1]
+    assert admin.list_offsets({place: now - 7_500})[place].timestamp_ms == now - 7_000
+    assert admin.delete_records({place: 4}) == {place: 4}
+    assert offset("earliest") == 4
+    with pytest.raises(OffsetOutOfRangeError, match=topic_name):
+        admin.delete_records({place: 99})
+
+
+def test_the_cluster_is_described(admin: Admin, bootstrap: str) -> None:
+    cluster = admin.describe_cluster()
+    assert cluster.cluster_id
+    assert [f"{broker.host}:{broker.port}" for broker in cluster.brokers] == [bootstrap]
+    assert cluster.controller_id in {broker.node_id for broker in cluster.brokers}
+
+
+def test_refusals_say_what_was_tried_and_where(admin: Admin, bootstrap: str, topic_name: str) -> None:
+    admin.create_topic(topic_name, partitions=2)
+    eventually(lambda: known(admin, topic_name))
+    calls: list[tuple[Callable[[], object], type[KafkaError]]] = [
+        (lambda: admin.create_topic(topic_name), TopicAlreadyExistsError),
+        (lambda: admin.create_topic("../x"), InvalidTopicError),
+        (lambda: admin.create_topic(f"{topic_name}-0", partitions=0), InvalidPartitionsError),
+        (lambda: admin.describe_topic("nowhere"), UnknownTopicOrPartitionError),
+        (lambda: admin.delete_topic("nowhere"), UnknownTopicOrPartitionError),
+        (lambda: admin.create_partitions(topic_name, 1), InvalidPartitionsError),
+        (lambda: admin.alter_configs({"no.such.key": "1"}, topic=topic_name), InvalidConfigError),
+        (lambda: admin.list_offsets({(topic_name, 9): "latest"}), UnknownTopicOrPartitionError),
+    ]
+    for call, kind in calls:
+        with pytest.raises(kind) as caught:
+            call()
+        assert len(str(caught.value)) > len(kind.name) + 10
+
+
+def test_what_makes_no_sense_is_refused_here(admin: Admin) -> None:
+    for call in (
+        lambda: admin.list_offsets({("t", 0): "newest"}),  # type: ignore[dict-item]
+        lambda: admin.list_offsets({("t", 0): -7}),
+        lambda: admin.describe_configs(),
+        lambda: admin.alter_configs({}, topic="t", broker=1),
+        lambda: Admin("nowhere"),
+    ):
+        with pytest.raises(ConfigError):
+            call()
+
+
+def test_an_unreachable_cluster_is_named() -> None:
+    with (
+        Admin("127.0.0.1:1", request_timeout_ms=300) as admin,
+        pytest.raises(NotReachableError, match="refused"),
+    ):
+        admin.list_topics()
