@@ -137,7 +137,7 @@ def test_what_makes_no_sense_is_refused_here(admin: Admin) -> None:
     for call in (
         lambda: admin.list_offsets({("t", 0): "newest"}),  # type: ignore[dict-item]
         lambda: admin.list_offsets({("t", 0): -7}),
-        lambda: admin.describe_configs(),
+        admin.describe_configs,
         lambda: admin.alter_configs({}, topic="t", broker=1),
         lambda: Admin("nowhere"),
     ):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer as ConfluentProducer
 
 from fastlog import Admin, Producer
 from fastlog.errors import InvalidRecordError, InvalidTimestampError, MessageTooLargeError
@@ -75,27 +76,27 @@ def test_every_acks_writes(bootstrap: str, admin: Admin, topic_name: str, acks: 
     assert [sample.value for sample in read_all(bootstrap, topic, admin)] == [b"%d" % n for n in range(100)]
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("murmur2", "murmur2_random"), ("consistent", "consistent_random")]
+)
 def test_keys_go_to_the_partitions_that_other_clients_choose(
-    bootstrap: str, admin: Admin, topic_name: str
+    bootstrap: str, admin: Admin, topic_name: str, ours: str, theirs: str
 ) -> None:
-    from confluent_kafka import Producer as ConfluentProducer
-
     topic = new_topic(admin, topic_name, partitions=7)
     keys = [b"key-%d" % number for number in range(50)]
-    for ours, theirs in (("murmur2", "murmur2_random"), ("consistent", "consistent_random")):
-        chosen: dict[bytes, int] = {}
-        other = ConfluentProducer({"bootstrap.servers": bootstrap, "partitioner": theirs})
-        for key in keys:
-            other.produce(
-                topic,
-                b"",
-                key,
-                on_delivery=lambda _, message: chosen.update({message.key(): message.partition()}),
-            )
-        other.flush(30)
-        with Producer(bootstrap, partitioner=ours, **QUICK) as producer:
-            deliveries = [producer.send(topic, b"", key=key) for key in keys]
-            assert {key: d.result(30).partition for key, d in zip(keys, deliveries, strict=True)} == chosen
+    other = ConfluentProducer({"bootstrap.servers": bootstrap, "partitioner": theirs})
+    chosen: dict[bytes, int] = {}
+    for key in keys:
+        other.produce(
+            topic,
+            b"",
+            key,
+            on_delivery=lambda _, message: chosen.update({message.key(): message.partition()}),
+        )
+    other.flush(30)
+    with Producer(bootstrap, partitioner=ours, **QUICK) as producer:
+        deliveries = [producer.send(topic, b"", key=key) for key in keys]
+        assert {key: d.result(30).partition for key, d in zip(keys, deliveries, strict=True)} == chosen
 
 
 def test_records_without_a_key_are_spread(bootstrap: str, admin: Admin, topic_name: str) -> None:

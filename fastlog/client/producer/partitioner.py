@@ -29,10 +29,25 @@ def consistent(key: bytes | None, partition_count: int) -> int | None:
     return zlib.crc32(key) % partition_count if key else None
 
 
+def checked(partitioner: Partitioner) -> Partitioner:
+    """A user's function whose answers are looked at before they are used."""
+
+    def choose(key: bytes | None, partition_count: int) -> int | None:
+        chosen = partitioner(key, partition_count)
+        if chosen is not None and not 0 <= chosen < partition_count:
+            raise ConfigError(
+                f"the partitioner {partitioner!r} chose {chosen!r} for key {key!r}; the partitions are 0 to "
+                f"{partition_count - 1}, and None leaves it to the sticky choice"
+            )
+        return chosen
+
+    return choose
+
+
 def resolve_partitioner(partitioner: str | Partitioner) -> Partitioner:
     """The function for a name (`murmur2`, `consistent`), or the user's own; raises ConfigError."""
     if callable(partitioner):
-        return partitioner
+        return checked(partitioner)
     if partitioner == "murmur2":
         return murmur2
     if partitioner == "consistent":

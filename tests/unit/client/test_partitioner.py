@@ -41,7 +41,9 @@ def test_consistent_is_crc32_as_in_librdkafka() -> None:
 def test_names_and_functions_are_taken_and_others_refused() -> None:
     assert resolve_partitioner("murmur2") is murmur2
     assert resolve_partitioner("consistent") is consistent
-    own = lambda key, count: 0  # noqa: E731
-    assert resolve_partitioner(own) is own
+    own = resolve_partitioner(lambda key, count: int(key or b"0"))
+    assert own(b"1", 3) == 1
+    with pytest.raises(ConfigError, match="chose 7"):
+        own(b"7", 3)
     with pytest.raises(ConfigError, match="librdkafka"):
         resolve_partitioner("random")
