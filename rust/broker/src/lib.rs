@@ -1,1 +1,32 @@
-//! The partitions led here and one file per data-plane API; no sockets
+//! The broker's data plane without sockets: partitions led here, dispatch, one file per API, long polls,
+//! fetch sessions and the queue of requests that the control plane answers.
+//!
+//! A transport gives [`Broker::handle`] the bytes of one request (header and body, no length prefix) and gets
+//! an [`Outcome`]; an answer that comes later arrives through the [`Reply`] that the transport made.
+
+mod api;
+mod broker;
+mod budget;
+mod dispatch;
+mod events;
+mod fetch;
+mod image;
+mod partition;
+mod produce;
+mod request;
+mod waiters;
+mod wakeup;
+
+pub use broker::{Broker, BrokerConfig, Clock, SystemClock};
+pub use budget::{ByteBudget, BytePermit};
+pub use events::{Event, Events, Level};
+pub use image::{
+    ApiRange, Image, ImageBroker, ImagePartition, ImageTopic, PublishedImage, is_valid_topic_name,
+};
+pub use partition::{Partition, PartitionSettings, PartitionTable, Replication};
+pub use request::context::{
+    AllowAll, Authorizer, Listener, ListenerProtocol, Operation, RequestContext, Resource,
+};
+pub use request::control_queue::{ControlQueue, ControlRequest};
+pub use request::response::{Answer, FileRange, Outcome, Reply, ReplySink, Response, Segment};
+pub use wakeup::Wakeup;

@@ -1,0 +1,132 @@
+//! `ListOffsets` (key 2), versions 1-7.
+//!
+//! Timestamps: -1 the end that the isolation level shows, -2 the log start, -3 (v7) the record with the largest
+//! timestamp, else the first record that is not older. None found is offset -1 without an error. Other negative
+//! timestamps are `UNSUPPORTED_VERSION`; a partition that is named twice is `INVALID_REQUEST`.
+//! KIPs: 320 (leader epochs, v4), 734 (-3, v7).
+
+use super::respond;
+use crate::broker::Broker;
+use crate::dispatch::Incoming;
+use crate::partition::Partition;
+use crate::request::context::{Operation, Resource};
+use crate::request::response::Outcome;
+use fastlog_log::LogError;
+use fastlog_protocol::ErrorCode;
+use fastlog_protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopic, ListOffsetsTopicResponse,
+};
+use fastlog_protocol::primitives::ProtocolError;
+use std::collections::HashSet;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const MAX_TIMESTAMP_VERSION: i16 = 7;
+const READ_COMMITTED: i8 = 1;
+
+/// An offset that was found.
+struct Found {
+    offset: i64,
+    timestamp: i64,
+    leader_epoch: i32,
+}
+
+impl Found {
+    const NOTHING: Self = Self { offset: -1, timestamp: -1, leader_epoch: -1 };
+}
+
+pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
+    let version = incoming.header.api_version;
+    let request = ListOffsetsRequest::decode(&mut incoming.body(), version)?;
+    let list = ListOffsets { broker, incoming, request: &request, twice: named_twice(&request) };
+    let topics = request.topics.iter().map(|topic| list.topic(topic)).collect();
+    let response = ListOffsetsResponse { topics, ..ListOffsetsResponse::default() };
+    Ok(Outcome::Now(respond(incoming, |writer, version| response.encode(writer, version))?))
+}
+
+fn named_twice<'a>(request: &ListOffsetsRequest<'a>) -> HashSet<(&'a str, i32)> {
+    let mut seen = HashSet::new();
+    let all = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(move |partition| (topic.name, partition.partition_index))
+    });
+    all.filter(|key| !seen.insert(*key)).collect()
+}
+
+struct ListOffsets<'b, 'i, 'a, 'r> {
+    broker: &'b Broker,
+    incoming: &'i Incoming<'a, 'r>,
+    request: &'i ListOffsetsRequest<'a>,
+    twice: HashSet<(&'a str, i32)>,
+}
+
+impl<'a> ListOffsets<'_, '_, 'a, '_> {
+    fn topic(&self, topic: &ListOffsetsTopic<'a>) -> ListOffsetsTopicResponse<'a> {
+        let resource = Resource::Topic(topic.name);
+        let allowed = self.broker.allows(self.incoming.context, Operation::Describe, resource);
+        let partitions = topic.partitions.iter().map(|asked| {
+            let found = if allowed {
+                self.partition(topic.name, asked)
+            } else {
+                Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED)
+            };
+            let (error, found) = match found {
+                Ok(found) => (ErrorCode::NONE, found),
+                Err(error) => (error, Found::NOTHING),
+            };
+            ListOffsetsPartitionResponse {
+                partition_index: asked.partition_index,
+                error_code: error.0,
+                timestamp: found.timestamp,
+                offset: found.offset,
+                leader_epoch: found.leader_epoch,
+            }
+        });
+        ListOffsetsTopicResponse { name: topic.name, partitions: partitions.collect() }
+    }
+
+    fn partition(&self, topic: &'a str, asked: &ListOffsetsPartition) -> Result<Found, ErrorCode> {
+        if self.twice.contains(&(topic, asked.partition_index)) {
+            return Err(ErrorCode::INVALID_REQUEST);
+        }
+        let version = self.incoming.header.api_version;
+        let is_known = match asked.timestamp {
+            MAX_TIMESTAMP => version >= MAX_TIMESTAMP_VERSION,
+            timestamp => timestamp >= EARLIEST,
+        };
+        if !is_known {
+            return Err(ErrorCode::UNSUPPORTED_VERSION);
+        }
+        let partition = self.broker.led_partition(topic, asked.partition_index)?;
+        partition.check_leader_epoch(asked.current_leader_epoch)?;
+        self.find(&partition, asked.timestamp).map_err(|error| error.code())
+    }
+
+    fn find(&self, partition: &Partition, timestamp: i64) -> Result<Found, LogError> {
+        let log = partition.log();
+        let bound = if self.request.isolation_level == READ_COMMITTED {
+            log.last_stable_offset()
+        } else {
+            log.high_watermark()
+        };
+        let found = match timestamp {
+            LATEST => {
+                let leader_epoch = partition.leader_epoch();
+                return Ok(Found { offset: bound, timestamp: -1, leader_epoch });
+            }
+            EARLIEST => {
+                let offset = log.log_start_offset();
+                let leader_epoch = log.epoch_for_offset(offset).unwrap_or(-1);
+                return Ok(Found { offset, timestamp: -1, leader_epoch });
+            }
+            MAX_TIMESTAMP => log.max_timestamp(bound)?,
+            timestamp => log.offset_for_timestamp(timestamp, bound)?,
+        };
+        Ok(found.map_or(Found::NOTHING, |it| Found {
+            offset: it.offset,
+            timestamp: it.timestamp,
+            leader_epoch: it.leader_epoch,
+        }))
+    }
+}

@@ -1,0 +1,163 @@
+//! `Metadata` (key 3), versions 0-12, answered from the published image.
+//!
+//! A request that may create topics goes to the control plane whole: the broker creates topics
+//! (`auto.create.topics.enable`), the client allows it, and a topic that it names by a valid name is missing.
+//! Brokers are named by the address of the listener that the client asked on. From version 9 on each broker's
+//! ZeroMQ endpoint rides along in tag 10000, which other clients skip. Authorized operations are never computed:
+//! the fields say so, as for a client that did not ask (KIP-430).
+
+use super::respond;
+use crate::broker::Broker;
+use crate::dispatch::{Incoming, enqueue};
+use crate::image::{Image, ImageBroker, ImagePartition, ImageTopic, is_valid_topic_name};
+use crate::request::context::{ListenerProtocol, Operation, RequestContext, Resource};
+use crate::request::response::Outcome;
+use fastlog_protocol::ErrorCode;
+use fastlog_protocol::messages::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
+    MetadataResponsePartition, MetadataResponseTopic,
+};
+use fastlog_protocol::primitives::ProtocolError;
+use std::sync::Arc;
+use uuid::Uuid;
+
+pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
+    let version = incoming.header.api_version;
+    let request = MetadataRequest::decode(&mut incoming.body(), version)?;
+    let image = broker.image.load();
+    if may_create_topics(&request, version, &image) {
+        return Ok(enqueue(broker, incoming));
+    }
+    let local_address = incoming.context.local_address.map(|it| (it.ip().to_string(), it.port()));
+    let asked = Asked { broker, context: incoming.context, image: &image, local_address, version };
+    let response = MetadataResponse {
+        brokers: image.brokers.iter().filter_map(|it| asked.describe_broker(it)).collect(),
+        cluster_id: Some(&image.cluster_id),
+        controller_id: image.controller_id,
+        topics: asked.topics(&request),
+        ..MetadataResponse::default()
+    };
+    Ok(Outcome::Now(respond(incoming, |writer, version| response.encode(writer, version))?))
+}
+
+/// Null asks for all topics; before version 1 there is no null, and an empty list means that.
+fn named_topics<'r, 'a>(
+    request: &'r MetadataRequest<'a>,
+    version: i16,
+) -> Option<&'r Vec<MetadataRequestTopic<'a>>> {
+    request.topics.as_ref().filter(|topics| version > 0 || !topics.is_empty())
+}
+
+fn may_create_topics(request: &MetadataRequest<'_>, version: i16, image: &Image) -> bool {
+    // the flag came with version 4; older clients always allow it
+    let client_allows = version < 4 || request.allow_auto_topic_creation;
+    let is_missing = |topic: &MetadataRequestTopic<'_>| {
+        topic.topic_id.is_nil()
+            && topic.name.is_some_and(|name| image.topic(name).is_none() && is_valid_topic_name(name))
+    };
+    client_allows
+        && image.auto_create_topics
+        && named_topics(request, version).is_some_and(|topics| topics.iter().any(is_missing))
+}
+
+/// Who asked, and what is known.
+struct Asked<'a> {
+    broker: &'a Broker,
+    context: &'a RequestContext,
+    image: &'a Image,
+    local_address: Option<(String, u16)>,
+    version: i16,
+}
+
+impl<'a> Asked<'a> {
+    /// The broker with its address on the listener that was asked; None when it has no such listener.
+    fn describe_broker(&'a self, broker: &'a ImageBroker) -> Option<MetadataResponseBroker<'a>> {
+        let listener = &self.context.listener;
+        let own = || match &self.local_address {
+            Some((host, port)) => (host.as_str(), *port),
+            None => (listener.host.as_str(), listener.port),
+        };
+        let published = broker.endpoints.get(&listener.name).map(|(host, port)| (host.as_str(), *port));
+        let is_own = broker.id == self.broker.config.node_id;
+        let (host, port) = published.or_else(|| is_own.then(own))?;
+        let wants_zmq = listener.protocol != ListenerProtocol::Zmq && self.version >= 9;
+        Some(MetadataResponseBroker {
+            node_id: broker.id,
+            host,
+            port: port.into(),
+            rack: broker.rack.as_deref(),
+            zmq_endpoint: broker.zmq_endpoint.as_deref().filter(|_| wants_zmq),
+        })
+    }
+
+    fn topics<'r>(&'r self, request: &'r MetadataRequest<'r>) -> Vec<MetadataResponseTopic<'r>> {
+        match named_topics(request, self.version) {
+            Some(topics) => topics.iter().map(|topic| self.named_topic(topic)).collect(),
+            None => {
+                let mut all: Vec<_> = self.image.topics().collect();
+                all.sort_by(|a, b| a.name.cmp(&b.name));
+                all.retain(|topic| self.may_describe(&topic.name));
+                all.into_iter().map(|topic| describe_topic(topic)).collect()
+            }
+        }
+    }
+
+    fn named_topic<'r>(&'r self, asked: &MetadataRequestTopic<'r>) -> MetadataResponseTopic<'r> {
+        if !asked.topic_id.is_nil() {
+            return self.topic_by_id(asked.topic_id);
+        }
+        // Kafka refuses the whole request here; a topic of its own code says more
+        let Some(name) = asked.name else {
+            return missing(ErrorCode::INVALID_REQUEST, Some(""), Uuid::nil());
+        };
+        if !is_valid_topic_name(name) {
+            return missing(ErrorCode::INVALID_TOPIC_EXCEPTION, Some(name), Uuid::nil());
+        }
+        if !self.may_describe(name) {
+            return missing(ErrorCode::TOPIC_AUTHORIZATION_FAILED, Some(name), Uuid::nil());
+        }
+        match self.image.topic(name) {
+            Some(topic) => describe_topic(topic),
+            None => missing(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(name), Uuid::nil()),
+        }
+    }
+
+    fn topic_by_id<'r>(&'r self, id: Uuid) -> MetadataResponseTopic<'r> {
+        match self.image.topic_by_id(id).filter(|topic| self.may_describe(&topic.name)) {
+            Some(topic) => describe_topic(topic),
+            // a name may be null from version 12 on only
+            None => missing(ErrorCode::UNKNOWN_TOPIC_ID, Some("").filter(|_| self.version < 12), id),
+        }
+    }
+
+    fn may_describe(&self, name: &str) -> bool {
+        self.broker.allows(self.context, Operation::Describe, Resource::Topic(name))
+    }
+}
+
+fn missing(error: ErrorCode, name: Option<&str>, topic_id: Uuid) -> MetadataResponseTopic<'_> {
+    MetadataResponseTopic { error_code: error.0, name, topic_id, ..MetadataResponseTopic::default() }
+}
+
+fn describe_topic(topic: &Arc<ImageTopic>) -> MetadataResponseTopic<'_> {
+    MetadataResponseTopic {
+        name: Some(&topic.name),
+        topic_id: topic.id,
+        is_internal: topic.is_internal,
+        partitions: topic.partitions.iter().map(describe_partition).collect(),
+        ..MetadataResponseTopic::default()
+    }
+}
+
+fn describe_partition(partition: &ImagePartition) -> MetadataResponsePartition {
+    let error = if partition.leader_id < 0 { ErrorCode::LEADER_NOT_AVAILABLE } else { ErrorCode::NONE };
+    MetadataResponsePartition {
+        error_code: error.0,
+        partition_index: partition.index,
+        leader_id: partition.leader_id,
+        leader_epoch: partition.leader_epoch,
+        replica_nodes: partition.replicas.clone(),
+        isr_nodes: partition.isr.clone(),
+        offline_replicas: partition.offline_replicas.clone(),
+    }
+}

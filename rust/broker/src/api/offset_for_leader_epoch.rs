@@ -1,0 +1,49 @@
+//! `OffsetForLeaderEpoch` (key 23), versions 2-4: where a leader epoch ends, for the detection of truncation
+//! (KIP-101, KIP-320).
+
+use super::respond;
+use crate::broker::Broker;
+use crate::dispatch::Incoming;
+use crate::request::context::{Operation, Resource};
+use crate::request::response::Outcome;
+use fastlog_protocol::ErrorCode;
+use fastlog_protocol::messages::offset_for_leader_epoch::{
+    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
+    OffsetForLeaderTopic, OffsetForLeaderTopicResult,
+};
+use fastlog_protocol::primitives::ProtocolError;
+
+pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
+    let version = incoming.header.api_version;
+    let request = OffsetForLeaderEpochRequest::decode(&mut incoming.body(), version)?;
+    let topics = request.topics.iter().map(|topic| answer_topic(broker, incoming, topic)).collect();
+    let response = OffsetForLeaderEpochResponse { topics, ..OffsetForLeaderEpochResponse::default() };
+    Ok(Outcome::Now(respond(incoming, |writer, version| response.encode(writer, version))?))
+}
+
+fn answer_topic<'a>(
+    broker: &Broker,
+    incoming: &Incoming<'_, '_>,
+    topic: &OffsetForLeaderTopic<'a>,
+) -> OffsetForLeaderTopicResult<'a> {
+    let allowed = broker.allows(incoming.context, Operation::Describe, Resource::Topic(topic.topic));
+    let partitions = topic.partitions.iter().map(|asked| {
+        let found = if allowed {
+            find(broker, topic.topic, asked)
+        } else {
+            Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED)
+        };
+        let (error, (leader_epoch, end_offset)) = match found {
+            Ok(found) => (ErrorCode::NONE, found),
+            Err(error) => (error, (-1, -1)),
+        };
+        EpochEndOffset { error_code: error.0, partition: asked.partition, leader_epoch, end_offset }
+    });
+    OffsetForLeaderTopicResult { topic: topic.topic, partitions: partitions.collect() }
+}
+
+fn find(broker: &Broker, topic: &str, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), ErrorCode> {
+    let partition = broker.led_partition(topic, asked.partition)?;
+    partition.check_leader_epoch(asked.current_leader_epoch)?;
+    Ok(partition.log().end_offset_for_epoch(asked.leader_epoch))
+}

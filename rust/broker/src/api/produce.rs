@@ -1,0 +1,139 @@
+//! `Produce` (key 0), versions 3-9; advertised from 0.
+//!
+//! One batch per partition. acks=0 has no response: an error closes the connection, as in Kafka. With acks=-1 the
+//! answer waits until every in-sync replica has the batch; the requests behind it are handled meanwhile.
+//! Differs from Apache Kafka: null records are answered with `INVALID_RECORD` instead of with nothing, and
+//! transactional batches with `INVALID_TXN_STATE` as long as there is no transaction that they could belong to.
+//! KIPs: 467 (record errors, v8), 110 (zstd, v7).
+
+use crate::broker::Broker;
+use crate::dispatch::Incoming;
+use crate::partition::Partition;
+use crate::produce::{DelayedProduce, PartitionResult, TopicResult, encode};
+use crate::request::context::{Operation, Resource};
+use crate::request::response::Outcome;
+use fastlog_log::AppendOptions;
+use fastlog_protocol::ErrorCode;
+use fastlog_protocol::batch::BatchHeader;
+use fastlog_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use fastlog_protocol::primitives::ProtocolError;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The first version whose batches may be compressed with zstd.
+const ZSTD_VERSION: i16 = 7;
+
+pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
+    let version = incoming.header.api_version;
+    let request = ProduceRequest::decode(&mut incoming.body(), version)?;
+    let mut produce = Produce { broker, incoming, request: &request, appended: Vec::new() };
+    let results: Vec<_> = request.topic_data.iter().map(|topic| produce.topic(topic)).collect();
+    let appended = produce.appended;
+    for partition in &appended {
+        partition.notify();
+    }
+    if request.acks == 0 {
+        return Ok(without_answer(&results));
+    }
+    let waits = request.acks == -1 && results.iter().any(TopicResult::is_waiting);
+    if waits { Ok(wait(broker, incoming, &request, results)) } else { answer(incoming, &results) }
+}
+
+fn answer(incoming: &Incoming<'_, '_>, results: &[TopicResult<&str>]) -> Result<Outcome, ProtocolError> {
+    let header = &incoming.header;
+    Ok(Outcome::Now(encode(results, header.api_version, header.correlation_id)?))
+}
+
+/// A client that wants no answer learns of an error by the end of its connection.
+fn without_answer(results: &[TopicResult<&str>]) -> Outcome {
+    let failed = results.iter().flat_map(|topic| topic.partitions.iter().map(move |it| (topic.name, it)));
+    match failed.into_iter().find(|(_, partition)| partition.error != ErrorCode::NONE) {
+        None => Outcome::NoResponse,
+        Some((topic, partition)) => Outcome::Close(format!(
+            "a produce request with acks=0 failed with {:?} at {topic}-{}: {}",
+            partition.error,
+            partition.index,
+            partition.message.as_deref().unwrap_or("no details"),
+        )),
+    }
+}
+
+fn wait(
+    broker: &Broker,
+    incoming: &mut Incoming<'_, '_>,
+    request: &ProduceRequest<'_>,
+    results: Vec<TopicResult<&str>>,
+) -> Outcome {
+    let waiter = DelayedProduce::new(
+        results.into_iter().map(TopicResult::into_owned).collect(),
+        incoming.header.api_version,
+        incoming.header.correlation_id,
+        (incoming.reply)(),
+    );
+    let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
+    waiter.start(&broker.timer, Instant::now() + Duration::from_millis(timeout_ms));
+    Outcome::Later { exclusive: false }
+}
+
+struct Produce<'b, 'i, 'a, 'r> {
+    broker: &'b Broker,
+    incoming: &'i Incoming<'a, 'r>,
+    request: &'i ProduceRequest<'a>,
+    /// Partitions that got a batch.
+    appended: Vec<Arc<Partition>>,
+}
+
+impl<'a> Produce<'_, '_, 'a, '_> {
+    fn topic(&mut self, topic: &TopicProduceData<'a>) -> TopicResult<&'a str> {
+        let resource = Resource::Topic(topic.name);
+        let refused = if !matches!(self.request.acks, -1..=1) {
+            Some(ErrorCode::INVALID_REQUIRED_ACKS)
+        } else if !self.broker.allows(self.incoming.context, Operation::Write, resource) {
+            Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED)
+        } else {
+            None
+        };
+        let partitions = topic.partition_data.iter().map(|data| match refused {
+            Some(error) => PartitionResult::refused(data.index, error, None),
+            None => self.partition(topic.name, data),
+        });
+        TopicResult { name: topic.name, partitions: partitions.collect() }
+    }
+
+    fn partition(&mut self, topic: &str, data: &PartitionProduceData<'_>) -> PartitionResult {
+        let refuse = |error, message: &str| PartitionResult::refused(data.index, error, Some(message.into()));
+        let Some(partition) = self.broker.partitions.get(topic, data.index) else {
+            let error = self.broker.error_of_absent(topic, data.index);
+            return PartitionResult::refused(data.index, error, None);
+        };
+        let Some(records) = data.records else {
+            return refuse(ErrorCode::INVALID_RECORD, "the request has no records for the partition");
+        };
+        if BatchHeader::parse(records).is_ok_and(|header| header.attributes.is_transactional()) {
+            let message = "the batch is transactional, but the producer has no transaction here";
+            return refuse(ErrorCode::INVALID_TXN_STATE, message);
+        }
+        if self.request.acks == -1 && !partition.has_enough_in_sync() {
+            let message = "fewer replicas are in sync than min.insync.replicas; nothing was appended";
+            return refuse(ErrorCode::NOT_ENOUGH_REPLICAS, message);
+        }
+        self.append(partition, records)
+    }
+
+    fn append(&mut self, partition: Arc<Partition>, records: &[u8]) -> PartitionResult {
+        let options = AppendOptions {
+            from_client: true,
+            zstd_allowed: self.incoming.header.api_version >= ZSTD_VERSION,
+        };
+        match partition.append(records, self.broker.clock.now_ms(), options) {
+            Ok(appended) => {
+                let result = PartitionResult::appended(&partition, &appended, self.request.acks == -1);
+                if !appended.duplicate {
+                    self.appended.push(partition);
+                }
+                result
+            }
+            Err(error) => PartitionResult::failed(partition.index(), error),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The broker: what requests are handled with.
+
+use crate::budget::ByteBudget;
+use crate::events::{Events, wall_clock_ms};
+use crate::fetch::SessionCache;
+use crate::image::PublishedImage;
+use crate::partition::{Partition, PartitionSettings, PartitionTable};
+use crate::request::context::{Authorizer, Operation, RequestContext, Resource};
+use crate::request::control_queue::ControlQueue;
+use crate::request::response::{Outcome, Reply};
+use crate::waiters::Timer;
+use crate::wakeup::Wakeup;
+use fastlog_log::{Log, LogConfig, LogError};
+use fastlog_protocol::ErrorCode;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a broker is told at its start.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// `node.id`
+    pub node_id: i32,
+    /// Requests that may wait for the control plane (`queued.max.requests`).
+    pub control_queue_max: usize,
+    /// Bytes of requests held in memory (`queued.max.request.bytes`).
+    pub request_bytes_max: usize,
+    /// Log lines that may wait for the control plane; the newest are dropped and counted above it.
+    pub events_max: usize,
+    /// `fetch.max.bytes`: the most that one fetch answers, its first batch apart.
+    pub fetch_bytes_max: usize,
+    /// `max.incremental.fetch.session.cache.slots`
+    pub fetch_sessions_max: usize,
+    /// Kafka's constant: a fetch session may give way to another after this long.
+    pub fetch_session_evict_after: Duration,
+    /// Requests that may wait for records or replicas; above it the newest is answered at once.
+    pub waiters_max: usize,
+}
+
+impl Default for BrokerConfig {
+    /// Kafka's defaults for node 1, with limits where Kafka has none.
+    fn default() -> Self {
+        Self {
+            node_id: 1,
+            control_queue_max: 500,
+            request_bytes_max: 1 << 30,
+            events_max: 1024,
+            fetch_bytes_max: 55 << 20,
+            fetch_sessions_max: 1000,
+            fetch_session_evict_after: Duration::from_secs(120),
+            waiters_max: 100_000,
+        }
+    }
+}
+
+/// Tells the wall clock, for timestamps and retention.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since the epoch.
+    fn now_ms(&self) -> i64;
+}
+
+/// The system's clock.
+#[derive(Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        wall_clock_ms()
+    }
+}
+
+/// The data plane of one broker.
+pub struct Broker {
+    pub(crate) config: BrokerConfig,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) image: PublishedImage,
+    pub(crate) partitions: PartitionTable,
+    pub(crate) sessions: Arc<SessionCache>,
+    pub(crate) timer: Timer,
+    control: ControlQueue,
+    events: Events,
+    budget: Arc<ByteBudget>,
+    wakeup: Arc<Wakeup>,
+}
+
+impl Broker {
+    /// A broker without partitions. Fails when its eventfd or its timer thread cannot be made.
+    pub fn new(
+        config: BrokerConfig,
+        authorizer: Arc<dyn Authorizer>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Arc<Self>> {
+        let wakeup = Arc::new(Wakeup::new()?);
+        Ok(Arc::new(Self {
+            authorizer,
+            clock,
+            image: PublishedImage::new(),
+            partitions: PartitionTable::default(),
+            sessions: Arc::new(SessionCache::new(
+                config.fetch_sessions_max,
+                config.fetch_session_evict_after,
+            )),
+            timer: Timer::start(config.waiters_max)?,
+            control: ControlQueue::new(config.control_queue_max, wakeup.clone()),
+            events: Events::new(config.events_max, wakeup.clone()),
+            budget: ByteBudget::new(config.request_bytes_max),
+            wakeup,
+            config,
+        }))
+    }
+
+    /// Handles one request: header and body, without the length prefix of a TCP frame. Nothing of `request` is
+    /// kept after the call. `reply` makes the way back for an answer that comes later; it is called at most
+    /// once, and only when the outcome is [`Outcome::Later`]. Does not wait, but appends to files.
+    pub fn handle(
+        &self,
+        context: &RequestContext,
+        request: &[u8],
+        reply: &mut dyn FnMut() -> Reply,
+    ) -> Outcome {
+        crate::dispatch::dispatch(self, context, request, reply)
+    }
+
+    /// The requests that the control plane is to answer.
+    pub fn control(&self) -> &ControlQueue {
+        &self.control
+    }
+
+    /// The log lines that the control plane is to write.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Becomes readable when [`Broker::control`] or [`Broker::events`] has something.
+    pub fn wakeup(&self) -> &Arc<Wakeup> {
+        &self.wakeup
+    }
+
+    /// The budget of request bytes.
+    pub fn budget(&self) -> &Arc<ByteBudget> {
+        &self.budget
+    }
+
+    /// The metadata image.
+    pub fn image(&self) -> &PublishedImage {
+        &self.image
+    }
+
+    /// The partitions that are open here.
+    pub fn partitions(&self) -> &PartitionTable {
+        &self.partitions
+    }
+
+    /// Begins to lead a partition whose log is open.
+    pub fn add_partition(&self, settings: PartitionSettings, log: Log) -> Result<Arc<Partition>, LogError> {
+        let partition = Arc::new(Partition::new(settings, log)?);
+        if !self.partitions.insert(partition.clone()) {
+            let reason = format!("partition {}-{} is open already", partition.topic(), partition.index());
+            return Err(LogError::Invalid { reason });
+        }
+        Ok(partition)
+    }
+
+    /// Stops serving a partition because its topic is deleted: requests that wait get
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, and the directory is renamed, to be purged later. False when there is none.
+    pub fn delete_partition(&self, topic: &str, index: i32) -> Result<bool, LogError> {
+        let Some(partition) = self.partitions.remove(topic, index) else { return Ok(false) };
+        partition.set_deleted();
+        partition.log().mark_deleted()?;
+        Ok(true)
+    }
+
+    /// Changes the settings of a topic's open partitions.
+    pub fn configure_topic(&self, topic: &str, config: &Arc<LogConfig>, min_insync_replicas: usize) {
+        for partition in self.partitions.of_topic(topic) {
+            partition.log().set_config(config.clone());
+            partition.update_replication(|it| it.set_min_insync_replicas(min_insync_replicas));
+        }
+    }
+
+    /// Answers all long polls now and every later one at once, and gives up what the control plane has not
+    /// taken: call it before a server's shutdown.
+    pub fn finish_waiting(&self) {
+        self.timer.finish_all();
+        self.control.close();
+    }
+
+    /// Ends the broker's thread. Closing the logs is left to who opened them.
+    pub fn shutdown(&self) {
+        self.finish_waiting();
+        self.timer.stop();
+    }
+
+    /// The partition if it is led here; else the error that a client is told.
+    pub(crate) fn led_partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+        self.partitions.get(topic, index).ok_or_else(|| self.error_of_absent(topic, index))
+    }
+
+    /// Why a partition is not served here: it is led elsewhere, or there is none.
+    pub(crate) fn error_of_absent(&self, topic: &str, index: i32) -> ErrorCode {
+        let image = self.image.load();
+        let known = image.topic(topic).and_then(|it| it.partitions.iter().find(|it| it.index == index));
+        match known {
+            Some(partition) if partition.leader_id == self.config.node_id => ErrorCode::KAFKA_STORAGE_ERROR,
+            Some(_) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        }
+    }
+
+    pub(crate) fn allows(
+        &self,
+        context: &RequestContext,
+        operation: Operation,
+        resource: Resource<'_>,
+    ) -> bool {
+        self.authorizer.allows(context, operation, resource)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.timer.stop();
+    }
+}

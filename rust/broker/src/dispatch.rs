@@ -1,0 +1,104 @@
+//! The switch: every request, of whatever transport, is told apart here by key and version.
+
+use crate::api;
+use crate::broker::Broker;
+use crate::image::ApiRange;
+use crate::request::context::RequestContext;
+use crate::request::control_queue::ControlRequest;
+use crate::request::response::{Outcome, Reply};
+use bytes::Bytes;
+use fastlog_protocol::api_key;
+use fastlog_protocol::header::RequestHeader;
+use fastlog_protocol::primitives::{ProtocolError, Reader};
+
+/// A request on its way to the code of its API.
+pub(crate) struct Incoming<'a, 'r> {
+    pub(crate) context: &'a RequestContext,
+    pub(crate) header: RequestHeader<'a>,
+    /// Header and body.
+    pub(crate) request: &'a [u8],
+    /// Where the body begins in `request`.
+    pub(crate) body_offset: usize,
+    /// Makes the way back for an answer that comes later.
+    pub(crate) reply: &'r mut dyn FnMut() -> Reply,
+}
+
+impl<'a> Incoming<'a, '_> {
+    /// A reader of the body.
+    pub(crate) fn body(&self) -> Reader<'a> {
+        Reader::new(self.request.get(self.body_offset..).unwrap_or_default())
+    }
+}
+
+/// The APIs that are answered here. Produce is advertised from version 0: librdkafka takes a broker without
+/// version 0 for one that cannot do message format 2.
+pub(crate) const SERVED: [ApiRange; 6] = [
+    ApiRange { key: api_key::PRODUCE, min_version: 3, max_version: 9 },
+    ApiRange { key: api_key::FETCH, min_version: 4, max_version: 12 },
+    ApiRange { key: api_key::LIST_OFFSETS, min_version: 1, max_version: 7 },
+    ApiRange { key: api_key::METADATA, min_version: 0, max_version: 12 },
+    ApiRange { key: api_key::API_VERSIONS, min_version: 0, max_version: 4 },
+    ApiRange { key: api_key::OFFSET_FOR_LEADER_EPOCH, min_version: 2, max_version: 4 },
+];
+
+/// Handles one request; see [`Broker::handle`].
+pub(crate) fn dispatch(
+    broker: &Broker,
+    context: &RequestContext,
+    request: &[u8],
+    reply: &mut dyn FnMut() -> Reply,
+) -> Outcome {
+    let mut reader = Reader::new(request);
+    let header = match RequestHeader::decode(&mut reader) {
+        Ok(header) => header,
+        Err(error) => return Outcome::Close(format!("a request header does not parse: {error}")),
+    };
+    let (key, version) = (header.api_key, header.api_version);
+    let body_offset = reader.position();
+    let mut incoming = Incoming { context, header, request, body_offset, reply };
+    let handled = if key == api_key::API_VERSIONS {
+        api::api_versions::handle(broker, &incoming)
+    } else if SERVED.iter().any(|range| range.key == key && range.contains(version)) {
+        handle_here(broker, &mut incoming)
+    } else if broker.image.load().control_api(key).is_some_and(|range| range.contains(version)) {
+        Ok(enqueue(broker, &mut incoming))
+    } else {
+        return Outcome::Close(format!("{} version {version} is not served", name(key)));
+    };
+    handled.unwrap_or_else(|error| {
+        Outcome::Close(format!("a {} version {version} request does not parse: {error}", name(key)))
+    })
+}
+
+fn handle_here(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
+    match incoming.header.api_key {
+        api_key::PRODUCE => api::produce::handle(broker, incoming),
+        api_key::FETCH => api::fetch::handle(broker, incoming),
+        api_key::LIST_OFFSETS => api::list_offsets::handle(broker, incoming),
+        api_key::METADATA => api::metadata::handle(broker, incoming),
+        _ => api::offset_for_leader_epoch::handle(broker, incoming),
+    }
+}
+
+/// Leaves the request to the control plane.
+pub(crate) fn enqueue(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Outcome {
+    let header = &incoming.header;
+    let request = ControlRequest {
+        context: incoming.context.clone(),
+        api_key: header.api_key,
+        api_version: header.api_version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id.map(str::to_owned),
+        request: Bytes::copy_from_slice(incoming.request),
+        body_offset: incoming.body_offset,
+        reply: (incoming.reply)(),
+        permit: broker.budget().charge(incoming.request.len()),
+    };
+    // a full queue has closed the connection by way of the reply
+    broker.control().push(request);
+    Outcome::Later { exclusive: true }
+}
+
+fn name(key: i16) -> String {
+    api_key::name(key).map_or_else(|| format!("API key {key}"), str::to_owned)
+}

@@ -1,0 +1,136 @@
+//! The answer of a fetch: header bytes, file ranges, trailing bytes.
+
+use super::read::{FetchPlan, PartitionRead};
+use super::session::{FINAL_EPOCH, Found};
+use super::session_cache::{FetchContext, SessionCache};
+use crate::request::response::{Response, Segment};
+use fastlog_protocol::ErrorCode;
+use fastlog_protocol::api_key;
+use fastlog_protocol::header::write_response_header;
+use fastlog_protocol::messages::fetch::{
+    EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+use fastlog_protocol::primitives::{ProtocolError, Writer};
+use std::time::Instant;
+
+/// An answer that has nothing but an error for the whole request.
+pub(crate) fn encode_error(
+    error: ErrorCode,
+    version: i16,
+    correlation_id: i32,
+) -> Result<Response, ProtocolError> {
+    let mut writer = Writer::with_capacity(32);
+    write_response_header(&mut writer, api_key::FETCH, version, correlation_id);
+    let response = FetchResponse { error_code: error.0, ..FetchResponse::default() };
+    response.encode(&mut writer, version)?;
+    Ok(writer.into_bytes().into())
+}
+
+/// The answer with what was read; makes or updates the session.
+pub(crate) fn encode(
+    plan: FetchPlan,
+    reads: Vec<PartitionRead>,
+    sessions: &SessionCache,
+) -> Result<Response, ProtocolError> {
+    let (session_id, named) = match &plan.context {
+        FetchContext::Sessionless => (0, vec![true; reads.len()]),
+        FetchContext::New => {
+            let found: Vec<Found> = reads.iter().map(PartitionRead::found).collect();
+            let id = sessions.make(&plan.wanted, &found, plan.is_follower, Instant::now());
+            (id, vec![true; reads.len()])
+        }
+        FetchContext::Incremental { id, epoch, session } => {
+            let mut session = session.lock();
+            if session.epoch != *epoch && *epoch != FINAL_EPOCH {
+                let error = ErrorCode::INVALID_FETCH_SESSION_EPOCH;
+                return encode_error(error, plan.version, plan.correlation_id);
+            }
+            let changed = plan.wanted.iter().zip(&reads).map(|(it, read)| session.note(it, &read.found()));
+            (*id, changed.collect())
+        }
+    };
+    let mut parts = Vec::with_capacity(reads.len());
+    for ((wanted, read), named) in plan.wanted.iter().zip(reads).zip(named) {
+        if named {
+            parts.push((&*wanted.topic, wanted.index, read));
+        }
+    }
+    Encoder::new(&plan, parts.len()).encode(session_id, parts)
+}
+
+/// Collects segments: bytes up to a range, the range, and so on.
+struct Encoder {
+    version: i16,
+    writer: Writer,
+    segments: Vec<Segment>,
+}
+
+impl Encoder {
+    fn new(plan: &FetchPlan, partition_count: usize) -> Self {
+        let mut writer = Writer::with_capacity(64 + 64 * partition_count);
+        write_response_header(&mut writer, api_key::FETCH, plan.version, plan.correlation_id);
+        Self { version: plan.version, writer, segments: Vec::with_capacity(1 + 2 * partition_count) }
+    }
+
+    fn encode(
+        mut self,
+        session_id: i32,
+        parts: Vec<(&str, i32, PartitionRead)>,
+    ) -> Result<Response, ProtocolError> {
+        let response = FetchResponse { session_id, ..FetchResponse::default() };
+        // partitions of one topic that follow each other share its entry, as in Kafka
+        let runs: Vec<usize> = parts.chunk_by(|a, b| a.0 == b.0).map(<[_]>::len).collect();
+        response.encode_head(&mut self.writer, self.version, runs.len())?;
+        let mut parts = parts.into_iter();
+        for run in runs {
+            self.topic(parts.by_ref().take(run), run)?;
+        }
+        response.encode_tail(&mut self.writer, self.version)?;
+        self.flush();
+        Ok(Response::new(self.segments))
+    }
+
+    fn topic<'a>(
+        &mut self,
+        parts: impl Iterator<Item = (&'a str, i32, PartitionRead)>,
+        count: usize,
+    ) -> Result<(), ProtocolError> {
+        let mut parts = parts.peekable();
+        let topic = parts.peek().map_or("", |(topic, ..)| *topic);
+        let response = FetchableTopicResponse { topic, ..FetchableTopicResponse::default() };
+        response.encode_head(&mut self.writer, self.version, count)?;
+        for (_, index, read) in parts {
+            self.partition(index, read)?;
+        }
+        response.encode_tail(&mut self.writer, self.version)
+    }
+
+    fn partition(&mut self, index: i32, read: PartitionRead) -> Result<(), ProtocolError> {
+        let diverging_epoch = read
+            .diverging
+            .map_or_else(EpochEndOffset::default, |(epoch, end_offset)| EpochEndOffset { epoch, end_offset });
+        let data = PartitionData {
+            partition_index: index,
+            error_code: read.error.0,
+            high_watermark: read.told.high_watermark,
+            last_stable_offset: read.told.last_stable_offset,
+            log_start_offset: read.told.log_start_offset,
+            diverging_epoch,
+            preferred_read_replica: -1,
+            ..PartitionData::default()
+        };
+        data.encode_head(&mut self.writer, self.version, Some(read.size_bytes()))?;
+        if let Some(range) = read.records {
+            self.flush();
+            self.segments.push(Segment::File(range));
+        }
+        data.encode_tail(&mut self.writer, self.version)
+    }
+
+    fn flush(&mut self) {
+        let bytes = std::mem::replace(&mut self.writer, Writer::with_capacity(64)).into_bytes();
+        if !bytes.is_empty() {
+            self.segments.push(Segment::Bytes(bytes.into()));
+        }
+    }
+}

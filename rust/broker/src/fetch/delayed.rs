@@ -1,0 +1,62 @@
+//! A fetch that waits for records.
+
+use super::answer::encode;
+use super::read::FetchPlan;
+use super::session_cache::SessionCache;
+use crate::request::response::Reply;
+use crate::waiters::{Delayed, Timer};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A fetch that found less than `min_bytes`.
+pub(crate) struct DelayedFetch {
+    pending: Mutex<Option<Pending>>,
+}
+
+struct Pending {
+    plan: FetchPlan,
+    sessions: Arc<SessionCache>,
+    reply: Reply,
+}
+
+impl DelayedFetch {
+    pub(crate) fn new(plan: FetchPlan, sessions: Arc<SessionCache>, reply: Reply) -> Arc<Self> {
+        Arc::new(Self { pending: Mutex::new(Some(Pending { plan, sessions, reply })) })
+    }
+
+    /// Begins to wait: for the partitions, and for the deadline.
+    pub(crate) fn start(self: &Arc<Self>, timer: &Timer, deadline: Instant) {
+        let partitions: Vec<_> = match &*self.pending.lock() {
+            Some(pending) => pending.plan.partitions.iter().flatten().cloned().collect(),
+            None => return,
+        };
+        for partition in partitions {
+            partition.waiters().add(self.clone());
+        }
+        // what it waits for may have come between the read and now
+        self.try_complete(false);
+        if !self.is_over() {
+            timer.add(deadline, self.clone());
+        }
+    }
+}
+
+impl Delayed for DelayedFetch {
+    fn try_complete(&self, force: bool) {
+        let mut guard = self.pending.lock();
+        let due = guard.as_ref().is_some_and(|pending| force || pending.plan.would_be_enough());
+        if due && let Some(Pending { plan, sessions, reply }) = guard.take() {
+            drop(guard);
+            let reads = plan.read();
+            match encode(plan, reads, &sessions) {
+                Ok(response) => reply.send(response),
+                Err(error) => reply.close(format!("a Fetch response cannot be written: {error}")),
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.pending.lock().as_ref().is_none_or(|pending| !pending.reply.is_open())
+    }
+}

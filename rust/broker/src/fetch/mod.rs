@@ -1,0 +1,12 @@
+//! Fetch: sessions, reading, the long poll and the answer.
+
+mod answer;
+mod delayed;
+mod read;
+mod session;
+mod session_cache;
+
+pub(crate) use answer::{encode, encode_error};
+pub(crate) use delayed::DelayedFetch;
+pub(crate) use read::{FetchPlan, Isolation};
+pub(crate) use session_cache::SessionCache;

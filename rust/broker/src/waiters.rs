@@ -1,0 +1,277 @@
+//! Requests that wait: the lists by partition that wake them, and the thread that ends them in time.
+
+use parking_lot::{Condvar, Mutex};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// A request that waits for something that partitions tell of.
+pub(crate) trait Delayed: Send + Sync {
+    /// Answers the request if what it waits for has come, or in any case with `force`. Harmless afterwards.
+    fn try_complete(&self, force: bool);
+    /// Whether it is answered, or nobody waits for the answer any more.
+    fn is_over(&self) -> bool;
+}
+
+/// How long a list gets before those that are over are looked for.
+const SWEEP_AT_LEAST: usize = 16;
+
+/// The waiters of one partition.
+pub(crate) struct WaiterList {
+    state: Mutex<List>,
+    /// Length of the list, read without the lock by appends that nobody waits for.
+    count: AtomicUsize,
+}
+
+struct List {
+    waiters: Vec<Arc<dyn Delayed>>,
+    sweep_at: usize,
+}
+
+impl WaiterList {
+    pub(crate) fn new() -> Self {
+        let list = List { waiters: Vec::new(), sweep_at: SWEEP_AT_LEAST };
+        Self { state: Mutex::new(list), count: AtomicUsize::new(0) }
+    }
+
+    /// Number of waiters, some of them perhaps over.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Adds a waiter. What it waits for may have come already: check it once more afterwards.
+    pub(crate) fn add(&self, waiter: Arc<dyn Delayed>) {
+        let mut list = self.state.lock();
+        list.waiters.push(waiter);
+        if list.waiters.len() >= list.sweep_at {
+            list.waiters.retain(|waiter| !waiter.is_over());
+            list.sweep_at = SWEEP_AT_LEAST.max(2 * list.waiters.len());
+        }
+        self.count.store(list.waiters.len(), Ordering::SeqCst);
+    }
+
+    /// Lets every waiter look whether its time has come.
+    pub(crate) fn notify(&self) {
+        self.complete(false);
+    }
+
+    /// Answers every waiter as things stand.
+    pub(crate) fn complete_all(&self) {
+        self.complete(true);
+    }
+
+    fn complete(&self, force: bool) {
+        // pairs with the store in `add`: either this append sees the waiter, or the waiter's second look sees
+        // the append
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        // a copy, not the list itself: another append at this moment must find the waiters too
+        let waiters = self.state.lock().waiters.clone();
+        for waiter in waiters {
+            waiter.try_complete(force);
+        }
+        let mut list = self.state.lock();
+        list.waiters.retain(|waiter| !waiter.is_over());
+        self.count.store(list.waiters.len(), Ordering::SeqCst);
+    }
+}
+
+/// Ends waiters at their deadlines, on a thread of its own.
+pub(crate) struct Timer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    limit: usize,
+}
+
+struct Shared {
+    state: Mutex<Deadlines>,
+    changed: Condvar,
+}
+
+struct Deadlines {
+    heap: BinaryHeap<Reverse<Entry>>,
+    sweep_at: usize,
+    stopped: bool,
+}
+
+struct Entry {
+    deadline: Instant,
+    waiter: Arc<dyn Delayed>,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.deadline == other.deadline
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.deadline.cmp(&other.deadline)
+    }
+}
+
+impl Timer {
+    /// Starts the thread; it keeps at most `limit` waiters.
+    pub(crate) fn start(limit: usize) -> io::Result<Self> {
+        let deadlines = Deadlines { heap: BinaryHeap::new(), sweep_at: 1024, stopped: false };
+        let shared = Arc::new(Shared { state: Mutex::new(deadlines), changed: Condvar::new() });
+        let of_thread = shared.clone();
+        let thread =
+            std::thread::Builder::new().name("fastlog-timer".to_owned()).spawn(move || of_thread.run())?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)), limit })
+    }
+
+    /// Ends `waiter` at `deadline`; at once when too many wait already, or the timer is stopped.
+    pub(crate) fn add(&self, deadline: Instant, waiter: Arc<dyn Delayed>) {
+        let mut state = self.shared.state.lock();
+        if state.heap.len() >= state.sweep_at.min(self.limit) {
+            state.heap.retain(|Reverse(entry)| !entry.waiter.is_over());
+            state.sweep_at = 1024.max(2 * state.heap.len());
+        }
+        if state.stopped || state.heap.len() >= self.limit {
+            drop(state);
+            return waiter.try_complete(true);
+        }
+        let first = state.heap.peek().is_none_or(|Reverse(entry)| deadline < entry.deadline);
+        state.heap.push(Reverse(Entry { deadline, waiter }));
+        drop(state);
+        if first {
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Ends all waiters now, and every later one at once.
+    pub(crate) fn finish_all(&self) {
+        let mut state = self.shared.state.lock();
+        state.stopped = true;
+        let heap = std::mem::take(&mut state.heap);
+        drop(state);
+        self.shared.changed.notify_one();
+        for Reverse(entry) in heap {
+            entry.waiter.try_complete(true);
+        }
+    }
+
+    /// Ends all waiters and the thread.
+    pub(crate) fn stop(&self) {
+        self.finish_all();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ended = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut state = self.state.lock();
+        while !state.stopped {
+            let now = Instant::now();
+            match state.heap.peek().map(|Reverse(entry)| entry.deadline) {
+                None => self.changed.wait(&mut state),
+                Some(deadline) if deadline > now => {
+                    self.changed.wait_until(&mut state, deadline);
+                }
+                Some(_) => {
+                    if let Some(Reverse(entry)) = state.heap.pop() {
+                        parking_lot::MutexGuard::unlocked(&mut state, || entry.waiter.try_complete(true));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
+
+    struct Probe {
+        ready: AtomicBool,
+        over: AtomicBool,
+        answered: Sender<bool>,
+    }
+
+    fn probe() -> (Arc<Probe>, Receiver<bool>) {
+        let (answered, receiver) = channel();
+        (Arc::new(Probe { ready: false.into(), over: false.into(), answered }), receiver)
+    }
+
+    impl Delayed for Probe {
+        fn try_complete(&self, force: bool) {
+            if (force || self.ready.load(Ordering::SeqCst)) && !self.over.swap(true, Ordering::SeqCst) {
+                self.answered.send(force).unwrap();
+            }
+        }
+        fn is_over(&self) -> bool {
+            self.over.load(Ordering::SeqCst)
+        }
+    }
+
+    #[test]
+    fn a_waiter_answers_once_when_its_time_has_come() {
+        let list = WaiterList::new();
+        let (waiter, answered) = probe();
+        list.add(waiter.clone());
+        list.notify();
+        assert!(answered.try_recv().is_err());
+        waiter.ready.store(true, Ordering::SeqCst);
+        list.notify();
+        list.notify();
+        assert!(!answered.try_recv().unwrap());
+        assert!(answered.try_recv().is_err());
+        assert_eq!(list.state.lock().waiters.len(), 0);
+    }
+
+    #[test]
+    fn lists_do_not_grow_with_waiters_that_are_over() {
+        let list = WaiterList::new();
+        for _ in 0..1000 {
+            let (waiter, _) = probe();
+            waiter.over.store(true, Ordering::SeqCst);
+            list.add(waiter);
+        }
+        assert!(list.state.lock().waiters.len() < 2 * SWEEP_AT_LEAST);
+    }
+
+    #[test]
+    fn the_timer_ends_waiters_in_the_order_of_their_deadlines() {
+        let timer = Timer::start(10).unwrap();
+        let (late, late_answered) = probe();
+        let (soon, soon_answered) = probe();
+        let now = Instant::now();
+        timer.add(now + Duration::from_secs(3600), late);
+        timer.add(now + Duration::from_millis(1), soon);
+        assert!(soon_answered.recv().unwrap());
+        assert!(late_answered.try_recv().is_err());
+        timer.stop();
+        assert!(late_answered.recv().unwrap());
+    }
+
+    #[test]
+    fn a_full_timer_ends_the_newest_waiter_at_once() {
+        let timer = Timer::start(1).unwrap();
+        let (first, first_answered) = probe();
+        let (second, second_answered) = probe();
+        let later = Instant::now() + Duration::from_secs(3600);
+        timer.add(later, first);
+        timer.add(later, second);
+        assert!(second_answered.try_recv().unwrap());
+        assert!(first_answered.try_recv().is_err());
+        timer.stop();
+    }
+}
