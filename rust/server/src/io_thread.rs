@@ -1,0 +1,234 @@
+//! An I/O thread: an epoll set, the connections in it, and its mailbox.
+
+use crate::config::ServerConfig;
+use crate::connection::{Connection, Surroundings, Turn};
+use crate::handler::Handler;
+use crate::mailbox::{Accepted, Mail, Mailbox};
+use crate::read_buffer::SCRATCH_BYTES;
+use fastlog_broker::Level;
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const WAKE: Token = Token(usize::MAX);
+const EVENTS_MAX: usize = 256;
+/// How soon a connection that was refused memory for its request tries again.
+const STARVED_RETRY: Duration = Duration::from_millis(10);
+/// Deadlines are looked at this often at most; shorter ones make it more often.
+const TICK_MAX: Duration = Duration::from_secs(1);
+const TICK_MIN: Duration = Duration::from_millis(10);
+
+/// A running I/O thread.
+pub(crate) struct IoThread {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) thread: JoinHandle<()>,
+}
+
+impl IoThread {
+    /// Starts the thread.
+    pub(crate) fn start(
+        number: usize,
+        handler: Arc<dyn Handler>,
+        config: Arc<ServerConfig>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mailbox = Mailbox::new(Waker::new(poll.registry(), WAKE)?);
+        let tick = (config.idle.min(config.frame_deadline) / 4).clamp(TICK_MIN, TICK_MAX);
+        let state = State {
+            poll,
+            mailbox: mailbox.clone(),
+            handler,
+            config,
+            connections: Slab::new(),
+            again: Vec::new(),
+            starved: Vec::new(),
+            scratch: Vec::with_capacity(SCRATCH_BYTES),
+            tick,
+            next_tick: Instant::now() + tick,
+            draining_until: None,
+        };
+        let thread =
+            std::thread::Builder::new().name(format!("fastlog-io-{number}")).spawn(move || state.run())?;
+        Ok(Self { mailbox, thread })
+    }
+}
+
+struct State {
+    poll: Poll,
+    mailbox: Arc<Mailbox>,
+    handler: Arc<dyn Handler>,
+    config: Arc<ServerConfig>,
+    connections: Slab<Connection>,
+    /// Connections with more to do.
+    again: Vec<usize>,
+    /// Connections that wait for memory.
+    starved: Vec<usize>,
+    scratch: Vec<u8>,
+    tick: Duration,
+    next_tick: Instant,
+    draining_until: Option<Instant>,
+}
+
+impl State {
+    fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut mail = Vec::new();
+        loop {
+            let timeout = self.timeout();
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                self.handler.events().push(
+                    Level::Error,
+                    "an I/O thread cannot poll its sockets and ends",
+                    vec![("error", error.to_string())],
+                );
+                return;
+            }
+            let now = Instant::now();
+            for event in &events {
+                if event.token() != WAKE {
+                    self.note_event(event, now);
+                }
+            }
+            mail = self.read_mail(mail, now);
+            self.run_again(now);
+            if now >= self.next_tick {
+                self.check_deadlines(now);
+            }
+            if self.is_finished(now) {
+                return;
+            }
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        if !self.starved.is_empty() {
+            return Some(STARVED_RETRY);
+        }
+        // without connections there is no deadline to look at
+        let idle = self.connections.is_empty() && self.draining_until.is_none();
+        (!idle).then(|| self.next_tick.saturating_duration_since(Instant::now()))
+    }
+
+    fn note_event(&mut self, event: &mio::event::Event, now: Instant) {
+        let key = event.token().0;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if event.is_error() || event.is_write_closed() {
+            return self.close(key, None);
+        }
+        connection.note(event);
+        self.run_connection(key, now);
+    }
+
+    /// Handles all messages; gives the emptied list back for the next time.
+    fn read_mail(&mut self, empty: Vec<Mail>, now: Instant) -> Vec<Mail> {
+        let mut mail = self.mailbox.take(empty);
+        for message in mail.drain(..) {
+            match message {
+                Mail::Accepted(accepted) => self.add(*accepted, now),
+                Mail::Shutdown { deadline } => {
+                    self.draining_until = Some(deadline);
+                    self.again.extend(self.connections.iter().map(|(key, _)| key));
+                }
+                Mail::Answered { address, answer } => {
+                    if let Some(connection) = self.connections.get_mut(address.key)
+                        && connection.connection_id() == address.connection_id
+                    {
+                        connection.take_answer(address.sequence, answer);
+                        self.run_connection(address.key, now);
+                    }
+                }
+            }
+        }
+        mail
+    }
+
+    fn add(&mut self, accepted: Accepted, now: Instant) {
+        if self.draining_until.is_some() {
+            return;
+        }
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
+        let mut connection = Connection::new(accepted, key, &*self.handler, now);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self.poll.registry().register(&mut connection.stream, Token(key), interest) {
+            Ok(()) => {
+                entry.insert(connection);
+                if self.connections.len() == 1 {
+                    self.next_tick = now + self.tick;
+                }
+                self.run_connection(key, now);
+            }
+            Err(error) => {
+                connection.close(Some(format!("epoll does not take it: {error}")), &*self.handler);
+            }
+        }
+    }
+
+    fn run_again(&mut self, now: Instant) {
+        let again = std::mem::take(&mut self.again);
+        let starved = std::mem::take(&mut self.starved);
+        for key in again.into_iter().chain(starved) {
+            self.run_connection(key, now);
+        }
+    }
+
+    fn run_connection(&mut self, key: usize, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let mut around = Surroundings {
+            handler: &*self.handler,
+            config: &self.config,
+            mailbox: &self.mailbox,
+            scratch: &mut self.scratch,
+            now,
+        };
+        match connection.run(&mut around, self.draining_until.is_some()) {
+            Turn::Wait => {}
+            Turn::Again => self.again.push(key),
+            Turn::Starved => self.starved.push(key),
+            Turn::Close(reason) => self.close(key, reason),
+        }
+    }
+
+    fn close(&mut self, key: usize, reason: Option<String>) {
+        if let Some(mut connection) = self.connections.try_remove(key) {
+            connection.close(reason, &*self.handler);
+            // dropping the stream closes it and so takes it out of the epoll set
+        }
+    }
+
+    fn check_deadlines(&mut self, now: Instant) {
+        self.next_tick = now + self.tick;
+        let config = &self.config;
+        let late: Vec<_> = self
+            .connections
+            .iter_mut()
+            .filter_map(|(key, it)| it.check_deadlines(config, now).map(|reason| (key, reason)))
+            .collect();
+        for (key, reason) in late {
+            self.close(key, Some(reason));
+        }
+    }
+
+    fn is_finished(&mut self, now: Instant) -> bool {
+        match self.draining_until {
+            None => false,
+            Some(deadline) => {
+                if now >= deadline {
+                    let left: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
+                    for key in left {
+                        self.close(key, Some("the broker stops and the answer did not come".to_owned()));
+                    }
+                }
+                self.connections.is_empty()
+            }
+        }
+    }
+}

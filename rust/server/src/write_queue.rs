@@ -1,0 +1,304 @@
+//! The answers of a connection, in the order of its requests, and how they are written.
+
+use fastlog_broker::{FileRange, Response, Segment};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+
+/// Slices per system call; more gains nothing measurable.
+const SLICES_MAX: usize = 64;
+/// One connection's share of a turn of its I/O thread.
+pub(crate) const TURN_BYTES: usize = 4 << 20;
+/// A file range without a descriptor (file system in memory) is copied in pieces of this size.
+const COPY_BYTES: usize = 64 << 10;
+
+/// How far a write came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// All answers that are there are written.
+    All,
+    /// The socket takes no more now.
+    Blocked,
+    /// The turn is used up.
+    TurnOver,
+    /// The connection must be closed, for this reason; None is an ordinary end.
+    Close(Option<String>),
+}
+
+enum Slot {
+    /// The answer is not there yet.
+    Pending,
+    /// There is none.
+    Empty,
+    Ready(Outgoing),
+    /// The connection ends here.
+    Close(String),
+}
+
+/// An answer on its way out.
+struct Outgoing {
+    prefix: [u8; 4],
+    segments: VecDeque<Segment>,
+    /// Bytes of prefix and first segment that are written.
+    prefix_written: usize,
+    segment_written: usize,
+    memory_bytes: usize,
+}
+
+/// Slots for answers, the first to leave at the front.
+pub(crate) struct WriteQueue {
+    slots: VecDeque<Slot>,
+    /// Number of the request whose answer is at the front.
+    front_sequence: u64,
+    memory_bytes: usize,
+    /// Bytes written since the connection began.
+    written_bytes: u64,
+    /// No slot is added any more.
+    closed: bool,
+}
+
+impl WriteQueue {
+    pub(crate) fn new() -> Self {
+        Self { slots: VecDeque::new(), front_sequence: 0, memory_bytes: 0, written_bytes: 0, closed: false }
+    }
+
+    /// Number of requests not wholly answered.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether the connection will be closed at a known place.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Bytes of answers in memory, file ranges not counted.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Bytes written since the connection began.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Whether there is something to write now.
+    pub(crate) fn has_output(&self) -> bool {
+        !matches!(self.slots.front(), None | Some(Slot::Pending))
+    }
+
+    /// Adds a slot for the next request and tells its sequence number.
+    pub(crate) fn reserve(&mut self) -> u64 {
+        self.slots.push_back(Slot::Pending);
+        self.front_sequence + self.slots.len() as u64 - 1
+    }
+
+    /// Puts the answer in its slot; one for a slot that is gone is dropped.
+    pub(crate) fn answer(&mut self, sequence: u64, response: Response) {
+        match i32::try_from(response.size_bytes()) {
+            Ok(length) => {
+                let outgoing = Outgoing::new(length, response);
+                self.memory_bytes += outgoing.memory_bytes;
+                self.put(sequence, Slot::Ready(outgoing));
+            }
+            Err(_) => self.close_at(sequence, "the answer is larger than a frame can be".to_owned()),
+        }
+    }
+
+    /// Says that the request has no answer.
+    pub(crate) fn skip(&mut self, sequence: u64) {
+        self.put(sequence, Slot::Empty);
+    }
+
+    /// Closes the connection when all answers before this one are written.
+    pub(crate) fn close_at(&mut self, sequence: u64, reason: String) {
+        self.closed = true;
+        self.put(sequence, Slot::Close(reason));
+    }
+
+    fn put(&mut self, sequence: u64, slot: Slot) {
+        let place = sequence.checked_sub(self.front_sequence).and_then(|index| usize::try_from(index).ok());
+        if let Some(waiting @ Slot::Pending) = place.and_then(|index| self.slots.get_mut(index)) {
+            *waiting = slot;
+        }
+    }
+
+    /// Writes what is ready.
+    pub(crate) fn write(&mut self, socket: BorrowedFd<'_>) -> Written {
+        let mut turn = TURN_BYTES;
+        loop {
+            if let Some(end) = self.settle_front() {
+                return end;
+            }
+            if turn == 0 {
+                return Written::TurnOver;
+            }
+            let sent = match self.front_range() {
+                Some((range, written)) => send_range(socket, range, written, turn),
+                None => self.send_slices(socket),
+            };
+            match sent {
+                Ok(count) => {
+                    turn = turn.saturating_sub(count);
+                    self.written_bytes += count as u64;
+                    self.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Blocked,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_disconnect(&error) => return Written::Close(None),
+                Err(error) => return Written::Close(Some(error.to_string())),
+            }
+        }
+    }
+
+    /// Drops finished slots; what to return when there is nothing to send.
+    fn settle_front(&mut self) -> Option<Written> {
+        loop {
+            match self.slots.front() {
+                None | Some(Slot::Pending) => return Some(Written::All),
+                Some(Slot::Close(reason)) => return Some(Written::Close(Some(reason.clone()))),
+                Some(Slot::Ready(outgoing)) if !outgoing.is_done() => return None,
+                Some(Slot::Ready(outgoing)) => self.memory_bytes -= outgoing.memory_bytes,
+                Some(Slot::Empty) => {}
+            }
+            self.slots.pop_front();
+            self.front_sequence += 1;
+        }
+    }
+
+    /// The file range to send next, when the next bytes lie in a file.
+    fn front_range(&self) -> Option<(&FileRange, usize)> {
+        match self.slots.front() {
+            Some(Slot::Ready(outgoing)) => outgoing.next_range(),
+            _ => None,
+        }
+    }
+
+    fn send_slices(&self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let mut slices = Vec::with_capacity(SLICES_MAX.min(3 * self.slots.len()));
+        let mut range_follows = false;
+        for slot in &self.slots {
+            let Slot::Ready(outgoing) = slot else { break };
+            range_follows = !outgoing.push_slices(&mut slices);
+            if range_follows || slices.len() >= SLICES_MAX {
+                break;
+            }
+        }
+        // one packet for header and first records where they fit
+        let more = if range_follows { SendFlags::MORE } else { SendFlags::empty() };
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT | more;
+        Ok(sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), flags)?)
+    }
+
+    /// Marks `count` bytes as written, from the front on.
+    fn advance(&mut self, count: usize) {
+        let mut count = count;
+        for slot in &mut self.slots {
+            let Slot::Ready(outgoing) = slot else { return };
+            count = outgoing.advance(count);
+            if count == 0 {
+                return;
+            }
+        }
+    }
+}
+
+impl Outgoing {
+    fn new(length: i32, response: Response) -> Self {
+        let segments: VecDeque<_> = response.into_segments().into();
+        let memory_bytes = segments.iter().map(|segment| match segment {
+            Segment::Bytes(bytes) => bytes.len(),
+            Segment::File(_) => 0,
+        });
+        Self {
+            prefix: length.to_be_bytes(),
+            memory_bytes: memory_bytes.sum(),
+            segments,
+            prefix_written: 0,
+            segment_written: 0,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.prefix_written == self.prefix.len() && self.segments.is_empty()
+    }
+
+    fn next_range(&self) -> Option<(&FileRange, usize)> {
+        match self.segments.front() {
+            Some(Segment::File(range)) if self.prefix_written == self.prefix.len() => {
+                Some((range, self.segment_written))
+            }
+            _ => None,
+        }
+    }
+
+    /// Adds the bytes up to the first file range; true when there is none.
+    fn push_slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>) -> bool {
+        if let Some(prefix @ [_, ..]) = self.prefix.get(self.prefix_written..) {
+            slices.push(IoSlice::new(prefix));
+        }
+        let mut skip = self.segment_written;
+        for segment in &self.segments {
+            let Segment::Bytes(bytes) = segment else { return false };
+            slices.push(IoSlice::new(bytes.get(skip..).unwrap_or_default()));
+            skip = 0;
+        }
+        true
+    }
+
+    /// Marks up to `count` bytes as written; what remains of the count is for the next answer.
+    fn advance(&mut self, count: usize) -> usize {
+        let of_prefix = count.min(self.prefix.len() - self.prefix_written);
+        self.prefix_written += of_prefix;
+        let mut count = count - of_prefix;
+        while let Some(segment) = self.segments.front() {
+            let rest = segment.size_bytes() - self.segment_written;
+            if count < rest {
+                self.segment_written += count;
+                return 0;
+            }
+            count -= rest;
+            self.segment_written = 0;
+            self.segments.pop_front();
+        }
+        count
+    }
+}
+
+/// Sends a part of a range; an error when the file has become shorter than it.
+fn send_range(socket: BorrowedFd<'_>, range: &FileRange, written: usize, limit: usize) -> io::Result<usize> {
+    let mut position = range.position + written as u64;
+    let count = (range.length - written).min(limit);
+    let sent = match range.file.descriptor() {
+        Some(file) => fastlog_sys::file::send_file(socket, file, &mut position, count)?,
+        None => send_copy(socket, range, position, count)?,
+    };
+    if sent == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!("the log file ends at {position}, inside the records of an answer"),
+        ));
+    }
+    Ok(sent)
+}
+
+fn send_copy(socket: BorrowedFd<'_>, range: &FileRange, position: u64, count: usize) -> io::Result<usize> {
+    let mut copy = vec![0u8; count.min(COPY_BYTES)];
+    let got = range.file.read_at(&mut copy, position)?;
+    if got == 0 {
+        return Ok(0);
+    }
+    let slices = [IoSlice::new(copy.get(..got).unwrap_or_default())];
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    Ok(sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), flags)?)
+}
+
+/// Whether the error only says that the peer is gone.
+fn is_disconnect(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::PIPE | Errno::CONNRESET | Errno::CONNABORTED | Errno::NOTCONN | Errno::TIMEDOUT)
+    )
+}

@@ -1,0 +1,175 @@
+//! Limits: memory, connections, time, and peers that read slowly or not at all.
+
+use crate::harness::*;
+use fastlog_broker::BrokerConfig;
+use fastlog_protocol::api_key;
+use fastlog_protocol::messages::fetch::FetchRequest;
+use fastlog_server::ServerConfig;
+use std::io::Write;
+use std::time::Duration;
+
+#[test]
+fn the_largest_frame_is_taken_and_one_byte_more_is_not() {
+    let config = ServerConfig { request_bytes_max: 100_000, ..test_server_config() };
+    let node = Node::start_with(BrokerConfig::default(), config);
+    let mut client = node.client();
+    let body = 100_000 - client.frame(api_key::API_VERSIONS, 0, |_| {}).len() + 4;
+    let frame = client.frame(api_key::API_VERSIONS, 0, |w| w.raw(&vec![0; body]));
+    assert_eq!(frame.len(), 100_004);
+    client.stream.write_all(&frame).unwrap();
+    assert_eq!(client.answer(api_key::API_VERSIONS, 0).0, 2);
+    client.stream.write_all(&100_001i32.to_be_bytes()).unwrap();
+    client.expect_close();
+}
+
+#[test]
+fn claimed_frames_cost_no_memory() {
+    let node = Node::start();
+    let mut clients: Vec<_> = (0..40).map(|_| node.client()).collect();
+    for client in &mut clients {
+        client.stream.write_all(&100_000_000i32.to_be_bytes()).unwrap();
+        client.stream.write_all(&[0; 1000]).unwrap();
+    }
+    node.client().ping();
+    let held = node.broker.budget().used_bytes();
+    assert!(held <= 40 * (128 << 10), "{held} bytes for 40 × 1000");
+    drop(clients);
+    eventually("all is given back", || node.broker.budget().used_bytes() == 0);
+}
+
+#[test]
+fn above_the_budget_reading_stops_until_there_is_room() {
+    let config = BrokerConfig { request_bytes_max: 1 << 20, ..BrokerConfig::default() };
+    let node = Node::start_with(config, test_server_config());
+    let mut hog = node.client();
+    hog.stream.write_all(&50_000_000i32.to_be_bytes()).unwrap();
+    hog.stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    while hog.stream.write(&[0; 65536]).is_ok() {}
+    assert!(node.broker.budget().used_bytes() < 4 << 20);
+    let mut other = node.client();
+    let sent = other.send(api_key::API_VERSIONS, 0, |_| {});
+    hog.reset();
+    assert_eq!(other.answer(api_key::API_VERSIONS, 0).0, sent);
+    eventually("all is given back", || node.broker.budget().used_bytes() == 0);
+}
+
+#[test]
+fn connections_above_the_limit_are_refused() {
+    let config = ServerConfig { connections_per_ip_max: 3, ..test_server_config() };
+    let node = Node::start_with(BrokerConfig::default(), config);
+    let mut clients: Vec<_> = (0..3).map(|_| node.client()).collect();
+    clients.iter_mut().for_each(Client::ping);
+    node.client().expect_close();
+    node.expect_event("max.connections.per.ip");
+    drop(clients.pop());
+    eventually("the place is free", || node.server.connection_count() == 2);
+    node.client().ping();
+}
+
+#[test]
+fn a_frame_that_does_not_end_is_given_up() {
+    let config = ServerConfig { frame_deadline: Duration::from_millis(50), ..test_server_config() };
+    let node = Node::start_with(BrokerConfig::default(), config);
+    let mut quiet = node.client();
+    let mut slow = node.client();
+    slow.stream.write_all(&[0, 0, 0, 10, 0]).unwrap();
+    slow.expect_close();
+    node.expect_event("a frame was not whole after");
+    quiet.ping();
+}
+
+#[test]
+fn an_idle_connection_is_closed_but_not_one_that_waits_for_us() {
+    let config = ServerConfig { idle: Duration::from_millis(100), ..test_server_config() };
+    let node = Node::start_with(BrokerConfig::default(), config);
+    node.topic("t");
+    let mut waiting = node.client();
+    let request = FetchRequest { max_wait_ms: 600, ..fetch_request("t", 0) };
+    waiting.send(api_key::FETCH, 12, |w| request.encode(w, 12).unwrap());
+    node.client().expect_close();
+    node.expect_event("connections.max.idle.ms");
+    assert_eq!(waiting.answer(api_key::FETCH, 12).0, 1);
+}
+
+#[test]
+fn a_peer_that_does_not_read_holds_a_bounded_number_of_answers() {
+    let node = Node::start();
+    node.topic("t");
+    let mut client = node.client();
+    for _ in 0..8 {
+        client.produce("t", &batch(&[&[7; 900_000]]));
+    }
+    // 200 × 7 MB of answers are asked for; the broker must not hold them, nor block others
+    let mut greedy = node.client();
+    for _ in 0..200 {
+        greedy.send(api_key::FETCH, 4, |w| {
+            let mut request = FetchRequest { max_wait_ms: 0, ..fetch_request("t", 0) };
+            request.topics[0].partitions[0].partition_max_bytes = 50 << 20;
+            request.encode(w, 4).unwrap();
+        });
+    }
+    for _ in 0..100 {
+        client.ping();
+    }
+    // read late, all of it comes
+    for _ in 0..200 {
+        let (_, body) = greedy.answer(api_key::FETCH, 4);
+        assert!(body.len() > 7_000_000);
+    }
+}
+
+#[test]
+fn pipelining_beyond_the_limit_only_pauses_reading() {
+    let config = ServerConfig { in_flight_max: 4, ..test_server_config() };
+    let node = Node::start_with(BrokerConfig::default(), config);
+    node.topic("t");
+    let mut client = node.client();
+    for _ in 0..50 {
+        let request = FetchRequest { max_wait_ms: 1, ..fetch_request("t", 0) };
+        client.send(api_key::FETCH, 12, |w| request.encode(w, 12).unwrap());
+    }
+    for expected in 1..=50 {
+        assert_eq!(client.answer(api_key::FETCH, 12).0, expected);
+    }
+}
+
+#[test]
+fn a_shutdown_answers_what_is_in_flight() {
+    let node = Node::start();
+    node.topic("t");
+    let mut client = node.client();
+    let mut idle = node.client();
+    idle.ping();
+    client.send(api_key::FETCH, 12, |w| fetch_request("t", 0).encode(w, 12).unwrap());
+    let partition = node.broker.partitions().get("t", 0).unwrap();
+    eventually("the poll waits", || partition.waiting_count() == 1);
+    node.broker.finish_waiting();
+    node.server.shutdown(PATIENCE);
+    assert_eq!(client.answer(api_key::FETCH, 12).0, 1);
+    client.expect_close();
+    idle.expect_close();
+    assert!(std::net::TcpStream::connect(node.address).is_err());
+    assert_eq!(node.server.connection_count(), 0);
+}
+
+#[test]
+fn a_shutdown_does_not_wait_longer_than_its_grace() {
+    let node = Node::start();
+    node.topic("t");
+    let mut client = node.client();
+    client.send(api_key::FETCH, 12, |w| fetch_request("t", 0).encode(w, 12).unwrap());
+    let partition = node.broker.partitions().get("t", 0).unwrap();
+    eventually("the poll waits", || partition.waiting_count() == 1);
+    node.server.shutdown(Duration::from_millis(10));
+    client.expect_close();
+    node.expect_event("the answer did not come");
+}
+
+#[test]
+fn a_port_in_use_is_said_so() {
+    let node = Node::start();
+    let mut config = listener("OTHER", false);
+    config.port = node.address.port();
+    let error = node.server.listen(&config).unwrap_err().to_string();
+    assert!(error.contains(&format!("OTHER://127.0.0.1:{}", config.port)), "{error}");
+}
