@@ -9,6 +9,7 @@ mod cursor;
 mod error;
 mod header;
 mod open;
+mod quick;
 mod record;
 mod seal;
 mod split;

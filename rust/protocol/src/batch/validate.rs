@@ -78,9 +78,9 @@ impl From<BatchError> for Invalid {
 /// Checks that `batch` is exactly one batch that may be appended under `rules`.
 ///
 /// Every record is looked at: count, offset deltas 0, 1, 2, …, field lengths, timestamps, keys. Uncompressed that is
-/// a walk over the integers; compressed the records are decompressed as a stream and thrown away, which costs the
-/// codec's decompression time (roughly 0.3 ms per MiB of records with lz4, 1 ms with zstd, 2–3 ms with gzip) and at
-/// most one piece of memory, and nothing is compressed again.
+/// a walk over the integers (100-byte records at about 10 GB/s, CRC included); compressed the records are decompressed
+/// as a stream and thrown away, which costs the codec's decompression (roughly 0.5 ms a MiB of records with snappy,
+/// lz4 or zstd, 1 ms with gzip) and at most one piece of memory. Nothing is ever compressed again.
 ///
 /// # Errors
 /// [`Invalid`] with Kafka's code: 87 INVALID_RECORD for what is malformed, 2 CORRUPT_MESSAGE for a CRC or a length
@@ -183,6 +183,8 @@ fn check_producer(header: &BatchHeader) -> Result<(), Invalid> {
 struct Tally<'r> {
     rules: &'r Rules,
     base_timestamp: i64,
+    earliest: i64,
+    latest: i64,
     max_timestamp: i64,
     delta_of_max: i32,
     code: ErrorCode,
@@ -217,10 +219,8 @@ impl Tally<'_> {
         if timestamp > self.max_timestamp {
             (self.max_timestamp, self.delta_of_max) = (timestamp, index);
         }
-        let rules = self.rules;
-        let too_old = timestamp < rules.now_ms.saturating_sub(rules.before_max_ms);
-        let too_new = timestamp > rules.now_ms.saturating_add(rules.after_max_ms);
-        if (too_old || too_new) && timestamp != NO_TIMESTAMP {
+        if (timestamp < self.earliest || timestamp > self.latest) && timestamp != NO_TIMESTAMP {
+            let rules = self.rules;
             self.refuse(index, ErrorCode::INVALID_TIMESTAMP, || {
                 format!(
                     "its timestamp {timestamp} is outside {} ms before and {} ms after the broker's time {}",
@@ -250,6 +250,8 @@ fn check_records(
     let mut tally = Tally {
         rules,
         base_timestamp: header.base_timestamp,
+        earliest: rules.now_ms.saturating_sub(rules.before_max_ms),
+        latest: rules.now_ms.saturating_add(rules.after_max_ms),
         max_timestamp: NO_TIMESTAMP,
         delta_of_max: 0,
         code: ErrorCode::NONE,

@@ -2,6 +2,7 @@
 
 use super::cursor::{Fault, SliceSource, Source, StreamSource};
 use super::error::{BatchError, RecordFault};
+use super::quick::quick;
 use crate::compression::{Compression, Decompressor};
 
 /// What validation looks at in a record.
@@ -50,16 +51,22 @@ pub(super) fn walk(
 }
 
 fn walk_slice(records: &[u8], count: i32, mut visit: impl FnMut(i32, Shape)) -> Result<(), BatchError> {
-    let mut source = SliceSource::new(records);
+    let mut at = 0;
     for index in 0..count {
-        let shape = next_in_slice(&mut source).map_err(|fault| fault.at(index))?;
-        visit(index, shape);
+        if let Some((shape, next)) = quick(records, at) {
+            visit(index, shape);
+            at = next;
+            continue;
+        }
+        let mut source = SliceSource::new(records.get(at..).unwrap_or_default());
+        visit(index, next_in_slice(&mut source).map_err(|fault| fault.at(index))?);
+        at = records.len() - source.left();
     }
-    if source.left() == 0 { Ok(()) } else { Err(BatchError::Trailing(count)) }
+    if at == records.len() { Ok(()) } else { Err(BatchError::Trailing(count)) }
 }
 
-#[inline(always)]
-fn next_in_slice(source: &mut SliceSource<'_>) -> Result<Shape, Fault> {
+/// The careful way over a record: every field with its own check and its own error.
+pub(super) fn next_in_slice(source: &mut SliceSource<'_>) -> Result<Shape, Fault> {
     let length = source.length()?;
     read_shape(&mut SliceSource::new(source.take(length)?))
 }
@@ -79,6 +86,10 @@ fn walk_stream(
 fn next_in_stream(stream: &mut Decompressor<'_>) -> Result<Shape, Fault> {
     // most records lie whole in the piece at hand
     let ready = stream.fill()?;
+    if let Some((shape, read)) = quick(ready, 0) {
+        stream.advance(read);
+        return Ok(shape);
+    }
     let mut source = SliceSource::new(ready);
     if let Ok(length) = source.length()
         && let Ok(record) = source.take(length)
