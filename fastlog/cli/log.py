@@ -103,7 +103,7 @@ def topic_partition(file: Path) -> tuple[str, int]:
 
 def read_segment(file: Path, wish: Wish) -> Finding:
     """Every batch of a segment: checksum, offsets, records."""
-    from fastlog.native import _engine
+    from fastlog.native._engine import crc32c
 
     finding = Finding(str(file), "segment", file.stat().st_size)
     if not finding.bytes:
@@ -116,7 +116,7 @@ def read_segment(file: Path, wish: Wish) -> Finding:
         mapped = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         for batch in segments.read_batches(memoryview(mapped)):
-            finding.problems += batch_problems(batch, expected, _engine.crc32c)
+            finding.problems += batch_problems(batch, expected, crc32c)
             counts["batches"] += 1
             counts["records"] += batch.count
             counts["first_offset"] = (
@@ -165,10 +165,10 @@ def show_batch(batch: segments.BatchView, wish: Wish, file: Path) -> None:
 
 def records_of(batch: segments.BatchView, topic: str, partition: int) -> list[Any]:
     """The records of a batch, decompressed."""
-    from fastlog.native import _engine, _records
+    from fastlog.native._engine import open_batch
+    from fastlog.native._records import RecordBatch
 
-    opened = _engine.open_batch(batch.data)
-    return list(_records.RecordBatch(opened, topic, partition))
+    return list(RecordBatch(open_batch(batch.data), topic, partition))
 
 
 def read_index(file: Path, wish: Wish) -> Finding:
@@ -232,7 +232,7 @@ def read_transaction_index(file: Path, wish: Wish) -> Finding:
 
 def read_snapshot(file: Path, wish: Wish) -> Finding:
     """The producers of a snapshot, and its checksum."""
-    from fastlog.native import _engine
+    from fastlog.native._engine import crc32c
 
     finding = Finding(str(file), "producer snapshot", file.stat().st_size)
     data = file.read_bytes()
@@ -243,7 +243,7 @@ def read_snapshot(file: Path, wish: Wish) -> Finding:
         return finding
     finding.counts = {"producers": len(producers)}
     # the checksum covers everything behind itself
-    actual = _engine.crc32c(data[6:])
+    actual = crc32c(data[6:])
     if actual != crc:
         finding.problems.append(f"checksum {actual:08x}, the header says {crc:08x}")
     for entry in producers if wish.entries else ():

@@ -1,0 +1,203 @@
+"""`fastlog topics`: create, list, describe, alter and delete topics."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastlog.cli import report
+from fastlog.cli.options import bootstrap_option, config_option, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from fastlog.client.admin import Admin
+
+# shown wherever a topic is described, also where it is the default
+DURABILITY = "fastlog.durability"
+# a person waits: shorter than the thirty seconds of a program
+REQUEST_MS = 10_000
+
+
+def admin_at(bootstrap: str) -> Admin:
+    """The client that the commands use; imported when one runs."""
+    from fastlog.client.admin import Admin
+
+    return Admin(bootstrap, client_id="fastlog-cli", request_timeout_ms=REQUEST_MS)
+
+
+def each(label: str, names: Sequence[str], act: Callable[[str], None]) -> None:
+    """Does something to every topic, with a progress bar where there are many."""
+    with report.progress(label, len(names) if len(names) > 1 else None) as advance:
+        for name in names:
+            act(name)
+            advance(1)
+
+
+@click.group()
+def topics() -> None:
+    """Create, list, describe, alter and delete topics."""
+
+
+@topics.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@click.option(
+    "--partitions", type=click.IntRange(min=1), help="How many; the broker's num.partitions without it."
+)
+@click.option("--replication-factor", type=click.IntRange(min=1), help="Copies of each partition.")
+@config_option("A setting of the topic, any number of times.")
+@bootstrap_option
+@json_option
+def create(
+    *,
+    names: tuple[str, ...],
+    partitions: int | None,
+    replication_factor: int | None,
+    config: Mapping[str, str],
+    bootstrap: str,
+    as_json: bool,
+) -> None:
+    """Create topics."""
+    made: list[dict[str, Any]] = []
+    with admin_at(bootstrap) as admin:
+
+        def act(name: str) -> None:
+            topic = admin.create_topic(
+                name, partitions=partitions or -1, replication_factor=replication_factor or -1, configs=config
+            )
+            made.append(asdict(topic))
+
+        each("creating", names, act)
+    if as_json:
+        report.print_json({"created": made})
+        return
+    for topic in made:
+        click.echo(
+            f"created {topic['name']}: {counted(topic['partition_count'], 'partition')}, "
+            f"{counted(topic['replication_factor'], 'copy', 'copies')} of each"
+        )
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A count with its noun; -1 is a count that the broker did not tell."""
+    if count < 0:
+        return f"the broker's number of {many or one + 's'}"
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+@topics.command("list")
+@click.option("--internal", is_flag=True, help="Also those that the brokers keep for themselves.")
+@bootstrap_option
+@json_option
+def list_(*, internal: bool, bootstrap: str, as_json: bool) -> None:
+    """List topics, by name."""
+    with admin_at(bootstrap) as admin:
+        found = admin.list_topics(include_internal=internal)
+    if as_json:
+        report.print_json({"topics": [asdict(topic) for topic in found]})
+        return
+    for topic in found:
+        click.echo(topic.name)
+
+
+@topics.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@bootstrap_option
+@json_option
+def describe(*, names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
+    """Show partitions, leaders, replicas, offsets, and the settings that are not the default."""
+    with admin_at(bootstrap) as admin:
+        found = [description(admin, name) for name in names]
+    if as_json:
+        report.print_json({"topics": found})
+        return
+    for topic in found:
+        print_topic(topic)
+
+
+def description(admin: Admin, name: str) -> dict[str, Any]:
+    """All that is shown about a topic."""
+    topic = asdict(admin.describe_topic(name))
+    led = [entry["partition"] for entry in topic["partitions"] if entry["leader"] >= 0]
+    first = admin.list_offsets({(name, number): "earliest" for number in led})
+    end = admin.list_offsets({(name, number): "latest" for number in led})
+    for entry in topic["partitions"]:
+        place = (name, entry["partition"])
+        entry["log_start_offset"] = first[place].offset if place in first else None
+        entry["log_end_offset"] = end[place].offset if place in end else None
+    settings = admin.describe_configs(topic=name).values()
+    shown = [entry for entry in settings if entry.source != "default" or entry.name == DURABILITY]
+    topic["configs"] = {entry.name: {"value": entry.value, "source": entry.source} for entry in shown}
+    return topic
+
+
+def print_topic(topic: Mapping[str, Any]) -> None:
+    """A topic for people."""
+    click.echo(
+        f"{topic['name']}  id {topic['topic_id'] or '-'}  {counted(len(topic['partitions']), 'partition')}"
+    )
+    for name, entry in sorted(topic["configs"].items()):
+        click.echo(f"  {name} = {entry['value']}  ({entry['source']})")
+    columns = ("partition", "leader", "leader_epoch", "replicas", "isr", "log_start_offset", "log_end_offset")
+    rows = [[cell(entry[column]) for column in columns] for entry in topic["partitions"]]
+    report.print_table([column.replace("_", " ") for column in columns], rows)
+
+
+def cell(value: object) -> str:
+    """A value in a table."""
+    if value is None or value == -1:
+        return "-"
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+@topics.command()
+@click.argument("name")
+@click.option("--partitions", type=click.IntRange(min=1), help="The new, larger number of partitions.")
+@config_option("A setting to change, any number of times.")
+@click.option(
+    "--delete-config", "unset", multiple=True, metavar="KEY", help="A setting to put back to its default."
+)
+@bootstrap_option
+@json_option
+def alter(
+    *,
+    name: str,
+    partitions: int | None,
+    config: Mapping[str, str],
+    unset: tuple[str, ...],
+    bootstrap: str,
+    as_json: bool,
+) -> None:
+    """Add partitions to a topic, or change its settings.
+
+    Records keep their partition, but the partition that a key hashes to depends on their number.
+    """
+    changes: dict[str, str | None] = {**config, **dict.fromkeys(unset)}
+    if partitions is None and not changes:
+        raise click.UsageError("nothing to change: give --partitions, --config or --delete-config")
+    with admin_at(bootstrap) as admin:
+        if changes:
+            admin.alter_configs(changes, topic=name)
+        if partitions is not None:
+            admin.create_partitions(name, partitions)
+    if as_json:
+        report.print_json({"topic": name, "partitions": partitions, "configs": changes})
+    else:
+        click.echo(f"altered {name}")
+
+
+@topics.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@bootstrap_option
+@json_option
+def delete(*, names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
+    """Delete topics and all their records."""
+    with admin_at(bootstrap) as admin:
+        each("deleting", names, admin.delete_topic)
+    if as_json:
+        report.print_json({"deleted": list(names)})
+        return
+    for name in names:
+        click.echo(f"deleted {name}")
