@@ -37,9 +37,7 @@ def produce(
     assert left == 0, f"{left} records not delivered"
 
 
-def consume(
-    bootstrap: str, topic: str, count: int, *, offset: int = 0, partition: int = 0
-) -> list[Sample]:
+def consume(bootstrap: str, topic: str, count: int, *, offset: int = 0, partition: int = 0) -> list[Sample]:
     """The first `count` records from `offset` on."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False})
     consumer.assign([TopicPartition(topic, partition, offset)])
