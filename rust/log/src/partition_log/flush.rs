@@ -20,9 +20,8 @@ impl Log {
         if from >= end && !changed.load(std::sync::atomic::Ordering::Relaxed) {
             return Ok(from);
         }
-        self.sync_epochs()
-            .and_then(|()| self.sync_segments(from, &changed))
-            .inspect_err(|error| self.storage.poison(error))?;
+        self.sync_epochs()?;
+        self.sync_segments(from, &changed).inspect_err(|error| self.storage.poison(error))?;
         // a truncation may have come between: never above the log's end
         let end = end.min(self.log_end_offset());
         self.recovery_point.store(end, Release);
@@ -31,7 +30,7 @@ impl Log {
 
     /// Epochs are written without a sync when they begin: those of batches above the recovery point are found again.
     fn sync_epochs(&self) -> Result<(), LogError> {
-        self.epochs.lock().sync()
+        self.epochs.lock().sync().map_err(|error| self.write_failed(error))
     }
 
     fn sync_segments(&self, from: i64, changed: &std::sync::atomic::AtomicBool) -> Result<(), LogError> {

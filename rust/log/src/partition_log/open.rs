@@ -86,10 +86,17 @@ impl Log {
             recovery_point: options.recovery_point,
             interval_bytes: options.config.index_interval_bytes,
             file_system: &*storage.file_system,
+            directory: &directory,
             epochs: &mut epochs,
+            epochs_changed: false,
             report: RecoveryReport::new(options.last_stop),
         };
-        let recovered = recovery.run(segments)?;
+        let mut recovered = recovery.run(segments)?;
+        recovered.report.below_high_watermark = recovered.log_end_offset < options.high_watermark;
+        recovered.report.below_recovery_point = recovered.log_end_offset < options.recovery_point;
+        if recovered.log_end_offset < options.log_start_offset {
+            start_anew(storage, &directory, &mut recovered, options.log_start_offset, now_ms)?;
+        }
         let log = Self::of(storage, options, now_ms, directory, topic_id, epochs, recovered)?;
         Ok(log)
     }
@@ -108,9 +115,7 @@ impl Log {
         let active = active.ok_or_else(|| LogError::Invalid { reason: "no segment".to_owned() })?;
         let end = recovered.log_end_offset;
         let start = options.log_start_offset.max(list.first_base_offset()).min(end);
-        let mut report = recovered.report;
-        report.below_high_watermark = end < options.high_watermark;
-        report.below_recovery_point = end < options.recovery_point;
+        let report = recovered.report;
         warn_of_loss(&report, &options, end);
         settle_epochs(&mut epochs, &report, recovered.epochs_changed, start, end)?;
         let (producers, snapshot_offset) = producers::restore(storage, &directory, &list, end, now_ms)?;
@@ -206,6 +211,27 @@ fn open_segments(storage: &Storage, directory: &Path, now_ms: i64) -> Result<Vec
         return Ok(vec![Arc::new(Segment::create(storage, directory, 0, now_ms)?)]);
     }
     bases.into_iter().map(|base| Ok(Arc::new(Segment::open(storage, directory, base, now_ms)?))).collect()
+}
+
+/// All that is left was deleted before (the log's start lies beyond its end): the log is empty, at its start. Crash
+/// points: segments go newest first; without any the log is made at 0, and comes here again.
+fn start_anew(
+    storage: &Storage,
+    directory: &Path,
+    recovered: &mut Recovered,
+    start: i64,
+    now_ms: i64,
+) -> Result<(), LogError> {
+    for segment in recovered.segments.iter().rev() {
+        segment.remove_files(&*storage.file_system)?;
+    }
+    storage.file_system.sync_directory(directory).during("sync", directory)?;
+    recovered.segments = vec![Arc::new(Segment::create(storage, directory, start, now_ms)?)];
+    recovered.log_end_offset = start;
+    recovered.report.log_end_offset = start;
+    recovered.since_entry = 0;
+    recovered.sealed = None;
+    Ok(())
 }
 
 /// Asks every batch for its leader epoch: where the file that should tell is missing or does not read. Damage is for

@@ -1,21 +1,24 @@
 //! Cutting the end of the log: what a follower does where it diverges from its leader.
 //!
-//! Crash points: segments go newest first and the cut comes last, so that a crash in between leaves a shorter log without
-//! a hole; indexes, epochs and producers are put right by recovery.
+//! Crash points: segments go newest first and the cut comes last, each synced before the next, so that a crash in between
+//! leaves a shorter log without a hole, and nothing of what was cut comes back beside what is appended afterwards. Indexes,
+//! epochs and producers are put right by recovery. The checkpoint of recovery points must come down *before*: one that is
+//! above the log's end would later vouch for batches that were never synced.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 
 use super::tail::LogPosition;
 use super::{Log, Writer};
-use crate::error::LogError;
+use crate::error::{During, LogError};
 use crate::recovery;
 use crate::segment::list::SegmentList;
 use crate::segment::{Segment, Trust};
 
 impl Log {
     /// Drops all records from `offset` on; a batch that holds `offset` goes whole. Returns false when the log ends
-    /// before. The high watermark and the recovery point come down with it.
+    /// before. The high watermark and the recovery point come down with it; the caller has written a checkpoint with a
+    /// recovery point of at most `offset`.
     pub fn truncate_to(&self, offset: i64, now_ms: i64) -> Result<bool, LogError> {
         let _flush = self.flushing.lock();
         let mut writer = self.writer.lock();
@@ -23,19 +26,25 @@ impl Log {
         if offset >= self.log_end_offset() {
             return Ok(false);
         }
-        if offset < self.segments().first_base_offset() {
+        if offset <= self.log_start_offset() {
             self.restart_at(&mut writer, offset, now_ms)?;
             return Ok(true);
         }
-        let (mut kept, gone) = self.segments().split_at_offset(offset.saturating_add(1));
+        let (kept, gone) = self.segments().split_at_offset(offset.saturating_add(1));
         let active = kept.last().cloned().ok_or_else(|| self.no_segment())?;
-        kept.shrink_to_fit();
-        *self.segments.write() = Arc::new(SegmentList::new(kept));
-        self.retire(gone.into_iter().rev().collect(), now_ms)?;
         let found = active.find_batch(offset, active.size())?;
         let (size, end) =
             found.map_or((active.size(), offset), |batch| (batch.position, batch.header.base_offset));
+        if end < self.log_start_offset() {
+            // the batch that goes whole reaches below the start: nothing readable is left
+            self.restart_at(&mut writer, self.log_start_offset(), now_ms)?;
+            return Ok(true);
+        }
+        *self.segments.write() = Arc::new(SegmentList::new(kept));
+        self.retire(gone.into_iter().rev().collect(), now_ms)?;
+        self.sync_directory()?;
         active.truncate(size, end).map_err(|error| self.write_failed(error))?;
+        active.sync_batches().inspect_err(|error| self.storage.poison(error))?;
         self.reopen_end(&mut writer, active, end.min(offset), now_ms)?;
         Ok(true)
     }
@@ -51,6 +60,7 @@ impl Log {
     fn restart_at(&self, writer: &mut Writer, offset: i64, now_ms: i64) -> Result<(), LogError> {
         let gone: Vec<_> = self.segments().iter().rev().cloned().collect();
         self.retire(gone, now_ms)?;
+        self.sync_directory()?;
         let segment = Segment::create(&self.storage, &self.directory(), offset, now_ms)
             .map_err(|error| self.write_failed(error))?;
         let segment = Arc::new(segment);
@@ -80,7 +90,7 @@ impl Log {
         {
             let mut epochs = self.epochs.lock();
             if epochs.truncate_from_end(end_offset) {
-                epochs.save().map_err(|error| self.write_failed(error))?;
+                epochs.save().and_then(|()| epochs.sync()).map_err(|error| self.write_failed(error))?;
             }
         }
         let restored = recovery::producers::restore(
@@ -93,6 +103,12 @@ impl Log {
         (writer.producers, writer.snapshot_offset) = restored;
         self.publish_unstable(writer);
         Ok(())
+    }
+
+    fn sync_directory(&self) -> Result<(), LogError> {
+        let directory = self.directory();
+        let synced = self.storage.file_system.sync_directory(&directory).during("sync", &directory);
+        synced.inspect_err(|error| self.storage.poison(error))
     }
 
     fn no_segment(&self) -> LogError {

@@ -14,7 +14,7 @@
 //! Crash points: a cut removes later segments newest first and shortens the file last, so a crash in between is followed
 //! by the same decision.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::epoch_cache::EpochCache;
@@ -35,7 +35,9 @@ pub(crate) struct Recovery<'a> {
     pub(crate) recovery_point: i64,
     pub(crate) interval_bytes: u64,
     pub(crate) file_system: &'a dyn FileSystem,
+    pub(crate) directory: &'a Path,
     pub(crate) epochs: &'a mut EpochCache,
+    pub(crate) epochs_changed: bool,
     pub(crate) report: RecoveryReport,
 }
 
@@ -51,6 +53,16 @@ pub(crate) struct Recovered {
     pub(crate) report: RecoveryReport,
 }
 
+/// One segment after its scan.
+struct Scanned {
+    segment: Arc<Segment>,
+    rescan: Rescan,
+    /// Why the log is to end where the scan did.
+    cut: Option<String>,
+    sealed: Option<LogError>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
 enum Decision {
     Cut,
     /// Nothing is deleted; reading goes on at the position and offset.
@@ -61,43 +73,62 @@ impl Recovery<'_> {
     /// Checks the segments (ascending, at least one) from the recovery point on, completes indexes and epochs, and cuts
     /// a bad end.
     pub(crate) fn run(mut self, mut segments: Vec<Arc<Segment>>) -> Result<Recovered, LogError> {
-        let mut epochs_changed = false;
-        let mut recovered = None;
-        let first = self.first_to_scan(&segments);
-        for number in first..segments.len() {
-            let Some(segment) = segments.get(number).cloned() else { break };
+        let mut scanned: Option<Scanned> = None;
+        let mut number = self.first_to_scan(&segments);
+        while let Some(segment) = segments.get(number).cloned() {
+            if let Some(before) = &mut scanned
+                && segment.base_offset > before.rescan.next_offset
+                && before.rescan.next_offset >= self.recovery_point
+                && self.gap(before, &segment) == Decision::Cut
+            {
+                break;
+            }
             let later = segments.split_at(number + 1).1.to_vec();
-            let (rescan, cut, sealed) = self.segment(&segment, &later, &mut epochs_changed)?;
-            if cut {
-                let gone = segments.split_off(number + 1);
-                for segment in gone.iter().rev() {
-                    self.remove(segment)?;
-                }
-                self.cut(&segment, &rescan, gone.len())?;
-            }
-            if self.last_stop != LastStop::Clean {
-                // blocks reserved for a segment that was active when the run ended
-                segment.release_reserved()?;
-            }
-            segment.flush_indexes()?;
-            segment.set_loaded();
-            recovered = Some((rescan, sealed));
-            if cut {
+            let found = self.segment(&segment, &later)?;
+            number += 1;
+            let is_cut = found.cut.is_some();
+            scanned = Some(found);
+            if is_cut {
                 break;
             }
         }
-        let (rescan, sealed) = recovered.ok_or_else(|| LogError::Invalid {
+        let gone = segments.split_off(number);
+        let last = scanned.ok_or_else(|| LogError::Invalid {
             reason: "a log without segments cannot be recovered".to_owned(),
         })?;
-        self.report.log_end_offset = rescan.next_offset;
+        if let Some(reason) = &last.cut {
+            self.cut(&last, &gone, reason.clone())?;
+        }
+        self.report.log_end_offset = last.rescan.next_offset;
         Ok(Recovered {
             segments,
-            log_end_offset: rescan.next_offset,
-            since_entry: rescan.since_entry,
-            sealed,
-            epochs_changed,
+            log_end_offset: last.rescan.next_offset,
+            since_entry: last.rescan.since_entry,
+            sealed: last.sealed,
+            epochs_changed: self.epochs_changed,
             report: self.report,
         })
+    }
+
+    /// The segment after `before` starts later than that ends, above the recovery point: records between them are
+    /// missing.
+    fn gap(&mut self, before: &mut Scanned, segment: &Segment) -> Decision {
+        let end = before.rescan.next_offset;
+        let reason = format!("the records up to the next segment's, {}, are missing", segment.base_offset);
+        match self.last_stop {
+            LastStop::MachineDied => {
+                before.cut = Some(reason);
+                return Decision::Cut;
+            }
+            LastStop::ProcessDied => {
+                let bad = Bad { position: before.rescan.end, claimed_end: None, reason };
+                let damage = before.segment.add_damage(&bad, end, None, Some(segment.base_offset));
+                self.report.damages.push(before.segment.corrupt(&damage));
+            }
+            // where the cleaner removed the last batches of a segment
+            LastStop::Clean => {}
+        }
+        Decision::Damage(None)
     }
 
     /// Segments that end at or below the recovery point are not looked at; the last one always is.
@@ -115,24 +146,31 @@ impl Recovery<'_> {
         }
     }
 
-    /// Scans one segment to its end, over damage. True = cut where the scan ended.
-    fn segment(
-        &mut self,
-        segment: &Arc<Segment>,
-        later: &[Arc<Segment>],
-        epochs_changed: &mut bool,
-    ) -> Result<(Rescan, bool, Option<LogError>), LogError> {
+    /// Scans one segment to its end, over damage, and completes its indexes.
+    fn segment(&mut self, segment: &Arc<Segment>, later: &[Arc<Segment>]) -> Result<Scanned, LogError> {
+        let scanned = self.scan(segment, later)?;
+        if self.last_stop != LastStop::Clean && scanned.cut.is_none() {
+            // blocks reserved for a segment that was active when the run ended
+            segment.release_reserved()?;
+        }
+        segment.flush_indexes()?;
+        segment.set_loaded();
+        Ok(scanned)
+    }
+
+    fn scan(&mut self, segment: &Arc<Segment>, later: &[Arc<Segment>]) -> Result<Scanned, LogError> {
         let trust = self.trust();
-        let epochs = &mut *self.epochs;
+        let Self { epochs, epochs_changed, .. } = self;
         let mut observe = |located: &Located| {
             let header = &located.header;
             *epochs_changed |= epochs.note(header.partition_leader_epoch, header.base_offset);
         };
         let mut rescan = segment.rescan(trust, self.interval_bytes, &mut observe)?;
+        let scanned = |rescan, cut, sealed| Scanned { segment: Arc::clone(segment), rescan, cut, sealed };
         loop {
-            let Some((bad, offset)) = rescan.bad.clone() else { return Ok((rescan, false, None)) };
+            let Some((bad, offset)) = rescan.bad.clone() else { return Ok(scanned(rescan, None, None)) };
             match decide(self.last_stop, self.recovery_point, segment, later, &rescan, &bad, offset)? {
-                Decision::Cut => return Ok((rescan, true, None)),
+                Decision::Cut => return Ok(scanned(rescan, Some(bad.reason), None)),
                 Decision::Damage(next) => {
                     let following = later.iter().find(|segment| segment.size() > 0);
                     let following = following.map(|segment| segment.base_offset);
@@ -140,12 +178,13 @@ impl Recovery<'_> {
                     self.report.damages.push(segment.corrupt(&damage));
                     let Some((position, offset)) = next else {
                         let sealed = following.is_none().then(|| segment.corrupt(&damage));
-                        return Ok((rescan, false, sealed));
+                        return Ok(scanned(rescan, None, sealed));
                     };
+                    let verify_from = trust.verify_from();
                     rescan = segment.rescan_from(
                         position,
                         Some(offset),
-                        trust.verify_from(),
+                        verify_from,
                         self.interval_bytes,
                         &mut observe,
                     )?;
@@ -154,16 +193,25 @@ impl Recovery<'_> {
         }
     }
 
-    fn cut(&mut self, segment: &Segment, rescan: &Rescan, segments_removed: usize) -> Result<(), LogError> {
+    /// Ends the log where the scan of `last` ended, and removes the segments after it. All of it is synced: what is cut
+    /// must not come back, in part, beside what is appended from now on.
+    fn cut(&mut self, last: &Scanned, gone: &[Arc<Segment>], reason: String) -> Result<(), LogError> {
+        let Scanned { segment, rescan, .. } = last;
+        for segment in gone.iter().rev() {
+            segment.remove_files(self.file_system)?;
+        }
+        if !gone.is_empty() {
+            self.file_system.sync_directory(self.directory).during("sync", self.directory)?;
+        }
         let bytes = segment.size().saturating_sub(rescan.end);
-        let reason = rescan.bad.as_ref().map_or_else(String::new, |(bad, _)| bad.reason.clone());
         segment.truncate(rescan.end, rescan.next_offset)?;
+        segment.sync_batches()?;
         let cut = Cut {
             file: segment.log.path(),
             position: rescan.end,
             offset: rescan.next_offset,
             bytes,
-            segments_removed,
+            segments_removed: gone.len(),
             reason,
         };
         tracing::warn!(
@@ -171,26 +219,11 @@ impl Recovery<'_> {
             position = cut.position,
             offset = cut.offset,
             bytes,
-            segments_removed,
+            segments_removed = cut.segments_removed,
             reason = cut.reason,
             "cut the end of a log"
         );
         self.report.cut = Some(cut);
-        Ok(())
-    }
-
-    fn remove(&self, segment: &Segment) -> Result<(), LogError> {
-        // the batches last: a crash must not leave a hole that later segments hide
-        for file in segment.files().into_iter().rev() {
-            file.close();
-            let path: PathBuf = file.path();
-            match self.file_system.remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).during("remove", path);
-                }
-                _ => {}
-            }
-        }
         Ok(())
     }
 }

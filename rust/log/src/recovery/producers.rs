@@ -10,8 +10,9 @@ use crate::segment::Segment;
 use crate::segment::list::SegmentList;
 use crate::segment::scan::Step;
 
-/// The state as of `end_offset`, and the offset of the snapshot it began with (−1 without). Snapshots beyond the end
-/// and those that do not read are removed, and so are those of no segment, but for the newest.
+/// The state as of `end_offset`, and the offset of the snapshot it began with (−1 without). Snapshots beyond the end are
+/// removed, and those that do not read, those from before the first segment (batches may be missing between them and
+/// it), and those of no segment, but for the newest.
 ///
 /// Replayed batches count as written at `now_ms`: when they really were is not known (their timestamps are the
 /// producer's), and forgetting a producer too late only costs memory, too early it costs a duplicate.
@@ -48,10 +49,12 @@ fn newest_snapshot(
         .collect();
     offsets.sort_unstable();
     let mut found = None;
+    let mut removed = false;
     for offset in offsets.into_iter().rev() {
         let path = directory.join(file_name::of_offset(offset, file_name::SNAPSHOT));
         let is_of_segment = segments.iter().any(|segment| segment.base_offset == offset);
-        if offset <= end_offset && found.is_none() {
+        let counts = (segments.first_base_offset()..=end_offset).contains(&offset);
+        if counts && found.is_none() {
             match snapshot::read(file_system, &path) {
                 Ok(state) => {
                     found = Some((state, offset));
@@ -59,10 +62,15 @@ fn newest_snapshot(
                 }
                 Err(error) => tracing::warn!(%error, "a producer snapshot is passed over"),
             }
-        } else if offset <= end_offset && is_of_segment {
+        } else if counts && is_of_segment {
             continue;
         }
         file_system.remove_file(&path).during("remove", &path)?;
+        removed = true;
+    }
+    if removed {
+        // one of another history (before a truncation) that came back after a power cut would be believed
+        file_system.sync_directory(directory).during("sync", directory)?;
     }
     Ok(found.unwrap_or_else(|| (ProducerState::default(), -1)))
 }

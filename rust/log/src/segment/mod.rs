@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::error::{During, LogError};
 use crate::file_name;
-use crate::file_system::{FileHandle, LazyFile, Storage, is_disk_full};
+use crate::file_system::{FileHandle, FileSystem, LazyFile, Storage, is_disk_full};
 
 mod entry_file;
 pub(crate) mod list;
@@ -148,6 +148,20 @@ impl Segment {
             self.time_index.entries().file(),
             self.txn_index.file(),
         ]
+    }
+
+    /// Removes its files, the batches last: a crash in between must not leave indexes that seem to be all there is.
+    pub(crate) fn remove_files(&self, file_system: &dyn FileSystem) -> Result<(), LogError> {
+        for file in self.files().into_iter().rev() {
+            file.close();
+            match file_system.remove_file(&file.path()) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).during("remove", file.path());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Makes sure that the indexes are sound; the first caller does the work. `interval_bytes` is the index interval.

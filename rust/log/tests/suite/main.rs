@@ -3,7 +3,10 @@
 
 mod append_read;
 mod common;
+mod crash;
+mod faults;
 mod idempotence;
 mod lifecycle;
+mod memory;
 mod recovery;
 mod timestamps;

@@ -1,0 +1,83 @@
+//! Writes that fail while the process lives.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::common::*;
+use crate::memory::{Faults, MemoryFileSystem};
+use fastlog_log::{LastStop, Log, LogError, Storage};
+use fastlog_protocol::ErrorCode;
+
+fn start() -> (MemoryFileSystem, Arc<Storage>, Log) {
+    let file_system = MemoryFileSystem::new(7);
+    let storage = Storage::new(Arc::new(file_system.clone()), PathBuf::from("/data"), 64);
+    let (log, _) = Log::open(&storage, options(config(), LastStop::Clean), NOW_MS).unwrap();
+    (file_system, storage, log)
+}
+
+#[test]
+fn short_writes_are_completed() {
+    let (file_system, _, log) = start();
+    for limit in [1, 7, 60, 61, 62, 100] {
+        file_system.set_faults(Faults { short_write: Some(limit), ..Faults::default() });
+        fill(&log, log.log_end_offset() + 5);
+    }
+    assert_eq!(values(&log), expected(0, 30));
+}
+
+#[test]
+fn a_full_disk_refuses_appends_serves_reads_and_resumes_by_itself() {
+    let (file_system, storage, log) = start();
+    fill(&log, 20);
+    for room in [0, 1, 61, 70, 500] {
+        file_system.set_faults(Faults { room: Some(room), ..Faults::default() });
+        let refused = loop {
+            let value = format!("value-{}", log.log_end_offset());
+            if let Err(error) = append(&log, &batch(&[&value])) {
+                break error;
+            }
+        };
+        assert_eq!(refused.code, ErrorCode::KAFKA_STORAGE_ERROR);
+        assert!(refused.message.contains("free some space"), "{}", refused.message);
+        let end = log.log_end_offset();
+        assert_eq!(values(&log), expected(0, end));
+        // the leader epochs cannot be written anew; that alone must not take anything offline
+        let _ = log.flush();
+        storage.check().unwrap();
+        file_system.set_faults(Faults::default());
+        fill(&log, end + 3);
+    }
+    let end = log.log_end_offset();
+    drop(log);
+    let (log, report) = Log::open(&storage, options(config(), LastStop::ProcessDied), NOW_MS).unwrap();
+    assert_eq!(report.cut, None, "a refused append leaves no torn batch");
+    assert_eq!(values(&log), expected(0, end));
+}
+
+#[test]
+fn a_failed_write_takes_the_directory_offline() {
+    let (file_system, storage, log) = start();
+    fill(&log, 20);
+    file_system.set_faults(Faults { write_error: true, ..Faults::default() });
+    append(&log, &batch(&["lost"])).unwrap_err();
+    file_system.set_faults(Faults::default());
+    let error = append(&log, &batch(&["refused"])).unwrap_err();
+    assert_eq!(error.code, ErrorCode::KAFKA_STORAGE_ERROR);
+    assert!(matches!(storage.check(), Err(LogError::Poisoned { .. })));
+    assert_eq!(values(&log), expected(0, 20), "reads go on");
+    assert!(log.close(true).is_err(), "no clean close of what nobody can vouch for");
+    assert!(Log::open(&storage, options(config(), LastStop::Clean), NOW_MS).is_err());
+}
+
+#[test]
+fn a_failed_fsync_is_never_tried_again() {
+    let (file_system, storage, log) = start();
+    fill(&log, 20);
+    file_system.set_faults(Faults { sync_error: true, ..Faults::default() });
+    log.flush().unwrap_err();
+    assert_eq!(log.recovery_point(), 0);
+    file_system.set_faults(Faults::default());
+    assert!(matches!(log.flush(), Err(LogError::Poisoned { .. })));
+    assert!(append(&log, &batch(&["refused"])).is_err());
+    assert!(storage.check().is_err());
+}
