@@ -6,7 +6,7 @@ use crate::fetch::SessionCache;
 use crate::image::PublishedImage;
 use crate::partition::{Partition, PartitionSettings, PartitionTable};
 use crate::request::context::{Authorizer, Operation, RequestContext, Resource};
-use crate::request::control_queue::ControlQueue;
+use crate::request::control_queue::{ControlQueue, ControlRequest};
 use crate::request::response::{Outcome, Reply};
 use crate::waiters::Timer;
 use crate::wakeup::Wakeup;
@@ -120,6 +120,11 @@ impl Broker {
         reply: &mut dyn FnMut() -> Reply,
     ) -> Outcome {
         crate::dispatch::dispatch(self, context, request, reply)
+    }
+
+    /// Answers a Metadata request that came through [`Broker::control`], from the image as it is now.
+    pub fn answer_metadata(&self, request: ControlRequest) {
+        crate::dispatch::answer_metadata(self, request);
     }
 
     /// The requests that the control plane is to answer.

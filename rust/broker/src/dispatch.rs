@@ -5,7 +5,7 @@ use crate::broker::Broker;
 use crate::image::ApiRange;
 use crate::request::context::RequestContext;
 use crate::request::control_queue::ControlRequest;
-use crate::request::response::{Outcome, Reply};
+use crate::request::response::{Answer, Outcome, Reply, ReplySink};
 use bytes::Bytes;
 use fastlog_protocol::api_key;
 use fastlog_protocol::header::RequestHeader;
@@ -97,6 +97,33 @@ pub(crate) fn enqueue(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Outco
     // a full queue has closed the connection by way of the reply
     broker.control().push(request);
     Outcome::Later { exclusive: true }
+}
+
+/// Answers a Metadata request that the control plane was given, now that it has made what topics it could.
+pub(crate) fn answer_metadata(broker: &Broker, request: ControlRequest) {
+    let ControlRequest { context, request, body_offset, reply, .. } = request;
+    let mut reader = Reader::new(&request);
+    let outcome = RequestHeader::decode(&mut reader).and_then(|header| {
+        // the way back is in hand already: none is made
+        let mut none = || Reply::new(Box::new(NoSink));
+        let incoming =
+            Incoming { context: &context, header, request: &request, body_offset, reply: &mut none };
+        api::metadata::answer(broker, &incoming)
+    });
+    match outcome {
+        Ok(Outcome::Now(response)) => reply.send(response),
+        other => reply.close(format!("a METADATA request could not be answered: {other:?}")),
+    }
+}
+
+struct NoSink;
+
+impl ReplySink for NoSink {
+    fn answer(&mut self, _: Answer) {}
+
+    fn is_open(&self) -> bool {
+        false
+    }
 }
 
 fn name(key: i16) -> String {

@@ -35,7 +35,8 @@ pub struct ImageBroker {
     /// Host and port by listener name: those of `advertised.listeners`, and all listeners of other brokers. This
     /// broker's own listeners that are not named here are answered with the address that the client connected to.
     pub endpoints: HashMap<String, (String, u16)>,
-    /// `host:port` of the ZeroMQ listener that clients may use.
+    /// `host:port` of the ZeroMQ listener that clients may use; `:port`, of this broker only, is at the host that
+    /// the client is connected to.
     pub zmq_endpoint: Option<String>,
 }
 

@@ -11,6 +11,7 @@ mod dispatch;
 mod events;
 mod fetch;
 mod image;
+mod log_manager;
 mod partition;
 mod produce;
 mod request;
@@ -23,6 +24,7 @@ pub use events::{Event, Events, Level};
 pub use image::{
     ApiRange, Image, ImageBroker, ImagePartition, ImageTopic, PublishedImage, is_valid_topic_name,
 };
+pub use log_manager::{LogManager, OpenPartition};
 pub use partition::{Partition, PartitionSettings, PartitionTable, Replication};
 pub use request::context::{
     AllowAll, Authorizer, Listener, ListenerProtocol, Operation, RequestContext, Resource,

@@ -18,18 +18,32 @@ use fastlog_protocol::messages::metadata::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use fastlog_protocol::primitives::ProtocolError;
+use std::net::IpAddr;
 use std::sync::Arc;
 use uuid::Uuid;
 
 pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
     let version = incoming.header.api_version;
     let request = MetadataRequest::decode(&mut incoming.body(), version)?;
-    let image = broker.image.load();
-    if may_create_topics(&request, version, &image) {
+    if may_create_topics(&request, version, &broker.image.load()) {
         return Ok(enqueue(broker, incoming));
     }
+    answer(broker, incoming)
+}
+
+/// Answers from the image, whatever is missing in it.
+pub(crate) fn answer(broker: &Broker, incoming: &Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
+    let version = incoming.header.api_version;
+    let request = MetadataRequest::decode(&mut incoming.body(), version)?;
+    let image = broker.image.load();
     let local_address = incoming.context.local_address.map(|it| (it.ip().to_string(), it.port()));
-    let asked = Asked { broker, context: incoming.context, image: &image, local_address, version };
+    let own_zmq = image
+        .brokers
+        .iter()
+        .find(|it| it.id == broker.config.node_id)
+        .and_then(|it| it.zmq_endpoint.as_deref())
+        .map(|endpoint| complete(endpoint, incoming.context));
+    let asked = Asked { broker, context: incoming.context, image: &image, local_address, own_zmq, version };
     let response = MetadataResponse {
         brokers: image.brokers.iter().filter_map(|it| asked.describe_broker(it)).collect(),
         cluster_id: Some(&image.cluster_id),
@@ -46,6 +60,15 @@ fn named_topics<'r, 'a>(
     version: i16,
 ) -> Option<&'r Vec<MetadataRequestTopic<'a>>> {
     request.topics.as_ref().filter(|topics| version > 0 || !topics.is_empty())
+}
+
+/// An endpoint without a host is reached at the host that the client is connected to.
+fn complete(endpoint: &str, context: &RequestContext) -> String {
+    match context.local_address.map(|it| it.ip().to_canonical()) {
+        Some(IpAddr::V4(host)) if endpoint.starts_with(':') => format!("{host}{endpoint}"),
+        Some(IpAddr::V6(host)) if endpoint.starts_with(':') => format!("[{host}]{endpoint}"),
+        _ => endpoint.to_owned(),
+    }
 }
 
 fn may_create_topics(request: &MetadataRequest<'_>, version: i16, image: &Image) -> bool {
@@ -66,6 +89,7 @@ struct Asked<'a> {
     context: &'a RequestContext,
     image: &'a Image,
     local_address: Option<(String, u16)>,
+    own_zmq: Option<String>,
     version: i16,
 }
 
@@ -86,7 +110,9 @@ impl<'a> Asked<'a> {
             host,
             port: port.into(),
             rack: broker.rack.as_deref(),
-            zmq_endpoint: broker.zmq_endpoint.as_deref().filter(|_| wants_zmq),
+            zmq_endpoint: if is_own { &self.own_zmq } else { &broker.zmq_endpoint }
+                .as_deref()
+                .filter(|_| wants_zmq),
         })
     }
 

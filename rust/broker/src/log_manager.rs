@@ -1,0 +1,323 @@
+//! The logs of one data directory: opened, recovered, checkpointed, purged and closed together.
+//!
+//! Crash points. A partition's directory is made by its first open, whole or to be completed by the next. A deletion
+//! renames the directories of one topic id, then drops their offsets from the checkpoints; the control plane remembers
+//! the deletion until both are done, and repeating it is harmless. Offsets of a checkpoint are used only for a directory
+//! that was there, with that topic id, when the data directory was opened: a topic made anew under an old name starts
+//! from nothing.
+
+use crate::broker::Broker;
+use crate::events::Level;
+use crate::partition::{PartitionSettings, Replication};
+use fastlog_log::{
+    Checkpoint, Identity, LastStop, Log, LogConfig, LogDir, LogError, LogOptions, Offsets,
+    PartitionDirectory, RecoveryReport, Storage, file_name, identity,
+};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A partition to open.
+#[derive(Clone, Debug)]
+pub struct OpenPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The topic's id.
+    pub topic_id: Uuid,
+    /// The partition's number.
+    pub index: i32,
+    /// The epoch of this broker's leadership.
+    pub leader_epoch: i32,
+    /// The topic's settings for logs.
+    pub config: Arc<LogConfig>,
+    /// `min.insync.replicas` of the topic.
+    pub min_insync_replicas: usize,
+}
+
+/// What the partitions of a data directory have in common. Every call blocks on the disk.
+pub struct LogManager {
+    broker: Arc<Broker>,
+    /// None once closed.
+    directory: Mutex<Option<Arc<LogDir>>>,
+    path: PathBuf,
+    last_stop: LastStop,
+    /// Directories that were there at the start and are not opened yet, with their topic ids.
+    found: Mutex<BTreeMap<(String, i32), PartitionDirectory>>,
+    /// Directories of deleted partitions, and when they may be removed.
+    doomed: Mutex<Vec<(PathBuf, i64)>>,
+    /// One checkpoint at a time, so that an older view never replaces a newer one.
+    checkpointing: Mutex<()>,
+}
+
+impl LogManager {
+    /// The cluster id that a data directory belongs to; None for a directory that belongs to none yet. Takes no lock.
+    pub fn cluster_id(path: &Path) -> Result<Option<String>, LogError> {
+        let storage = Storage::real(path);
+        let found = fastlog_log::log_dir::read_identity(&*storage.file_system, path)?;
+        Ok(found.map(|identity| identity.cluster_id))
+    }
+
+    /// Takes a data directory into use; no partition is opened yet.
+    pub fn open(broker: Arc<Broker>, path: &Path, identity: &Identity) -> Result<Self, LogError> {
+        let directory = LogDir::open(Storage::real(path), identity)?;
+        let found = directory.partitions()?;
+        let doomed = directory.deleted_partitions()?;
+        let last_stop = directory.last_stop();
+        Ok(Self {
+            broker,
+            directory: Mutex::new(Some(Arc::new(directory))),
+            path: path.to_owned(),
+            last_stop,
+            found: Mutex::new(found.into_iter().map(|it| ((it.topic.clone(), it.partition), it)).collect()),
+            // nobody reads what was deleted in an earlier run
+            doomed: Mutex::new(doomed.into_iter().map(|path| (path, i64::MIN)).collect()),
+            checkpointing: Mutex::new(()),
+        })
+    }
+
+    /// How the last run on the directory ended.
+    pub fn last_stop(&self) -> LastStop {
+        self.last_stop
+    }
+
+    fn directory(&self) -> Result<Arc<LogDir>, LogError> {
+        let directory = self.directory.lock().clone();
+        directory.ok_or_else(|| LogError::Gone { path: self.path.clone(), state: "closed" })
+    }
+
+    /// Opens a partition, or makes it, and leads it; nothing happens when it is open already.
+    pub fn open_partition(&self, wanted: &OpenPartition, now_ms: i64) -> Result<(), LogError> {
+        if let Some(open) = self.broker.partitions().get(&wanted.topic, wanted.index)
+            && open.topic_id() == wanted.topic_id
+        {
+            return Ok(());
+        }
+        let directory = self.directory()?;
+        let options = self.options(&directory, wanted);
+        let (log, report) = Log::open(directory.storage(), options, now_ms)?;
+        self.tell(wanted, &report);
+        let settings = PartitionSettings {
+            topic: wanted.topic.clone(),
+            topic_id: wanted.topic_id,
+            index: wanted.index,
+            leader_epoch: wanted.leader_epoch,
+            replication: Replication::single(self.broker.config.node_id, wanted.min_insync_replicas),
+        };
+        self.broker.add_partition(settings, log)?;
+        self.found.lock().remove(&(wanted.topic.to_string(), wanted.index));
+        Ok(())
+    }
+
+    fn options(&self, directory: &LogDir, wanted: &OpenPartition) -> LogOptions {
+        let found = self.found.lock();
+        let known = found.get(&(wanted.topic.to_string(), wanted.index));
+        let is_same = known.is_some_and(|it| it.topic_id.is_none_or(|id| id == wanted.topic_id));
+        let options = if is_same {
+            directory.log_options(&wanted.topic, wanted.index)
+        } else {
+            LogOptions::new(&*wanted.topic, wanted.index, LastStop::Clean)
+        };
+        LogOptions { topic_id: Some(wanted.topic_id), config: wanted.config.clone(), ..options }
+    }
+
+    /// Log lines about what recovery found.
+    fn tell(&self, wanted: &OpenPartition, report: &RecoveryReport) {
+        let events = self.broker.events();
+        let place = || vec![("topic", wanted.topic.to_string()), ("partition", wanted.index.to_string())];
+        if let Some(cut) = &report.cut {
+            let mut fields = place();
+            fields.push(("offset", cut.offset.to_string()));
+            fields.push(("bytes", cut.bytes.to_string()));
+            fields.push(("segments_removed", cut.segments_removed.to_string()));
+            fields.push(("file", cut.file.display().to_string()));
+            fields.push(("position", cut.position.to_string()));
+            fields.push(("reason", cut.reason.clone()));
+            events.push(Level::Warning, "the log's tail was cut after an unclean stop", fields);
+        }
+        for damage in &report.damages {
+            let mut fields = place();
+            fields.push(("reason", damage.to_string()));
+            events.push(Level::Error, "the log is damaged, nothing was deleted", fields);
+        }
+        if report.below_high_watermark || report.below_recovery_point {
+            let mut fields = place();
+            fields.push(("log_end_offset", report.log_end_offset.to_string()));
+            events.push(Level::Error, "committed records are missing at the end of the log", fields);
+        }
+    }
+
+    /// To be called when all partitions were opened after a start. Answers the directories of no known topic, which are
+    /// left alone.
+    pub fn finish_opening(&self) -> Result<Vec<PathBuf>, LogError> {
+        self.directory()?.mark_recovered()?;
+        Ok(self.found.lock().values().map(|it| it.path.clone()).collect())
+    }
+
+    /// Closes the partitions of a topic id and renames their directories, open or not; answers how many there were.
+    pub fn delete_topic(&self, topic: &str, topic_id: Uuid, now_ms: i64) -> Result<usize, LogError> {
+        let directory = self.directory()?;
+        let mut count = 0;
+        for partition in self.broker.partitions().of_topic(topic) {
+            if partition.topic_id() == topic_id && self.broker.delete_partition(topic, partition.index())? {
+                let due_ms = now_ms.saturating_add(partition.log().config().file_delete_delay_ms);
+                self.doomed.lock().push((partition.log().directory(), due_ms));
+                count += 1;
+            }
+        }
+        count += self.delete_unopened(&directory, topic, topic_id)?;
+        self.write_all(&directory)?;
+        Ok(count)
+    }
+
+    fn delete_unopened(&self, directory: &LogDir, topic: &str, topic_id: Uuid) -> Result<usize, LogError> {
+        let mut found = self.found.lock();
+        let doomed: Vec<_> = found
+            .values()
+            .filter(|it| it.topic == topic && it.topic_id == Some(topic_id))
+            .map(|it| (it.partition, it.path.clone()))
+            .collect();
+        for (index, from) in &doomed {
+            let name = file_name::of_deleted_partition(topic, *index, identity::random_uuid());
+            let to = from.with_file_name(name);
+            let files = &directory.storage().file_system;
+            files.rename(from, &to).map_err(|error| failed("rename", from, error))?;
+            files
+                .sync_directory(directory.path())
+                .map_err(|error| failed("sync", directory.path(), error))?;
+            self.doomed.lock().push((to, i64::MIN));
+            found.remove(&(topic.to_owned(), *index));
+        }
+        Ok(doomed.len())
+    }
+
+    /// Moves a partition's log start, and has written it down when this returns.
+    pub fn delete_records(&self, topic: &str, index: i32, offset: i64) -> Result<i64, LogError> {
+        let partition = self.broker.partitions().get(topic, index).ok_or_else(|| LogError::Gone {
+            path: self.path.join(file_name::of_partition(topic, index)),
+            state: "deleted",
+        })?;
+        let start = partition.delete_records(offset)?;
+        self.write_checkpoint(Checkpoint::LogStart)?;
+        Ok(start)
+    }
+
+    /// Topic, partition and bytes on disk of each open log, sorted.
+    pub fn sizes(&self) -> Vec<(Arc<str>, i32, u64)> {
+        let all = self.broker.partitions().all();
+        all.iter().map(|it| (it.topic().clone(), it.index(), it.log().size_bytes())).collect()
+    }
+
+    /// Deletes the segments that retention says; answers how many. A log that fails does not keep the others.
+    pub fn enforce_retention(&self, now_ms: i64) -> usize {
+        self.each_log("retention failed", |partition| {
+            let deleted = partition.log().enforce_retention(now_ms)?;
+            if deleted > 0 {
+                partition.notify();
+            }
+            Ok(deleted)
+        })
+    }
+
+    /// Removes the files of deleted segments and partitions whose delay is over; answers how many.
+    pub fn purge_deleted(&self, now_ms: i64) -> Result<usize, LogError> {
+        let directory = self.directory()?;
+        let segments = self.each_log("purging deleted segments failed", |it| it.log().purge_deleted(now_ms));
+        let due: Vec<_> = self.doomed.lock().extract_if(.., |(_, due_ms)| *due_ms <= now_ms).collect();
+        let mut failed = None;
+        for (path, due_ms) in &due {
+            if let Err(error) = directory.remove_deleted(path) {
+                self.doomed.lock().push((path.clone(), *due_ms));
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(segments + due.len()), Err)
+    }
+
+    fn each_log(
+        &self,
+        failure: &'static str,
+        work: impl Fn(&crate::partition::Partition) -> Result<usize, LogError>,
+    ) -> usize {
+        let mut count = 0;
+        for partition in self.broker.partitions().all() {
+            match work(&partition) {
+                Ok(done) => count += done,
+                Err(error) => self.broker.events().push(
+                    Level::Error,
+                    failure,
+                    vec![
+                        ("topic", partition.topic().to_string()),
+                        ("partition", partition.index().to_string()),
+                        ("reason", error.to_string()),
+                    ],
+                ),
+            }
+        }
+        count
+    }
+
+    /// Replaces one checkpoint file by what holds now.
+    pub fn write_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), LogError> {
+        let directory = self.directory()?;
+        let _one_at_a_time = self.checkpointing.lock();
+        directory.write_checkpoint(checkpoint, &self.offsets(&directory, checkpoint))
+    }
+
+    fn write_all(&self, directory: &LogDir) -> Result<(), LogError> {
+        let _one_at_a_time = self.checkpointing.lock();
+        for checkpoint in [Checkpoint::RecoveryPoint, Checkpoint::LogStart, Checkpoint::HighWatermark] {
+            directory.write_checkpoint(checkpoint, &self.offsets(directory, checkpoint))?;
+        }
+        Ok(())
+    }
+
+    /// The offsets of open logs, and for those that are not open what the last run said of them.
+    fn offsets(&self, directory: &LogDir, checkpoint: Checkpoint) -> Offsets {
+        let mut offsets = Offsets::new();
+        for (key, it) in self.found.lock().iter() {
+            let options = directory.log_options(&it.topic, it.partition);
+            let offset = match checkpoint {
+                Checkpoint::RecoveryPoint => options.recovery_point,
+                Checkpoint::HighWatermark => options.high_watermark,
+                Checkpoint::LogStart => options.log_start_offset,
+            };
+            offsets.insert(key.clone(), offset);
+        }
+        for partition in self.broker.partitions().all() {
+            let log = partition.log();
+            let offset = match checkpoint {
+                Checkpoint::RecoveryPoint => log.recovery_point(),
+                Checkpoint::HighWatermark => log.high_watermark(),
+                Checkpoint::LogStart => log.log_start_offset(),
+            };
+            offsets.insert((partition.topic().to_string(), partition.index()), offset);
+        }
+        offsets
+    }
+
+    /// Closes all logs and, when every one of them closed well, marks the directory as closed cleanly. The first failure
+    /// is answered; again is harmless.
+    pub fn close(&self) -> Result<(), LogError> {
+        let Some(directory) = self.directory.lock().take() else { return Ok(()) };
+        let mut result = Ok(());
+        for partition in self.broker.partitions().all() {
+            let closed = partition.log().close(true);
+            result = result.and(closed);
+        }
+        result?;
+        self.write_all(&directory)?;
+        match Arc::try_unwrap(directory) {
+            Ok(directory) => directory.close_clean(),
+            Err(shared) => Err(LogError::Invalid {
+                reason: format!("{} is still in use, so it is not marked as clean", shared.path().display()),
+            }),
+        }
+    }
+}
+
+fn failed(action: &'static str, path: &Path, error: io::Error) -> LogError {
+    LogError::Io { action, path: path.to_owned(), source: Arc::new(error) }
+}

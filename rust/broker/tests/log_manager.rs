@@ -1,0 +1,193 @@
+//! The logs of a data directory over restarts, deletions and namesakes.
+
+#![allow(clippy::expect_used, reason = "helpers of tests")]
+
+use fastlog_broker::{AllowAll, Broker, BrokerConfig, LogManager, OpenPartition, SystemClock};
+use fastlog_log::{AppendOptions, Checkpoint, Identity, LastStop, LogConfig, LogError};
+use fastlog_protocol::batch::Builder;
+use fastlog_protocol::compression::Compression;
+use std::path::Path;
+use std::sync::Arc;
+use uuid::Uuid;
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+struct Node {
+    broker: Arc<Broker>,
+    logs: LogManager,
+}
+
+fn start(path: &Path) -> Node {
+    let broker =
+        Broker::new(BrokerConfig::default(), Arc::new(AllowAll), Arc::new(SystemClock)).expect("a broker");
+    let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
+    let logs = LogManager::open(broker.clone(), path, &identity).expect("a data directory");
+    Node { broker, logs }
+}
+
+/// As a kill -9 leaves it: nothing is closed.
+fn kill(node: Node) {
+    node.broker.shutdown();
+    drop(node);
+}
+
+fn partition(topic: &str, id: u128, index: i32) -> OpenPartition {
+    OpenPartition {
+        topic: topic.into(),
+        topic_id: Uuid::from_u128(id),
+        index,
+        leader_epoch: 0,
+        config: Arc::new(LogConfig { file_delete_delay_ms: 1000, ..LogConfig::default() }),
+        min_insync_replicas: 1,
+    }
+}
+
+fn append(node: &Node, topic: &str, index: i32, count: usize) {
+    let partition = node.broker.partitions().get(topic, index).expect("an open partition");
+    for _ in 0..count {
+        let mut builder = Builder::new();
+        builder.append(NOW_MS, None, Some(b"value"));
+        let batch = builder.seal(Compression::None).expect("a batch");
+        partition.append(&batch, NOW_MS, AppendOptions::default()).expect("an append");
+    }
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path).expect("a directory").map(|it| it.expect("an entry"));
+    let directories = entries.filter(|it| it.path().is_dir());
+    let mut names: Vec<_> = directories.map(|it| it.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn offsets(node: &Node, topic: &str) -> (i64, i64, i64) {
+    let partition = node.broker.partitions().get(topic, 0).expect("an open partition");
+    (partition.log().log_start_offset(), partition.log().high_watermark(), partition.log().log_end_offset())
+}
+
+#[test]
+fn records_and_the_log_start_survive_clean_and_unclean_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open");
+    node.logs.finish_opening().expect("done");
+    append(&node, "orders", 0, 10);
+    assert_eq!(node.logs.delete_records("orders", 0, 4).expect("deleted"), 4);
+    kill(node);
+
+    let node = start(dir.path());
+    assert_eq!(node.logs.last_stop(), LastStop::ProcessDied);
+    node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open");
+    assert_eq!(offsets(&node, "orders"), (4, 10, 10));
+    node.logs.close().expect("closed");
+    node.logs.close().expect("again is harmless");
+    kill(node);
+
+    let node = start(dir.path());
+    assert_eq!(node.logs.last_stop(), LastStop::Clean);
+    node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open");
+    assert_eq!(offsets(&node, "orders"), (4, 10, 10));
+    assert_eq!(node.logs.finish_opening().expect("done"), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_deleted_topic_is_renamed_at_once_and_purged_after_its_delay() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    for index in 0..2 {
+        node.logs.open_partition(&partition("orders", 1, index), NOW_MS).expect("open");
+    }
+    node.logs.open_partition(&partition("clicks", 2, 0), NOW_MS).expect("open");
+    append(&node, "orders", 0, 3);
+    assert_eq!(node.logs.delete_topic("orders", Uuid::from_u128(1), NOW_MS).expect("deleted"), 2);
+    assert_eq!(node.logs.delete_topic("orders", Uuid::from_u128(1), NOW_MS).expect("again"), 0);
+    assert_eq!(names(dir.path()).iter().filter(|it| it.ends_with("-delete")).count(), 2);
+    assert_eq!(node.logs.purge_deleted(NOW_MS + 999).expect("purged"), 0);
+    assert_eq!(node.logs.purge_deleted(NOW_MS + 1000).expect("purged"), 2);
+    assert_eq!(names(dir.path()), ["clicks-0"]);
+}
+
+#[test]
+fn a_deletion_left_half_done_is_finished_by_id_and_leaves_others_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open");
+    node.logs.open_partition(&partition("clicks", 2, 0), NOW_MS).expect("open");
+    append(&node, "clicks", 0, 5);
+    node.logs.delete_records("clicks", 0, 3).expect("deleted");
+    kill(node);
+
+    let node = start(dir.path());
+    assert_eq!(node.logs.delete_topic("orders", Uuid::from_u128(9), NOW_MS).expect("another id"), 0);
+    assert_eq!(node.logs.delete_topic("orders", Uuid::from_u128(1), NOW_MS).expect("deleted"), 1);
+    // the offsets of what is not open yet are kept
+    kill(node);
+    let node = start(dir.path());
+    node.logs.open_partition(&partition("clicks", 2, 0), NOW_MS).expect("open");
+    assert_eq!(offsets(&node, "clicks"), (3, 5, 5));
+    assert_eq!(node.logs.purge_deleted(NOW_MS).expect("purged"), 1, "nobody reads it after a restart");
+    assert_eq!(names(dir.path()), ["clicks-0"]);
+}
+
+#[test]
+fn a_topic_made_anew_starts_from_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open");
+    append(&node, "orders", 0, 10);
+    node.logs.delete_records("orders", 0, 8).expect("deleted");
+    node.logs.write_checkpoint(Checkpoint::HighWatermark).expect("written");
+    node.logs.delete_topic("orders", Uuid::from_u128(1), NOW_MS).expect("deleted");
+    node.logs.open_partition(&partition("orders", 2, 0), NOW_MS).expect("open");
+    assert_eq!(offsets(&node, "orders"), (0, 0, 0));
+    append(&node, "orders", 0, 2);
+    kill(node);
+    let node = start(dir.path());
+    node.logs.open_partition(&partition("orders", 2, 0), NOW_MS).expect("open");
+    assert_eq!(offsets(&node, "orders"), (0, 2, 2));
+}
+
+#[test]
+fn strays_are_told_and_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open");
+    append(&node, "orders", 0, 3);
+    kill(node);
+
+    let node = start(dir.path());
+    assert_eq!(node.logs.finish_opening().expect("done"), [dir.path().join("orders-0")]);
+    let namesake = node.logs.open_partition(&partition("orders", 2, 0), NOW_MS);
+    assert!(matches!(namesake, Err(LogError::InconsistentTopicId { .. })), "{namesake:?}");
+    node.logs.purge_deleted(i64::MAX).expect("purged");
+    node.logs.close().expect("closed");
+    kill(node);
+    let node = start(dir.path());
+    node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open");
+    assert_eq!(offsets(&node, "orders"), (0, 3, 3));
+}
+
+#[test]
+fn opening_again_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open");
+    append(&node, "orders", 0, 1);
+    node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open already");
+    assert_eq!(offsets(&node, "orders"), (0, 1, 1));
+    assert_eq!(node.logs.sizes().len(), 1);
+    assert_eq!(node.logs.enforce_retention(NOW_MS), 0);
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    assert_eq!(
+        LogManager::cluster_id(dir.path()).expect("readable").as_deref(),
+        Some("AAAAAAAAAAAAAAAAAAAAAQ")
+    );
+    let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
+    let second = LogManager::open(node.broker.clone(), dir.path(), &identity);
+    assert!(matches!(second, Err(LogError::Refused { .. })));
+}
