@@ -1,11 +1,191 @@
 """The Rust engine, as Python sees it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias, final
 
+from fastlog.config.table import BrokerSettings, TopicSettings
 from fastlog.native._builder import BatchBuilder
+from fastlog.ports import Topic
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+
+# --- the broker's data plane ---
+
+@final
+class Engine:
+    """The data plane of one broker. Calls that touch the disk or the network release the GIL, and block."""
+
+    def __new__(cls, settings: BrokerSettings) -> Engine:
+        """Makes one without partitions and listeners; `settings` is read by attribute."""
+
+    @staticmethod
+    def read_cluster_id(directory: str) -> str | None:
+        """The cluster that a data directory belongs to; None for a fresh one. Takes no lock."""
+
+    def open_directory(self, directory: str, cluster_id: str) -> str:
+        """Locks a data directory and takes it into use; how its last run ended, for the log line.
+
+        Raises a KafkaError when it is in use, of another broker or cluster, or of a newer version; nothing is touched
+        then.
+        """
+
+    def finish_opening(self) -> list[Path]:
+        """To be called when all partitions are open after a start; the directories that belong to no topic."""
+
+    def close_directory(self) -> None:
+        """Closes all logs and marks the directory as closed cleanly; raises what kept it from that."""
+
+    def open_partitions(
+        self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]], settings: TopicSettings
+    ) -> None:
+        """Opens or makes the logs of (partition, leader epoch) pairs and leads them.
+
+        All are tried; the first failure is raised, a KafkaError, and each is logged.
+        """
+
+    def delete_topic(self, topic: str, topic_id: bytes) -> int:
+        """Closes and renames the directories of the topic with that id, for a later purge; how many there were."""
+
+    def set_topic_settings(self, topic: str, settings: TopicSettings) -> None:
+        """Gives the open partitions of a topic new settings."""
+
+    def delete_records(self, topic: str, partition: int, before_offset: int) -> int:
+        """Moves the log start durably and returns it; -1 is the high watermark. Raises a KafkaError."""
+
+    def log_sizes(self) -> list[tuple[str, int, int]]:
+        """(topic, partition, bytes of batches) of each open partition, sorted."""
+
+    def publish_topics(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
+        """Replaces topics in the metadata image by name and takes others away, all at once."""
+
+    def publish_cluster(
+        self,
+        *,
+        cluster_id: str,
+        controller_id: int,
+        auto_create_topics: bool,
+        apis: Sequence[tuple[int, int, int]],
+        endpoints: Mapping[str, tuple[str, int]],
+        zmq_endpoint: tuple[str, int] | None,
+    ) -> None:
+        """Replaces what Metadata says of the cluster and of this broker; see fastlog.broker.image."""
+
+    def control_fd(self) -> int:
+        """A descriptor that is readable when `drain_control` or `drain_events` has something."""
+
+    def drain_control(self, limit: int) -> list[ControlRequest]:
+        """Takes at most `limit` control requests; the descriptor stays readable while some are left."""
+
+    def drain_events(self) -> tuple[list[tuple[str, str, dict[str, str]]], int]:
+        """Takes the log lines, (level, text, fields) each, and the number of those that did not fit."""
+
+    def listen(self, name: str, host: str, port: int) -> int:
+        """Serves TCP at an address; the bound port. An empty host is every interface. Raises OSError."""
+
+    def zmq_intake(self, name: str, host: str, port: int) -> ZmqIntake:
+        """The engine's side of a ZeroMQ listener; `host` and `port` are what its clients are told."""
+
+    @property
+    def connection_count(self) -> int:
+        """Open TCP connections."""
+
+    def finish_waiting(self) -> None:
+        """Answers all long polls now and later ones at once, and takes no more control requests."""
+
+    def stop_listening(self, grace_ms: int) -> None:
+        """Ends the TCP listeners; what is in flight is answered for at most `grace_ms`."""
+
+    def shutdown(self) -> None:
+        """Ends every thread and lets go of the directory; again is harmless."""
+
+    def enforce_retention(self, now_ms: int) -> int:
+        """Deletes the segments that retention says, of all partitions; how many."""
+
+    def purge_deleted(self, now_ms: int) -> int:
+        """Removes the files of segments and partitions deleted long enough ago; how many."""
+
+    def checkpoint_recovery_points(self) -> None:
+        """Writes down what is known to be synced."""
+
+    def checkpoint_log_starts(self) -> None:
+        """Writes down the log start offsets."""
+
+    def checkpoint_high_watermarks(self) -> None:
+        """Writes down the high watermarks."""
+
+@final
+class ControlRequest:
+    """A request that waits for Python's answer; given up without one, it closes its connection."""
+
+    @property
+    def api_key(self) -> int:
+        """The API's key."""
+
+    @property
+    def api_version(self) -> int:
+        """The version, one of those that were published."""
+
+    @property
+    def correlation_id(self) -> int:
+        """What the answer carries back."""
+
+    @property
+    def client_id(self) -> str | None:
+        """What the client calls itself."""
+
+    @property
+    def principal(self) -> str:
+        """Who the client is."""
+
+    @property
+    def listener(self) -> str:
+        """The listener's name."""
+
+    @property
+    def client_address(self) -> str | None:
+        """The peer's HOST:PORT; None for ZeroMQ."""
+
+    @property
+    def local_address(self) -> tuple[str, int] | None:
+        """The host and port that the client connected to; None for ZeroMQ."""
+
+    @property
+    def request(self) -> bytes:
+        """Header and body."""
+
+    @property
+    def body_offset(self) -> int:
+        """Where the body begins."""
+
+    def answer(self, frame: bytes) -> None:
+        """Sends header and body of the answer. ClosedError where it was answered before. Releases the GIL."""
+
+    def answer_by_engine(self) -> None:
+        """Has the data plane answer a Metadata request from the image as it is now."""
+
+    def close(self, reason: str) -> None:
+        """Closes the connection; the reason is for the log line."""
+
+@final
+class ZmqIntake:
+    """The engine's side of a ZeroMQ listener; one thread uses it."""
+
+    def submit(self, peer: int, frames: Sequence[Buffer]) -> bytes | None:
+        """Handles one request, the concatenation of `frames`; the answer, or None where it comes later.
+
+        The frames are read in place: nobody may write to them meanwhile. Releases the GIL. Raises ValueError with the
+        reason where a TCP connection would be closed.
+        """
+
+    def completions_fd(self) -> int:
+        """A descriptor that is readable when there is something to drain."""
+
+    def drain_completions(self) -> list[tuple[int, bytes | None]]:
+        """(peer, answer) of each request that ended by now; None is that it has no answer."""
+
+    def is_exhausted(self) -> bool:
+        """Whether the memory for requests is used up."""
 
 # --- the wire codec: none of it blocks or releases the GIL ---
 

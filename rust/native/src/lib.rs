@@ -5,6 +5,7 @@ mod batch;
 #[allow(unsafe_code)]
 mod buffer;
 mod codec;
+mod engine;
 mod fetch;
 
 use pyo3::prelude::*;
@@ -17,6 +18,8 @@ mod _engine {
     };
     #[pymodule_export]
     use crate::codec::{ApiCodec, decode_request_header};
+    #[pymodule_export]
+    use crate::engine::{ControlRequest, Engine, ZmqIntake};
     #[pymodule_export]
     use crate::fetch::{BrokerFailed, FetchedChunk, Fetcher, PartitionFailed};
 }

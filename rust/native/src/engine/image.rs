@@ -1,0 +1,72 @@
+//! The metadata image, from Python's topics.
+
+use fastlog_broker::{ApiRange, Image, ImageBroker, ImagePartition, ImageTopic};
+use pyo3::prelude::*;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// Host and port by listener name.
+pub(super) type Endpoints = HashMap<String, (String, u16)>;
+
+/// `fastlog.ports.Topic`.
+#[derive(FromPyObject)]
+pub(crate) struct Topic {
+    name: String,
+    #[pyo3(attribute("topic_id"), from_py_with = uuid)]
+    topic_id: Uuid,
+    partitions: Vec<Partition>,
+}
+
+/// `fastlog.ports.PartitionState`.
+#[derive(FromPyObject)]
+struct Partition {
+    replicas: Vec<i32>,
+    leader: i32,
+    leader_epoch: i32,
+    isr: Vec<i32>,
+}
+
+/// A `uuid.UUID`.
+fn uuid(value: &Bound<'_, PyAny>) -> PyResult<Uuid> {
+    Ok(Uuid::from_bytes(value.getattr("bytes")?.extract()?))
+}
+
+pub(super) fn change_topics(image: &mut Image, put: Vec<Topic>, removed: &[String]) {
+    for name in removed {
+        image.remove_topic(name);
+    }
+    for topic in put {
+        image.put_topic(topic.into());
+    }
+}
+
+impl From<Topic> for ImageTopic {
+    fn from(topic: Topic) -> Self {
+        let partitions = (0..).zip(topic.partitions).map(|(index, it)| ImagePartition {
+            index,
+            leader_id: it.leader,
+            leader_epoch: it.leader_epoch,
+            replicas: it.replicas,
+            isr: it.isr,
+            offline_replicas: Vec::new(),
+        });
+        Self {
+            is_internal: false,
+            id: topic.topic_id,
+            partitions: partitions.collect(),
+            name: topic.name.into(),
+        }
+    }
+}
+
+pub(super) fn own_broker(id: i32, endpoints: Endpoints, zmq_endpoint: Option<(String, u16)>) -> ImageBroker {
+    let zmq_endpoint = zmq_endpoint.map(|(host, port)| {
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    });
+    ImageBroker { id, rack: None, endpoints, zmq_endpoint }
+}
+
+pub(super) fn apis(rows: Vec<(i16, i16, i16)>) -> Vec<ApiRange> {
+    let range = |(key, min_version, max_version)| ApiRange { key, min_version, max_version };
+    rows.into_iter().map(range).collect()
+}

@@ -1,0 +1,289 @@
+//! The broker's data plane for Python: it is built, told of topics, listens, and is ended. What touches the disk or the
+//! network releases the GIL.
+
+mod control;
+mod failure;
+mod image;
+mod log_lines;
+mod settings;
+mod zmq;
+
+use failure::to_python;
+use fastlog_broker::{
+    AllowAll, Broker, Clock, Level, Listener, ListenerProtocol, LogManager, OpenPartition, SystemClock,
+};
+use fastlog_log::{Checkpoint, Identity, LastStop, LogError};
+use fastlog_server::{ListenerConfig, Server};
+use parking_lot::Mutex;
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use settings::{BrokerSettings, TopicSettings};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+pub(crate) use control::ControlRequest;
+pub(crate) use zmq::ZmqIntake;
+
+/// The data plane of one broker.
+#[pyclass(frozen, module = "fastlog.native._engine")]
+pub(crate) struct Engine {
+    broker: Arc<Broker>,
+    settings: BrokerSettings,
+    logs: Mutex<Option<Arc<LogManager>>>,
+    server: Mutex<Option<Arc<Server>>>,
+}
+
+impl Engine {
+    fn logs(&self) -> PyResult<Arc<LogManager>> {
+        let logs = self.logs.lock().clone();
+        logs.ok_or_else(|| failure::closed("the engine has no open data directory"))
+    }
+
+    /// Runs `work` on the logs without the GIL.
+    fn with_logs<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&LogManager) -> Result<T, LogError> + Send,
+    ) -> PyResult<T> {
+        let logs = self.logs()?;
+        py.detach(|| work(&logs)).map_err(|error| to_python(&error))
+    }
+
+    fn server(&self) -> PyResult<Arc<Server>> {
+        let mut server = self.server.lock();
+        if let Some(server) = server.as_ref() {
+            return Ok(server.clone());
+        }
+        let started = Server::start(self.broker.clone(), self.settings.server())
+            .map_err(|error| PyOSError::new_err(error.to_string()))?;
+        Ok(server.insert(Arc::new(started)).clone())
+    }
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    fn new(settings: BrokerSettings) -> PyResult<Self> {
+        let broker = Broker::new(settings.broker(), Arc::new(AllowAll), Arc::new(SystemClock))
+            .map_err(|error| PyOSError::new_err(format!("cannot start the engine: {error}")))?;
+        log_lines::follow(&broker);
+        Ok(Self { broker, settings, logs: Mutex::new(None), server: Mutex::new(None) })
+    }
+
+    // --- the data directory ---
+
+    #[staticmethod]
+    fn read_cluster_id(py: Python<'_>, directory: PathBuf) -> PyResult<Option<String>> {
+        py.detach(|| LogManager::cluster_id(&directory)).map_err(|error| to_python(&error))
+    }
+
+    fn open_directory(
+        &self,
+        py: Python<'_>,
+        directory: PathBuf,
+        cluster_id: String,
+    ) -> PyResult<&'static str> {
+        let identity = Identity { cluster_id, node_id: self.settings.node_id };
+        let broker = self.broker.clone();
+        let logs = py
+            .detach(|| LogManager::open(broker, Path::new(&directory), &identity))
+            .map_err(|error| to_python(&error))?;
+        let last_stop = match logs.last_stop() {
+            LastStop::Clean => "clean",
+            LastStop::ProcessDied => "process died",
+            LastStop::MachineDied => "machine died",
+        };
+        *self.logs.lock() = Some(Arc::new(logs));
+        Ok(last_stop)
+    }
+
+    fn finish_opening(&self, py: Python<'_>) -> PyResult<Vec<PathBuf>> {
+        self.with_logs(py, LogManager::finish_opening)
+    }
+
+    fn close_directory(&self, py: Python<'_>) -> PyResult<()> {
+        let closed = self.with_logs(py, LogManager::close);
+        *self.logs.lock() = None;
+        closed
+    }
+
+    // --- topics ---
+
+    fn open_partitions(
+        &self,
+        py: Python<'_>,
+        topic: String,
+        topic_id: [u8; 16],
+        partitions: Vec<(i32, i32)>,
+        settings: TopicSettings,
+    ) -> PyResult<()> {
+        let broker = self.broker.clone();
+        let config = settings.log(self.settings.producer_id_expiration_ms)?;
+        let min_insync_replicas = settings.min_insync_replicas;
+        let (topic, topic_id) = (Arc::from(topic), Uuid::from_bytes(topic_id));
+        self.with_logs(py, move |logs| {
+            let now_ms = SystemClock.now_ms();
+            let mut result = Ok(());
+            for (index, leader_epoch) in partitions {
+                let wanted = OpenPartition {
+                    topic: Arc::clone(&topic),
+                    topic_id,
+                    index,
+                    leader_epoch,
+                    config: config.clone(),
+                    min_insync_replicas,
+                };
+                let opened = logs.open_partition(&wanted, now_ms);
+                if let Err(error) = &opened {
+                    let fields = vec![
+                        ("topic", topic.to_string()),
+                        ("partition", index.to_string()),
+                        ("reason", error.to_string()),
+                    ];
+                    broker.events().push(
+                        Level::Error,
+                        "a partition could not be opened, it is offline",
+                        fields,
+                    );
+                }
+                result = result.and(opened);
+            }
+            result
+        })
+    }
+
+    fn delete_topic(&self, py: Python<'_>, topic: &str, topic_id: [u8; 16]) -> PyResult<usize> {
+        let now_ms = SystemClock.now_ms();
+        self.with_logs(py, |logs| logs.delete_topic(topic, Uuid::from_bytes(topic_id), now_ms))
+    }
+
+    fn set_topic_settings(&self, py: Python<'_>, topic: &str, settings: TopicSettings) -> PyResult<()> {
+        let config = settings.log(self.settings.producer_id_expiration_ms)?;
+        py.detach(|| self.broker.configure_topic(topic, &config, settings.min_insync_replicas));
+        Ok(())
+    }
+
+    fn delete_records(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        partition: i32,
+        before_offset: i64,
+    ) -> PyResult<i64> {
+        self.with_logs(py, |logs| logs.delete_records(topic, partition, before_offset))
+    }
+
+    fn log_sizes(&self, py: Python<'_>) -> PyResult<Vec<(String, i32, u64)>> {
+        let sizes = self.with_logs(py, |logs| Ok(logs.sizes()))?;
+        Ok(sizes.into_iter().map(|(topic, index, bytes)| (topic.to_string(), index, bytes)).collect())
+    }
+
+    // --- metadata ---
+
+    fn publish_topics(&self, put: Vec<image::Topic>, removed: Vec<String>) {
+        self.broker.image().update(|image| image::change_topics(image, put, &removed));
+    }
+
+    #[pyo3(signature = (*, cluster_id, controller_id, auto_create_topics, apis, endpoints, zmq_endpoint))]
+    fn publish_cluster(
+        &self,
+        cluster_id: String,
+        controller_id: i32,
+        auto_create_topics: bool,
+        apis: Vec<(i16, i16, i16)>,
+        endpoints: image::Endpoints,
+        zmq_endpoint: Option<(String, u16)>,
+    ) {
+        let own = image::own_broker(self.settings.node_id, endpoints, zmq_endpoint);
+        self.broker.image().update(|image| {
+            image.cluster_id = cluster_id;
+            image.controller_id = controller_id;
+            image.auto_create_topics = auto_create_topics;
+            image.control_apis = image::apis(apis);
+            image.brokers = vec![own];
+        });
+    }
+
+    // --- the control queue ---
+
+    fn control_fd(&self) -> i32 {
+        self.broker.wakeup().as_raw_fd()
+    }
+
+    fn drain_control(&self, limit: usize) -> Vec<ControlRequest> {
+        self.broker.wakeup().clear();
+        let taken = self.broker.control().drain(limit);
+        taken.into_iter().map(|request| ControlRequest::new(self.broker.clone(), request)).collect()
+    }
+
+    fn drain_events(&self) -> (Vec<log_lines::Line>, u64) {
+        let (events, dropped) = self.broker.events().drain();
+        (events.into_iter().map(log_lines::line).collect(), dropped)
+    }
+
+    // --- listeners ---
+
+    fn listen(&self, py: Python<'_>, name: String, host: String, port: u16) -> PyResult<u16> {
+        let server = self.server()?;
+        let config =
+            ListenerConfig { name, protocol: ListenerProtocol::Plaintext, host, port, inter_broker: false };
+        let bound = py.detach(|| server.listen(&config));
+        bound.map(|address| address.port()).map_err(|error| PyOSError::new_err(error.to_string()))
+    }
+
+    fn zmq_intake(&self, name: String, host: String, port: u16) -> PyResult<ZmqIntake> {
+        let listener = Listener { name, protocol: ListenerProtocol::Zmq, inter_broker: false, host, port };
+        ZmqIntake::new(self.broker.clone(), listener)
+            .map_err(|error| PyOSError::new_err(format!("cannot make the ZeroMQ intake: {error}")))
+    }
+
+    #[getter]
+    fn connection_count(&self) -> usize {
+        self.server.lock().as_ref().map_or(0, |server| server.connection_count())
+    }
+
+    fn finish_waiting(&self, py: Python<'_>) {
+        py.detach(|| self.broker.finish_waiting());
+    }
+
+    fn stop_listening(&self, py: Python<'_>, grace_ms: u64) {
+        let server = self.server.lock().take();
+        py.detach(|| {
+            if let Some(server) = server {
+                server.shutdown(Duration::from_millis(grace_ms));
+            }
+        });
+    }
+
+    fn shutdown(&self, py: Python<'_>) {
+        self.stop_listening(py, 0);
+        py.detach(|| self.broker.shutdown());
+        // a directory that was not closed by now is not marked as clean
+        let _left_open = self.logs.lock().take();
+    }
+
+    // --- housekeeping ---
+
+    fn enforce_retention(&self, py: Python<'_>, now_ms: i64) -> PyResult<usize> {
+        self.with_logs(py, |logs| Ok(logs.enforce_retention(now_ms)))
+    }
+
+    fn purge_deleted(&self, py: Python<'_>, now_ms: i64) -> PyResult<usize> {
+        self.with_logs(py, |logs| logs.purge_deleted(now_ms))
+    }
+
+    fn checkpoint_recovery_points(&self, py: Python<'_>) -> PyResult<()> {
+        self.with_logs(py, |logs| logs.write_checkpoint(Checkpoint::RecoveryPoint))
+    }
+
+    fn checkpoint_log_starts(&self, py: Python<'_>) -> PyResult<()> {
+        self.with_logs(py, |logs| logs.write_checkpoint(Checkpoint::LogStart))
+    }
+
+    fn checkpoint_high_watermarks(&self, py: Python<'_>) -> PyResult<()> {
+        self.with_logs(py, |logs| logs.write_checkpoint(Checkpoint::HighWatermark))
+    }
+}

@@ -1,0 +1,116 @@
+//! Settings as the engine wants them, read from the attributes of Python's typed settings.
+
+use fastlog_broker::BrokerConfig;
+use fastlog_log::{Durability, LogConfig};
+use fastlog_protocol::batch::TimestampType;
+use fastlog_server::ServerConfig;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What `fastlog.config.BrokerSettings` says to the engine.
+#[derive(FromPyObject, Clone)]
+pub(crate) struct BrokerSettings {
+    pub(super) node_id: i32,
+    pub(super) producer_id_expiration_ms: i64,
+    num_network_threads: usize,
+    socket_request_max_bytes: usize,
+    max_connections: usize,
+    max_connections_per_ip: usize,
+    connections_max_idle_ms: u64,
+    fastlog_frame_timeout_ms: u64,
+    queued_max_request_bytes: i64,
+    queued_max_requests: usize,
+    fetch_max_bytes: usize,
+    max_incremental_fetch_session_cache_slots: usize,
+}
+
+impl BrokerSettings {
+    pub(super) fn broker(&self) -> BrokerConfig {
+        BrokerConfig {
+            node_id: self.node_id,
+            control_queue_max: self.queued_max_requests,
+            request_bytes_max: self.request_bytes_max(),
+            fetch_bytes_max: self.fetch_max_bytes,
+            fetch_sessions_max: self.max_incremental_fetch_session_cache_slots,
+            ..BrokerConfig::default()
+        }
+    }
+
+    pub(super) fn server(&self) -> ServerConfig {
+        ServerConfig {
+            io_threads: self.num_network_threads,
+            request_bytes_max: self.socket_request_max_bytes,
+            connections_max: self.max_connections,
+            connections_per_ip_max: self.max_connections_per_ip,
+            idle: Duration::from_millis(self.connections_max_idle_ms),
+            frame_deadline: Duration::from_millis(self.fastlog_frame_timeout_ms),
+            ..ServerConfig::default()
+        }
+    }
+
+    /// A negative limit is a quarter of the machine's memory.
+    fn request_bytes_max(&self) -> usize {
+        usize::try_from(self.queued_max_request_bytes)
+            .unwrap_or_else(|_| fastlog_sys::limits::memory_bytes() / 4)
+    }
+}
+
+/// What `fastlog.config.TopicSettings` says to the engine.
+#[derive(FromPyObject)]
+pub(crate) struct TopicSettings {
+    pub(super) min_insync_replicas: usize,
+    fastlog_durability: String,
+    max_message_bytes: usize,
+    cleanup_policy: Vec<String>,
+    segment_bytes: u64,
+    segment_ms: i64,
+    segment_jitter_ms: i64,
+    retention_ms: i64,
+    retention_bytes: i64,
+    file_delete_delay_ms: i64,
+    index_interval_bytes: u64,
+    segment_index_bytes: u64,
+    preallocate: bool,
+    message_timestamp_type: String,
+    message_timestamp_before_max_ms: i64,
+    message_timestamp_after_max_ms: i64,
+}
+
+impl TopicSettings {
+    /// The settings of the topic's logs.
+    pub(super) fn log(&self, producer_id_expiration_ms: i64) -> PyResult<Arc<LogConfig>> {
+        let has = |policy: &str| self.cleanup_policy.iter().any(|it| it == policy);
+        let durability = match self.fastlog_durability.as_str() {
+            "os" => Durability::Os,
+            "fsync" => Durability::Fsync,
+            other => return Err(PyValueError::new_err(format!("unknown durability {other}"))),
+        };
+        let timestamp_type = match self.message_timestamp_type.as_str() {
+            "CreateTime" => TimestampType::CreateTime,
+            "LogAppendTime" => TimestampType::LogAppendTime,
+            other => return Err(PyValueError::new_err(format!("unknown timestamp type {other}"))),
+        };
+        Ok(Arc::new(LogConfig {
+            segment_bytes: self.segment_bytes,
+            segment_ms: self.segment_ms,
+            segment_jitter_ms: self.segment_jitter_ms,
+            segment_index_bytes: self.segment_index_bytes,
+            index_interval_bytes: self.index_interval_bytes,
+            retention_ms: self.retention_ms,
+            retention_bytes: self.retention_bytes,
+            max_message_bytes: self.max_message_bytes,
+            timestamp_type,
+            timestamp_before_max_ms: self.message_timestamp_before_max_ms,
+            timestamp_after_max_ms: self.message_timestamp_after_max_ms,
+            cleanup_delete: has("delete"),
+            cleanup_compact: has("compact"),
+            file_delete_delay_ms: self.file_delete_delay_ms,
+            preallocate: self.preallocate,
+            producer_id_expiration_ms,
+            durability,
+            ..LogConfig::default()
+        }))
+    }
+}

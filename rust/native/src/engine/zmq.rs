@@ -1,0 +1,145 @@
+//! Requests that arrive by ZeroMQ: handed in by the thread that owns the socket, answered at once or by way of a queue
+//! that an eventfd announces.
+
+use crate::buffer::ReadBuffer;
+use fastlog_broker::{Answer, Broker, Listener, Outcome, Reply, ReplySink, RequestContext, Response, Wakeup};
+use parking_lot::Mutex;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+/// The engine's side of a ZeroMQ listener.
+#[pyclass(frozen, module = "fastlog.native._engine")]
+pub(crate) struct ZmqIntake {
+    broker: Arc<Broker>,
+    listener: Arc<Listener>,
+    principal: Arc<str>,
+    completions: Arc<Completions>,
+}
+
+/// Answers that came later, in the order in which they came.
+struct Completions {
+    queue: Mutex<Vec<(u64, Answer)>>,
+    wakeup: Wakeup,
+}
+
+struct ToQueue {
+    peer: u64,
+    completions: Arc<Completions>,
+}
+
+impl ReplySink for ToQueue {
+    fn answer(&mut self, answer: Answer) {
+        let mut queue = self.completions.queue.lock();
+        let first = queue.is_empty();
+        queue.push((self.peer, answer));
+        drop(queue);
+        if first {
+            self.completions.wakeup.wake();
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        // ZeroMQ does not tell when a peer goes; its answer is dropped when it is sent
+        true
+    }
+}
+
+impl ZmqIntake {
+    pub(super) fn new(broker: Arc<Broker>, listener: Listener) -> io::Result<Self> {
+        let completions = Completions { queue: Mutex::new(Vec::new()), wakeup: Wakeup::new()? };
+        Ok(Self {
+            broker,
+            listener: Arc::new(listener),
+            principal: Arc::from("User:ANONYMOUS"),
+            completions: Arc::new(completions),
+        })
+    }
+
+    fn handle(&self, peer: u64, request: &[u8]) -> Result<Option<Response>, String> {
+        let context = RequestContext {
+            listener: self.listener.clone(),
+            principal: self.principal.clone(),
+            client_address: None,
+            local_address: None,
+            connection_id: peer,
+        };
+        let mut reply = || Reply::new(Box::new(ToQueue { peer, completions: Arc::clone(&self.completions) }));
+        match self.broker.handle(&context, request, &mut reply) {
+            Outcome::Now(response) => Ok(Some(response)),
+            Outcome::Later { .. } => Ok(None),
+            Outcome::NoResponse => {
+                reply().send_nothing();
+                Ok(None)
+            }
+            Outcome::Close(reason) => Err(reason),
+        }
+    }
+}
+
+/// The whole response in memory; None, which is said in the log, when a file became shorter meanwhile.
+fn gather(broker: &Broker, response: Response) -> Option<bytes::Bytes> {
+    response.into_bytes().inspect_err(|error| complain(broker, error.to_string())).ok()
+}
+
+fn complain(broker: &Broker, reason: String) {
+    let fields = vec![("listener", "ZMQ".to_owned()), ("reason", reason)];
+    broker.events().push(fastlog_broker::Level::Warning, "a request got no answer", fields);
+}
+
+#[pymethods]
+impl ZmqIntake {
+    fn submit<'py>(
+        &self,
+        py: Python<'py>,
+        peer: u64,
+        frames: Vec<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        // nobody else holds the frames: they came from the socket a moment ago
+        let buffers = frames.iter().map(ReadBuffer::shared).collect::<PyResult<Vec<_>>>()?;
+        let answer = py.detach(|| {
+            let joined: Vec<u8>;
+            let request = match buffers.as_slice() {
+                [only] => only.bytes(),
+                several => {
+                    joined = several.iter().flat_map(|it| it.bytes().iter().copied()).collect();
+                    &joined
+                }
+            };
+            let response = self.handle(peer, request)?;
+            response.map_or(Ok(None), |it| match gather(&self.broker, it) {
+                Some(bytes) => Ok(Some(bytes)),
+                None => Err("its answer could not be read".to_owned()),
+            })
+        });
+        answer.map(|it| it.map(|bytes| PyBytes::new(py, &bytes))).map_err(PyValueError::new_err)
+    }
+
+    fn completions_fd(&self) -> i32 {
+        self.completions.wakeup.as_raw_fd()
+    }
+
+    fn drain_completions<'py>(&self, py: Python<'py>) -> Vec<(u64, Option<Bound<'py, PyBytes>>)> {
+        let gathered: Vec<_> = py.detach(|| {
+            self.completions.wakeup.clear();
+            let taken = std::mem::take(&mut *self.completions.queue.lock());
+            let read = taken.into_iter().map(|(peer, answer)| match answer {
+                Answer::Response(response) => (peer, gather(&self.broker, response)),
+                Answer::Nothing => (peer, None),
+                Answer::Close(reason) => {
+                    complain(&self.broker, reason);
+                    (peer, None)
+                }
+            });
+            read.collect()
+        });
+        gathered.into_iter().map(|(peer, it)| (peer, it.map(|bytes| PyBytes::new(py, &bytes)))).collect()
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.broker.budget().is_exhausted()
+    }
+}
