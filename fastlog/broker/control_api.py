@@ -95,7 +95,7 @@ def attempt(
     except KafkaError as error:
         return error
     except Exception:
-        structlog.get_logger("fastlog.control").exception("request failed", request=what, on=str(name))
+        structlog.get_logger(component="control").exception("request failed", request=what, on=str(name))
         return server_error()
     return None
 

@@ -17,6 +17,7 @@ from fastlog.broker.placement import check_assignments, place
 from fastlog.errors import (
     InvalidPartitionsError,
     InvalidTopicError,
+    KafkaError,
     PolicyViolationError,
     TopicAlreadyExistsError,
     TopicDeletionDisabledError,
@@ -39,10 +40,10 @@ DEFAULT = -1
 
 
 class Publisher(Protocol):
-    """Takes the topics whenever they change."""
+    """Tells those who answer Metadata what changed."""
 
-    def __call__(self, topics: Mapping[str, Topic]) -> None:
-        """Publishes them to those who answer Metadata."""
+    def __call__(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
+        """Publishes new or changed topics, and takes away those named in `removed`."""
         ...
 
 
@@ -65,15 +66,14 @@ class Topics:
         self._data_plane = data_plane
         self._random = random
         self._publish = publish
-        self._log = structlog.get_logger("fastlog.topics")
+        self._log = structlog.get_logger(component="topics")
         self._by_name: dict[str, Topic] = {}
         self._by_id: dict[UUID, Topic] = {}
         self._by_collision: dict[str, str] = {}
 
-    @property
-    def all(self) -> Mapping[str, Topic]:
-        """Every topic by name; the mapping never changes."""
-        return self._by_name
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a topic `name`."""
+        return name in self._by_name
 
     def named(self, name: str) -> Topic:
         """The topic `name`, or UnknownTopicOrPartitionError."""
@@ -93,10 +93,14 @@ class Topics:
         """Opens every topic's logs and finishes the deletions that a stop interrupted."""
         for deletion in self._store.deletions():
             self._finish_deletion(deletion.name, deletion.topic_id)
-        topics = {topic.name: topic for topic in self._store.topics()}
-        for topic in topics.values():
-            self._open(topic, range(len(topic.partitions)))
-        self._replace(topics)
+        topics = self._store.topics()
+        for topic in topics:
+            try:
+                self._open(topic, range(len(topic.partitions)))
+            except KafkaError as error:
+                # the others are served; this one answers KAFKA_STORAGE_ERROR until its reason is mended
+                self._log.error("topic not wholly open", topic=topic.name, reason=str(error))
+        self._put(*topics)
 
     def check_new_name(self, name: str) -> None:
         """Raises the error that creating a topic `name` meets, if any."""
@@ -141,7 +145,7 @@ class Topics:
         try:
             self._open(topic, range(len(topic.partitions)))
         finally:
-            self._replace({**self._by_name, name: topic})
+            self._put(topic)
         self._log.info(
             "topic created", topic=name, topic_id=str(topic.topic_id), partitions=len(topic.partitions)
         )
@@ -197,7 +201,7 @@ class Topics:
         try:
             self._open(grown, range(present, count))
         finally:
-            self._replace({**self._by_name, name: grown})
+            self._put(grown)
         self._log.info("topic grown", topic=name, partitions=count)
         return grown
 
@@ -207,7 +211,7 @@ class Topics:
             raise TopicDeletionDisabledError("delete.topic.enable is false on this broker")
         self._store.delete_topic(topic.topic_id)
         self._configs.topic_deleted(topic.name)
-        self._replace({name: other for name, other in self._by_name.items() if name != topic.name})
+        self._remove(topic)
         self._finish_deletion(topic.name, topic.topic_id)
 
     def _finish_deletion(self, name: str, topic_id: UUID) -> None:
@@ -231,11 +235,18 @@ class Topics:
             settings = self._configs.topic_settings(topic.name)
             self._data_plane.open_partitions(topic.name, topic.topic_id.bytes, led, settings)
 
-    def _replace(self, topics: dict[str, Topic]) -> None:
-        self._by_name = topics
-        self._by_id = {topic.topic_id: topic for topic in topics.values()}
-        self._by_collision = {collision_key(name): name for name in topics}
-        self._publish(topics)
+    def _put(self, *topics: Topic) -> None:
+        for topic in topics:
+            self._by_name[topic.name] = topic
+            self._by_id[topic.topic_id] = topic
+            self._by_collision[collision_key(topic.name)] = topic.name
+        self._publish(topics, ())
+
+    def _remove(self, topic: Topic) -> None:
+        del self._by_name[topic.name]
+        del self._by_id[topic.topic_id]
+        del self._by_collision[collision_key(topic.name)]
+        self._publish((), (topic.name,))
 
 
 def new_partition(replicas: tuple[int, ...]) -> PartitionState:

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from fastlog.ports import Random
-
 FILE_NAME = "metadata.sqlite"
 FORMAT = 1
 # Kafka's producer ids are int64 and count from 0
@@ -65,10 +63,13 @@ def encode_cluster_id(value: UUID) -> str:
 class LocalStore:
     """`MetadataStore` over SQLite; one connection under one lock."""
 
-    def __init__(self, directory: Path, random: Random) -> None:
-        """Opens or creates the store in `directory`; raises StoreError when it is unusable or too new."""
+    def __init__(self, directory: Path, cluster_id: str) -> None:
+        """Opens or creates the store of the cluster `cluster_id` in `directory`.
+
+        Raises StoreError when it is unusable, too new, or of another cluster.
+        """
         self._path = directory / FILE_NAME
-        self._random = random
+        self._cluster_id = cluster_id
         self._lock = threading.Lock()
         try:
             self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
@@ -91,6 +92,13 @@ class LocalStore:
         if found < FORMAT:
             self._connection.executescript(
                 f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;"
+            )
+        known = self.cluster_id()
+        if known != self._cluster_id:
+            self._connection.close()
+            raise StoreError(
+                f"the metadata store {self._path} is of cluster {known}, its directory of {self._cluster_id}: "
+                "one of the two was moved here from another broker"
             )
 
     @contextlib.contextmanager
@@ -121,9 +129,8 @@ class LocalStore:
             row = db.execute("SELECT value FROM facts WHERE name = 'cluster.id'").fetchone()
             if row is not None:
                 return str(row[0])
-            cluster_id = encode_cluster_id(self._random.uuid())
-            db.execute("INSERT INTO facts VALUES ('cluster.id', ?)", (cluster_id,))
-            return cluster_id
+            db.execute("INSERT INTO facts VALUES ('cluster.id', ?)", (self._cluster_id,))
+            return self._cluster_id
 
     def topics(self) -> list[Topic]:
         """Every topic; see MetadataStore."""

@@ -17,9 +17,6 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="listeners", type="list", default="PLAINTEXT://127.0.0.1:9092,ZMQ://127.0.0.1:9192", doc="Where the broker listens: PLAINTEXT://HOST:PORT for Kafka clients, ZMQ://HOST:PORT for ZeroMQ. Port 0 takes a free one.", differs="Kafka listens on every interface; without authentication fastlog stays on loopback until told otherwise."),
     Setting(name="advertised.listeners", type="list", doc="The addresses that clients are told, one for each listener that they reach by another address than its own, such as through a proxy. Absent: the address that the client connected to.", differs="Kafka tells the address in listeners, or the host's name."),
     Setting(name="num.network.threads", type="int", unit="threads", default="3", minimum=1, maximum=256, doc="How many threads serve TCP connections. A request is handled on the thread that read it."),
-    Setting(name="socket.send.buffer.bytes", type="int", unit="bytes", default="-1", minimum=-1, maximum=2147483647, doc="SO_SNDBUF of each accepted connection; -1 leaves it to the kernel, which sizes it by itself.", differs="Kafka fixes 102400, which switches the kernel's own sizing off and caps one connection on a long link."),
-    Setting(name="socket.receive.buffer.bytes", type="int", unit="bytes", default="-1", minimum=-1, maximum=2147483647, doc="SO_RCVBUF of each accepted connection; -1 leaves it to the kernel, which sizes it by itself.", differs="Kafka fixes 102400, which switches the kernel's own sizing off and caps one connection on a long link."),
-    Setting(name="socket.listen.backlog.size", type="int", unit="connections", default="50", minimum=1, maximum=65535, doc="How many connections may wait for their accept; the kernel may cap it lower (net.core.somaxconn)."),
     Setting(name="socket.request.max.bytes", type="int", unit="bytes", default="104857600", minimum=1024, maximum=2147483647, doc="The largest request that is read; a longer one closes its connection. Memory is taken as the bytes arrive."),
     Setting(name="max.connections", type="int", unit="connections", default="10000", minimum=1, maximum=2147483647, doc="How many TCP connections may be open at once; one more is closed at its accept.", differs="Kafka has no bound, and fails when the process runs out of descriptors."),
     Setting(name="max.connections.per.ip", type="int", unit="connections", default="1000", minimum=1, maximum=2147483647, doc="How many TCP connections one client address may hold at once; one more is closed at its accept.", differs="Kafka has no bound: one client may take every connection."),
@@ -33,7 +30,6 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="fastlog.zmq.queue.messages", type="int", unit="messages", default="1000", minimum=1, maximum=1000000, doc="The high-water marks of the ZeroMQ socket: messages queued for and from each peer."),
     Setting(name="fastlog.zmq.parked.answers.max", type="int", unit="answers", default="4096", minimum=1, maximum=1000000, doc="How many answers wait, over all peers, while their peer's queue is full; the oldest is dropped for one more."),
     Setting(name="fastlog.zmq.handshake.ms", type="int", unit="ms", default="2000", minimum=1, maximum=600000, doc="A ZeroMQ connection whose handshake takes longer is closed."),
-    Setting(name="fastlog.zmq.heartbeat.ms", type="int", unit="ms", default="1000", minimum=0, maximum=600000, doc="The interval of ZeroMQ heartbeats; a peer silent for five intervals is gone. 0 sends none."),
     Setting(name="auto.create.topics.enable", type="boolean", default="true", doc="Whether asking for the metadata of an absent topic creates it, where the client allows that too."),
     Setting(name="delete.topic.enable", type="boolean", default="true", doc="Whether topics may be deleted."),
     Setting(name="num.partitions", type="int", unit="partitions", default="1", minimum=1, maximum=10000, dynamic=True, doc="The partitions of a topic whose creator names no count."),
@@ -76,9 +72,6 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     listeners: tuple[str, ...]
     advertised_listeners: tuple[str, ...] | None
     num_network_threads: int
-    socket_send_buffer_bytes: int
-    socket_receive_buffer_bytes: int
-    socket_listen_backlog_size: int
     socket_request_max_bytes: int
     max_connections: int
     max_connections_per_ip: int
@@ -92,7 +85,6 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     fastlog_zmq_queue_messages: int
     fastlog_zmq_parked_answers_max: int
     fastlog_zmq_handshake_ms: int
-    fastlog_zmq_heartbeat_ms: int
     auto_create_topics_enable: bool
     delete_topic_enable: bool
     num_partitions: int

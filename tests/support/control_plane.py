@@ -12,7 +12,7 @@ from fastlog.broker.context import AllowAll, RequestContext
 from fastlog.broker.control_api import Services
 from fastlog.broker.producer_ids import ProducerIds
 from fastlog.broker.topics import Topics
-from fastlog.cluster.local import LocalStore
+from fastlog.cluster.local import LocalStore, encode_cluster_id
 from fastlog.config import Config, Endpoint
 from fastlog.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from fastlog.config import TopicSettings
     from fastlog.ports import Topic
+
+
+CLUSTER_ID = encode_cluster_id(UUID(int=7))
 
 
 class CountingRandom:
@@ -98,12 +101,13 @@ class ControlPlane:
         self.static = dict(static or {})
         self.data_plane = FakeDataPlane()
         self.random = CountingRandom()
-        self.published: Mapping[str, Topic] = {}
+        self.published: dict[str, Topic] = {}
         self.boot()
 
     def boot(self) -> None:
         """Builds the services and loads what the store has."""
-        self.store = LocalStore(self.directory, self.random)
+        self.published = {}
+        self.store = LocalStore(self.directory, CLUSTER_ID)
         self.configs = Configs(Config(static=self.static), self.store, 1)
         self.topics = Topics(
             node_id=1,
@@ -135,8 +139,10 @@ class ControlPlane:
         self.data_plane.dies_before = ""
         self.boot()
 
-    def _publish(self, topics: Mapping[str, Topic]) -> None:
-        self.published = topics
+    def _publish(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
+        self.published.update({topic.name: topic for topic in put})
+        for name in removed:
+            del self.published[name]
 
     def ask(self, request: Any, version: int = -1) -> Any:
         """What the handler answers; the newest version where none is given."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fastlog.errors import KafkaStorageError
 from fastlog.protocol.messages.create_partitions import (
     CreatePartitionsAssignment,
     CreatePartitionsRequest,
@@ -255,6 +256,14 @@ def test_a_kill_between_the_steps_of_a_growth(plane: ControlPlane) -> None:
         plane.topics.grow("orders", 3)
     plane.restart()
     assert len(plane.data_plane.open) == 3
+
+
+def test_a_log_that_does_not_open_does_not_keep_the_others_from_being_served(plane: ControlPlane) -> None:
+    plane.topics.create("orders")
+    plane.data_plane.fails_with = KafkaStorageError("damaged")
+    plane.restart()
+    assert sorted(plane.published) == ["orders"]
+    assert plane.data_plane.open == {}
 
 
 def test_a_fault_of_the_broker_is_answered_and_logged(plane: ControlPlane) -> None:

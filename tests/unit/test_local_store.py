@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import sqlite3
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
-from fastlog.cluster.local import FILE_NAME, LocalStore
+from fastlog.cluster.local import FILE_NAME, LocalStore, encode_cluster_id
 from fastlog.ports import StoreError
 from tests.support.store_contract import StoreContract, topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from uuid import UUID
 
 
-class SystemRandom:
-    """Random ids."""
-
-    def uuid(self) -> UUID:
-        """A fresh id."""
-        return uuid4()
+CLUSTER_ID = encode_cluster_id(UUID(int=7))
 
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[list[LocalStore]]:
     """The stores that a test opened on one directory, the last one in use."""
-    stores = [LocalStore(tmp_path, SystemRandom())]
+    stores = [LocalStore(tmp_path, CLUSTER_ID)]
     yield stores
     for store in stores:
         store.close()
@@ -47,7 +41,7 @@ def reopen(opened: list[LocalStore], tmp_path: Path) -> Callable[[], LocalStore]
 
     def again() -> LocalStore:
         opened[-1].close()
-        opened.append(LocalStore(tmp_path, SystemRandom()))
+        opened.append(LocalStore(tmp_path, CLUSTER_ID))
         return opened[-1]
 
     return again
@@ -58,10 +52,10 @@ class TestLocalStore(StoreContract):
 
 
 def test_a_store_that_was_not_closed_keeps_what_it_confirmed(tmp_path: Path) -> None:
-    left_open = LocalStore(tmp_path, SystemRandom())
+    left_open = LocalStore(tmp_path, CLUSTER_ID)
     orders = topic("orders")
     left_open.create_topic(orders, {})
-    other = LocalStore(tmp_path, SystemRandom())
+    other = LocalStore(tmp_path, CLUSTER_ID)
     assert other.topics() == [orders]
     other.close()
     left_open.close()
@@ -72,11 +66,17 @@ def test_a_store_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None
         db.execute("PRAGMA user_version = 99")
     before = (tmp_path / FILE_NAME).read_bytes()
     with pytest.raises(StoreError, match="written by a newer fastlog"):
-        LocalStore(tmp_path, SystemRandom())
+        LocalStore(tmp_path, CLUSTER_ID)
     assert (tmp_path / FILE_NAME).read_bytes() == before
 
 
 def test_a_store_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"not a database at all" * 100)
     with pytest.raises(StoreError, match=FILE_NAME):
-        LocalStore(tmp_path, SystemRandom())
+        LocalStore(tmp_path, CLUSTER_ID)
+
+
+def test_a_store_of_another_cluster_is_refused(tmp_path: Path) -> None:
+    LocalStore(tmp_path, CLUSTER_ID).close()
+    with pytest.raises(StoreError, match="from another broker"):
+        LocalStore(tmp_path, encode_cluster_id(UUID(int=8)))

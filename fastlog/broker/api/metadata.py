@@ -40,9 +40,9 @@ def handle(services: Services, context: RequestContext, request: MetadataRequest
         services.require_topic(context, Operation.CREATE, name)
         services.topics.create(name)
 
-    log = structlog.get_logger("fastlog.topics")
+    log = structlog.get_logger(component="topics")
     for name in dict.fromkeys(topic.name for topic in request.topics or ()):
-        if not name or name in services.topics.all:
+        if not name or name in services.topics:
             continue
         error = attempt("Metadata", name, create, name)
         if error:

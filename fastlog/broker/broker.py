@@ -1,0 +1,195 @@
+"""One broker: everything is built here, in the order in which it depends on each other, and ended in reverse.
+
+Start: data directory (locked), metadata store, logs opened and recovered, ZeroMQ bound, image published, control loop,
+TCP listeners, ZeroMQ thread, housekeeping. Stop: listeners take no more, what is in flight is answered, logs are closed
+and the directory is marked as closed cleanly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from fastlog.broker.addresses import EVERYWHERE, Addresses
+from fastlog.broker.api import APIS
+from fastlog.broker.configs import Configs
+from fastlog.broker.context import AllowAll
+from fastlog.broker.control_api import Services
+from fastlog.broker.control_loop import ControlLoop
+from fastlog.broker.housekeeping import Housekeeping, tasks
+from fastlog.broker.image import publish_cluster
+from fastlog.broker.producer_ids import ProducerIds
+from fastlog.broker.system import SystemClock, SystemRandom
+from fastlog.broker.topics import Topics
+from fastlog.cluster.local import LocalStore, encode_cluster_id
+from fastlog.config import Endpoint, parse_advertised, parse_listeners
+from fastlog.native._engine import Engine
+
+if TYPE_CHECKING:
+    from fastlog.broker.context import Authorizer
+    from fastlog.config import Config
+    from fastlog.ports import Clock, Random
+    from fastlog.transport.router import RouterListener
+
+TCP = "PLAINTEXT"
+ZMQ = "ZMQ"
+
+
+class Broker:
+    """A broker on one data directory, from `start` to `stop`, each called once in a running loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        random: Random | None = None,
+        authorizer: Authorizer | None = None,
+    ) -> None:
+        self._config = config
+        self._settings = config.broker()
+        self._clock = clock or SystemClock()
+        self._random = random or SystemRandom()
+        self._authorizer = authorizer or AllowAll()
+        self._log = structlog.get_logger(component="broker")
+        self._data_dir = Path(self._settings.log_dirs[0])
+        self._listeners = parse_listeners(self._settings.listeners)
+        self._advertised = parse_advertised(self._settings.advertised_listeners or (), self._listeners)
+        self._undo = ExitStack()
+        self._router: RouterListener | None = None
+
+    async def start(self) -> tuple[Endpoint, ...]:
+        """Starts the broker; answers its listeners with their real ports.
+
+        Raises what says in one line why it cannot: StoreError, KafkaStorageError, OSError for an address in use.
+        """
+        try:
+            await asyncio.to_thread(self._open)
+            return self._listen()
+        except BaseException:
+            await asyncio.to_thread(self._undo.close)
+            raise
+
+    def _open(self) -> None:
+        """Opens the directory with all that is in it. Blocks."""
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        self._engine = Engine(self._settings)
+        self._undo.callback(self._engine.shutdown)
+        known = self._engine.read_cluster_id(str(self._data_dir))
+        self._cluster_id = known or encode_cluster_id(self._random.uuid())
+        last_stop = self._engine.open_directory(str(self._data_dir), self._cluster_id)
+        self._store = LocalStore(self._data_dir, self._cluster_id)
+        self._undo.callback(self._store.close)
+        self._configs = Configs(self._config, self._store, self._settings.node_id)
+        self._topics = Topics(
+            node_id=self._settings.node_id,
+            store=self._store,
+            configs=self._configs,
+            data_plane=self._engine,
+            random=self._random,
+            publish=self._engine.publish_topics,
+        )
+        self._configs.subscribe(self._topics.apply_settings)
+        self._topics.load()
+        for stray in self._engine.finish_opening():
+            self._log.warning(
+                "directory of no known topic, left alone: move it away if it is not wanted",
+                directory=str(stray),
+            )
+        self._log.info(
+            "logs open", directory=str(self._data_dir), cluster_id=self._cluster_id, last_stop=last_stop
+        )
+
+    def _listen(self) -> tuple[Endpoint, ...]:
+        settings = self._settings
+        bound = [
+            Endpoint(ZMQ, listener.host, self._bind_zmq(listener))
+            for listener in self._listeners
+            if listener.scheme == ZMQ
+        ]
+        publish_cluster(
+            self._engine,
+            node_id=settings.node_id,
+            cluster_id=self._cluster_id,
+            auto_create_topics=settings.auto_create_topics_enable,
+            apis=APIS,
+            advertised=self._advertised,
+            zmq=_reachable(bound[0]) if bound else None,
+        )
+        for listener in self._listeners:
+            if listener.scheme == TCP:
+                port = self._engine.listen(listener.scheme, listener.host, listener.port)
+                bound.append(Endpoint(TCP, listener.host, port))
+        bound.sort(key=lambda endpoint: [it.scheme for it in self._listeners].index(endpoint.scheme))
+        self._control = ControlLoop(self._engine, self._services(bound), APIS)
+        self._control.start()
+        if self._router is not None:
+            (at,) = [endpoint for endpoint in bound if endpoint.scheme == ZMQ]
+            # ZeroMQ does not tell by which address a peer came: the machine's name has to do where there are many
+            host = socket.gethostname() if at.host in EVERYWHERE else at.host
+            self._router.start(self._engine.zmq_intake(at.scheme, host, at.port))
+        self._housekeeping = Housekeeping(tasks(self._engine, settings, self._clock), self._clock)
+        self._housekeeping.start()
+        self._log.info("ready", listeners=" ".join(map(str, bound)), node_id=settings.node_id)
+        return tuple(bound)
+
+    def _bind_zmq(self, listener: Endpoint) -> int:
+        # imported here: a broker without a ZeroMQ listener starts quicker
+        from fastlog.transport.router import RouterLimits, RouterListener
+
+        settings = self._settings
+        limits = RouterLimits(
+            message_bytes_max=settings.socket_request_max_bytes,
+            queue_messages=settings.fastlog_zmq_queue_messages,
+            peer_requests_max=settings.fastlog_zmq_identity_requests_max,
+            parked_answers_max=settings.fastlog_zmq_parked_answers_max,
+            handshake_ms=settings.fastlog_zmq_handshake_ms,
+        )
+        self._router = RouterListener(limits)
+        port = self._router.bind(listener.host, listener.port)
+        self._undo.callback(self._router.close)
+        return port
+
+    def _services(self, bound: list[Endpoint]) -> Services:
+        return Services(
+            node_id=self._settings.node_id,
+            cluster_id=self._cluster_id,
+            data_dir=self._data_dir,
+            topics=self._topics,
+            configs=self._configs,
+            producer_ids=ProducerIds(self._store),
+            data_plane=self._engine,
+            addresses=Addresses(bound, self._advertised),
+            authorizer=self._authorizer,
+        )
+
+    async def stop(self) -> None:
+        """Ends the broker cleanly; raises where the logs could not be closed so."""
+        grace_ms = self._settings.fastlog_shutdown_timeout_ms
+        self._log.info("stopping")
+        # long polls are answered now, so that listeners need not wait for them
+        self._engine.finish_waiting()
+        stops = [asyncio.to_thread(self._engine.stop_listening, grace_ms)]
+        if self._router is not None:
+            stops.append(asyncio.to_thread(self._router.stop, grace_ms))
+        await asyncio.gather(*stops)
+        await self._control.stop()
+        await asyncio.to_thread(self._close)
+        self._log.info("stopped")
+
+    def _close(self) -> None:
+        self._housekeeping.stop()
+        try:
+            self._engine.close_directory()
+        finally:
+            self._undo.close()
+
+
+def _reachable(endpoint: Endpoint) -> Endpoint:
+    """The endpoint with an empty host where it is bound to every interface."""
+    return Endpoint(endpoint.scheme, "", endpoint.port) if endpoint.host in EVERYWHERE else endpoint

@@ -1,0 +1,214 @@
+"""Drains the engine's control queue in the asyncio loop and has each request answered.
+
+The loop only hands over: handlers may block on the metadata store or on a disk, so they run on two threads of their
+own, one for what changes metadata (one request after the other, in their order) and one for what only asks. Each
+request gets an answer: what a handler did not foresee is answered with UNKNOWN_SERVER_ERROR and logged with its
+traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from fastlog.broker.context import RequestContext
+from fastlog.broker.control_api import server_error
+from fastlog.errors import MalformedMessageError
+from fastlog.protocol.codec import decode_request, encode_response_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastlog.broker.control_api import ControlApi, Services
+
+# taken from the engine's bounded queue and not answered yet; the rest waits there, where the bound is
+IN_HAND_MAX = 64
+
+
+class ControlRequest(Protocol):
+    """A request that waits for its answer; giving it up without one closes its connection."""
+
+    @property
+    def api_key(self) -> int:
+        """The API's key."""
+        ...
+
+    @property
+    def api_version(self) -> int:
+        """The version, one of those that are served."""
+        ...
+
+    @property
+    def correlation_id(self) -> int:
+        """What the answer carries back."""
+        ...
+
+    @property
+    def client_id(self) -> str | None:
+        """What the client calls itself."""
+        ...
+
+    @property
+    def principal(self) -> str:
+        """Who the client is."""
+        ...
+
+    @property
+    def listener(self) -> str:
+        """The name of the listener."""
+        ...
+
+    @property
+    def client_address(self) -> str | None:
+        """The peer's HOST:PORT."""
+        ...
+
+    @property
+    def local_address(self) -> tuple[str, int] | None:
+        """Host and port that the client connected to."""
+        ...
+
+    @property
+    def request(self) -> bytes:
+        """Header and body."""
+        ...
+
+    @property
+    def body_offset(self) -> int:
+        """Where the body begins in `request`."""
+        ...
+
+    def answer(self, frame: bytes) -> None:
+        """Sends header and body of the answer."""
+        ...
+
+    def answer_by_engine(self) -> None:
+        """Has the data plane answer, from what is published now."""
+        ...
+
+    def close(self, reason: str) -> None:
+        """Closes the connection."""
+        ...
+
+
+class ControlSource(Protocol):
+    """The engine's side of the queue."""
+
+    def control_fd(self) -> int:
+        """Readable when there is something to drain."""
+        ...
+
+    def drain_control(self, limit: int) -> Sequence[ControlRequest]:
+        """Takes requests, at most `limit`."""
+        ...
+
+    def drain_events(self) -> tuple[list[tuple[str, str, dict[str, str]]], int]:
+        """Takes log lines, (level, text, fields) each, and the number of those that did not fit."""
+        ...
+
+
+class ControlLoop:
+    """Serves the control queue from `start` to `stop`."""
+
+    def __init__(self, source: ControlSource, services: Services, apis: Sequence[ControlApi]) -> None:
+        self._source = source
+        self._services = services
+        self._apis = {int(api.key): api for api in apis}
+        self._log = structlog.get_logger(component="control")
+        self._engine_log = structlog.get_logger(component="engine")
+        self._changes = ThreadPoolExecutor(1, "fastlog-changes")
+        self._asks = ThreadPoolExecutor(1, "fastlog-asks")
+        self._in_hand: set[asyncio.Future[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Begins to drain, in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._source.control_fd(), self._drain)
+        self._drain()
+
+    async def stop(self) -> None:
+        """Answers what was taken and drains no more; what is left in the queue is the engine's to give up."""
+        if self._loop is not None:
+            self._loop.remove_reader(self._source.control_fd())
+            self._loop = None
+        if self._in_hand:
+            await asyncio.wait(set(self._in_hand))
+        for threads in (self._changes, self._asks):
+            threads.shutdown()
+        self._write_events()
+
+    def _drain(self) -> None:
+        self._write_events()
+        room = IN_HAND_MAX - len(self._in_hand)
+        if self._loop is None or room <= 0:
+            return
+        for request in self._source.drain_control(room):
+            api = self._apis.get(request.api_key)
+            if api is None:
+                request.close(f"no control API has the key {request.api_key}")
+                continue
+            threads = self._changes if api.changes_metadata else self._asks
+            future = self._loop.run_in_executor(threads, self._serve, api, request)
+            self._in_hand.add(future)
+            future.add_done_callback(self._done)
+
+    def _done(self, future: asyncio.Future[None]) -> None:
+        was_full = len(self._in_hand) >= IN_HAND_MAX
+        self._in_hand.discard(future)
+        if error := future.exception():
+            self._log.error("a request was given up without an answer", exc_info=error)
+        if was_full:
+            self._drain()
+
+    def _write_events(self) -> None:
+        events, dropped = self._source.drain_events()
+        for level, text, fields in events:
+            getattr(self._engine_log, level)(text, **fields)
+        if dropped:
+            self._engine_log.warning("log lines dropped, too many came at once", count=dropped)
+
+    def _serve(self, api: ControlApi, asked: ControlRequest) -> None:
+        try:
+            request = decode_request(api.key, asked.api_version, asked.request, asked.body_offset)
+        except MalformedMessageError as error:
+            asked.close(f"a {api.key.name} version {asked.api_version} request does not parse: {error}")
+            return
+        try:
+            response = api.handle(self._services, context_of(asked), request)
+            frame = self._encode(api, asked, response)
+        except Exception:
+            self._log.exception(
+                "request failed",
+                request=api.key.name,
+                version=asked.api_version,
+                client=asked.client_address,
+                client_id=asked.client_id,
+            )
+            frame = self._encode(api, asked, api.refuse(request, server_error()))
+        if frame is None:
+            asked.answer_by_engine()
+        else:
+            asked.answer(frame)
+
+    @staticmethod
+    def _encode(api: ControlApi, asked: ControlRequest, response: Any) -> bytes | None:
+        if response is None:
+            return None
+        return encode_response_frame(api.key, asked.api_version, asked.correlation_id, response)
+
+
+def context_of(asked: ControlRequest) -> RequestContext:
+    """Who asks."""
+    return RequestContext(
+        api_version=asked.api_version,
+        correlation_id=asked.correlation_id,
+        client_id=asked.client_id,
+        principal=asked.principal,
+        listener=asked.listener,
+        client_address=asked.client_address,
+        local_address=asked.local_address,
+    )

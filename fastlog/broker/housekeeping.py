@@ -1,0 +1,123 @@
+"""What a broker does from time to time: retention, checkpoints, purging what was deleted.
+
+One thread; the engine's calls release the GIL. A task that fails is logged and tried again at its next turn.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastlog.config import BrokerSettings
+    from fastlog.ports import Clock
+
+# files are purged within this time of their delay's end
+PURGE_INTERVAL_MS = 5_000
+
+
+class Logs(Protocol):
+    """The engine's calls; all block."""
+
+    def enforce_retention(self, now_ms: int) -> int:
+        """Deletes the segments that retention says, of all partitions; answers how many."""
+        ...
+
+    def purge_deleted(self, now_ms: int) -> int:
+        """Removes the files of segments and topics whose delay is over; answers how many."""
+        ...
+
+    def checkpoint_recovery_points(self) -> None:
+        """Writes down what is known to be synced."""
+        ...
+
+    def checkpoint_log_starts(self) -> None:
+        """Writes down the log start offsets."""
+        ...
+
+    def checkpoint_high_watermarks(self) -> None:
+        """Writes down the high watermarks."""
+        ...
+
+
+class Task(msgspec.Struct, frozen=True):
+    """Something to do every so often."""
+
+    name: str
+    interval_ms: int
+    run: Callable[[], object]
+
+
+def tasks(logs: Logs, settings: BrokerSettings, clock: Clock) -> tuple[Task, ...]:
+    """The tasks of a broker with the settings."""
+    return (
+        Task(
+            "retention",
+            settings.log_retention_check_interval_ms,
+            lambda: logs.enforce_retention(clock.now_ms()),
+        ),
+        Task("purge", PURGE_INTERVAL_MS, lambda: logs.purge_deleted(clock.now_ms())),
+        Task(
+            "recovery-point checkpoint",
+            settings.log_flush_offset_checkpoint_interval_ms,
+            logs.checkpoint_recovery_points,
+        ),
+        Task(
+            "log-start checkpoint",
+            settings.log_flush_start_offset_checkpoint_interval_ms,
+            logs.checkpoint_log_starts,
+        ),
+        Task(
+            "high-watermark checkpoint",
+            settings.replica_high_watermark_checkpoint_interval_ms,
+            logs.checkpoint_high_watermarks,
+        ),
+    )
+
+
+class Housekeeping:
+    """Runs tasks by their intervals from `start` to `stop`."""
+
+    def __init__(self, tasks: Sequence[Task], clock: Clock) -> None:
+        self._tasks = tuple(tasks)
+        self._clock = clock
+        now = clock.monotonic_ms()
+        self._due = {task.name: now + task.interval_ms for task in tasks}
+        self._log = structlog.get_logger(component="housekeeping")
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fastlog-housekeeping", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread after the task that it is at."""
+        self._stopped.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def run_due(self) -> int:
+        """Runs the tasks that are due; answers the milliseconds until the next one is."""
+        for task in self._tasks:
+            if self._clock.monotonic_ms() >= self._due[task.name]:
+                self._run_one(task)
+                self._due[task.name] = self._clock.monotonic_ms() + task.interval_ms
+        return max(0, min(self._due.values()) - self._clock.monotonic_ms())
+
+    def _run_one(self, task: Task) -> None:
+        try:
+            task.run()
+        except Exception:
+            self._log.exception("housekeeping failed, it is tried again", task=task.name)
+
+    def _run(self) -> None:
+        wait_ms = self.run_due()
+        while not self._stopped.wait(wait_ms / 1000):
+            wait_ms = self.run_due()

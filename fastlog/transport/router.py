@@ -1,0 +1,302 @@
+"""The ZeroMQ listener: a ROUTER socket on a thread of its own that gives requests to the engine and takes its answers.
+
+One message is one request without a length prefix; more than one frame is their concatenation. What arrives is handed
+to the engine in the order of arrival, straight from ZeroMQ's memory. Every queue has a bound: messages (MAXMSGSIZE),
+queues of a peer (high-water marks), unanswered requests of a peer, answers that wait for a peer whose queue is full. A
+peer that breaks a bound or sends garbage loses its request, which is logged, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import structlog
+import zmq
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# answers that wait for room in their peer's queue are tried again so often
+RETRY_MS = 10
+# requests taken before answers get their turn, so that neither starves the other
+BURST = 64
+# one log line about refused requests in so many milliseconds
+COMPLAIN_INTERVAL_MS = 1_000
+# a peer whose host is gone is noticed after 10 + 3 * 5 seconds of silence
+KEEPALIVE_IDLE_SECONDS = 10
+KEEPALIVE_INTERVAL_SECONDS = 5
+KEEPALIVE_COUNT = 3
+POLL_FOREVER = -1
+
+
+class Intake(Protocol):
+    """The engine's side; its calls release the GIL and keep nothing of what they are given."""
+
+    def submit(self, peer: int, frames: Sequence[memoryview]) -> bytes | None:
+        """Handles one request; the answer, or None where it comes later or never.
+
+        Raises ValueError with the reason for a request that a TCP connection would be closed for.
+        """
+        ...
+
+    def completions_fd(self) -> int:
+        """Readable when there is something to drain."""
+        ...
+
+    def drain_completions(self) -> list[tuple[int, bytes | None]]:
+        """(peer, answer) of each request that has its answer by now; None is that there will be none."""
+        ...
+
+    def is_exhausted(self) -> bool:
+        """Whether the memory for requests is used up, so that none should be taken for a while."""
+        ...
+
+
+class RouterLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of the listener; see the settings of the same names."""
+
+    message_bytes_max: int
+    queue_messages: int
+    peer_requests_max: int
+    parked_answers_max: int
+    handshake_ms: int
+
+
+class BindError(OSError):
+    """The address cannot be listened at."""
+
+
+class _Peer:
+    """A peer with requests that are not answered yet."""
+
+    __slots__ = ("identity", "number", "outstanding", "parked")
+
+    def __init__(self, identity: bytes, number: int) -> None:
+        self.identity = identity
+        self.number = number
+        self.outstanding = 0
+        self.parked = 0
+
+
+class RouterListener:
+    """Listens from `bind`, serves from `start`, ends with `stop`."""
+
+    def __init__(self, limits: RouterLimits) -> None:
+        self._intake: Intake
+        self._limits = limits
+        self._log = structlog.get_logger(component="zmq")
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._endpoint = ""
+        # peers by identity and number; only those with requests in flight, so neither grows with time
+        self._peers: dict[bytes, _Peer] = {}
+        self._numbers: dict[int, _Peer] = {}
+        self._next_number = 1
+        self._parked: deque[tuple[_Peer, bytes]] = deque()
+        self._refused = 0
+        self._complained_at = -float("inf")
+        self._stop_read, self._stop_write = os.pipe()
+        self._deadline: float | None = None
+        self._thread = threading.Thread(target=self._run, name="fastlog-zmq", daemon=True)
+
+    def bind(self, host: str, port: int) -> int:
+        """Takes the address and answers the port; raises BindError."""
+        self._set_options()
+        shown = f"ZMQ://{host or '*'}:{port}"
+        try:
+            address = _numeric(host, port)
+            if ":" in address:
+                self._socket.set(zmq.IPV6, 1)
+                address = f"[{address}]"
+            self._socket.bind(f"tcp://{address}:{port or '*'}")
+        except (zmq.ZMQError, OSError) as error:
+            self.close()
+            reason = error.strerror or str(error)
+            raise BindError(
+                f"cannot listen at {shown}: {reason}; choose another address, or stop who uses it"
+            ) from error
+        self._endpoint = self._socket.get_string(zmq.LAST_ENDPOINT)
+        return int(self._endpoint.rpartition(":")[2])
+
+    def _set_options(self) -> None:
+        limits, options = self._limits, self._socket
+        # without it an answer to a peer whose queue is full vanishes silently
+        options.set(zmq.ROUTER_MANDATORY, 1)
+        options.set(zmq.MAXMSGSIZE, limits.message_bytes_max)
+        options.set(zmq.RCVHWM, limits.queue_messages)
+        options.set(zmq.SNDHWM, limits.queue_messages)
+        options.set(zmq.HANDSHAKE_IVL, limits.handshake_ms)
+        options.set(zmq.LINGER, 0)
+        # heartbeats are the peers' to send, with a time to live that libzmq keeps to here. Ours would let a peer abort
+        # the process (libzmq 4.3.5: flood, disconnect, and the next ping asserts while the queue is full), so a silent
+        # host is found by TCP instead
+        options.set(zmq.HEARTBEAT_IVL, 0)
+        options.set(zmq.TCP_KEEPALIVE, 1)
+        options.set(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_SECONDS)
+        options.set(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_SECONDS)
+        options.set(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_COUNT)
+
+    def start(self, intake: Intake) -> None:
+        """Begins to serve: requests go to `intake`."""
+        self._intake = intake
+        self._thread.start()
+
+    def stop(self, grace_ms: int) -> None:
+        """Takes no more requests, sends the answers that come within `grace_ms`, and ends. Blocks."""
+        if self._thread.ident is None:
+            self.close()
+            return
+        self._deadline = time.monotonic() + grace_ms / 1000
+        os.write(self._stop_write, b"x")
+        self._thread.join()
+
+    def close(self) -> None:
+        """Frees the sockets of a listener whose thread does not run."""
+        if not self._socket.closed:
+            # what the peers' queues still hold is sent, but not waited for longer than a moment
+            self._socket.close(linger=500)
+            self._context.term()
+            os.close(self._stop_read)
+            os.close(self._stop_write)
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception:
+            self._log.exception("the ZeroMQ listener ended")
+        finally:
+            self.close()
+
+    def _serve(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._intake.completions_fd(), zmq.POLLIN)
+        poller.register(self._stop_read, zmq.POLLIN)
+        taking = True
+        while not self._is_over():
+            if taking and (self._deadline is not None or self._intake.is_exhausted()):
+                poller.unregister(self._socket)
+                taking = False
+            elif not taking and self._deadline is None and not self._intake.is_exhausted():
+                poller.register(self._socket, zmq.POLLIN)
+                taking = True
+            ready = dict(poller.poll(RETRY_MS if self._parked or not taking else POLL_FOREVER))
+            if self._stop_read in ready:
+                poller.unregister(self._stop_read)
+                self._socket.unbind(self._endpoint)
+            self._retry_parked()
+            self._take_completions()
+            if self._socket in ready:
+                self._take_requests()
+
+    def _is_over(self) -> bool:
+        if self._deadline is None:
+            return False
+        return time.monotonic() >= self._deadline or not (self._peers or self._parked)
+
+    def _take_requests(self) -> None:
+        for _ in range(BURST):
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            identity = frames[0].bytes
+            self._take(self._peer(identity), [frame.buffer for frame in frames[1:]])
+
+    def _take(self, peer: _Peer, frames: list[memoryview]) -> None:
+        if peer.outstanding >= self._limits.peer_requests_max:
+            self._complain(peer, f"it has {peer.outstanding} unanswered requests")
+            return
+        peer.outstanding += 1
+        try:
+            answer = self._intake.submit(peer.number, frames)
+        except ValueError as error:
+            self._complain(peer, str(error))
+            self._answered(peer)
+            return
+        if answer is not None:
+            self._send(peer, answer)
+            self._answered(peer)
+
+    def _peer(self, identity: bytes) -> _Peer:
+        peer = self._peers.get(identity)
+        if peer is None:
+            peer = _Peer(identity, self._next_number)
+            self._next_number += 1
+            self._peers[identity] = self._numbers[peer.number] = peer
+        return peer
+
+    def _answered(self, peer: _Peer) -> None:
+        peer.outstanding -= 1
+        self._forget_idle(peer)
+
+    def _forget_idle(self, peer: _Peer) -> None:
+        if not peer.outstanding and not peer.parked:
+            self._peers.pop(peer.identity, None)
+            self._numbers.pop(peer.number, None)
+
+    def _take_completions(self) -> None:
+        for number, answer in self._intake.drain_completions():
+            peer = self._numbers.get(number)
+            if peer is None:
+                continue
+            if answer is not None:
+                self._send(peer, answer)
+            self._answered(peer)
+
+    def _send(self, peer: _Peer, answer: bytes) -> None:
+        # behind those that wait already, so that a peer's answers keep their order
+        if peer.parked or not self._try_send(peer, answer):
+            if len(self._parked) >= self._limits.parked_answers_max:
+                oldest, _ = self._parked.popleft()
+                oldest.parked -= 1
+                self._complain(oldest, "its queue stayed full, so its oldest answer is dropped")
+                self._forget_idle(oldest)
+            peer.parked += 1
+            self._parked.append((peer, answer))
+
+    def _retry_parked(self) -> None:
+        full: set[int] = set()
+        for _ in range(len(self._parked)):
+            peer, answer = self._parked.popleft()
+            if peer.number in full or not self._try_send(peer, answer):
+                full.add(peer.number)
+                self._parked.append((peer, answer))
+            else:
+                peer.parked -= 1
+                self._forget_idle(peer)
+
+    def _try_send(self, peer: _Peer, answer: bytes) -> bool:
+        """Whether the answer needs no more care: it is sent, or its peer is gone."""
+        try:
+            self._socket.send_multipart((peer.identity, answer), zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+        return True
+
+    def _complain(self, peer: _Peer, reason: str) -> None:
+        self._refused += 1
+        now = time.monotonic() * 1000
+        if now - self._complained_at >= COMPLAIN_INTERVAL_MS:
+            self._complained_at = now
+            self._log.warning(
+                "request refused", peer=peer.identity.hex(), reason=reason, refused=self._refused
+            )
+            self._refused = 0
+
+
+def _numeric(host: str, port: int) -> str:
+    """The address that libzmq takes: it resolves no host names when it binds."""
+    if not host:
+        return "*"
+    found = socket.getaddrinfo(host, port or None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return str(found[0][4][0])
