@@ -185,6 +185,7 @@ cdef class RecordBatch:
     cdef int32_t remaining
     cdef int16_t attributes
     cdef int64_t base_timestamp
+    cdef int64_t from_offset
     cdef readonly str topic
     cdef readonly int32_t partition
     cdef readonly int64_t base_offset
@@ -199,6 +200,7 @@ cdef class RecordBatch:
         if position < 0 or position > self.view.len:
             raise ValueError(f"position {position} is outside the buffer of {self.view.len} bytes")
         self.read_header(<const uint8_t*> self.view.buf + position, self.view.len - position)
+        self.from_offset = from_offset
         self.skip_to(from_offset)
 
     def __dealloc__(self):
@@ -309,6 +311,7 @@ cdef class RecordBatch:
         iterator.batch = self
         iterator.at = self.first
         iterator.remaining = self.remaining
+        iterator.next_offset = max(self.base_offset, self.from_offset)
         return iterator
 
     def __repr__(self):
@@ -366,9 +369,16 @@ cdef class RecordIterator:
     cdef RecordBatch batch
     cdef const uint8_t* at
     cdef int32_t remaining
+    cdef readonly int64_t next_offset
 
     def __iter__(self):
         return self
+
+    def stop(self):
+        """Gives no more records: its reader has gone elsewhere."""
+        self.remaining = 0
+        if self.batch is not None:
+            self.at = self.batch.end
 
     def __next__(self):
         if self.remaining == 0:
@@ -399,6 +409,7 @@ cdef class RecordIterator:
         record.end = raw.end
         self.at = after
         self.remaining -= 1
+        self.next_offset = record.offset + 1
         return record
 
     def take(self, Py_ssize_t max_records, /):

@@ -1,7 +1,7 @@
 """A distributed commit log that speaks Kafka's protocol.
 
-The public names: Producer, Admin, Record, and `fastlog.errors`. They are imported when they are first
-used, so that `import fastlog` is quick.
+The public names: Producer, Consumer, TopicPartition, Admin, Record, and `fastlog.errors`. They are imported when
+they are first used, so that `import fastlog` is quick.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastlog.client.admin import Admin as Admin
+    from fastlog.client.consumer import Consumer as Consumer
+    from fastlog.client.consumer import TopicPartition as TopicPartition
     from fastlog.client.producer import Delivery as Delivery
     from fastlog.client.producer import Producer as Producer
     from fastlog.client.producer import RecordMetadata as RecordMetadata
@@ -20,14 +22,26 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Admin": "fastlog.client.admin",
+    "Consumer": "fastlog.client.consumer",
     "Delivery": "fastlog.client.producer",
     "Producer": "fastlog.client.producer",
     "Record": "fastlog.native._records",
     "RecordMetadata": "fastlog.client.producer",
+    "TopicPartition": "fastlog.client.consumer",
     "errors": "fastlog.errors",
 }
 
-__all__ = ["Admin", "Delivery", "Producer", "Record", "RecordMetadata", "__version__", "errors"]
+__all__ = [
+    "Admin",
+    "Consumer",
+    "Delivery",
+    "Producer",
+    "Record",
+    "RecordMetadata",
+    "TopicPartition",
+    "__version__",
+    "errors",
+]
 
 
 def __getattr__(name: str) -> Any:

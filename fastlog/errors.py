@@ -14,6 +14,7 @@ __all__ = [  # noqa: PLE0604 - the generated names are strings too
     "FastlogError",
     "KafkaError",
     "MalformedMessageError",
+    "NoPositionError",
     "NotReachableError",
     "PoisonedLogError",
     "error_for",
@@ -43,6 +44,10 @@ class NotReachableError(FastlogError):
 
 class DeliveryTimeoutError(FastlogError):
     """A record was not acknowledged within its time; it may or may not have been written."""
+
+
+class NoPositionError(FastlogError):
+    """A partition has no position to read from, and the consumer was told not to choose one."""
 
 
 class MalformedMessageError(FastlogError):

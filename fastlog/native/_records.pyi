@@ -112,6 +112,13 @@ class RecordBatch:
 class RecordIterator(Iterator[Record]):
     """Goes over a batch once."""
 
+    @property
+    def next_offset(self) -> int:
+        """The offset after the record given last; before the first one, where the reading begins."""
+
+    def stop(self) -> None:
+        """Gives no more records: its reader has gone elsewhere."""
+
     def __next__(self) -> Record: ...
     def __length_hint__(self) -> int: ...
     def take(self, max_records: int, /) -> list[Record]:

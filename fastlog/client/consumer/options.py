@@ -1,0 +1,73 @@
+"""What a consumer is told once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastlog.errors import ConfigError
+
+INT32_MAX = 2**31 - 1
+MEBIBYTE = 1 << 20
+RESETS = ("earliest", "latest", "none")
+ISOLATION_LEVELS = ("read_uncommitted", "read_committed")
+#: setting: (lowest, highest)
+BOUNDS = {
+    "fetch_min_bytes": (0, INT32_MAX),
+    "fetch_max_bytes": (1, INT32_MAX),
+    "max_partition_fetch_bytes": (1, INT32_MAX),
+    "fetch_max_wait_ms": (0, INT32_MAX),
+    "prefetch_bytes": (1, 2**40),
+    "metadata_max_age_ms": (1, INT32_MAX),
+    "request_timeout_ms": (1, INT32_MAX),
+    "connect_timeout_ms": (1, INT32_MAX),
+    "bootstrap_timeout_ms": (0, INT32_MAX),
+    "retry_backoff_ms": (1, INT32_MAX),
+    "retry_backoff_max_ms": (1, INT32_MAX),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerOptions:
+    """Settings of a consumer; names and defaults are Kafka's unless a comment says why not."""
+
+    client_id: str = "fastlog"
+    auto_offset_reset: str = "latest"
+    isolation_level: str = "read_uncommitted"
+    fetch_min_bytes: int = 1
+    fetch_max_bytes: int = 50 * MEBIBYTE
+    max_partition_fetch_bytes: int = MEBIBYTE
+    fetch_max_wait_ms: int = 500
+    check_crcs: bool = True
+    # Kafka's client.rack
+    rack: str = ""
+    # Kafka has no such bound: its consumer holds one fetch per broker. Twice the default message.max.bytes for each of
+    # a few partitions, and little enough to stay cheap for many consumers in one process
+    prefetch_bytes: int = 16 * MEBIBYTE
+    metadata_max_age_ms: int = 300_000
+    request_timeout_ms: int = 30_000
+    connect_timeout_ms: int = 10_000
+    # ours: how long the first contact may take before reading fails; later outages are waited out
+    bootstrap_timeout_ms: int = 10_000
+    retry_backoff_ms: int = 100
+    retry_backoff_max_ms: int = 1_000
+
+    def __post_init__(self) -> None:
+        choose("auto_offset_reset", self.auto_offset_reset, RESETS)
+        choose("isolation_level", self.isolation_level, ISOLATION_LEVELS)
+        for name, (lowest, highest) in BOUNDS.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+                raise ConfigError(
+                    f"{name} is {value!r}; it must be a whole number from {lowest} to {highest}"
+                )
+
+    @property
+    def read_committed(self) -> bool:
+        """Whether records of open and aborted transactions stay hidden."""
+        return self.isolation_level == "read_committed"
+
+
+def choose(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raises ConfigError where `value` is not one of `allowed`."""
+    if value not in allowed:
+        raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
