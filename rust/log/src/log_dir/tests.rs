@@ -1,1 +1,190 @@
+//! Who may use a data directory, and how it tells the way the last run ended.
 
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+fn identity() -> Identity {
+    Identity { cluster_id: "cluster-a".to_owned(), node_id: 1 }
+}
+
+fn open(path: &Path) -> Result<LogDir, LogError> {
+    LogDir::open(Storage::real(path), &identity())
+}
+
+fn refusal(result: Result<LogDir, LogError>) -> String {
+    match result {
+        Err(LogError::Refused { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn make_log(directory: &LogDir, topic: &str, topic_id: Option<Uuid>) -> crate::Log {
+    let options = LogOptions { topic_id, ..directory.log_options(topic, 0) };
+    crate::Log::open(directory.storage(), options, NOW_MS).unwrap().0
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = open(directory.path()).unwrap();
+    assert!(refusal(open(directory.path())).contains("a running broker has it"));
+    drop(first);
+    open(directory.path()).unwrap();
+}
+
+#[test]
+fn a_directory_of_another_is_refused_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    open(directory.path()).unwrap().close_clean().unwrap();
+    let before = listing(directory.path());
+    let other = |cluster_id: &str, node_id| {
+        let identity = Identity { cluster_id: cluster_id.to_owned(), node_id };
+        refusal(LogDir::open(Storage::real(directory.path()), &identity))
+    };
+    assert!(other("cluster-b", 1).contains("it belongs to cluster cluster-a"));
+    assert!(other("cluster-a", 2).contains("it belongs to node 1"));
+    let meta = directory.path().join(meta_properties::FILE_NAME);
+    let ours = fs::read_to_string(&meta).unwrap();
+    fs::write(&meta, ours.replace("version=1", "version=2")).unwrap();
+    assert!(refusal(open(directory.path())).contains("version \"2\""));
+    fs::write(&meta, ours).unwrap();
+    assert_eq!(listing(directory.path()), before);
+    assert_eq!(open(directory.path()).unwrap().last_stop(), LastStop::Clean);
+}
+
+fn listing(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found: Vec<_> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.display().to_string(), fs::read(&path).unwrap_or_default()))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn the_three_ways_to_stop_are_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let first = open(path).unwrap();
+    assert_eq!(first.last_stop(), LastStop::Clean, "a new directory");
+    drop(first);
+    let second = open(path).unwrap();
+    assert_eq!(second.last_stop(), LastStop::ProcessDied);
+    second.close_clean().unwrap();
+    assert_eq!(open(path).unwrap().last_stop(), LastStop::Clean);
+    assert_eq!(open(path).unwrap().last_stop(), LastStop::ProcessDied, "the marker counts once");
+    pretend_the_machine_restarted(path);
+    assert_eq!(open(path).unwrap().last_stop(), LastStop::MachineDied);
+    // killed again before all logs were recovered: the same rules
+    let again = open(path).unwrap();
+    assert_eq!(again.last_stop(), LastStop::MachineDied);
+    again.mark_recovered().unwrap();
+    drop(again);
+    assert_eq!(open(path).unwrap().last_stop(), LastStop::ProcessDied);
+}
+
+fn pretend_the_machine_restarted(path: &Path) {
+    let file = path.join("fastlog.run");
+    let text = fs::read_to_string(&file).unwrap();
+    let lines = text.lines().map(|line| if line.starts_with("boot_id") { "boot_id: earlier" } else { line });
+    fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
+}
+
+#[test]
+fn a_marker_of_an_earlier_run_proves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    open(directory.path()).unwrap().close_clean().unwrap();
+    let marker = directory.path().join(run_marker::CLEAN_FILE);
+    let stale = fs::read(&marker).unwrap();
+    drop(open(directory.path()).unwrap());
+    fs::write(&marker, stale).unwrap();
+    assert_eq!(open(directory.path()).unwrap().last_stop(), LastStop::ProcessDied);
+}
+
+#[test]
+fn a_directory_that_kafka_closed_is_clean_and_one_that_it_did_not_close_is_not() {
+    for (marker, expected) in
+        [(Some(r#"{"version":0,"brokerEpoch":7}"#), LastStop::Clean), (None, LastStop::MachineDied)]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("t-0")).unwrap();
+        let meta = "#\n#Mon Nov 23 07:00:00 UTC 2026\nnode.id=1\nversion=1\ncluster.id=cluster-a\n";
+        fs::write(directory.path().join("meta.properties"), meta).unwrap();
+        if let Some(marker) = marker {
+            fs::write(directory.path().join(".kafka_cleanshutdown"), marker).unwrap();
+        }
+        assert_eq!(open(directory.path()).unwrap().last_stop(), expected);
+    }
+}
+
+#[test]
+fn checkpoints_and_partitions_are_found_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let topic_id = identity::random_uuid();
+    let first = open(directory.path()).unwrap();
+    make_log(&first, "with-dashes.and_dots", Some(topic_id));
+    make_log(&first, "a", None);
+    let offsets = |offset| Offsets::from([(("a".to_owned(), 0), offset)]);
+    first.write_checkpoint(Checkpoint::RecoveryPoint, &offsets(5)).unwrap();
+    first.write_checkpoint(Checkpoint::HighWatermark, &offsets(7)).unwrap();
+    first.write_checkpoint(Checkpoint::LogStart, &offsets(3)).unwrap();
+    drop(first);
+    let again = open(directory.path()).unwrap();
+    let options = again.log_options("a", 0);
+    assert_eq!((options.recovery_point, options.high_watermark, options.log_start_offset), (5, 7, 3));
+    assert_eq!(again.log_options("a", 1).recovery_point, 0);
+    let found = again.partitions().unwrap();
+    let names: Vec<_> =
+        found.iter().map(|found| (found.topic.as_str(), found.partition, found.topic_id)).collect();
+    assert_eq!(names, [("a", 0, None), ("with-dashes.and_dots", 0, Some(topic_id))]);
+}
+
+#[test]
+fn a_directory_of_another_incarnation_of_the_topic_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let log_dir = open(directory.path()).unwrap();
+    let old = identity::random_uuid();
+    drop(make_log(&log_dir, "t", Some(old)));
+    let text = fs::read_to_string(directory.path().join("t-0/partition.metadata")).unwrap();
+    assert_eq!(text, format!("version: 0\ntopic_id: {}", identity::to_base64(old)));
+    let options = LogOptions { topic_id: Some(identity::random_uuid()), ..log_dir.log_options("t", 0) };
+    let error = crate::Log::open(log_dir.storage(), options, NOW_MS).unwrap_err();
+    assert_eq!(error.code(), fastlog_protocol::ErrorCode::INCONSISTENT_TOPIC_ID);
+    assert_eq!(make_log(&log_dir, "t", None).topic_id(), Some(old));
+}
+
+#[test]
+fn only_directories_of_deleted_partitions_are_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let log_dir = open(directory.path()).unwrap();
+    let log = make_log(&log_dir, "t", None);
+    assert!(log_dir.remove_deleted(&directory.path().join("t-0")).is_err());
+    assert!(log_dir.remove_deleted(Path::new("/somewhere/t-0.0-delete")).is_err());
+    let path = log.mark_deleted().unwrap();
+    assert_eq!(log_dir.deleted_partitions().unwrap(), std::slice::from_ref(&path));
+    assert_eq!(log_dir.partitions().unwrap(), []);
+    log_dir.remove_deleted(&path).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_poisoned_directory_is_not_closed_clean() {
+    let directory = tempfile::tempdir().unwrap();
+    let log_dir = open(directory.path()).unwrap();
+    log_dir.storage().poison(&"a disk died");
+    assert!(log_dir.close_clean().is_err());
+    assert_eq!(open(directory.path()).unwrap().last_stop(), LastStop::ProcessDied);
+}
+
+#[test]
+fn a_new_brokers_cluster_is_read_from_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(read_identity(&crate::RealFileSystem, directory.path()).unwrap(), None);
+    drop(open(directory.path()).unwrap());
+    assert_eq!(read_identity(&crate::RealFileSystem, directory.path()).unwrap(), Some(identity()));
+}
