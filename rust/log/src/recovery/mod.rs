@@ -153,6 +153,9 @@ impl Recovery<'_> {
             // blocks reserved for a segment that was active when the run ended
             segment.release_reserved()?;
         }
+        if !later.is_empty() {
+            segment.note_newest();
+        }
         segment.flush_indexes()?;
         segment.set_loaded();
         Ok(scanned)

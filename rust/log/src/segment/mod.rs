@@ -177,6 +177,8 @@ impl Segment {
         if let Some((bad, offset)) = scanned.bad {
             self.note_damage(&bad, offset, scanned.leader_epoch)?;
         }
+        // only segments that no longer grow are loaded late
+        self.note_newest();
         self.flush_indexes()?;
         self.loaded.store(true, Release);
         Ok(())
@@ -253,12 +255,17 @@ impl Segment {
 
     /// No more batches will come: notes the largest timestamp, writes the indexes and releases reserved blocks.
     pub(crate) fn seal(&self) -> Result<(), LogError> {
+        self.note_newest();
+        self.flush_indexes()?;
+        self.release_reserved()
+    }
+
+    /// Ends the time index with the segment's largest timestamp, so that it need not be looked for.
+    pub(crate) fn note_newest(&self) {
         let newest = *self.newest.lock();
         if newest.timestamp >= 0 {
             self.time_index.maybe_append(newest);
         }
-        self.flush_indexes()?;
-        self.release_reserved()
     }
 
     /// Gives back blocks that were reserved beyond the end.

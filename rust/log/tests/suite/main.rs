@@ -6,6 +6,7 @@ mod common;
 mod crash;
 mod faults;
 mod idempotence;
+mod kafka;
 mod lifecycle;
 mod memory;
 mod recovery;
