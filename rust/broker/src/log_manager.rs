@@ -299,7 +299,8 @@ impl LogManager {
     }
 
     /// Closes all logs and, when every one of them closed well, marks the directory as closed cleanly. The first failure
-    /// is answered; again is harmless.
+    /// is answered; again is harmless. After an unclean stop the mark is left out while a directory was not opened, and
+    /// so not recovered: the next start must not trust it.
     pub fn close(&self) -> Result<(), LogError> {
         let Some(directory) = self.directory.lock().take() else { return Ok(()) };
         let mut result = Ok(());
@@ -309,6 +310,13 @@ impl LogManager {
         }
         result?;
         self.write_all(&directory)?;
+        let unrecovered = self.found.lock().len();
+        if self.last_stop != LastStop::Clean && unrecovered > 0 {
+            let fields = vec![("directories", unrecovered.to_string())];
+            let message = "not marked as closed cleanly: directories were not recovered since the last crash";
+            self.broker.events().push(Level::Warning, message, fields);
+            return Ok(());
+        }
         match Arc::try_unwrap(directory) {
             Ok(directory) => directory.close_clean(),
             Err(shared) => Err(LogError::Invalid {

@@ -168,6 +168,24 @@ fn strays_are_told_and_left_alone() {
 }
 
 #[test]
+fn an_end_is_not_called_clean_while_a_directory_was_not_recovered() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open");
+    kill(node);
+
+    let node = start(dir.path());
+    node.logs.close().expect("closed");
+    kill(node);
+    let node = start(dir.path());
+    assert_eq!(node.logs.last_stop(), LastStop::ProcessDied);
+    node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open");
+    node.logs.close().expect("closed");
+    kill(node);
+    assert_eq!(start(dir.path()).logs.last_stop(), LastStop::Clean);
+}
+
+#[test]
 fn opening_again_changes_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = start(dir.path());
