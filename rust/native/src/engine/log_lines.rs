@@ -12,11 +12,16 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Metadata, Subscriber};
 
 /// Level, text, fields.
-pub(super) type Line = (&'static str, &'static str, HashMap<&'static str, String>);
+pub(super) type Line = (&'static str, String, HashMap<&'static str, String>);
+
+/// The text of events whose own text is among their fields, as `tracing` hands it over.
+const SAID: &str = "log";
 
 /// The line of an event.
 pub(super) fn line(event: Event) -> Line {
-    (event.level.name(), event.message, event.fields.into_iter().collect())
+    let mut fields: HashMap<_, _> = event.fields.into_iter().collect();
+    let said = if event.message == SAID { fields.remove("message") } else { None };
+    (event.level.name(), said.unwrap_or_else(|| event.message.to_owned()), fields)
 }
 
 static FOLLOWERS: Mutex<Vec<Weak<Broker>>> = Mutex::new(Vec::new());
@@ -58,7 +63,7 @@ impl Subscriber for ToEvents {
             tracing::Level::WARN => Level::Warning,
             _ => Level::Info,
         };
-        broker.events().push(level, "log", fields.found);
+        broker.events().push(level, SAID, fields.found);
     }
 
     fn enter(&self, _: &Id) {}

@@ -105,9 +105,8 @@ impl Engine {
     }
 
     fn close_directory(&self, py: Python<'_>) -> PyResult<()> {
-        let closed = self.with_logs(py, LogManager::close);
-        *self.logs.lock() = None;
-        closed
+        let Some(logs) = self.logs.lock().take() else { return Ok(()) };
+        py.detach(|| logs.close()).map_err(|error| to_python(&error))
     }
 
     // --- topics ---
