@@ -28,6 +28,7 @@ from fastlog.broker.system import SystemClock, SystemRandom
 from fastlog.broker.topics import Topics
 from fastlog.cluster.local import LocalStore, encode_cluster_id
 from fastlog.config import Endpoint, parse_advertised, parse_listeners
+from fastlog.errors import FastlogError
 from fastlog.native._engine import Engine
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Broker:
     async def start(self) -> tuple[Endpoint, ...]:
         """Starts the broker; answers its listeners with their real ports.
 
-        Raises what says in one line why it cannot: StoreError, KafkaStorageError, OSError for an address in use.
+        Raises what says in one line why it cannot: a FastlogError, or OSError for an address in use.
         """
         try:
             await asyncio.to_thread(self._open)
@@ -77,12 +78,19 @@ class Broker:
 
     def _open(self) -> None:
         """Opens the directory with all that is in it. Blocks."""
-        self._data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = (
+                f"cannot make the data directory {self._data_dir}: {error.strerror}; name another (log.dirs)"
+            )
+            raise FastlogError(reason) from error
         self._engine = Engine(self._settings)
         self._undo.callback(self._engine.shutdown)
         known = self._engine.read_cluster_id(str(self._data_dir))
         self._cluster_id = known or encode_cluster_id(self._random.uuid())
         last_stop = self._engine.open_directory(str(self._data_dir), self._cluster_id)
+        self._undo.callback(self._engine.close_directory)
         self._store = LocalStore(self._data_dir, self._cluster_id)
         self._undo.callback(self._store.close)
         self._configs = Configs(self._config, self._store, self._settings.node_id)
@@ -184,10 +192,7 @@ class Broker:
 
     def _close(self) -> None:
         self._housekeeping.stop()
-        try:
-            self._engine.close_directory()
-        finally:
-            self._undo.close()
+        self._undo.close()
 
 
 def _reachable(endpoint: Endpoint) -> Endpoint:

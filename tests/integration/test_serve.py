@@ -47,6 +47,7 @@ def test_a_port_in_use_is_one_clear_line(make_broker: MakeBroker, tmp_path: Path
         assert f"cannot listen at {taken}" in last
         assert "Address already in use" in last
         assert "Traceback" not in ended.stderr
+        assert (tmp_path / "other" / ".kafka_cleanshutdown").exists()
 
 
 def test_a_data_directory_in_use_is_refused(make_broker: MakeBroker) -> None:
@@ -55,6 +56,13 @@ def test_a_data_directory_in_use_is_refused(make_broker: MakeBroker) -> None:
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "a running broker has it" in ended.stderr.splitlines()[-1]
     assert broker.is_running()
+
+
+def test_a_data_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = serve("--data-dir", str(tmp_path / "file" / "data"), "--listen", "PLAINTEXT://127.0.0.1:0")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "cannot make the data directory" in ended.stderr.splitlines()[-1]
 
 
 def test_another_node_s_directory_is_refused_untouched(make_broker: MakeBroker) -> None:

@@ -1,0 +1,204 @@
+"""Every control request gets an answer, whatever its handler does; housekeeping keeps its turns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fastlog.broker.control_api import ControlApi
+from fastlog.broker.control_loop import IN_HAND_MAX, ControlLoop
+from fastlog.broker.housekeeping import Housekeeping, Task
+from fastlog.protocol.api import ApiKey
+from fastlog.protocol.codec import decode_request_header, decode_response_frame, encode_request_frame
+from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
+
+
+class Asked:
+    """A request; what became of it is noted."""
+
+    principal = "User:ANONYMOUS"
+    listener = "PLAINTEXT"
+    client_address = "127.0.0.1:5"
+    local_address = ("127.0.0.1", 9092)
+
+    def __init__(self, *, cut: int = 0, api_key: int | None = None) -> None:
+        frame = encode_request_frame(DescribeClusterRequest(), 1, 7, "test")
+        key, self.api_version, self.correlation_id, self.client_id, self.body_offset = decode_request_header(
+            frame
+        )
+        self.api_key = key if api_key is None else api_key
+        self.request = frame[: len(frame) - cut]
+        self.result: Any = None
+
+    def answer(self, frame: bytes) -> None:
+        self.result = decode_response_frame(60, 1, frame)
+
+    def answer_by_engine(self) -> None:
+        self.result = "engine"
+
+    def close(self, reason: str) -> None:
+        self.result = reason
+
+
+class Source:
+    """The engine's side: a pipe instead of an eventfd."""
+
+    def __init__(self) -> None:
+        self.read, self.write = os.pipe()
+        os.set_blocking(self.read, False)
+        self.waiting: list[Asked] = []
+
+    def put(self, *asked: Asked) -> None:
+        self.waiting += asked
+        os.write(self.write, b"x")
+
+    def control_fd(self) -> int:
+        return self.read
+
+    def drain_control(self, limit: int) -> list[Asked]:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.read, 1000)
+        taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
+        return taken
+
+    def drain_events(self) -> tuple[list[tuple[str, str, dict[str, str]]], int]:
+        return [("warning", "said by the engine", {"topic": "orders"})], 0
+
+    def close(self) -> None:
+        os.close(self.read)
+        os.close(self.write)
+
+
+@pytest.fixture
+def source() -> Iterator[Source]:
+    made = Source()
+    yield made
+    made.close()
+
+
+def api(handle: Any, *, refuse: Any = None) -> ControlApi:
+    return ControlApi(
+        key=ApiKey.DESCRIBE_CLUSTER,
+        versions=(0, 1),
+        changes_metadata=False,
+        handle=handle,
+        refuse=refuse or (lambda request, error: DescribeClusterResponse(error_code=error.code)),
+    )
+
+
+def run(source: Source, served: ControlApi, *asked: Asked) -> None:
+    async def whole() -> None:
+        loop = ControlLoop(source, None, [served])  # type: ignore[arg-type]
+        loop.start()
+        source.put(*asked)
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if all(it.result is not None for it in asked):
+                break
+        await loop.stop()
+
+    asyncio.run(whole())
+
+
+def test_an_answer_carries_the_correlation_id(source: Source) -> None:
+    asked = Asked()
+    run(source, api(lambda *_: DescribeClusterResponse(cluster_id="c")), asked)
+    number, response = asked.result
+    assert (number, response.cluster_id, response.error_code) == (7, "c", 0)
+
+
+def test_what_a_handler_did_not_foresee_is_answered_with_minus_one_and_logged(
+    source: Source, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by nobody")
+
+    asked, next_one = Asked(), Asked()
+    run(source, api(fail), asked, next_one)
+    assert asked.result[1].error_code == next_one.result[1].error_code == -1
+    said = capsys.readouterr()
+    assert "ZeroDivisionError" in said.out + said.err
+
+
+def test_an_answer_that_cannot_be_written_is_minus_one_too(source: Source) -> None:
+    asked = Asked()
+    run(source, api(lambda *_: DescribeClusterResponse(controller_id=2**40)), asked)
+    assert asked.result[1].error_code == -1
+
+
+def test_a_body_that_does_not_parse_closes_its_connection(source: Source) -> None:
+    asked = Asked(cut=1)
+    run(source, api(lambda *_: DescribeClusterResponse()), asked)
+    assert "does not parse" in asked.result
+
+
+def test_a_key_that_nobody_serves_closes_its_connection(source: Source) -> None:
+    asked = Asked(api_key=999)
+    run(source, api(lambda *_: DescribeClusterResponse()), asked)
+    assert "999" in asked.result
+
+
+def test_none_leaves_the_answer_to_the_engine(source: Source) -> None:
+    asked = Asked()
+    run(source, api(lambda *_: None), asked)
+    assert asked.result == "engine"
+
+
+def test_more_requests_than_may_be_in_hand_are_all_answered(source: Source) -> None:
+    many = [Asked() for _ in range(5 * IN_HAND_MAX)]
+    run(source, api(lambda *_: DescribeClusterResponse()), *many)
+    assert all(asked.result for asked in many)
+
+
+class TestClock:
+    """Time that stands still unless it is moved."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.ms = 0
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def monotonic_ms(self) -> int:
+        return self.ms
+
+
+def test_housekeeping_runs_each_task_at_its_interval() -> None:
+    clock, done = TestClock(), []
+    tasks = [
+        Task("often", 10, lambda: done.append("often")),
+        Task("seldom", 25, lambda: done.append("seldom")),
+    ]
+    housekeeping = Housekeeping(tasks, clock)
+    waits = []
+    for _ in range(5):
+        waits.append(housekeeping.run_due())
+        clock.ms += waits[-1]
+    assert waits == [10, 10, 5, 5, 10]
+    assert done == ["often", "often", "seldom", "often"]
+
+
+def test_a_task_that_fails_does_not_stop_the_others() -> None:
+    clock, done = TestClock(), []
+
+    def fail() -> None:
+        raise OSError("disk on fire")
+
+    housekeeping = Housekeeping([Task("bad", 10, fail), Task("good", 10, lambda: done.append(1))], clock)
+    for _ in range(3):
+        clock.ms += 10
+        housekeeping.run_due()
+    assert len(done) == 3
+
+
+def test_housekeeping_stops_at_once() -> None:
+    housekeeping = Housekeeping([Task("never", 3_600_000, lambda: None)], TestClock())
+    housekeeping.start()
+    housekeeping.stop()
