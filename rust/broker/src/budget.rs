@@ -1,4 +1,5 @@
-//! A shared budget of bytes held on behalf of requests (`queued.max.request.bytes`).
+//! A shared budget of bytes held on behalf of requests (`queued.max.request.bytes`): requests that are not whole
+//! or wait, and large answers that are not written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,6 +47,9 @@ pub struct BytePermit {
 impl BytePermit {
     /// Changes the charge to `bytes`.
     pub fn set(&mut self, bytes: usize) {
+        if bytes == self.bytes {
+            return;
+        }
         if bytes > self.bytes {
             self.budget.used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
         } else {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const WAKE: Token = Token(usize::MAX);
 /// How long to wait when the process has no descriptors left: the listener stays readable all the while.
-const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(50);
+const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(500);
 /// Connections taken from one listener before the others have their turn.
 const BURST_MAX: usize = 256;
 

@@ -77,7 +77,7 @@ impl Connection {
             context,
             key,
             input: ReadBuffer::new(handler.budget()),
-            output: WriteQueue::new(),
+            output: WriteQueue::new(handler.budget()),
             // an edge may have passed before the registration; the first read or write finds out
             readable: true,
             writable: true,
@@ -213,10 +213,9 @@ impl Connection {
     /// Hands in the whole frames among the bytes kept.
     fn dispatch_kept(&mut self, around: &mut Surroundings<'_>) {
         if !self.input.is_empty() {
-            let mut input = std::mem::replace(&mut self.input, ReadBuffer::new(around.handler.budget()));
-            let used = self.dispatch(input.unread(), around);
-            input.consume(used);
-            self.input = input;
+            let (bytes, begin) = self.input.lend();
+            let used = self.dispatch(bytes.get(begin..).unwrap_or_default(), around);
+            self.input.give_back(bytes, used);
         }
         self.note_frame_begin(around);
     }
@@ -277,9 +276,18 @@ impl Connection {
     }
 
     /// Why the connection has to be closed by the clock, if it has to; also gives unused memory back.
-    pub(crate) fn check_deadlines(&mut self, config: &ServerConfig, now: Instant) -> Option<String> {
-        if now.duration_since(self.last_progress) > Duration::from_secs(1) {
+    pub(crate) fn check_deadlines(
+        &mut self,
+        config: &ServerConfig,
+        memory_is_short: bool,
+        now: Instant,
+    ) -> Option<String> {
+        let quiet_for = now.duration_since(self.last_progress);
+        if quiet_for > Duration::from_secs(1) {
             self.input.release();
+        }
+        if memory_is_short && self.output.is_large() && quiet_for > config.frame_deadline {
+            return Some("large answers were not read while memory is short".to_owned());
         }
         if let Some(began) = self.frame_began {
             let arrived = self.input.unread().len() as u64;
@@ -289,7 +297,7 @@ impl Connection {
             }
         }
         let waits_for_us = self.output.in_flight() > 0 && !self.output.has_output();
-        if !waits_for_us && now.duration_since(self.last_progress) > config.idle {
+        if !waits_for_us && quiet_for > config.idle {
             return Some("no traffic for connections.max.idle.ms".to_owned());
         }
         None

@@ -207,10 +207,13 @@ impl State {
     fn check_deadlines(&mut self, now: Instant) {
         self.next_tick = now + self.tick;
         let config = &self.config;
+        let memory_is_short = self.handler.budget().is_exhausted();
         let late: Vec<_> = self
             .connections
             .iter_mut()
-            .filter_map(|(key, it)| it.check_deadlines(config, now).map(|reason| (key, reason)))
+            .filter_map(|(key, it)| {
+                it.check_deadlines(config, memory_is_short, now).map(|reason| (key, reason))
+            })
             .collect();
         for (key, reason) in late {
             self.close(key, Some(reason));

@@ -88,8 +88,20 @@ impl ReadBuffer {
         self.unread().is_empty()
     }
 
+    /// Takes the bytes out, so that frames in them can be handed in while the connection changes. Where the
+    /// unread ones begin is told; give them back with what was used.
+    pub(crate) fn lend(&mut self) -> (Vec<u8>, usize) {
+        (std::mem::take(&mut self.bytes), self.consumed)
+    }
+
+    /// Takes lent bytes back, of which `count` more are handed in.
+    pub(crate) fn give_back(&mut self, bytes: Vec<u8>, count: usize) {
+        self.bytes = bytes;
+        self.consume(count);
+    }
+
     /// Marks `count` bytes as handed in. The memory stays for the next frame until [`ReadBuffer::release`].
-    pub(crate) fn consume(&mut self, count: usize) {
+    fn consume(&mut self, count: usize) {
         self.consumed += count;
         if self.consumed >= self.bytes.len() {
             self.bytes.clear();

@@ -1,11 +1,12 @@
 //! The answers of a connection, in the order of its requests, and how they are written.
 
-use fastlog_broker::{FileRange, Response, Segment};
+use fastlog_broker::{ByteBudget, BytePermit, FileRange, Response, Segment};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 /// Slices per system call; more gains nothing measurable.
 const SLICES_MAX: usize = 64;
@@ -13,6 +14,9 @@ const SLICES_MAX: usize = 64;
 pub(crate) const TURN_BYTES: usize = 4 << 20;
 /// A file range without a descriptor (file system in memory) is copied in pieces of this size.
 const COPY_BYTES: usize = 64 << 10;
+
+/// Answers of a connection are charged to the budget when they hold as much memory as this together.
+const CHARGED_FROM_BYTES: usize = 64 << 10;
 
 /// How far a write came.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +57,7 @@ pub(crate) struct WriteQueue {
     /// Number of the request whose answer is at the front.
     front_sequence: u64,
     memory_bytes: usize,
+    permit: BytePermit,
     /// Bytes written since the connection began.
     written_bytes: u64,
     /// No slot is added any more.
@@ -60,8 +65,15 @@ pub(crate) struct WriteQueue {
 }
 
 impl WriteQueue {
-    pub(crate) fn new() -> Self {
-        Self { slots: VecDeque::new(), front_sequence: 0, memory_bytes: 0, written_bytes: 0, closed: false }
+    pub(crate) fn new(budget: &Arc<ByteBudget>) -> Self {
+        Self {
+            slots: VecDeque::new(),
+            front_sequence: 0,
+            memory_bytes: 0,
+            permit: budget.charge(0),
+            written_bytes: 0,
+            closed: false,
+        }
     }
 
     /// Number of requests not wholly answered.
@@ -77,6 +89,16 @@ impl WriteQueue {
     /// Bytes of answers in memory, file ranges not counted.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory_bytes
+    }
+
+    /// Whether the answers hold so much memory that it counts.
+    pub(crate) fn is_large(&self) -> bool {
+        self.memory_bytes >= CHARGED_FROM_BYTES
+    }
+
+    fn set_memory_bytes(&mut self, bytes: usize) {
+        self.memory_bytes = bytes;
+        self.permit.set(if self.is_large() { bytes } else { 0 });
     }
 
     /// Bytes written since the connection began.
@@ -100,7 +122,7 @@ impl WriteQueue {
         match i32::try_from(response.size_bytes()) {
             Ok(length) => {
                 let outgoing = Outgoing::new(length, response);
-                self.memory_bytes += outgoing.memory_bytes;
+                self.set_memory_bytes(self.memory_bytes + outgoing.memory_bytes);
                 self.put(sequence, Slot::Ready(outgoing));
             }
             Err(_) => self.close_at(sequence, "the answer is larger than a frame can be".to_owned()),
@@ -160,7 +182,9 @@ impl WriteQueue {
                 None | Some(Slot::Pending) => return Some(Written::All),
                 Some(Slot::Close(reason)) => return Some(Written::Close(Some(reason.clone()))),
                 Some(Slot::Ready(outgoing)) if !outgoing.is_done() => return None,
-                Some(Slot::Ready(outgoing)) => self.memory_bytes -= outgoing.memory_bytes,
+                Some(Slot::Ready(outgoing)) => {
+                    self.set_memory_bytes(self.memory_bytes - outgoing.memory_bytes);
+                }
                 Some(Slot::Empty) => {}
             }
             self.slots.pop_front();

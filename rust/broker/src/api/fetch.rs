@@ -53,10 +53,11 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
     };
     let reads = plan.read();
     let max_wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
-    if max_wait_ms == 0 || plan.is_enough(&reads) {
+    // a fetch that waits holds memory: when that is short, the client may ask again instead
+    if max_wait_ms == 0 || plan.is_enough(&reads) || broker.budget().is_exhausted() {
         return Ok(Outcome::Now(encode(plan, reads, &broker.sessions)?));
     }
-    let waiter = DelayedFetch::new(plan, broker.sessions.clone(), (incoming.reply)());
+    let waiter = DelayedFetch::new(plan, broker.sessions.clone(), broker.budget(), (incoming.reply)());
     waiter.start(&broker.timer, now + Duration::from_millis(max_wait_ms));
     Ok(Outcome::Later { exclusive: false })
 }

@@ -3,6 +3,7 @@
 use super::answer::encode;
 use super::read::FetchPlan;
 use super::session_cache::SessionCache;
+use crate::budget::{ByteBudget, BytePermit};
 use crate::request::response::Reply;
 use crate::waiters::{Delayed, Timer};
 use parking_lot::Mutex;
@@ -14,15 +15,25 @@ pub(crate) struct DelayedFetch {
     pending: Mutex<Option<Pending>>,
 }
 
+/// About what one partition of a waiting fetch holds in memory.
+const PARTITION_BYTES: usize = 128;
+
 struct Pending {
     plan: FetchPlan,
+    _permit: BytePermit,
     sessions: Arc<SessionCache>,
     reply: Reply,
 }
 
 impl DelayedFetch {
-    pub(crate) fn new(plan: FetchPlan, sessions: Arc<SessionCache>, reply: Reply) -> Arc<Self> {
-        Arc::new(Self { pending: Mutex::new(Some(Pending { plan, sessions, reply })) })
+    pub(crate) fn new(
+        plan: FetchPlan,
+        sessions: Arc<SessionCache>,
+        budget: &Arc<ByteBudget>,
+        reply: Reply,
+    ) -> Arc<Self> {
+        let _permit = budget.charge(PARTITION_BYTES * plan.wanted.len());
+        Arc::new(Self { pending: Mutex::new(Some(Pending { plan, _permit, sessions, reply })) })
     }
 
     /// Begins to wait: for the partitions, and for the deadline.
@@ -46,7 +57,7 @@ impl Delayed for DelayedFetch {
     fn try_complete(&self, force: bool) {
         let mut guard = self.pending.lock();
         let due = guard.as_ref().is_some_and(|pending| force || pending.plan.would_be_enough());
-        if due && let Some(Pending { plan, sessions, reply }) = guard.take() {
+        if due && let Some(Pending { plan, sessions, reply, .. }) = guard.take() {
             drop(guard);
             let reads = plan.read();
             match encode(plan, reads, &sessions) {

@@ -38,6 +38,50 @@ fn claimed_frames_cost_no_memory() {
 }
 
 #[test]
+fn arrays_with_millions_of_elements_are_refused_and_cost_nothing() {
+    let node = Node::start();
+    let mut frames = node.client();
+    let names = frames.frame(api_key::METADATA, 8, |w| {
+        w.i32(10_000_000);
+        w.raw(&vec![0; 20_000_000]);
+    });
+    let partitions = frames.frame(api_key::PRODUCE, 8, |w| {
+        w.raw(&[0xff, 0xff, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, b't']);
+        w.i32(5_000_000);
+        w.raw(&vec![0; 40_000_000]);
+    });
+    let tags = frames.frame(api_key::METADATA, 9, |w| {
+        w.raw(&[0, 1, 0, 0]);
+        w.uvarint(12_000_000);
+        w.raw(&vec![1; 24_000_000]);
+    });
+    for frame in [names, partitions, tags] {
+        let mut client = node.client();
+        client.stream.write_all(&frame).unwrap();
+        client.expect_close();
+        node.expect_event("does not parse");
+    }
+    node.client().ping();
+    eventually("all is given back", || node.broker.budget().used_bytes() == 0);
+}
+
+#[test]
+fn large_answers_that_nobody_reads_give_way_when_memory_is_short() {
+    let config = ServerConfig { frame_deadline: Duration::from_millis(50), ..test_server_config() };
+    let broker = BrokerConfig { request_bytes_max: 8 << 20, ..BrokerConfig::default() };
+    let node = Node::start_with(broker, config);
+    let mut greedy = node.client();
+    greedy.send(api_key::METADATA, 8, |w| {
+        w.i32(900_000);
+        w.raw(&[0, 5, b'n', b'a', b'm', b'e', b'x'].repeat(900_000));
+        w.raw(&[0, 0, 0]);
+    });
+    node.expect_event("large answers were not read while memory is short");
+    eventually("all is given back", || node.broker.budget().used_bytes() == 0);
+    node.client().ping();
+}
+
+#[test]
 fn above_the_budget_reading_stops_until_there_is_room() {
     let config = BrokerConfig { request_bytes_max: 1 << 20, ..BrokerConfig::default() };
     let node = Node::start_with(config, test_server_config());
