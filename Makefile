@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ARGS ?=
 
 RUST_SOURCES := $(shell find rust -path rust/target -prune -o \( -name '*.rs' -o -name Cargo.toml -o -name Cargo.lock \) -print)
-CYTHON_SOURCES := $(wildcard core_ext/*.pyx core_ext/*.pxd)
+CYTHON_SOURCES := $(wildcard core_ext/*.pyx core_ext/*.pxd fastlog/native/*.pxd)
 STUBS := $(patsubst fastlog/native/%.pyi,fastlog.native.%,$(filter-out %/__init__.pyi,$(wildcard fastlog/native/_*.pyi)))
 FAST_TESTS := $(wildcard tests/unit tests/wire tests/property tests/formats)
 SERVER_TESTS := $(wildcard tests/integration tests/fault)

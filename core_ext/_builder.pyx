@@ -17,15 +17,6 @@ from wire cimport HEADER_BYTES, put_varint, varint_size
 cdef Py_ssize_t CAPACITY_AT_FIRST = 4096
 
 
-# The bytes of a key or a value for the time of a call. `size` is -1 for null; `held` says that `view` is to
-# be released. `bytes`, the usual case, need no view.
-cdef struct Piece:
-    const uint8_t* data
-    Py_ssize_t size
-    bint held
-    Py_buffer view
-
-
 cdef int take(Piece* piece, object source, str what) except -1:
     """Fills `piece` from None or a bytes-like object."""
     piece.held = False
@@ -48,7 +39,7 @@ cdef int take(Piece* piece, object source, str what) except -1:
     return 0
 
 
-cdef inline void drop(Piece* piece) noexcept:
+cdef void drop(Piece* piece) noexcept:
     if piece.held:
         PyBuffer_Release(&piece.view)
         piece.held = False
@@ -100,16 +91,6 @@ cdef class BatchBuilder:
     through the buffer protocol (read-only); while they are, and once it is sealed, nothing can be appended.
     """
 
-    cdef uint8_t* data
-    cdef Py_ssize_t size
-    cdef Py_ssize_t capacity
-    cdef Py_ssize_t limit
-    cdef Py_ssize_t exports
-    cdef int32_t records
-    cdef int64_t base_timestamp
-    cdef int64_t max_timestamp
-    cdef bint sealed
-
     def __cinit__(self, Py_ssize_t limit_bytes, /):
         if not HEADER_BYTES < limit_bytes <= INT_MAX:
             raise ValueError(
@@ -128,7 +109,6 @@ cdef class BatchBuilder:
     def __dealloc__(self):
         free(self.data)
 
-    @cython.critical_section
     def append(self, value, key=None, headers=None, int64_t timestamp_ms=-1):
         """Adds a record; False, and nothing done, if the batch would then exceed `limit_bytes`.
 
@@ -137,6 +117,10 @@ cdef class BatchBuilder:
         `headers` is an iterable of (str, bytes-like or None), order and duplicates kept; `timestamp_ms`
         counts from the epoch, -1 is none.
         """
+        return self.add(value, key, headers, timestamp_ms)
+
+    @cython.critical_section
+    cdef bint add(self, object value, object key, object headers, int64_t timestamp_ms) except -1:
         cdef Piece key_piece
         cdef Piece value_piece
         cdef bytes coded = None

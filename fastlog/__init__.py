@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from fastlog.client.admin import Admin as Admin
     from fastlog.client.consumer import Consumer as Consumer
     from fastlog.client.consumer import TopicPartition as TopicPartition
-    from fastlog.client.producer import Delivery as Delivery
     from fastlog.client.producer import Producer as Producer
     from fastlog.client.producer import RecordMetadata as RecordMetadata
     from fastlog.native._records import Record as Record
+    from fastlog.native._sending import Delivery as Delivery
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Admin": "fastlog.client.admin",
     "Consumer": "fastlog.client.consumer",
-    "Delivery": "fastlog.client.producer",
+    "Delivery": "fastlog.native._sending",
     "Producer": "fastlog.client.producer",
     "Record": "fastlog.native._records",
     "RecordMetadata": "fastlog.client.producer",

@@ -18,8 +18,7 @@ from fastlog.errors import FastlogError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from fastlog.client.producer.batch import Delivery
-    from fastlog.client.producer.producer import Producer
+    from fastlog.client.producer import Delivery, Producer
 
 # how long a command waits for a topic's metadata or for room in the buffer before it gives up
 BLOCK_MS = 15_000
@@ -95,7 +94,7 @@ def produce(
     """
     if key_separator is not None and (kind != "lines" or not key_separator):
         raise click.UsageError("--key-separator needs --input lines and at least one character")
-    from fastlog.client.producer.producer import Producer
+    from fastlog.client.producer import Producer
 
     parse = jsonl.load if kind == "jsonl" else line_parser(key_separator)
     tally = Tally()

@@ -300,7 +300,7 @@ def test_an_unknown_topic_and_an_unreachable_cluster_are_named(make_cluster: Mak
     with producer_for(cluster, max_block_ms=200) as producer:
         with pytest.raises(UnknownTopicOrPartitionError, match="'nowhere' does not exist"):
             producer.send("nowhere", b"x")
-        with pytest.raises(TypeError, match=r"value\.encode"):
+        with pytest.raises(TypeError, match=r"encode it"):
             producer.send("t", "text")  # type: ignore[arg-type]
     with (
         Producer("127.0.0.1:1", max_block_ms=200) as producer,

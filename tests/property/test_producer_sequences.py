@@ -7,7 +7,6 @@ where the delivery says, and one that failed with "not in the log" is not there.
 from __future__ import annotations
 
 import random
-import threading
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from fastlog.client.producer.batch import Batch
 from fastlog.client.producer.partition_queue import Action, PartitionQueue
 from fastlog.errors import error_for
+from fastlog.native._sending import Lock
 
 REMEMBERED = 5
 
@@ -88,7 +88,7 @@ class World:
             retriable=lambda code: error_for(code).retriable,
             retry_delay_ms=lambda attempt: 0,
         )
-        self.lock = threading.Lock()
+        self.lock = Lock()
         self.requests: deque[Request] = deque()
         self.answers: deque[tuple[Batch, int, int]] = deque()
         self.ghosts: list[deque[Request]] = []

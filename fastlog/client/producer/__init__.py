@@ -1,6 +1,7 @@
 """The producer: partitioner, accumulator, sender, and the rules that keep records in order and single."""
 
-from fastlog.client.producer.batch import Delivery, RecordMetadata
+from fastlog.client.producer.batch import RecordMetadata
 from fastlog.client.producer.producer import Producer
+from fastlog.native._sending import Delivery
 
 __all__ = ["Delivery", "Producer", "RecordMetadata"]

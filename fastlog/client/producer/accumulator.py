@@ -6,14 +6,16 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any
 
-from fastlog.client.producer.batch import Batch, Delivery
+from fastlog.client.producer.batch import Batch
 from fastlog.errors import BufferFullError, ConfigError, MessageTooLargeError
+from fastlog.native._sending import Delivery, TopicLanes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlog.client.producer.partition_queue import PartitionQueue
     from fastlog.client.producer.partitioner import Partitioner
+    from fastlog.native._sending import Lock
 
 Headers = Any
 
@@ -33,18 +35,29 @@ def size_estimate(value: Any, key: Any, headers: Headers) -> int:
 class TopicQueues:
     """The queues of one topic's partitions, and where records without a key go."""
 
-    __slots__ = ("choose", "name", "queues", "sticky")
+    __slots__ = ("choose", "lanes", "name", "queues")
 
     def __init__(self, name: str, queues: list[PartitionQueue], choose: Callable[[int, int], int]) -> None:
         """`choose(current, count)` picks the next sticky partition."""
         self.name = name
         self.queues = queues
         self.choose = choose
-        self.sticky = choose(-1, len(queues))
+        #: the part that `send` looks at
+        self.lanes = TopicLanes([queue.lane for queue in queues], choose(-1, len(queues)))
+
+    def add(self, queue: PartitionQueue) -> None:
+        """Adds the next partition."""
+        self.queues.append(queue)
+        self.lanes.lanes.append(queue.lane)
+
+    def next_sticky(self) -> PartitionQueue:
+        """Goes on to another partition for records without a key."""
+        self.lanes.sticky = self.choose(self.lanes.sticky, len(self.queues))
+        return self.queues[self.lanes.sticky]
 
 
 class Accumulator:
-    """Collects records into batches by partition, within `buffer_bytes`.
+    """Collects records into batches by partition, within `buffer_bytes`: what is not done once per record.
 
     `lock` guards the queues, everything below and the batches' events. `signal` is called, under the lock, to end the
     sender's sleep.
@@ -52,6 +65,7 @@ class Accumulator:
 
     def __init__(
         self,
+        lock: Lock,
         *,
         batch_bytes: int,
         buffer_bytes: int,
@@ -63,7 +77,7 @@ class Accumulator:
         clock_ms: Callable[[], float],
         signal: Callable[[], None],
     ) -> None:
-        self.lock = threading.Lock()
+        self.lock = lock
         #: by name; only grows
         self.topics: dict[str, TopicQueues] = {}
         #: queues with batches that wait, in the order in which they are looked at
@@ -72,7 +86,7 @@ class Accumulator:
         self.closed: Exception | None = None
         #: `send` calls that wait for room
         self.blocked = 0
-        self._space = threading.Condition(self.lock)
+        self._space = threading.Condition(self.lock)  # type: ignore[arg-type]
         self._free_bytes = buffer_bytes
         self._buffer_bytes = buffer_bytes
         self._batch_bytes = batch_bytes
@@ -109,17 +123,14 @@ class Accumulator:
         if partition is None:
             partition = self._partitioner(key, len(topic.queues))
         with self.lock:
-            queue = topic.queues[topic.sticky if partition is None else partition]
-            batch = queue.open
+            queue = topic.queues[topic.lanes.sticky if partition is None else partition]
+            batch = queue.lane.batch
             if batch is not None:
                 if batch.builder.append(value, key, headers, timestamp_ms):
-                    index = batch.count
-                    batch.count = index + 1
-                    return Delivery(batch, index, timestamp_ms)
+                    return Delivery(batch, batch.builder.count - 1, timestamp_ms)
                 self._close_open(queue)
             if partition is None and queue.started:
-                topic.sticky = topic.choose(topic.sticky, len(topic.queues))
-                queue = topic.queues[topic.sticky]
+                queue = topic.next_sticky()
             return self._append_to_new(queue, value, key, headers, timestamp_ms)
 
     def _append_to_new(
@@ -135,20 +146,18 @@ class Accumulator:
         size = max(size, self._batch_bytes)
         if self.closed is not None or self._free_bytes < size:
             self._wait_for_space(queue, size)
-        if queue.open is not None:
+        batch = queue.lane.batch
+        if batch is not None:
             # of another thread, while this one waited; or of records with keys, in the sticky partition
-            batch = queue.open
             if batch.builder.append(value, key, headers, timestamp_ms):
-                batch.count += 1
-                return Delivery(batch, batch.count - 1, timestamp_ms)
+                return Delivery(batch, batch.builder.count - 1, timestamp_ms)
             self._close_open(queue)
         builder = self._new_builder(size)
         builder.append(value, key, headers, timestamp_ms)
         self._free_bytes -= size
         batch = Batch(queue.topic, queue.partition, builder, self.lock, created_ms=self._clock_ms())
         batch.reserved_bytes = size
-        batch.count = 1
-        queue.open = batch
+        queue.lane.open(batch)
         queue.started = True
         queue.waiting.append(batch)
         self.active[queue] = None
@@ -158,7 +167,7 @@ class Accumulator:
 
     def _close_open(self, queue: PartitionQueue) -> None:
         """Takes no more records into the open batch, so that the sender may have it."""
-        queue.open = None
+        queue.lane.close()
         self.wake()
 
     def _wait_for_space(self, queue: PartitionQueue, size: int) -> None:
@@ -186,7 +195,7 @@ class Accumulator:
             self.closed = reason
             self._space.notify_all()
             for queue in self.active:
-                queue.open = None
+                queue.lane.close()
             self.wake()
 
     def flush(self) -> list[Batch]:
@@ -194,7 +203,7 @@ class Accumulator:
         with self.lock:
             batches: list[Batch] = []
             for queue in self.unfinished():
-                queue.open = None
+                queue.lane.close()
                 batches += [*queue.in_flight, *queue.waiting]
             self.wake()
         return batches
@@ -239,7 +248,7 @@ class Accumulator:
     def due_ms(self, queue: PartitionQueue) -> float:
         """When the first waiting batch may be sent, as far as linger and back-off say."""
         head = queue.waiting[0]
-        if head is queue.open and not self.blocked:
+        if head is queue.lane.batch and not self.blocked:
             return head.created_ms + self._linger_ms
         return head.not_before_ms
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from fastlog.native._sending import Delivery, Lock
+
 logger = logging.getLogger("fastlog.producer")
 
 NO_SEQUENCE = -1
@@ -40,6 +42,7 @@ class Batch:
         "_callbacks",
         "_event",
         "_lock",
+        "_settled",
         "_unfinished_parts",
         "abandoned",
         "attempts",
@@ -67,14 +70,12 @@ class Batch:
         "uncertain",
     )
 
-    def __init__(
-        self, topic: str, partition: int, builder: Any, lock: threading.Lock, *, created_ms: float
-    ) -> None:
+    def __init__(self, topic: str, partition: int, builder: Any, lock: Lock, *, created_ms: float) -> None:
         self.topic = topic
         self.partition = partition
         #: takes the records until the batch is closed; dropped when it is sealed
         self.builder = builder
-        #: the number of records
+        #: the number of records, known when the lane is closed
         self.count = 0
         self.created_ms = created_ms
         #: share of the producer's buffer_bytes that this batch holds
@@ -105,6 +106,7 @@ class Batch:
         self.parent: Batch | None = None
         self._unfinished_parts = 0
         self._lock = lock
+        self._settled = False
         self._event: threading.Event | None = None
         self._callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
 
@@ -147,9 +149,9 @@ class Batch:
         self.sealed = None
 
     def wait(self, timeout: float | None) -> bool:
-        """Blocks until the batch is done; False when `timeout` seconds passed first."""
+        """Blocks until the batch is done and its callbacks have run; False when `timeout` seconds passed first."""
         with self._lock:
-            if self.done:
+            if self._settled:
                 return True
             if self._event is None:
                 self._event = threading.Event()
@@ -186,12 +188,14 @@ class Batch:
     def _finish(self) -> None:
         with self._lock:
             self.done = True
-            event, callbacks = self._event, self._callbacks
-            self._callbacks = []
-        if event is not None:
-            event.set()
+            callbacks, self._callbacks = self._callbacks, []
         for callback, delivery in callbacks:
             run_callback(callback, delivery)
+        with self._lock:
+            self._settled = True
+        # no lock: `wait` makes no event any more
+        if self._event is not None:
+            self._event.set()
         parent = self.parent
         if parent is not None:
             parent._unfinished_parts -= 1
@@ -205,55 +209,3 @@ def run_callback(callback: Callable[[Delivery], object], delivery: Delivery) -> 
         callback(delivery)
     except Exception:
         logger.exception("a delivery callback for %s raised; the delivery itself is not affected", delivery)
-
-
-class Delivery:
-    """The outcome of one `send`, like a concurrent.futures.Future that cannot be cancelled."""
-
-    __slots__ = ("_batch", "_index", "_timestamp_ms")
-
-    def __init__(self, batch: Batch, index: int, timestamp_ms: int) -> None:
-        self._batch = batch
-        self._index = index
-        self._timestamp_ms = timestamp_ms
-
-    def __repr__(self) -> str:
-        state = (
-            "pending"
-            if not self._batch.done
-            else "failed"
-            if self._batch.error_of(self._index)
-            else "delivered"
-        )
-        return f"<Delivery {self._batch.topic}-{self._batch.partition} {state}>"
-
-    def done(self) -> bool:
-        """Whether the broker has answered, or the producer has given up."""
-        return self._batch.done
-
-    def result(self, timeout: float | None = None) -> RecordMetadata:
-        """Blocks until the record is acknowledged and says where it lies.
-
-        Raises the delivery's error where it failed, TimeoutError where it is still open after `timeout` seconds (the
-        delivery goes on).
-        """
-        error = self.exception(timeout)
-        if error is not None:
-            raise error
-        return self._batch.metadata_of(self._index, self._timestamp_ms)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Blocks like `result`, and returns the error instead of raising it; None where the record is acknowledged."""
-        if not self._batch.done and not self._batch.wait(timeout):
-            raise TimeoutError(
-                f"the record for {self._batch.topic}-{self._batch.partition} was not acknowledged within {timeout} s; "
-                "the delivery goes on, wait again or see delivery_timeout_ms"
-            )
-        return self._batch.error_of(self._index)
-
-    def add_done_callback(self, callback: Callable[[Delivery], object]) -> None:
-        """Calls `callback(delivery)` when it is done: at once if it is, else on the producer's sender thread.
-
-        The callback must be quick and must not wait for other deliveries. What it raises is logged and dropped.
-        """
-        self._batch.add_callback(callback, self)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastlog.client.producer.batch import NO_SEQUENCE, Batch
+from fastlog.native._sending import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,8 +101,8 @@ class PartitionQueue:
         #: to be sent; batches that were sent before come first, the last one may still take records
         self.waiting: deque[Batch] = deque()
         self.in_flight: list[Batch] = []
-        #: the batch that takes records now; the last of `waiting`
-        self.open: Batch | None = None
+        #: the batch that takes records now, if there is one, is the last of `waiting`
+        self.lane = Lane()
         self.producer_id = -1
         self.producer_epoch = -1
         self.wants_producer_id = idempotent
@@ -146,8 +147,8 @@ class PartitionQueue:
     def take(self, connection: object | None = None) -> Batch:
         """Moves the next batch to the batches in flight, with its sequence. Only after `may_send`."""
         batch = self.waiting.popleft()
-        if batch is self.open:
-            self.open = None
+        if batch is self.lane.batch:
+            self.lane.close()
         if batch.ordinal < 0:
             batch.ordinal = self._next_ordinal
             self._next_ordinal += 1
@@ -202,8 +203,8 @@ class PartitionQueue:
             batch.abandoned = True
             return
         self.waiting.remove(batch)
-        if batch is self.open:
-            self.open = None
+        if batch is self.lane.batch:
+            self.lane.close()
         self._note_gap(batch)
 
     def failed_to_send(self, batch: Batch) -> None:

@@ -6,7 +6,6 @@ import atexit
 import os
 import random
 import threading
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,18 +17,19 @@ from fastlog.client.producer.accumulator import Accumulator, TopicQueues, check_
 from fastlog.client.producer.background import Background
 from fastlog.client.producer.links import BrokerLinks, ChannelOpener, LinkSlot
 from fastlog.client.producer.partition_queue import PartitionQueue
-from fastlog.client.producer.partitioner import resolve_partitioner
+from fastlog.client.producer.partitioner import murmur2, resolve_partitioner
 from fastlog.client.producer.sender import Sender
 from fastlog.errors import ClosedError, error_for
 from fastlog.native._builder import BatchBuilder
+from fastlog.native._sending import Sending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from fastlog.client.metadata import BrokerAddress
-    from fastlog.client.producer.batch import Delivery
     from fastlog.client.producer.partitioner import Partitioner
+    from fastlog.native._sending import Delivery
 
 Buffer = bytes | bytearray | memoryview
 
@@ -39,7 +39,7 @@ JOIN_SECONDS = 2.0
 EXIT_SECONDS = 10.0
 
 
-class Producer:
+class Producer(Sending):
     """Sends records to topics. Thread-safe; share one per process.
 
     Records are collected per partition into batches and sent by one thread, over ZeroMQ where the cluster has it and
@@ -98,7 +98,6 @@ class Producer:
             partitioner=resolve_partitioner(partitioner),
         )
         limits.check(self._settings, idempotence)
-        self._refusal: Exception | None = None
         self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         weakref.finalize(self, os.close, self._wake_descriptor)
         self._backoff = Backoff(retry_backoff_ms, retry_backoff_max_ms, random.random)
@@ -121,44 +120,28 @@ class Producer:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._refusal else "open"
+        state = "closed" if self.refusal else "open"
         return f"<Producer {self._settings.client_id} {state}, {self._accumulator.buffered_bytes} bytes buffered>"
 
-    def send(
+    def _send_slowly(
         self,
         topic: str,
         value: Buffer | None,
-        *,
-        key: Buffer | None = None,
-        partition: int | None = None,
-        headers: Sequence[tuple[str, Buffer | None]] | None = None,
-        timestamp_ms: int | None = None,
+        key: Buffer | None,
+        partition: int | None,
+        headers: Sequence[tuple[str, Buffer | None]] | None,
+        timestamp_ms: int,
     ) -> Delivery:
-        """Hands one record over and returns its delivery; `send(…).result()` waits until it is acknowledged.
-
-        Values and keys are bytes or None; encode text first. Without `partition` the partitioner chooses.
-        `timestamp_ms` is now by default.
-
-        Blocks where the topic is not known yet (its metadata is fetched) and where the buffer is full, up to
-        max_block_ms each. Raises TypeError, ConfigError (no such partition), ClosedError, BufferFullError,
-        MessageTooLargeError, NotReachableError, and the topic's error.
-        """
-        if self._refusal is not None:
-            raise self._refusal
         queues = self._accumulator.topics.get(topic)
         if queues is None:
             queues = self._first_use(topic)
         if partition is not None:
             check_partition(queues, partition)
-        if timestamp_ms is None:
-            timestamp_ms = time.time_ns() // 1_000_000
-        try:
-            return self._accumulator.append(queues, partition, value, key, headers, timestamp_ms)
-        except TypeError as error:
-            raise explain_type_error(value, key, headers, error) from error
+        return self._accumulator.append(queues, partition, value, key, headers, timestamp_ms)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Sends everything that is buffered and blocks until each delivery is done, well or not.
+        """Sends everything that is buffered and blocks until each delivery is done, well or not, and
+        its callbacks have run.
 
         Raises TimeoutError where some are open after `timeout` seconds; their deliveries go on.
         """
@@ -179,15 +162,15 @@ class Producer:
         Waits at most `timeout` seconds (by default delivery_timeout_ms) for deliveries; those still open then fail with
         ClosedError. A second call does nothing. Never raises for failed deliveries: look at them.
         """
-        if self._refusal is not None:
+        if self.refusal is not None:
             return
         self._require_other_thread("close")
         with self._closing:
-            if self._refusal is not None:
+            if self.refusal is not None:
                 return
-            self._refusal = ClosedError("the producer is closed; make a new one to send more")
+            self.refusal = ClosedError("the producer is closed; make a new one to send more")
             seconds = self._settings.delivery_timeout_ms / 1000 + 1 if timeout is None else timeout
-            self._accumulator.refuse(self._refusal)
+            self._accumulator.refuse(self.refusal)
             try:
                 self.flush(seconds)
             except TimeoutError:
@@ -199,7 +182,10 @@ class Producer:
 
     def _new_accumulator(self) -> Accumulator:
         settings, descriptor = self._settings, self._wake_descriptor
+        if settings.partitioner is murmur2:
+            self._hash_keys_natively()
         return Accumulator(
+            self.lock,
             batch_bytes=settings.batch_bytes,
             buffer_bytes=settings.buffer_bytes,
             max_request_bytes=settings.max_request_bytes,
@@ -264,9 +250,9 @@ class Producer:
             queues = self._accumulator.topics.get(topic)
             if queues is None:
                 partitions = [self._new_queue(topic, index) for index in range(len(image.partitions))]
-                queues = self._accumulator.topics[topic] = TopicQueues(
-                    topic, partitions, self._choose_sticky(topic)
-                )
+                queues = TopicQueues(topic, partitions, self._choose_sticky(topic))
+                self._accumulator.topics[topic] = queues
+                self.topic_lanes[topic] = queues.lanes
             return queues
 
     def _new_queue(self, topic: str, partition: int) -> PartitionQueue:
@@ -294,7 +280,7 @@ class Producer:
             for name, queues in self._accumulator.topics.items():
                 known = image.topics.get(name)
                 for index in range(len(queues.queues), len(known.partitions) if known is not None else 0):
-                    queues.queues.append(self._new_queue(name, index))
+                    queues.add(self._new_queue(name, index))
             self._accumulator.wake()
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -316,7 +302,7 @@ class Producer:
             raise RuntimeError(f"{what}() was called in a delivery callback, which would wait for itself")
 
     def _forked(self) -> None:
-        self._refusal = ClosedError(
+        self.refusal = ClosedError(
             "this producer was made before fork(): its threads and connections stay with the parent process; "
             "make a producer in the child"
         )
@@ -336,13 +322,3 @@ def refuse_after_fork(reference: weakref.ref[Producer]) -> Any:
             producer._forked()
 
     return after_in_child
-
-
-def explain_type_error(value: object, key: object, headers: object, error: TypeError) -> TypeError:
-    """`error`, said in terms of what was passed to `send`."""
-    for name, given in (("value", value), ("key", key)):
-        if isinstance(given, str):
-            return TypeError(f"{name} must be bytes or None, not str; encode it first: {name}.encode()")
-        if given is not None and not isinstance(given, bytes | bytearray | memoryview):
-            return TypeError(f"{name} must be bytes or None, not {type(given).__name__}; serialize it first")
-    return TypeError(f"headers must be a sequence of (str, bytes or None), not {headers!r}: {error}")

@@ -13,8 +13,9 @@ from fastlog.native._records import RecordBatch
 from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterable, Mapping
+
+    from fastlog.native._sending import Lock
 
 INVALID_RECORD = 87
 
@@ -52,7 +53,7 @@ def seal(batch: Batch, compression: int) -> None:
     batch.sealed_as = batch.identity
 
 
-def halve(batch: Batch, lock: threading.Lock, limit_bytes: int) -> list[Batch]:
+def halve(batch: Batch, lock: Lock, limit_bytes: int) -> list[Batch]:
     """Two batches with the records of `batch`, which a broker found too large."""
     records = list(RecordBatch(open_batch(batch.sealed), batch.topic, batch.partition))
     middle = len(records) // 2

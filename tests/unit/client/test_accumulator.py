@@ -11,6 +11,7 @@ from fastlog.client.producer.partition_queue import PartitionQueue
 from fastlog.client.producer.partitioner import murmur2
 from fastlog.errors import BufferFullError, ClosedError, ConfigError, MessageTooLargeError
 from fastlog.native._builder import BatchBuilder
+from fastlog.native._sending import Lock
 
 
 class Harness:
@@ -28,6 +29,7 @@ class Harness:
             "partitioner": murmur2,
         }
         self.accumulator = Accumulator(
+            Lock(),
             **{**values, **settings},
             new_builder=BatchBuilder,
             clock_ms=lambda: self.now_ms,
@@ -57,24 +59,25 @@ def test_a_batch_is_due_after_linger_or_when_it_is_full() -> None:
     harness.now_ms = 3
     harness.send(b"x" * 990, partition=0)
     assert harness.accumulator.due_ms(queue) == 0
-    assert [batch.count for batch in queue.waiting] == [1, 1]
+    assert [batch.builder.count for batch in queue.waiting] == [1, 1]
+    assert [batch.count for batch in queue.waiting] == [1, 0]
 
 
 def test_deliveries_count_within_their_batch() -> None:
     harness = Harness()
     deliveries = [harness.send(b"x" * 300, partition=0) for _ in range(4)]
-    assert [delivery._index for delivery in deliveries] == [0, 1, 2, 0]
+    assert [delivery.index for delivery in deliveries] == [0, 1, 2, 0]
 
 
 def test_records_without_a_key_stay_in_a_partition_for_a_batch() -> None:
     harness = Harness()
-    partitions = [harness.send(b"x" * 400)._batch.partition for _ in range(8)]
+    partitions = [harness.send(b"x" * 400).batch.partition for _ in range(8)]
     assert partitions == [0, 0, 1, 1, 2, 2, 0, 0]
 
 
 def test_records_with_a_key_go_where_java_puts_them() -> None:
     harness = Harness()
-    assert harness.send(key=b"foobar")._batch.partition == murmur2(b"foobar", 3)
+    assert harness.send(key=b"foobar").batch.partition == murmur2(b"foobar", 3)
 
 
 def test_room_is_bounded_and_given_back() -> None:
@@ -83,13 +86,13 @@ def test_room_is_bounded_and_given_back() -> None:
     with pytest.raises(BufferFullError, match="buffer_bytes=2000"):
         harness.send(b"x" * 800, partition=0)
     with harness.accumulator.lock:
-        harness.accumulator.release([deliveries[0]._batch])
+        harness.accumulator.release([deliveries[0].batch])
     harness.send(b"x" * 800, partition=0)
 
 
 def test_a_record_larger_than_a_batch_goes_alone_and_one_larger_than_a_request_is_refused() -> None:
     harness = Harness()
-    assert harness.send(b"x" * 3000, partition=0)._batch.count == 1
+    assert harness.send(b"x" * 3000, partition=0).batch.builder.count == 1
     with pytest.raises(MessageTooLargeError, match="max_request_bytes=5000"):
         harness.send(b"x" * 6000, partition=0)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from fastlog.client.producer.batch import Batch
 from fastlog.client.producer.partition_queue import Action, PartitionQueue
 from fastlog.errors import error_for
+from fastlog.native._sending import Lock
 
-LOCK = threading.Lock()
+LOCK = Lock()
 
 
 class Records:

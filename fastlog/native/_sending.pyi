@@ -1,0 +1,79 @@
+"""What `Producer.send` does once per record: pick the partition, append to its open batch, make the delivery."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias, final
+
+from typing_extensions import disjoint_base
+
+from fastlog.client.producer.batch import Batch, RecordMetadata
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+@final
+class Lock:
+    """A mutual exclusion, cheap for Cython; otherwise like threading.Lock."""
+
+    def acquire(self, blocking: bool = True) -> bool: ...
+    def release(self) -> None: ...
+    def __enter__(self) -> Lock: ...
+    def __exit__(self, *_: object) -> None: ...
+
+@final
+class Delivery:
+    """The outcome of one `send`, like a concurrent.futures.Future that cannot be cancelled."""
+
+    def __init__(self, batch: Batch, index: int, timestamp_ms: int) -> None: ...
+    @property
+    def batch(self) -> Batch: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def timestamp_ms(self) -> int: ...
+    def done(self) -> bool: ...
+    def result(self, timeout: float | None = None) -> RecordMetadata: ...
+    def exception(self, timeout: float | None = None) -> BaseException | None: ...
+    def add_done_callback(self, callback: Callable[[Delivery], object], /) -> None: ...
+
+@final
+class Lane:
+    """The batch of one partition that takes records now. Change it under the producer's lock only."""
+
+    @property
+    def batch(self) -> Batch | None: ...
+    def open(self, batch: Batch, /) -> None: ...
+    def close(self) -> None: ...
+
+@final
+class TopicLanes:
+    """One topic: the lanes of its partitions, and the partition for records without a key."""
+
+    sticky: int
+    def __init__(self, lanes: list[Lane], sticky: int) -> None: ...
+    @property
+    def lanes(self) -> list[Lane]: ...
+
+@disjoint_base
+class Sending:
+    """The base of Producer; a subclass has `_send_slowly` with the arguments of `send` by position."""
+
+    refusal: BaseException | None
+    def __new__(cls, *_: Any, **__: Any) -> Sending: ...
+    @property
+    def lock(self) -> Lock: ...
+    @property
+    def topic_lanes(self) -> dict[str, TopicLanes]: ...
+    def _hash_keys_natively(self) -> None: ...
+    def send(
+        self,
+        topic: str,
+        value: Buffer | None,
+        *,
+        key: Buffer | None = None,
+        partition: int | None = None,
+        headers: Iterable[tuple[str, Buffer | None]] | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
+        """Hands one record over and returns its delivery; `send(…).result()` waits until it is acknowledged.
+
+        Blocks where the topic is not known yet and where the buffer is full, up to max_block_ms each.
+        """
