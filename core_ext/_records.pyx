@@ -7,7 +7,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t
 
 from wire cimport (
     HEADER_BYTES, LOG_OVERHEAD, RECORD_BYTES_MIN, RawRecord,
@@ -226,6 +226,9 @@ cdef class RecordBatch:
         self.remaining = read_i32(at + 57)
         if self.attributes & 0x07:
             raise ValueError("the batch is compressed: open it with fastlog.native._engine.open_batch first")
+        # room for every offset of the batch and the one after it
+        if not 0 <= self.base_offset <= INT64_MAX - (<int64_t> 1 << 32) or read_i32(at + 23) < -1:
+            raise corrupt(f"the batch claims offsets from {self.base_offset} to {self.last_offset}")
         if self.remaining < 0 or <int64_t> self.remaining * RECORD_BYTES_MIN > self.end - self.first:
             raise corrupt(
                 f"the batch at offset {self.base_offset} cannot hold the {self.remaining} records it claims"

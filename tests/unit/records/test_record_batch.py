@@ -172,6 +172,13 @@ class TestHostileBytes:
             with pytest.raises(CorruptMessageError):
                 RecordBatch(batch[:cut])
 
+    @pytest.mark.parametrize(
+        "fields", [{"base_offset": -1}, {"base_offset": (1 << 63) - 1}, {"last_offset_delta": -2}]
+    )
+    def test_offsets_that_cannot_be(self, fields: dict[str, int]) -> None:
+        with pytest.raises(CorruptMessageError, match="claims offsets"):
+            RecordBatch(with_fields(seal(ROWS), **fields))
+
     @pytest.mark.parametrize("count", [4, 5, 100, (1 << 31) - 1, -1])
     def test_more_records_claimed_than_there_are(self, count: int) -> None:
         with pytest.raises(CorruptMessageError):
