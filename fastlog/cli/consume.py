@@ -1,0 +1,172 @@
+"""`fastlog consume`: the records of a topic on standard output."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastlog.cli import jsonl, report
+from fastlog.cli.options import bootstrap_option, json_option
+from fastlog.cli.topics import admin_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# a stop by Ctrl-C, --timeout-ms or --max is noticed at least this often
+POLL_SECONDS = 0.2
+POLL_RECORDS = 10_000
+
+Position = tuple[str, int]
+
+
+@dataclass
+class Stop:
+    """When to end: whatever comes first, never if nothing is set."""
+
+    records_max: int | None
+    silence_seconds: float | None
+    ends: Mapping[Position, int] | None
+    count: int = 0
+    heard: float = field(default_factory=time.monotonic)
+
+    def note(self, count: int) -> None:
+        """Notes that `count` records came."""
+        if count:
+            self.count += count
+            self.heard = time.monotonic()
+
+    def wanted(self) -> int:
+        """How many records the next poll may bring."""
+        return POLL_RECORDS if self.records_max is None else min(POLL_RECORDS, self.records_max - self.count)
+
+    def is_due(self, positions: Callable[[], Mapping[Position, int]]) -> bool:
+        """Whether it is time to end."""
+        if self.records_max is not None and self.count >= self.records_max:
+            return True
+        if self.silence_seconds is not None and time.monotonic() - self.heard >= self.silence_seconds:
+            return True
+        if self.ends is None:
+            return False
+        now = positions()
+        return all(now.get(place, 0) >= end for place, end in self.ends.items())
+
+
+@click.command()
+@click.argument("topic")
+@click.option(
+    "--from-beginning", is_flag=True, help="Begin with the oldest record instead of the next to come."
+)
+@click.option("--offset", type=click.IntRange(min=0), metavar="N", help="Begin at this offset.")
+@click.option("--partition", type=click.IntRange(min=0), metavar="N", help="Only this partition.")
+@click.option("--max", "records_max", type=click.IntRange(min=1), metavar="N", help="End after N records.")
+@click.option("--exit-at-end", is_flag=True, help="End where the topic ended when the command started.")
+@click.option("--timeout-ms", type=click.IntRange(min=1), metavar="N", help="End when nothing came for N ms.")
+@click.option("--output", type=click.Choice(["value", "jsonl"]), default="value", show_default=True)
+@bootstrap_option
+@json_option
+def consume(
+    *,
+    topic: str,
+    from_beginning: bool,
+    offset: int | None,
+    partition: int | None,
+    records_max: int | None,
+    exit_at_end: bool,
+    timeout_ms: int | None,
+    output: str,
+    bootstrap: str,
+    as_json: bool,
+) -> None:
+    """Print the records of TOPIC, one a line; without an end of its own it goes on until Ctrl-C.
+
+    jsonl is {topic, partition, offset, timestamp_ms, key, value, headers}. Bytes that are no text are {"base64": …}.
+    """
+    if from_beginning and offset is not None:
+        raise click.UsageError("give either --from-beginning or --offset")
+    start, ends = plan(bootstrap, topic, partition, from_beginning=from_beginning, offset=offset)
+    stop = Stop(records_max, timeout_ms / 1000 if timeout_ms else None, ends if exit_at_end else None)
+    begun = time.monotonic()
+    total = sum(max(0, ends[place] - start[place]) for place in ends) if exit_at_end else records_max
+    # records may be deleted while we read; an offset that the user named must be there
+    reset = "earliest" if from_beginning else "latest" if offset is None else "none"
+    write = write_jsonl if output == "jsonl" else write_values
+    try:
+        read(bootstrap, start, stop, write, total=total, reset=reset)
+    except KeyboardInterrupt:
+        pass  # how a user ends a command that has no end
+    finally:
+        sys.stdout.flush()
+    seconds = round(time.monotonic() - begun, 3)
+    if as_json:
+        report.print_json({"topic": topic, "records": stop.count, "seconds": seconds}, err=True)
+
+
+def plan(
+    bootstrap: str, topic: str, partition: int | None, *, from_beginning: bool, offset: int | None
+) -> tuple[dict[Position, int], dict[Position, int]]:
+    """Where to begin in each partition, and where it ends now."""
+    with admin_at(bootstrap) as admin:
+        numbers = [entry.partition for entry in admin.describe_topic(topic).partitions]
+        if partition is not None:
+            if partition not in numbers:
+                raise click.UsageError(f"{topic} has no partition {partition}; it has 0 to {max(numbers)}")
+            numbers = [partition]
+        places = [(topic, number) for number in numbers]
+        ends = {
+            place: found.offset
+            for place, found in admin.list_offsets(dict.fromkeys(places, "latest")).items()
+        }
+        if offset is not None:
+            return dict.fromkeys(places, offset), ends
+        if not from_beginning:
+            return dict(ends), ends
+        firsts = admin.list_offsets(dict.fromkeys(places, "earliest"))
+        return {place: found.offset for place, found in firsts.items()}, ends
+
+
+def read(
+    bootstrap: str,
+    start: Mapping[Position, int],
+    stop: Stop,
+    write: Callable[[list[Any]], None],
+    *,
+    total: int | None,
+    reset: str,
+) -> None:
+    """Polls and writes until `stop` is due."""
+    from fastlog.client.consumer.consumer import Consumer
+    from fastlog.client.consumer.topic_partition import TopicPartition
+
+    with (
+        Consumer(bootstrap, auto_offset_reset=reset, client_id="fastlog-cli") as consumer,
+        report.progress("reading", total) as advance,
+    ):
+        consumer.assign(positions={TopicPartition(*place): offset for place, offset in start.items()})
+
+        def positions() -> dict[Position, int]:
+            found = consumer.positions().items()
+            return {(where.topic, where.partition): offset for where, offset in found if offset is not None}
+
+        while not stop.is_due(positions):
+            records = consumer.poll(max_records=stop.wanted(), timeout=POLL_SECONDS)
+            write(records)
+            stop.note(len(records))
+            advance(len(records))
+
+
+def write_values(records: list[Any]) -> None:
+    """Each value and a line end; null is an empty line."""
+    if records:
+        sys.stdout.buffer.write(b"".join((record.value or b"") + b"\n" for record in records))
+        sys.stdout.buffer.flush()
+
+
+def write_jsonl(records: list[Any]) -> None:
+    """Each record as a JSON line."""
+    if records:
+        sys.stdout.buffer.write("".join(f"{jsonl.dump(record)}\n" for record in records).encode())
+        sys.stdout.buffer.flush()

@@ -1,0 +1,207 @@
+"""The command line against a running broker: what goes in comes out, and the exit status tells what happened."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.kafka.server import KafkaServer, free_ports
+from tests.support.broker import PROGRAM, BrokerProcess
+from tests.support.cli import Run, fastlog
+from tests.support.clients import confluent
+from tests.support.samples import Sample, samples
+
+Cli = Callable[..., Run]
+
+
+@pytest.fixture
+def cli(broker: BrokerProcess) -> Cli:
+    """Runs a command against the shared broker."""
+
+    def run(*arguments: str, stdin: bytes = b"") -> Run:
+        return fastlog(*arguments, "--bootstrap", broker.bootstrap, stdin=stdin)
+
+    return run
+
+
+def test_a_topic_from_its_making_to_its_end(cli: Cli, topic_name: str) -> None:
+    made = cli(
+        "topics", "create", topic_name, "--partitions", "3", "--config", "retention.ms=3600000", "--json"
+    )
+    assert made.status == 0, made.err
+    (created,) = json.loads(made.out)["created"]
+    assert (created["name"], created["partition_count"], created["replication_factor"]) == (topic_name, 3, 1)
+    assert topic_name in cli("topics", "list").out.decode().split()
+
+    assert (
+        cli("topics", "alter", topic_name, "--partitions", "5", "--config", "segment.bytes=2097152").status
+        == 0
+    )
+    (described,) = json.loads(cli("topics", "describe", topic_name, "--json").out)["topics"]
+    assert [entry["partition"] for entry in described["partitions"]] == [0, 1, 2, 3, 4]
+    assert described["configs"]["retention.ms"]["value"] == "3600000"
+    assert described["configs"]["segment.bytes"] == {"value": "2097152", "source": "topic"}
+
+    assert cli("topics", "alter", topic_name, "--delete-config", "retention.ms").status == 0
+    shown = cli("topics", "describe", topic_name).out.decode()
+    assert "retention.ms" not in shown
+    assert "log end offset" in shown
+    assert cli("topics", "delete", topic_name).status == 0
+    assert topic_name not in cli("topics", "list").out.decode().split()
+
+
+def test_durability_is_shown_with_a_topic(cli: Cli, topic_name: str) -> None:
+    cli("topics", "create", topic_name)
+    assert "fastlog.durability = os" in cli("topics", "describe", topic_name).out.decode()
+
+
+def test_configs_of_topics_and_brokers(cli: Cli, topic_name: str) -> None:
+    cli("topics", "create", topic_name)
+    assert cli("configs", "set", "max.message.bytes=5000", "--topic", topic_name).status == 0
+    shown = json.loads(cli("configs", "describe", "--topic", topic_name, "--json").out)["configs"]
+    assert {"max.message.bytes": "5000"}.items() <= {entry["name"]: entry["value"] for entry in shown}.items()
+    assert cli("configs", "unset", "max.message.bytes", "--topic", topic_name).status == 0
+    assert "max.message.bytes" not in cli("configs", "describe", "--topic", topic_name).out.decode()
+    everything = cli("configs", "describe", "--broker", "1", "--all").out.decode()
+    assert "log.segment.bytes" in everything
+    refused = cli("configs", "set", "no.such.setting=1", "--topic", topic_name)
+    assert refused.status == 1
+    assert "no.such.setting" in refused.err
+
+
+def test_lines_with_keys(cli: Cli, broker: BrokerProcess, topic_name: str) -> None:
+    cli("topics", "create", topic_name, "--partitions", "1")
+    sent = cli("produce", topic_name, "--key-separator", ":", "--json", stdin=b"a:1\nb:2:3\nno key\n\n")
+    assert sent.status == 0, sent.err
+    assert json.loads(sent.out)["records"] == 4
+    got = [record.without_timestamp() for record in confluent.consume(broker.bootstrap, topic_name, 4)]
+    assert got == [Sample(b"a", b"1"), Sample(b"b", b"2:3"), Sample(None, b"no key"), Sample(None, b"")]
+    assert cli("consume", topic_name, "--from-beginning", "--exit-at-end").out == b"1\n2:3\nno key\n\n"
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_jsonl_out_and_in_again_keeps_everything(
+    cli: Cli, broker: BrokerProcess, topic_name: str, compression: str
+) -> None:
+    copy = f"{topic_name}-copy"
+    cli("topics", "create", topic_name, copy, "--partitions", "1")
+    confluent.produce(broker.bootstrap, topic_name, samples(), "zstd")
+    lines = cli("consume", topic_name, "--from-beginning", "--exit-at-end", "--output", "jsonl")
+    assert lines.status == 0, lines.err
+    assert [row["offset"] for row in lines.rows()] == list(range(200))
+    sent = cli("produce", copy, "--input", "jsonl", "--compression", compression, stdin=lines.out)
+    assert sent.status == 0, sent.err
+    assert confluent.consume(broker.bootstrap, copy, 200) == samples()
+
+
+def test_files_and_partitions(cli: Cli, topic_name: str, tmp_path: Path) -> None:
+    cli("topics", "create", topic_name, "--partitions", "3")
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text(f"from file {number}\n" * 10)
+        assert (
+            cli("produce", topic_name, "--partition", str(number), str(tmp_path / f"{number}.txt")).status
+            == 0
+        )
+    one = cli("consume", topic_name, "--from-beginning", "--exit-at-end", "--partition", "1")
+    assert one.out == b"from file 1\n" * 10
+    everything = cli("consume", topic_name, "--from-beginning", "--exit-at-end")
+    assert sorted(everything.out.splitlines()) == sorted(
+        f"from file {n}".encode() for n in range(3) for _ in range(10)
+    )
+    tail = cli(
+        "consume", topic_name, "--partition", "2", "--offset", "7", "--exit-at-end", "--output", "jsonl"
+    )
+    assert [row["offset"] for row in tail.rows()] == [7, 8, 9]
+
+
+def test_ways_to_end(cli: Cli, topic_name: str) -> None:
+    cli("topics", "create", topic_name, "--partitions", "1")
+    cli("produce", topic_name, stdin=b"".join(b"%d\n" % number for number in range(100)))
+    assert cli("consume", topic_name, "--from-beginning", "--max", "7").out == b"0\n1\n2\n3\n4\n5\n6\n"
+    quiet = cli("consume", topic_name, "--timeout-ms", "300")
+    assert (quiet.status, quiet.out) == (0, b"")
+    beyond = cli("consume", topic_name, "--offset", "1000", "--timeout-ms", "3000")
+    assert beyond.status == 1
+    assert "1000" in beyond.err
+
+
+def test_ctrl_c_ends_consume_with_what_came(cli: Cli, broker: BrokerProcess, topic_name: str) -> None:
+    cli("topics", "create", topic_name, "--partitions", "1")
+    cli("produce", topic_name, stdin=b"one\n")
+    command = [PROGRAM, "consume", topic_name, "--from-beginning", "--bootstrap", broker.bootstrap]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"one\n"
+        reader.send_signal(signal.SIGINT)
+        assert reader.wait(10) == 0
+
+
+def test_a_reader_that_goes_away_is_no_error(cli: Cli, broker: BrokerProcess, topic_name: str) -> None:
+    cli("topics", "create", topic_name, "--partitions", "1")
+    cli("produce", topic_name, stdin=b"x" * 80 * 1024 + b"\n" + b"line\n" * 50_000)
+    reader = f"{PROGRAM} consume {topic_name} --from-beginning --exit-at-end --bootstrap {broker.bootstrap}"
+    command = f"{reader} | head -c 9"
+    done = subprocess.run(
+        ["/bin/bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"x" * 9, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("topics", "create", "../x"), 1, "INVALID_TOPIC_EXCEPTION"),
+        (("topics", "describe", "no-such-topic"), 1, "no-such-topic"),
+        (("topics", "delete", "no-such-topic"), 1, "no-such-topic"),
+        (("topics", "create", "x", "--replication-factor", "3"), 1, "INVALID_REPLICATION_FACTOR"),
+        (("topics", "create", "x", "--partitions", "0"), 2, "--partitions"),
+        (("topics", "create", "x", "--config", "retention.ms"), 2, "KEY=VALUE"),
+        (("topics", "alter", "x"), 2, "nothing to change"),
+        (("consume", "x", "--from-beginning", "--offset", "3"), 2, "either"),
+        (("consume", "no-such-topic", "--exit-at-end"), 1, "no-such-topic"),
+        (("configs", "describe"), 2, "--topic"),
+        (("produce", "x", "/no/such/file"), 2, "/no/such/file"),
+    ],
+)
+def test_refusals_and_wrong_use(cli: Cli, arguments: tuple[str, ...], status: int, said: str) -> None:
+    done = cli(*arguments)
+    assert done.status == status, done.err
+    assert said in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_bad_line_is_named(cli: Cli, topic_name: str) -> None:
+    cli("topics", "create", topic_name)
+    done = cli("produce", topic_name, "--input", "jsonl", stdin=b'{"value": "good"}\n{"valeu": "bad"}\n')
+    assert done.status == 1
+    assert "standard input, line 2: unknown field 'valeu'" in done.err
+    assert cli("consume", topic_name, "--from-beginning", "--exit-at-end").out == b"good\n"
+
+
+@pytest.mark.parametrize("command", [("topics", "list"), ("produce", "x"), ("consume", "x")])
+def test_no_broker_is_status_3(command: tuple[str, ...]) -> None:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    done = fastlog(*command, "--bootstrap", address, stdin=b"x\n")
+    assert done.status == 3, done.err
+    assert address in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.timeout(120)
+def test_the_same_commands_against_a_real_kafka(kafka: KafkaServer, topic_name: str) -> None:
+    where = ("--bootstrap", kafka.bootstrap)
+    made = fastlog("topics", "create", topic_name, "--partitions", "2", *where)
+    assert made.status == 0, made.err
+    sent = fastlog(
+        "produce", topic_name, "--key-separator", ":", "--compression", "lz4", *where, stdin=b"a:1\nb:2\n"
+    )
+    assert sent.status == 0, sent.err
+    got = fastlog("consume", topic_name, "--from-beginning", "--exit-at-end", *where)
+    assert sorted(got.out.splitlines()) == [b"1", b"2"]
+    described = fastlog("topics", "describe", topic_name, *where)
+    assert described.status == 0, described.err

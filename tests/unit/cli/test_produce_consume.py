@@ -1,0 +1,76 @@
+"""The parts of `produce` and `consume` that need no broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from fastlog.cli import consume, options, produce
+from fastlog.cli.jsonl import Row
+
+
+@pytest.mark.parametrize(
+    ("separator", "line", "key", "value"),
+    [
+        (None, b"a:b", None, b"a:b"),
+        (":", b"a:b:c", b"a", b"b:c"),
+        (":", b":b", b"", b"b"),
+        (":", b"a:", b"a", b""),
+        (":", b"no key", None, b"no key"),
+        ("=>", b"a=>b", b"a", b"b"),
+    ],
+)
+def test_a_line_is_split_at_the_first_separator(
+    separator: str | None, line: bytes, key: bytes | None, value: bytes
+) -> None:
+    assert produce.line_parser(separator)(line) == Row(key, value, (), None, None)
+
+
+def test_lines_are_numbered_by_file_and_a_last_line_needs_no_end(tmp_path: Path) -> None:
+    for name, text in {"a": "1\n2\n", "b": "3"}.items():
+        (tmp_path / name).write_text(text)
+    files = [str(tmp_path / "a"), str(tmp_path / "b")]
+    lines = list(produce.numbered_lines(files))
+    assert [line for _, line in lines] == [b"1", b"2", b"3"]
+    assert lines[2][0] == f"{files[1]}, line 1"
+    assert produce.total_bytes(files) == 5
+    assert produce.total_bytes([*files, "-"]) is None
+
+
+def test_consume_ends_at_the_first_of_its_ends() -> None:
+    place = ("t", 0)
+    stop = consume.Stop(records_max=10, silence_seconds=None, ends={place: 7})
+    assert not stop.is_due(dict)
+    assert not stop.is_due(lambda: {place: 6})
+    assert stop.is_due(lambda: {place: 7})
+    stop.note(8)
+    assert stop.wanted() == 2
+    stop.note(2)
+    assert stop.is_due(lambda: {place: 0})
+
+
+def test_consume_without_an_end_goes_on() -> None:
+    stop = consume.Stop(None, None, None)
+    stop.note(10**6)
+    assert not stop.is_due(dict)
+    assert stop.wanted() == consume.POLL_RECORDS
+
+
+def test_an_empty_topic_is_at_its_end_at_once() -> None:
+    assert consume.Stop(None, None, {("t", 0): 0, ("t", 1): 0}).is_due(dict)
+
+
+def test_silence_ends() -> None:
+    stop = consume.Stop(None, 5.0, None)
+    assert not stop.is_due(dict)
+    stop.heard -= 6
+    assert stop.is_due(dict)
+
+
+def test_pairs() -> None:
+    assert options.parse_pairs(["a=1", "b=x=y", "c="]) == {"a": "1", "b": "x=y", "c": ""}
+    for bad in ("a", "=1"):
+        with pytest.raises(click.BadParameter, match="KEY=VALUE"):
+            options.parse_pairs([bad])
