@@ -1,6 +1,6 @@
 //! The answer of a fetch: header bytes, file ranges, trailing bytes.
 
-use super::read::{FetchPlan, PartitionRead};
+use super::read::{FetchPlan, Isolation, PartitionRead};
 use super::session::{FINAL_EPOCH, Found};
 use super::session_cache::{FetchContext, SessionCache};
 use crate::request::response::{Response, Segment};
@@ -61,6 +61,7 @@ pub(crate) fn encode(
 /// Collects segments: bytes up to a range, the range, and so on.
 struct Encoder {
     version: i16,
+    isolation: Isolation,
     writer: Writer,
     segments: Vec<Segment>,
 }
@@ -69,7 +70,8 @@ impl Encoder {
     fn new(plan: &FetchPlan, partition_count: usize) -> Self {
         let mut writer = Writer::with_capacity(64 + 64 * partition_count);
         write_response_header(&mut writer, api_key::FETCH, plan.version, plan.correlation_id);
-        Self { version: plan.version, writer, segments: Vec::with_capacity(1 + 2 * partition_count) }
+        let segments = Vec::with_capacity(1 + 2 * partition_count);
+        Self { version: plan.version, isolation: plan.isolation, writer, segments }
     }
 
     fn encode(
@@ -116,6 +118,8 @@ impl Encoder {
             last_stable_offset: read.told.last_stable_offset,
             log_start_offset: read.told.log_start_offset,
             diverging_epoch,
+            // null where nobody asked; there are no transactions yet that could have been aborted
+            aborted_transactions: (self.isolation == Isolation::ReadCommitted).then(Vec::new),
             preferred_read_replica: -1,
             ..PartitionData::default()
         };

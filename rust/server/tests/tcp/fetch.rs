@@ -6,7 +6,7 @@ use fastlog_log::LogConfig;
 use fastlog_protocol::api_key;
 use fastlog_protocol::batch::{batches, records};
 use fastlog_protocol::compression::Compression;
-use fastlog_protocol::messages::fetch::{FetchRequest, FetchTopic};
+use fastlog_protocol::messages::fetch::{FetchRequest, FetchResponse, FetchTopic};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -275,6 +275,21 @@ fn the_partitions_of_a_topic_share_its_entry_and_keep_their_order() {
     let (.., parts) = fetched(&body, 12);
     let named: Vec<_> = parts.iter().map(|it| (it.topic.as_str(), it.index)).collect();
     assert_eq!(named, [("a", 1), ("a", 0), ("b", 0)]);
+}
+
+#[test]
+fn only_read_committed_gets_a_list_of_aborted_transactions() {
+    let node = Node::start();
+    node.topic("t");
+    let mut client = node.client();
+    for (isolation_level, expected) in [(0, None), (1, Some(0))] {
+        let request = FetchRequest { isolation_level, ..at_once("t", 0) };
+        let body = client.call(api_key::FETCH, 12, |w| request.encode(w, 12).unwrap());
+        decode(&body, 12, FetchResponse::decode, |response| {
+            let aborted = &response.responses[0].partitions[0].aborted_transactions;
+            assert_eq!(aborted.as_ref().map(Vec::len), expected);
+        });
+    }
 }
 
 #[test]

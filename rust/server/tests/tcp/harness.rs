@@ -31,7 +31,7 @@ pub(crate) struct Node {
     pub(crate) broker: Arc<Broker>,
     pub(crate) server: Server,
     pub(crate) address: SocketAddr,
-    storage: Arc<Storage>,
+    pub(crate) storage: Arc<Storage>,
     directory: TempDir,
 }
 

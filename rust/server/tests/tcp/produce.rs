@@ -228,6 +228,17 @@ fn a_batch_sent_again_by_its_producer_keeps_its_offset() {
 }
 
 #[test]
+fn a_data_directory_that_failed_refuses_appends_with_56() {
+    let node = Node::start();
+    node.topic("t");
+    let mut client = node.client();
+    assert_eq!(client.produce("t", &batch(&[b"v"])), (0, 0));
+    node.storage.poison(&"a write failed");
+    assert_eq!(client.produce("t", &batch(&[b"v"])), (56, -1));
+    client.ping();
+}
+
+#[test]
 fn min_insync_replicas_above_the_replica_count_still_writes() {
     let node = Node::start();
     node.topic("t");
