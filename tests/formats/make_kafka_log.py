@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from tests.integration.kafka import KAFKA_VERSION
 from tests.integration.kafka.server import KafkaServer
@@ -73,7 +74,7 @@ def read(bootstrap: str) -> list[dict[str, object]]:
     partition = TopicPartition(TOPIC, 0, 0)
     _, end = consumer.get_watermark_offsets(TopicPartition(TOPIC, 0), timeout=10)
     consumer.assign([partition])
-    records = []
+    records: list[dict[str, object]] = []
     last = -1
     deadline = time.monotonic() + 20
     while last < end - 2 and time.monotonic() < deadline:  # the last offset is a marker's
@@ -81,14 +82,16 @@ def read(bootstrap: str) -> list[dict[str, object]]:
         if message is None:
             continue
         assert message.error() is None, message.error()
-        last = message.offset()
-        key = message.key()
+        offset, key, value = message.offset(), message.key(), message.value()
+        assert offset is not None
+        assert value is not None
+        last = offset
         records.append(
             {
-                "offset": message.offset(),
+                "offset": offset,
                 "timestamp_ms": message.timestamp()[1],
-                "key": key and key.decode(),
-                "value": message.value().decode(),
+                "key": key.decode() if key else None,
+                "value": value.decode(),
             }
         )
     consumer.close()
