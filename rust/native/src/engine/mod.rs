@@ -10,7 +10,7 @@ mod zmq;
 
 use failure::to_python;
 use fastlog_broker::{
-    AllowAll, Broker, Clock, Level, Listener, ListenerProtocol, LogManager, OpenPartition, SystemClock,
+    AllowAll, Broker, Clock, Listener, ListenerProtocol, LogManager, OpenPartition, SystemClock,
 };
 use fastlog_log::{Checkpoint, Identity, LastStop, LogError};
 use fastlog_server::{ListenerConfig, Server};
@@ -119,39 +119,19 @@ impl Engine {
         partitions: Vec<(i32, i32)>,
         settings: TopicSettings,
     ) -> PyResult<()> {
-        let broker = self.broker.clone();
         let config = settings.log(self.settings.producer_id_expiration_ms)?;
         let min_insync_replicas = settings.min_insync_replicas;
         let (topic, topic_id) = (Arc::from(topic), Uuid::from_bytes(topic_id));
-        self.with_logs(py, move |logs| {
-            let now_ms = SystemClock.now_ms();
-            let mut result = Ok(());
-            for (index, leader_epoch) in partitions {
-                let wanted = OpenPartition {
-                    topic: Arc::clone(&topic),
-                    topic_id,
-                    index,
-                    leader_epoch,
-                    config: config.clone(),
-                    min_insync_replicas,
-                };
-                let opened = logs.open_partition(&wanted, now_ms);
-                if let Err(error) = &opened {
-                    let fields = vec![
-                        ("topic", topic.to_string()),
-                        ("partition", index.to_string()),
-                        ("reason", error.to_string()),
-                    ];
-                    broker.events().push(
-                        Level::Error,
-                        "a partition could not be opened, it is offline",
-                        fields,
-                    );
-                }
-                result = result.and(opened);
-            }
-            result
-        })
+        let wanted = partitions.into_iter().map(|(index, leader_epoch)| OpenPartition {
+            topic: Arc::clone(&topic),
+            topic_id,
+            index,
+            leader_epoch,
+            config: config.clone(),
+            min_insync_replicas,
+        });
+        let wanted: Vec<_> = wanted.collect();
+        self.with_logs(py, |logs| logs.open_partitions(&wanted, SystemClock.now_ms()))
     }
 
     fn delete_topic(&self, py: Python<'_>, topic: &str, topic_id: [u8; 16]) -> PyResult<usize> {
