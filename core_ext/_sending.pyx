@@ -1,3 +1,4 @@
+# cython: auto_pickle=False, autotestdict=False
 """What `Producer.send` does once per record: pick the partition, append to its open batch, make the delivery.
 
 Everything that happens once per batch is in Python (`fastlog.client.producer`) and is reached through
@@ -22,7 +23,6 @@ cdef int64_t now_ms() noexcept:
 
 
 @cython.final
-@cython.auto_pickle(False)
 cdef class Lock:
     """A mutual exclusion that costs Cython no call through Python; otherwise like threading.Lock."""
 
@@ -65,7 +65,6 @@ cdef class Lock:
 
 
 @cython.final
-@cython.auto_pickle(False)
 @cython.no_gc
 @cython.freelist(1024)
 cdef class Delivery:
@@ -94,7 +93,7 @@ cdef class Delivery:
     def result(self, timeout=None):
         """Blocks until the record is acknowledged and returns its RecordMetadata: where it lies.
 
-        Raises the delivery's error where it failed; TimeoutError after `timeout` seconds, the delivery goes on.
+        Raises the delivery's error where it failed, and TimeoutError after `timeout` seconds: it goes on then.
         """
         error = self.exception(timeout)
         if error is not None:
@@ -119,7 +118,6 @@ cdef class Delivery:
 
 
 @cython.final
-@cython.auto_pickle(False)
 cdef class Lane:
     """The batch of one partition that takes records now. Change it under the producer's lock only."""
 
@@ -140,7 +138,6 @@ cdef class Lane:
 
 
 @cython.final
-@cython.auto_pickle(False)
 cdef class TopicLanes:
     """One topic: the lanes of its partitions, and the partition for records without a key."""
 
@@ -152,7 +149,6 @@ cdef class TopicLanes:
         self.sticky = sticky
 
 
-@cython.auto_pickle(False)
 cdef class Sending:
     """The base of Producer; a subclass has `_send_slowly` with the arguments of `send` by position."""
 

@@ -21,7 +21,7 @@ from fastlog.errors import (
 )
 
 
-@pytest.fixture(params=["kafka"])
+@pytest.fixture(params=["kafka", "broker"], ids=["kafka", "ours"])
 def bootstrap(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param).bootstrap)
 

@@ -12,13 +12,14 @@ from confluent_kafka import Producer as ConfluentProducer
 
 from fastlog import Admin, Producer
 from fastlog.errors import InvalidRecordError, InvalidTimestampError, MessageTooLargeError
+from tests.support.broker import BrokerProcess
 from tests.support.clients import confluent
 from tests.support.samples import COMPRESSIONS, Sample, samples
 
 QUICK: dict[str, Any] = {"linger_ms": 1, "retry_backoff_ms": 10}
 
 
-@pytest.fixture(params=["kafka"])
+@pytest.fixture(params=["kafka", "broker"], ids=["kafka", "ours"])
 def bootstrap(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param).bootstrap)
 
@@ -60,6 +61,16 @@ def test_another_client_reads_what_we_wrote(
         assert [delivery.result(30).offset for delivery in deliveries] == list(range(len(sent)))
         assert deliveries[0].result().timestamp_ms == sent[0].timestamp_ms
     assert confluent.consume(bootstrap, topic, len(sent)) == sent
+
+
+def test_our_brokers_are_reached_over_zeromq(broker: BrokerProcess, topic_name: str) -> None:
+    with Admin(broker.bootstrap) as admin, Producer(broker.bootstrap, **QUICK) as producer:
+        (address,) = admin.describe_cluster().brokers
+        assert address.zmq_endpoint == f"127.0.0.1:{broker.zmq_port}"
+        new_topic(admin, topic_name)
+        assert producer.send(topic_name, b"x").result(30).offset == 0
+        (slot,) = producer._sender._links.slots()
+        assert slot.address == f"zmq://127.0.0.1:{broker.zmq_port}"
 
 
 @pytest.mark.parametrize("acks", [0, 1, "all"])
