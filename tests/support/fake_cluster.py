@@ -91,7 +91,6 @@ class FakeCluster:
         self.answering = threading.Event()
         self.answering.set()
         self.offered = dict(OFFERED)
-        self.sessions = False
         self.changed = threading.Condition()
         self.brokers = [FakeBroker(self, broker_id) for broker_id in range(brokers)]
 

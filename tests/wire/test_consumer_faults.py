@@ -272,6 +272,23 @@ def test_a_poll_is_interrupted_by_ctrl_c_and_loses_nothing(make_consumer: MakeCo
         assert len(read(consumer, 5)) == 5
 
 
+def test_an_iteration_is_interrupted_by_ctrl_c_and_a_new_one_goes_on(make_consumer: MakeConsumer) -> None:
+    with FakeCluster() as cluster:
+        (partition,) = cluster.create("t")
+        partition.append(*numbers(0, 3))
+        consumer = make_consumer(cluster, topics="t")
+        threading.Timer(0.5, _thread.interrupt_main).start()
+        seen = []
+        with pytest.raises(KeyboardInterrupt):
+            seen.extend(record.offset for record in consumer)
+        partition.append(*numbers(3, 5))
+        for record in consumer:
+            seen.append(record.offset)
+            if record.offset == 4:
+                break
+        assert seen == list(range(5))
+
+
 def test_a_consumer_that_is_dropped_leaves_no_threads() -> None:
     with FakeCluster() as cluster:
         cluster.create("t")[0].append(b"x")

@@ -117,7 +117,8 @@ class Consumer:
 
     def assignment(self) -> set[TopicPartition]:
         """The partitions that are read; those of a subscription are known after the first contact."""
-        return set(self._assignment.states)
+        with self._assignment.changed:
+            return set(self._assignment.states)
 
     # --- reading ---
 
@@ -227,7 +228,8 @@ class Consumer:
 
     def paused(self) -> set[TopicPartition]:
         """The partitions that are paused."""
-        return {tp for tp, state in self._assignment.states.items() if state.paused}
+        with self._assignment.changed:
+            return {tp for tp, state in self._assignment.states.items() if state.paused}
 
     def close(self, timeout: float = 5.0) -> None:
         """Ends threads and connections; waits at most `timeout` seconds for them. May be called more than once."""
