@@ -304,3 +304,53 @@ fn what_was_not_asked_for_is_not_looked_at() {
     let response = FetchResponse { responses: vec![topic], ..FetchResponse::default() };
     assert!(land(&response, &session(0), &FetchOptions::default(), 1).is_empty());
 }
+
+mod hostile {
+    use proptest::prelude::*;
+
+    use super::{Compression, FetchOptions, Landed, batch_of, land_records};
+
+    /// Three batches, one of them compressed, with some bytes changed and the end cut off.
+    fn bent() -> impl Strategy<Value = (Vec<u8>, bool)> {
+        let changes = prop::collection::vec((0_usize..400, any::<u8>()), 0..4);
+        (changes, 0_usize..400, 0_i16..8, any::<bool>()).prop_map(|(changes, cut, codec, check_crcs)| {
+            let mut records = [
+                batch_of(0, &[b"one", b"two"], Compression::None, 0, -1),
+                batch_of(2, &[&[b'x'; 90]], Compression::from_id(codec % 5).unwrap(), 0x10, 7),
+                batch_of(3, &[b"three"], Compression::None, 0, -1),
+            ]
+            .concat();
+            for (at, byte) in changes {
+                if let Some(target) = records.get_mut(at) {
+                    *target = byte;
+                }
+            }
+            records.truncate(records.len().saturating_sub(cut));
+            (records, check_crcs)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_bytes_positions_only_go_forward((records, check_crcs) in bent(), offset in 0_i64..4) {
+            let options = FetchOptions { check_crcs, ..FetchOptions::default() };
+            if let Landed::Data { chunk, .. } = land_records(&records, offset, &options) {
+                let mut position = offset;
+                for one in &chunk.batches {
+                    prop_assert!(one.next_offset > position);
+                    position = one.next_offset;
+                }
+                prop_assert!(chunk.next_offset >= position);
+                if let Some(corrupt) = &chunk.corrupt {
+                    prop_assert_eq!(corrupt.offset, chunk.next_offset);
+                }
+            }
+        }
+
+        #[test]
+        fn garbage_never_panics(records in prop::collection::vec(any::<u8>(), 0..300)) {
+            let options = FetchOptions { check_crcs: false, ..FetchOptions::default() };
+            land_records(&records, 0, &options);
+        }
+    }
+}
