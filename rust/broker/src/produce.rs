@@ -202,6 +202,8 @@ impl Delayed for DelayedProduce {
     }
 
     fn is_over(&self) -> bool {
-        self.pending.lock().as_ref().is_none_or(|pending| !pending.reply.is_open())
+        // asked under the lock of a list: whoever holds ours at this moment is not to be waited for
+        let pending = self.pending.try_lock();
+        pending.is_some_and(|it| it.as_ref().is_none_or(|pending| !pending.reply.is_open()))
     }
 }

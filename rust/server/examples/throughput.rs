@@ -1,5 +1,5 @@
 //! A rough look at what the server can do on this machine, client and broker in one process:
-//! `cargo run --profile quick -p fastlog-server --example throughput [DIRECTORY]`.
+//! `cargo run --profile quick -p fastlog-server --example throughput [DIRECTORY] [ping|produce|fetch|poll]`.
 //!
 //! CPU seconds are those of the broker's threads alone. For claims use `fastlog bench`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure should stop the measurement")]
@@ -52,13 +52,23 @@ fn main() {
         };
         broker.add_partition(settings, log).unwrap();
     }
-    ping(address, 1);
-    ping(address, 16);
-    produce(address, "small", 64 << 10, 20_000);
-    produce(address, "large", 1 << 20, 2_000);
-    fetch(address, "small");
-    fetch(address, "large");
-    round_trips(address);
+    let only = std::env::args().nth(2);
+    let wanted = |part: &str| only.as_deref().is_none_or(|it| it == part);
+    if wanted("ping") {
+        ping(address, 1);
+        ping(address, 16);
+    }
+    if wanted("produce") || wanted("fetch") {
+        produce(address, "small", 64 << 10, 10_000);
+        produce(address, "large", 1 << 20, 600);
+    }
+    if wanted("fetch") {
+        fetch(address, "small");
+        fetch(address, "large");
+    }
+    if wanted("poll") {
+        round_trips(address);
+    }
     server.shutdown(Duration::from_secs(1));
     broker.shutdown();
     std::fs::remove_dir_all(directory).unwrap();

@@ -4,7 +4,7 @@ use crate::harness::*;
 use fastlog_log::LogConfig;
 use fastlog_protocol::api_key;
 use fastlog_protocol::batch::batches;
-use fastlog_protocol::messages::fetch::FetchRequest;
+use fastlog_protocol::messages::fetch::{FetchRequest, FetchTopic};
 use fastlog_protocol::messages::produce::ProduceResponse;
 
 #[test]
@@ -68,6 +68,69 @@ fn producers_and_consumers_on_many_threads_lose_nothing_and_keep_order() {
             });
         }
     });
+}
+
+#[test]
+fn topics_come_and_go_under_load_without_a_deadlock() {
+    const ROUNDS: u32 = 60;
+    let node = Node::start();
+    node.topic("stays");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let is_done = || done.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut client = node.client();
+            scope.spawn(move || {
+                while !is_done() {
+                    let records = batch(&[b"v"]);
+                    for topic in ["goes", "stays"] {
+                        let (error, _) = client.produce(topic, &records);
+                        assert!([0, 3, 7].contains(&error), "{error}");
+                    }
+                }
+            });
+            let mut client = node.client();
+            scope.spawn(move || poll_both(&mut client, is_done));
+        }
+        for round in 0..ROUNDS {
+            let partition = node.topic("goes");
+            let stays = node.broker.partitions().get("stays", 0).unwrap();
+            stays.set_leader_epoch(i32::try_from(round).unwrap() + 1).unwrap();
+            stays.update_replication(|it| it.set_min_insync_replicas(1));
+            eventually("somebody writes", || partition.log().log_end_offset() > 0);
+            node.broker.image().update(|image| assert!(image.remove_topic("goes")));
+            assert!(node.broker.delete_partition("goes", 0).unwrap());
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+/// Long polls of both topics by a session, from wherever the logs are.
+fn poll_both(client: &mut Client, is_done: impl Fn() -> bool) {
+    let (mut id, mut epoch, mut offset) = (0, 0, 0);
+    while !is_done() {
+        let topic = |topic, offset| FetchTopic {
+            topic,
+            partitions: vec![fetch_partition(0, offset)],
+            ..FetchTopic::default()
+        };
+        let request = FetchRequest {
+            session_id: id,
+            session_epoch: epoch,
+            max_wait_ms: 20,
+            min_bytes: 1000,
+            topics: vec![topic("goes", 0), topic("stays", offset)],
+            ..fetch_request("stays", offset)
+        };
+        let body = client.call(api_key::FETCH, 12, |w| request.encode(w, 12).unwrap());
+        let (error, session_id, partitions) = fetched(&body, 12);
+        assert_eq!(error, 0);
+        (id, epoch) = (session_id, epoch + 1);
+        if let Some(stays) = partitions.iter().find(|it| it.topic == "stays") {
+            assert_eq!(stays.error, 0);
+            offset = stays.high_watermark;
+        }
+    }
 }
 
 fn consume_all(client: &mut Client, index: i32, end: i64) {
