@@ -66,10 +66,11 @@ bench: $(STAMPS)/package ## benchmarks of the parts, on the release build
 # ---- tests ----
 
 rust-test: $(STAMPS)/environment
-	@$(TIMED) rust 120 $(CARGO) test --manifest-path rust/Cargo.toml --workspace --locked --quiet
+	@$(TIMED) rust-build 300 $(CARGO) test --manifest-path rust/Cargo.toml --workspace --locked --quiet --no-run
+	@$(TIMED) rust 75 $(CARGO) test --manifest-path rust/Cargo.toml --workspace --locked --quiet
 
 python-test: build
-	@$(TIMED) fast 60 $(PY) -m pytest -n 2 $(FAST_TESTS) $(ARGS)
+	@$(TIMED) fast 100 $(PY) -m pytest -n 2 $(FAST_TESTS) $(ARGS)
 
 server-test: build
 	@$(TIMED) servers 900 $(PY) -m pytest -n 2 --dist loadfile $(SERVER_TESTS) $(ARGS)
@@ -109,7 +110,7 @@ check-stubs: build
 	  --allowlist tools/stubtest.allow $(STUBS),echo "stubs: there are none")
 
 check-cython: $(STAMPS)/environment
-	@PATH=$(CURDIR)/$(BIN):$$PATH $(TIMED) cython 30 $(BIN)/cython-lint --max-line-length=110 $(CYTHON_SOURCES)
+	@PATH=$(CURDIR)/$(BIN):$$PATH $(TIMED) cython 30 $(BIN)/cython-lint --max-line-length=120 $(CYTHON_SOURCES)
 
 check-tidy: $(STAMPS)/environment
 	@$(TIMED) tidy 20 $(PY) tools/tidy.py
