@@ -6,7 +6,7 @@ use crate::limits::ConnectionPermit;
 use crate::mailbox::{Accepted, ConnectionReply, Mailbox, ReplyAddress};
 use crate::read_buffer::{Next, Read, ReadBuffer, SCRATCH_BYTES, next_frame, read_into};
 use crate::write_queue::{WriteQueue, Written};
-use fastlog_broker::{Answer, Level, Outcome, Reply, RequestContext};
+use fastlog_broker::{Answer, FileRange, Level, Outcome, Reply, RequestContext};
 use mio::net::TcpStream;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,12 +30,14 @@ pub(crate) struct Surroundings<'a> {
 }
 
 /// What the I/O thread is to do with a connection after its turn.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Turn {
     /// Wait for an event or an answer.
     Wait,
     /// Give it another turn after the others.
     Again,
+    /// Have the disk thread read this before the connection has another turn.
+    Cold(FileRange),
     /// Try again soon: too many request bytes are held in memory.
     Starved,
     /// Close it; the text, if any, is for the log line.
@@ -56,6 +58,8 @@ pub(crate) struct Connection {
     half_closed: bool,
     /// No frame is handed in before this one is answered.
     exclusive: Option<u64>,
+    /// The disk thread reads what is to be written next.
+    warming: bool,
     last_progress: Instant,
     /// When the first byte of a frame that is half there was seen.
     frame_began: Option<Instant>,
@@ -84,6 +88,7 @@ impl Connection {
             ended: false,
             half_closed: false,
             exclusive: None,
+            warming: false,
             last_progress: now,
             frame_began: None,
             open: Arc::new(AtomicBool::new(true)),
@@ -100,6 +105,12 @@ impl Connection {
         self.readable |= event.is_readable() || event.is_read_closed();
         self.writable |= event.is_writable();
         self.half_closed |= event.is_read_closed();
+    }
+
+    /// What was to be read is in memory.
+    pub(crate) fn set_warm(&mut self) {
+        self.warming = false;
+        self.output.set_warm();
     }
 
     /// Puts a delayed answer in its place.
@@ -124,6 +135,10 @@ impl Connection {
             match self.write(around.now) {
                 Written::All | Written::Blocked => {}
                 Written::TurnOver => return Turn::Again,
+                Written::Cold(range) => {
+                    self.warming = true;
+                    return Turn::Cold(range);
+                }
                 Written::Close(reason) => return Turn::Close(reason),
             }
             if draining && self.output.in_flight() == 0 {
@@ -166,12 +181,12 @@ impl Connection {
     }
 
     fn write(&mut self, now: Instant) -> Written {
-        if !self.output.has_output() || !self.writable {
+        if !self.output.has_output() || !self.writable || self.warming {
             return Written::All;
         }
         let before = self.output.written_bytes();
         let written = self.output.write(self.stream.as_fd());
-        if written == Written::Blocked {
+        if matches!(written, Written::Blocked) {
             self.writable = false;
         }
         if before != self.output.written_bytes() {

@@ -2,14 +2,16 @@
 
 use crate::config::ServerConfig;
 use crate::connection::{Connection, Surroundings, Turn};
+use crate::disk_thread::Cold;
 use crate::handler::Handler;
 use crate::mailbox::{Accepted, Mail, Mailbox};
 use crate::read_buffer::SCRATCH_BYTES;
-use fastlog_broker::Level;
+use fastlog_broker::{FileRange, Level};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,7 @@ impl IoThread {
         number: usize,
         handler: Arc<dyn Handler>,
         config: Arc<ServerConfig>,
+        disk: Sender<Cold>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mailbox = Mailbox::new(Waker::new(poll.registry(), WAKE)?);
@@ -42,6 +45,7 @@ impl IoThread {
             mailbox: mailbox.clone(),
             handler,
             config,
+            disk,
             connections: Slab::new(),
             again: Vec::new(),
             starved: Vec::new(),
@@ -61,6 +65,7 @@ struct State {
     mailbox: Arc<Mailbox>,
     handler: Arc<dyn Handler>,
     config: Arc<ServerConfig>,
+    disk: Sender<Cold>,
     connections: Slab<Connection>,
     /// Connections with more to do.
     again: Vec<usize>,
@@ -133,6 +138,14 @@ impl State {
         for message in mail.drain(..) {
             match message {
                 Mail::Accepted(accepted) => self.add(*accepted, now),
+                Mail::Warm { key, connection_id } => {
+                    if let Some(connection) = self.connections.get_mut(key)
+                        && connection.connection_id() == connection_id
+                    {
+                        connection.set_warm();
+                        self.run_connection(key, now);
+                    }
+                }
                 Mail::Shutdown { deadline } => {
                     self.draining_until = Some(deadline);
                     self.again.extend(self.connections.iter().map(|(key, _)| key));
@@ -192,8 +205,18 @@ impl State {
         match connection.run(&mut around, self.draining_until.is_some()) {
             Turn::Wait => {}
             Turn::Again => self.again.push(key),
+            Turn::Cold(range) => self.warm(key, range),
             Turn::Starved => self.starved.push(key),
             Turn::Close(reason) => self.close(key, reason),
+        }
+    }
+
+    fn warm(&mut self, key: usize, range: FileRange) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let connection_id = connection.connection_id();
+        let mailbox = self.mailbox.clone();
+        if self.disk.send(Cold { range, mailbox, key, connection_id }).is_err() {
+            self.close(key, Some("the disk thread has ended".to_owned()));
         }
     }
 

@@ -6,6 +6,7 @@
 mod acceptor;
 mod config;
 mod connection;
+mod disk_thread;
 mod handler;
 mod io_thread;
 mod limits;

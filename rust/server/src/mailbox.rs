@@ -16,6 +16,8 @@ pub(crate) enum Mail {
     Accepted(Box<Accepted>),
     /// An answer that comes later than its request was handled.
     Answered { address: ReplyAddress, answer: Answer },
+    /// The next part of the file range that the connection is to send is in memory now.
+    Warm { key: usize, connection_id: u64 },
     /// Take no more requests, answer what is in flight until the instant, then end.
     Shutdown { deadline: Instant },
 }

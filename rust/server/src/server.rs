@@ -2,6 +2,7 @@
 
 use crate::acceptor::Acceptor;
 use crate::config::{ListenerConfig, ServerConfig};
+use crate::disk_thread::DiskThread;
 use crate::handler::Handler;
 use crate::io_thread::IoThread;
 use crate::limits::ConnectionLimits;
@@ -49,6 +50,7 @@ pub struct Server {
 struct Running {
     acceptor: Acceptor,
     io_threads: Vec<IoThread>,
+    disk: DiskThread,
 }
 
 impl Server {
@@ -56,17 +58,20 @@ impl Server {
     pub fn start(handler: Arc<dyn Handler>, config: ServerConfig) -> Result<Self, ServerError> {
         let limits = ConnectionLimits::new(config.connections_max, config.connections_per_ip_max);
         let config = Arc::new(config);
+        let disk = DiskThread::start().map_err(ServerError::Threads)?;
         let mut io_threads: Vec<IoThread> = Vec::new();
         let started = (0..config.io_threads.max(1)).try_for_each(|number| {
-            io_threads.push(IoThread::start(number, handler.clone(), config.clone())?);
+            io_threads.push(IoThread::start(number, handler.clone(), config.clone(), disk.queue.clone())?);
             Ok(())
         });
         let mailboxes: Vec<Arc<Mailbox>> = io_threads.iter().map(|it| it.mailbox.clone()).collect();
         let acceptor = started.and_then(|()| Acceptor::start(handler, limits.clone(), mailboxes));
         match acceptor {
-            Ok(acceptor) => Ok(Self { running: Mutex::new(Some(Running { acceptor, io_threads })), limits }),
+            Ok(acceptor) => {
+                Ok(Self { running: Mutex::new(Some(Running { acceptor, io_threads, disk })), limits })
+            }
             Err(error) => {
-                stop_io_threads(io_threads, Duration::ZERO);
+                stop_threads(io_threads, disk, Duration::ZERO);
                 Err(ServerError::Threads(error))
             }
         }
@@ -103,9 +108,9 @@ impl Server {
     ///
     /// Long polls are in flight too: tell the broker to finish them first.
     pub fn shutdown(&self, grace: Duration) {
-        let Some(Running { acceptor, io_threads }) = self.running.lock().take() else { return };
+        let Some(Running { acceptor, io_threads, disk }) = self.running.lock().take() else { return };
         acceptor.stop();
-        stop_io_threads(io_threads, grace);
+        stop_threads(io_threads, disk, grace);
     }
 }
 
@@ -115,7 +120,7 @@ impl Drop for Server {
     }
 }
 
-fn stop_io_threads(io_threads: Vec<IoThread>, grace: Duration) {
+fn stop_threads(io_threads: Vec<IoThread>, disk: DiskThread, grace: Duration) {
     let deadline = Instant::now() + grace;
     for io_thread in &io_threads {
         io_thread.mailbox.post(Mail::Shutdown { deadline });
@@ -123,6 +128,10 @@ fn stop_io_threads(io_threads: Vec<IoThread>, grace: Duration) {
     for io_thread in io_threads {
         let _ended = io_thread.thread.join();
     }
+    let DiskThread { queue, thread } = disk;
+    // the I/O threads' ends of the queue are gone: with ours the thread ends
+    drop(queue);
+    let _ended = thread.join();
 }
 
 fn bind(config: &ListenerConfig) -> io::Result<(mio::net::TcpListener, SocketAddr)> {

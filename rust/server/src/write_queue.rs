@@ -18,8 +18,12 @@ const COPY_BYTES: usize = 64 << 10;
 /// Answers of a connection are charged to the budget when they hold as much memory as this together.
 const CHARGED_FROM_BYTES: usize = 64 << 10;
 
+/// So much of a file range is looked at, and read by the disk thread, at once.
+const WARM_BYTES: usize = 1 << 20;
+const PAGE_BYTES: usize = 4096;
+
 /// How far a write came.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Written {
     /// All answers that are there are written.
     All,
@@ -27,6 +31,8 @@ pub(crate) enum Written {
     Blocked,
     /// The turn is used up.
     TurnOver,
+    /// This part of a file comes next and is not in memory: see [`WriteQueue::set_warm`].
+    Cold(FileRange),
     /// The connection must be closed, for this reason; None is an ordinary end.
     Close(Option<String>),
 }
@@ -60,6 +66,8 @@ pub(crate) struct WriteQueue {
     permit: BytePermit,
     /// Bytes written since the connection began.
     written_bytes: u64,
+    /// So much of the file range at the front is known to be in memory.
+    warm_bytes: usize,
     /// No slot is added any more.
     closed: bool,
 }
@@ -72,6 +80,7 @@ impl WriteQueue {
             memory_bytes: 0,
             permit: budget.charge(0),
             written_bytes: 0,
+            warm_bytes: 0,
             closed: false,
         }
     }
@@ -157,12 +166,26 @@ impl WriteQueue {
             if turn == 0 {
                 return Written::TurnOver;
             }
-            let sent = match self.front_range() {
-                Some((range, written)) => send_range(socket, range, written, turn),
+            let next = self.front_range().map(|(range, written)| rest_of(range, written));
+            let sent = match &next {
+                Some(part) => {
+                    if self.warm_bytes == 0 {
+                        self.warm_bytes = part.length.min(WARM_BYTES);
+                        if !is_in_memory(part, self.warm_bytes) {
+                            let cold = FileRange { length: self.warm_bytes, ..part.clone() };
+                            self.warm_bytes = 0;
+                            return Written::Cold(cold);
+                        }
+                    }
+                    send_range(socket, part, turn.min(self.warm_bytes))
+                }
                 None => self.send_slices(socket),
             };
             match sent {
                 Ok(count) => {
+                    if next.is_some() {
+                        self.warm_bytes = self.warm_bytes.saturating_sub(count);
+                    }
                     turn = turn.saturating_sub(count);
                     self.written_bytes += count as u64;
                     self.advance(count);
@@ -173,6 +196,12 @@ impl WriteQueue {
                 Err(error) => return Written::Close(Some(error.to_string())),
             }
         }
+    }
+
+    /// Says that the part told by [`Written::Cold`] is in memory now.
+    pub(crate) fn set_warm(&mut self) {
+        let next = self.front_range().map(|(range, written)| rest_of(range, written).length);
+        self.warm_bytes = next.unwrap_or(0).min(WARM_BYTES);
     }
 
     /// Drops finished slots; what to return when there is nothing to send.
@@ -291,10 +320,27 @@ impl Outgoing {
     }
 }
 
+/// What is left of a range of which so much is written.
+fn rest_of(range: &FileRange, written: usize) -> FileRange {
+    FileRange {
+        file: range.file.clone(),
+        position: range.position + written as u64,
+        length: range.length - written,
+    }
+}
+
+/// Whether the first `count` bytes of a range are in the page cache, judged by both ends.
+fn is_in_memory(range: &FileRange, count: usize) -> bool {
+    let Some(file) = range.file.descriptor() else { return true };
+    let last = range.position + (count as u64).saturating_sub(1);
+    fastlog_sys::file::is_in_memory(file, range.position)
+        && (count <= PAGE_BYTES || fastlog_sys::file::is_in_memory(file, last))
+}
+
 /// Sends a part of a range; an error when the file has become shorter than it.
-fn send_range(socket: BorrowedFd<'_>, range: &FileRange, written: usize, limit: usize) -> io::Result<usize> {
-    let mut position = range.position + written as u64;
-    let count = (range.length - written).min(limit);
+fn send_range(socket: BorrowedFd<'_>, range: &FileRange, limit: usize) -> io::Result<usize> {
+    let mut position = range.position;
+    let count = range.length.min(limit);
     let sent = match range.file.descriptor() {
         Some(file) => fastlog_sys::file::send_file(socket, file, &mut position, count)?,
         None => send_copy(socket, range, position, count)?,

@@ -1,9 +1,10 @@
 //! Positioned vectored writes, preallocation, read-ahead and sendfile(2).
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{Advice, FallocateFlags};
+use rustix::io::{Errno, ReadWriteFlags};
 
 /// Writes `parts` one after another at byte `position` by one pwritev(2); the file's own position is untouched.
 ///
@@ -27,6 +28,14 @@ pub fn read_ahead(file: impl AsFd, position: u64, length: u64) -> io::Result<()>
         Some(length) => Ok(rustix::fs::fadvise(file, position, Some(length), Advice::WillNeed)?),
         None => Ok(()),
     }
+}
+
+/// Whether the byte at `position` can be read without waiting for the disk. True also where the file system cannot
+/// tell, and at the end of the file.
+pub fn is_in_memory(file: impl AsFd, position: u64) -> bool {
+    let mut byte = [0];
+    let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], position, ReadWriteFlags::NOWAIT);
+    read != Err(Errno::AGAIN)
 }
 
 /// Sends up to `count` bytes of `file` from `*position` on to `socket` and moves `*position` past what was sent.
@@ -83,6 +92,14 @@ mod tests {
         let mut text = String::new();
         far.read_to_string(&mut text).unwrap();
         assert_eq!(text, "456789");
+    }
+
+    #[test]
+    fn what_was_just_written_is_in_memory_and_so_is_the_end() {
+        let file = file();
+        write_vectored_at(&file, &[IoSlice::new(b"0123456789")], 0).unwrap();
+        assert!(is_in_memory(&file, 0));
+        assert!(is_in_memory(&file, 10));
     }
 
     #[test]
