@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fastlog.client.consumer import Consumer, TopicPartition
+from fastlog.client.consumer import Consumer, TopicPartition, driver
 from fastlog.errors import (
     ClosedError,
     NotReachableError,
@@ -181,6 +181,13 @@ def test_the_nearest_replica_is_read_from_and_left_when_it_fails(make_consumer: 
         assert len(read(consumer, 5)) == 5
 
 
+@pytest.fixture
+def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A topic that is not there is missed sooner than usual."""
+    monkeypatch.setattr(driver, "UNKNOWN_TOPIC_GRACE_MS", 200)
+
+
+@pytest.mark.usefixtures("_short_grace")
 def test_an_unknown_topic_is_named(make_consumer: MakeConsumer) -> None:
     with FakeCluster() as cluster:
         consumer = make_consumer(cluster, topics="nope")
@@ -190,6 +197,7 @@ def test_an_unknown_topic_is_named(make_consumer: MakeConsumer) -> None:
         assert len(read(consumer, 1)) == 1
 
 
+@pytest.mark.usefixtures("_short_grace")
 def test_an_unknown_partition_is_named(make_consumer: MakeConsumer) -> None:
     with FakeCluster() as cluster:
         cluster.create("t")

@@ -161,8 +161,11 @@ class Driver:
 
     def _refresh(self, topics: set[str]) -> None:
         known = len(self._asked)
+        timeout_ms = REFRESH_TIMEOUT_MS
+        if not self._reached:
+            timeout_ms = max(1, min(timeout_ms, self._options.bootstrap_timeout_ms))
         try:
-            image = self._metadata.refresh(topics, timeout_ms=REFRESH_TIMEOUT_MS)
+            image = self._metadata.refresh(topics, timeout_ms=timeout_ms)
         except NotReachableError as error:
             self._not_reached(error)
             return
