@@ -114,8 +114,8 @@ impl EpochCache {
         Some(self.entries.get(after.checked_sub(1)?)?.epoch)
     }
 
-    /// Writes the file. It is whole after the death of the process, and after that of the machine once
-    /// [`Self::sync`] has returned.
+    /// Writes the file. It is whole after the death of the process, and after that of the machine once it
+    /// and its directory are synced.
     pub(crate) fn save(&mut self) -> Result<(), LogError> {
         self.unsynced = true;
         let text = self.text();
@@ -123,15 +123,9 @@ impl EpochCache {
             .during("write", &self.path)
     }
 
-    /// Writes the file and waits for the disk, where that has not been done.
-    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
-        if self.unsynced {
-            let text = self.text();
-            atomic_file::replace(&*self.file_system, &self.path, text.as_bytes())
-                .during("write", &self.path)?;
-            self.unsynced = false;
-        }
-        Ok(())
+    /// The file, if it has to be synced yet; it counts as synced from now on.
+    pub(crate) fn take_unsynced(&mut self) -> Option<PathBuf> {
+        std::mem::take(&mut self.unsynced).then(|| self.path.clone())
     }
 
     fn text(&self) -> String {

@@ -51,6 +51,8 @@ pub struct LogDir {
     recovery_points: Offsets,
     high_watermarks: Offsets,
     log_starts: Offsets,
+    /// Checkpoint files are written one at a time: they share the names of their temporary files.
+    writing: Mutex<()>,
     /// Held for its drop.
     _lock: Box<dyn Send + Sync + Debug>,
 }
@@ -95,6 +97,7 @@ impl LogDir {
             recovery_points,
             high_watermarks,
             log_starts,
+            writing: Mutex::new(()),
             _lock: lock,
         })
     }
@@ -139,7 +142,11 @@ impl LogDir {
         for name in self.directories()? {
             let Some((topic, partition)) = file_name::parse_partition(&name) else { continue };
             let path = self.path().join(&name);
-            let topic_id = partition_metadata::read(&*self.storage.file_system, &path)?;
+            let topic_id = match partition_metadata::read(&*self.storage.file_system, &path) {
+                // for the open to judge, which knows more
+                Err(LogError::BadFile { .. }) => None,
+                result => result?,
+            };
             found.push(PartitionDirectory { topic: topic.to_owned(), partition, topic_id, path });
         }
         found.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
@@ -166,6 +173,7 @@ impl LogDir {
     /// Replaces a checkpoint file by `offsets`, synced.
     pub fn write_checkpoint(&self, checkpoint: Checkpoint, offsets: &Offsets) -> Result<(), LogError> {
         self.storage.check()?;
+        let _one = self.writing.lock();
         checkpoint.write(&*self.storage.file_system, self.path(), offsets)
     }
 

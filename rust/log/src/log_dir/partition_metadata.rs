@@ -21,10 +21,11 @@ pub(crate) fn read(file_system: &dyn FileSystem, directory: &Path) -> Result<Opt
     Ok(Some(topic_id).filter(|topic_id| !topic_id.is_nil()))
 }
 
+/// Written without a sync: it counts from the first flush of the log on, as all that lies beside it.
 pub(crate) fn write(file_system: &dyn FileSystem, directory: &Path, topic_id: Uuid) -> Result<(), LogError> {
     let path = directory.join(FILE_NAME);
     let text = format!("version: 0\ntopic_id: {}", identity::to_base64(topic_id));
-    atomic_file::replace(file_system, &path, text.as_bytes()).during("write", path)
+    atomic_file::replace_unsynced(file_system, &path, text.as_bytes()).during("write", path)
 }
 
 fn parse(text: &str) -> Option<Uuid> {

@@ -135,7 +135,7 @@ impl Log {
         config: &LogConfig,
     ) -> Result<(), AppendError> {
         self.roll_if_needed(writer, header, now_ms, config)?;
-        self.note_epoch(header.partition_leader_epoch, header.base_offset)?;
+        self.note_epoch(writer, header.partition_leader_epoch, header.base_offset)?;
         let position = writer.active.size();
         self.write_batch(writer, &header.encode(), batch, position, config)?;
         writer.active.set_size(position + batch.len() as u64);

@@ -1,14 +1,14 @@
 //! Leader epochs of the log.
 
-use super::Log;
+use super::{Log, Writer};
 use crate::error::LogError;
 
 impl Log {
     /// Notes that this broker leads from now on, with `leader_epoch`, and from the log's end.
     pub fn start_epoch(&self, leader_epoch: i32) -> Result<(), LogError> {
-        let writer = self.writer.lock();
+        let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
-        self.note_epoch(leader_epoch, self.log_end_offset())
+        self.note_epoch(&mut writer, leader_epoch, self.log_end_offset())
     }
 
     /// The largest epoch known that is no later than `epoch`, and the offset where it ends; (−1, −1) for one from the
@@ -25,11 +25,20 @@ impl Log {
     }
 
     /// The file is written before the first batch of the epoch, so that no batch has an epoch that the file lacks.
-    pub(super) fn note_epoch(&self, epoch: i32, start_offset: i64) -> Result<(), LogError> {
-        let mut epochs = self.epochs.lock();
-        if epochs.latest().is_some_and(|latest| latest.epoch >= epoch) || !epochs.note(epoch, start_offset) {
+    pub(super) fn note_epoch(
+        &self,
+        writer: &mut Writer,
+        epoch: i32,
+        start_offset: i64,
+    ) -> Result<(), LogError> {
+        if epoch <= writer.leader_epoch {
             return Ok(());
         }
-        epochs.save().map_err(|error| self.write_failed(error))
+        let mut epochs = self.epochs.lock();
+        if epochs.note(epoch, start_offset) {
+            epochs.save().map_err(|error| self.write_failed(error))?;
+        }
+        writer.leader_epoch = epoch;
+        Ok(())
     }
 }

@@ -1,9 +1,12 @@
 //! Syncing to disk, and closing.
 
-use std::sync::atomic::Ordering::{AcqRel, Release};
+use std::path::Path;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
 use super::Log;
 use crate::error::{During, LogError};
+use crate::file_system::{LazyFile, OpenMode};
+use crate::log_dir::partition_metadata;
 
 impl Log {
     /// Makes all that is in the log now survive the death of the machine; returns the new recovery point. Appends go
@@ -12,28 +15,36 @@ impl Log {
     pub fn flush(&self) -> Result<i64, LogError> {
         let _one = self.flushing.lock();
         self.storage.check()?;
-        let (end, changed) = {
-            let writer = self.writer.lock();
-            (self.log_end_offset(), writer.directory_changed.clone())
+        let end = {
+            // a batch is either wholly before this or after it
+            let _writer = self.writer.lock();
+            self.log_end_offset()
         };
         let from = self.recovery_point();
-        if from >= end && !changed.load(std::sync::atomic::Ordering::Relaxed) {
-            return Ok(from);
-        }
-        self.sync_epochs()?;
-        self.sync_segments(from, &changed).inspect_err(|error| self.storage.poison(error))?;
+        self.sync_from(from, end).inspect_err(|error| self.storage.poison(error))?;
         // a truncation may have come between: never above the log's end
         let end = end.min(self.log_end_offset());
         self.recovery_point.store(end, Release);
         Ok(end)
     }
 
-    /// Epochs are written without a sync when they begin: those of batches above the recovery point are found again.
-    fn sync_epochs(&self) -> Result<(), LogError> {
-        self.epochs.lock().sync().map_err(|error| self.write_failed(error))
+    fn sync_from(&self, from: i64, end: i64) -> Result<(), LogError> {
+        // Written without a sync when an epoch begins: those of batches above the recovery point are found again.
+        let epochs = self.epochs.lock().take_unsynced();
+        if let Some(path) = epochs {
+            self.sync_file(&path)?;
+            self.directory_changed.store(true, Relaxed);
+        }
+        if from < end {
+            self.sync_segments(from)?;
+        }
+        if self.directory_changed.swap(false, AcqRel) {
+            self.sync_directory()?;
+        }
+        Ok(())
     }
 
-    fn sync_segments(&self, from: i64, changed: &std::sync::atomic::AtomicBool) -> Result<(), LogError> {
+    fn sync_segments(&self, from: i64) -> Result<(), LogError> {
         for (segment, next_base) in self.segments().holding(from) {
             match next_base {
                 Some(next_base) if next_base > from => segment.sync()?,
@@ -41,11 +52,25 @@ impl Log {
                 None => segment.sync_batches()?,
             }
         }
-        if changed.swap(false, AcqRel) {
-            let directory = self.directory();
-            self.storage.file_system.sync_directory(&directory).during("sync", &directory)?;
-        }
         Ok(())
+    }
+
+    /// Syncs the partition's directory; after it was made also its metadata, and its own entry.
+    pub(super) fn sync_directory(&self) -> Result<(), LogError> {
+        let directory = self.directory();
+        if self.is_new.swap(false, AcqRel) {
+            self.sync_file(&directory.join(partition_metadata::FILE_NAME))?;
+            let parent = self.storage.directory();
+            self.storage.file_system.sync_directory(parent).during("sync", parent)?;
+        }
+        self.storage.file_system.sync_directory(&directory).during("sync", &directory)
+    }
+
+    fn sync_file(&self, path: &Path) -> Result<(), LogError> {
+        match self.storage.file_system.open(path, OpenMode::Read).and_then(|file| file.sync_data()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result.during("sync", path),
+        }
     }
 
     /// Closes the log. `clean`: everything is written and synced, so that the next open need not scan; the recovery
@@ -59,8 +84,9 @@ impl Log {
             writer.closed = Some(LogError::Gone { path: self.directory(), state: "closed" });
             if clean {
                 self.storage.check()?;
-                self.take_snapshot(&mut writer, self.log_end_offset(), true)?;
-                writer.active.seal().map_err(|error| self.write_failed(error))?;
+                self.take_snapshot(&mut writer, self.log_end_offset())?;
+                let is_trimmed = writer.reserved_to <= writer.active.size();
+                writer.active.seal(is_trimmed).map_err(|error| self.write_failed(error))?;
             }
         }
         if clean {
@@ -69,7 +95,7 @@ impl Log {
             self.flush()?;
         }
         for segment in self.segments().iter() {
-            segment.files().into_iter().for_each(crate::file_system::LazyFile::close);
+            segment.files().into_iter().for_each(LazyFile::close);
         }
         Ok(())
     }

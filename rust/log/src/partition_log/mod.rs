@@ -56,6 +56,10 @@ pub struct Log {
     first_unstable_offset: AtomicI64,
     writer: Mutex<Writer>,
     flushing: Mutex<()>,
+    /// Files were made or renamed since the directory was last synced.
+    directory_changed: AtomicBool,
+    /// The directory was made in this run, or perhaps in one that died: neither its metadata nor its own name is synced.
+    is_new: AtomicBool,
     /// Deleted segments whose files are still there.
     deleted: Mutex<Vec<delete::DeletedSegment>>,
 }
@@ -73,8 +77,8 @@ struct Writer {
     snapshot_offset: i64,
     /// Why nothing may be appended any more: closed, deleted, or the end of the log is damaged.
     closed: Option<LogError>,
-    /// A segment was made since the directory was last synced.
-    directory_changed: Arc<AtomicBool>,
+    /// The latest leader epoch, so that an append need not ask the epochs.
+    leader_epoch: i32,
 }
 
 impl Log {

@@ -60,6 +60,13 @@ impl LogOptions {
     }
 }
 
+/// Where a log lies.
+struct Place {
+    directory: PathBuf,
+    topic_id: Option<Uuid>,
+    is_new: bool,
+}
+
 impl Log {
     /// Opens the partition's log in the data directory of `storage`; makes it when it is not there. After an unclean
     /// stop it is scanned from the recovery point on, which the report tells of.
@@ -70,11 +77,12 @@ impl Log {
     ) -> Result<(Self, RecoveryReport), LogError> {
         storage.check()?;
         let directory = storage.directory().join(file_name::of_partition(&options.topic, options.partition));
-        if make_directory(storage, &directory)? {
+        let is_new = make_directory(storage, &directory)?;
+        if is_new {
             // what checkpoints say is of an earlier topic of that name
             (options.log_start_offset, options.recovery_point, options.high_watermark) = (0, 0, 0);
         }
-        let topic_id = match_topic_id(storage, &directory, options.topic_id)?;
+        let topic_id = match_topic_id(storage, &directory, &options)?;
         let segments = open_segments(storage, &directory, now_ms)?;
         let epochs_path = directory.join(epoch_cache::FILE_NAME);
         let mut epochs = EpochCache::load(Arc::clone(&storage.file_system), epochs_path)?;
@@ -97,7 +105,8 @@ impl Log {
         if recovered.log_end_offset < options.log_start_offset {
             start_anew(storage, &directory, &mut recovered, options.log_start_offset, now_ms)?;
         }
-        let log = Self::of(storage, options, now_ms, directory, topic_id, epochs, recovered)?;
+        let log =
+            Self::of(storage, options, now_ms, Place { directory, topic_id, is_new }, epochs, recovered)?;
         Ok(log)
     }
 
@@ -105,11 +114,11 @@ impl Log {
         storage: &Arc<Storage>,
         options: LogOptions,
         now_ms: i64,
-        directory: PathBuf,
-        topic_id: Option<Uuid>,
+        place: Place,
         mut epochs: EpochCache,
         recovered: Recovered,
     ) -> Result<(Self, RecoveryReport), LogError> {
+        let Place { directory, topic_id, is_new } = place;
         let list = SegmentList::new(recovered.segments);
         let active = list.last().cloned();
         let active = active.ok_or_else(|| LogError::Invalid { reason: "no segment".to_owned() })?;
@@ -128,8 +137,10 @@ impl Log {
             producers,
             snapshot_offset,
             closed: recovered.sealed,
-            directory_changed: Arc::new(AtomicBool::new(true)),
+            leader_epoch: epochs.latest().map_or(-1, |latest| latest.epoch),
         };
+        // what was made or removed until now; after a clean stop there is nothing
+        let directory_changed = is_new || options.last_stop != LastStop::Clean;
         let log = Self {
             storage: Arc::clone(storage),
             topic: options.topic,
@@ -147,6 +158,8 @@ impl Log {
             first_unstable_offset: AtomicI64::new(unstable),
             writer: Mutex::new(writer),
             flushing: Mutex::new(()),
+            directory_changed: AtomicBool::new(directory_changed),
+            is_new: AtomicBool::new(directory_changed),
             deleted: Mutex::default(),
         };
         Ok((log, report))
@@ -160,17 +173,20 @@ fn make_directory(storage: &Storage, directory: &Path) -> Result<bool, LogError>
         return Ok(false);
     }
     file_system.create_directory(directory).during("create", directory)?;
-    file_system.sync_directory(storage.directory()).during("sync", storage.directory())?;
     Ok(true)
 }
 
 fn match_topic_id(
     storage: &Storage,
     directory: &Path,
-    wanted: Option<Uuid>,
+    options: &LogOptions,
 ) -> Result<Option<Uuid>, LogError> {
-    let found = partition_metadata::read(&*storage.file_system, directory)?;
-    match (found, wanted) {
+    let found = match partition_metadata::read(&*storage.file_system, directory) {
+        // torn by a power cut soon after it was made, since nothing here was ever synced
+        Err(LogError::BadFile { .. }) if options.recovery_point == 0 => None,
+        result => result?,
+    };
+    match (found, options.topic_id) {
         (Some(found), Some(expected)) if found != expected => {
             Err(LogError::InconsistentTopicId { path: directory.to_owned(), found, expected })
         }

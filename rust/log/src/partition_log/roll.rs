@@ -35,8 +35,8 @@ impl Log {
         if writer.active.size() == 0 && writer.active.base_offset == base_offset {
             return Ok(());
         }
-        writer.active.seal().map_err(|error| self.write_failed(error))?;
-        self.take_snapshot(writer, base_offset, false)?;
+        writer.active.seal(false).map_err(|error| self.write_failed(error))?;
+        self.take_snapshot(writer, base_offset)?;
         let directory = self.directory();
         let segment = Segment::create(&self.storage, &directory, base_offset, now_ms)
             .map_err(|error| self.write_failed(error))?;
@@ -44,28 +44,24 @@ impl Log {
         writer.active = Arc::clone(&segment);
         writer.since_entry = 0;
         writer.reserved_to = 0;
-        writer.directory_changed.store(true, Relaxed);
+        self.directory_changed.store(true, Relaxed);
         let list = Arc::new(self.segments().with(segment));
         *self.segments.write() = list;
         self.tail.lock().reset(LogPosition { offset: base_offset, segment_base: base_offset, position: 0 });
         Ok(())
     }
 
-    /// Writes the producers' state as of `offset`, the log's end. Not synced on the append path: one that a crash of
-    /// the machine tore has a wrong CRC and is passed over for an older one.
-    pub(super) fn take_snapshot(
-        &self,
-        writer: &mut Writer,
-        offset: i64,
-        synced: bool,
-    ) -> Result<(), LogError> {
+    /// Writes the producers' state as of `offset`, the log's end. Not synced: one that a crash of the machine tore has a
+    /// wrong CRC and is passed over for an older one.
+    pub(super) fn take_snapshot(&self, writer: &mut Writer, offset: i64) -> Result<(), LogError> {
         if offset <= writer.snapshot_offset {
             return Ok(());
         }
         let path = self.directory().join(file_name::of_offset(offset, file_name::SNAPSHOT));
-        snapshot::write(&*self.storage.file_system, &path, &writer.producers, synced)
+        snapshot::write(&*self.storage.file_system, &path, &writer.producers)
             .map_err(|error| self.write_failed(error))?;
         writer.snapshot_offset = offset;
+        self.directory_changed.store(true, Relaxed);
         Ok(())
     }
 }

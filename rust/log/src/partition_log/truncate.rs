@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::{AcqRel, Release};
 
 use super::tail::LogPosition;
 use super::{Log, Writer};
-use crate::error::{During, LogError};
+use crate::error::LogError;
 use crate::recovery;
 use crate::segment::list::SegmentList;
 use crate::segment::{Segment, Trust};
@@ -42,7 +42,7 @@ impl Log {
         }
         *self.segments.write() = Arc::new(SegmentList::new(kept));
         self.retire(gone.into_iter().rev().collect(), now_ms)?;
-        self.sync_directory()?;
+        self.sync_names()?;
         active.truncate(size, end).map_err(|error| self.write_failed(error))?;
         active.sync_batches().inspect_err(|error| self.storage.poison(error))?;
         self.reopen_end(&mut writer, active, end.min(offset), now_ms)?;
@@ -60,7 +60,7 @@ impl Log {
     fn restart_at(&self, writer: &mut Writer, offset: i64, now_ms: i64) -> Result<(), LogError> {
         let gone: Vec<_> = self.segments().iter().rev().cloned().collect();
         self.retire(gone, now_ms)?;
-        self.sync_directory()?;
+        self.sync_names()?;
         let segment = Segment::create(&self.storage, &self.directory(), offset, now_ms)
             .map_err(|error| self.write_failed(error))?;
         let segment = Arc::new(segment);
@@ -90,8 +90,9 @@ impl Log {
         {
             let mut epochs = self.epochs.lock();
             if epochs.truncate_from_end(end_offset) {
-                epochs.save().and_then(|()| epochs.sync()).map_err(|error| self.write_failed(error))?;
+                epochs.save().map_err(|error| self.write_failed(error))?;
             }
+            writer.leader_epoch = epochs.latest().map_or(-1, |latest| latest.epoch);
         }
         let restored = recovery::producers::restore(
             &self.storage,
@@ -105,10 +106,8 @@ impl Log {
         Ok(())
     }
 
-    fn sync_directory(&self) -> Result<(), LogError> {
-        let directory = self.directory();
-        let synced = self.storage.file_system.sync_directory(&directory).during("sync", &directory);
-        synced.inspect_err(|error| self.storage.poison(error))
+    fn sync_names(&self) -> Result<(), LogError> {
+        self.sync_directory().inspect_err(|error| self.storage.poison(error))
     }
 
     fn no_segment(&self) -> LogError {

@@ -16,15 +16,14 @@ use crate::file_system::{FileSystem, atomic_file};
 const VERSION: i16 = 1;
 const ENTRY_BYTES: usize = 46;
 
-/// Writes the state to `path`. Not `synced` it may be torn by the death of the machine, which its CRC then tells.
+/// Writes the state to `path`. The death of the machine may tear it, which its CRC then tells.
 pub(crate) fn write(
     file_system: &dyn FileSystem,
     path: &Path,
     state: &ProducerState,
-    synced: bool,
 ) -> Result<(), LogError> {
-    let replace = if synced { atomic_file::replace } else { atomic_file::replace_unsynced };
-    replace(file_system, path, &encode(state)).during("write the producer snapshot", path)
+    let written = atomic_file::replace_unsynced(file_system, path, &encode(state));
+    written.during("write the producer snapshot", path)
 }
 
 /// The state in `path`; an error when the file is missing or anything in it is wrong.

@@ -158,6 +158,9 @@ impl Recovery<'_> {
         }
         segment.flush_indexes()?;
         segment.set_loaded();
+        if self.last_stop == LastStop::Clean && scanned.rescan.next_offset <= self.recovery_point {
+            segment.set_synced();
+        }
         Ok(scanned)
     }
 

@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 
 use crate::file_system::{LazyFile, is_disk_full, read_exact_at, write_all_at};
 
+/// Entries that a lookup reads at once instead of halving on: 4 KiB cost no more than 8 bytes.
+const PAGE_ENTRIES: u64 = 512;
 /// Entries read at a time when all are checked.
 const CHECK_CHUNK: u64 = 4096;
 
@@ -25,16 +27,24 @@ pub(crate) struct EntryFile<const N: usize> {
     state: Mutex<State<N>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State<const N: usize> {
     written: u64,
     pending: Vec<[u8; N]>,
     last: Option<[u8; N]>,
+    /// The file was changed since it was last synced.
+    unsynced: bool,
+}
+
+impl<const N: usize> State<N> {
+    fn new() -> Self {
+        Self { written: 0, pending: Vec::new(), last: None, unsynced: false }
+    }
 }
 
 impl<const N: usize> EntryFile<N> {
     pub(crate) fn new(file: LazyFile) -> Self {
-        Self { file, state: Mutex::new(State { written: 0, pending: Vec::new(), last: None }) }
+        Self { file, state: Mutex::new(State::new()) }
     }
 
     pub(crate) fn file(&self) -> &LazyFile {
@@ -47,7 +57,7 @@ impl<const N: usize> EntryFile<N> {
     pub(crate) fn load(&self, mut follows: impl FnMut(Option<&[u8; N]>, &[u8; N]) -> bool) -> io::Result<()> {
         let file = match self.file.create() {
             Err(error) if is_disk_full(&error) => {
-                *self.state.lock() = State { written: 0, pending: Vec::new(), last: None };
+                *self.state.lock() = State::new();
                 return Ok(());
             }
             result => result?,
@@ -55,7 +65,7 @@ impl<const N: usize> EntryFile<N> {
         let length = file.length()?;
         let entries = length / N as u64;
         let mut buffer = vec![0; (entries.min(CHECK_CHUNK) as usize) * N];
-        let mut state = State { written: 0, pending: Vec::new(), last: None };
+        let mut state = State::new();
         'all: while state.written < entries {
             let count = (entries - state.written).min(CHECK_CHUNK) as usize;
             let chunk = buffer.get_mut(..count * N).unwrap_or_default();
@@ -71,6 +81,7 @@ impl<const N: usize> EntryFile<N> {
         }
         if state.written * N as u64 != length {
             file.set_len(state.written * N as u64)?;
+            state.unsynced = true;
         }
         *self.state.lock() = state;
         Ok(())
@@ -112,6 +123,7 @@ impl<const N: usize> EntryFile<N> {
         write_all_at(&*file, &mut [IoSlice::new(bytes)], state.written * N as u64)?;
         state.written += state.pending.len() as u64;
         state.pending.clear();
+        state.unsynced = true;
         Ok(())
     }
 
@@ -123,6 +135,7 @@ impl<const N: usize> EntryFile<N> {
             state.pending.truncate(kept);
         } else {
             self.file.create()?.set_len(count * N as u64)?;
+            state.unsynced = true;
             state.pending.clear();
             state.written = count;
         }
@@ -146,18 +159,32 @@ impl<const N: usize> EntryFile<N> {
             state.written
         };
         let (mut low, mut high) = (0, written);
-        let mut found = None;
-        while low < high {
+        while high - low > PAGE_ENTRIES {
             let middle = low + (high - low) / 2;
-            let entry = self.read(middle)?;
-            if before(&entry) {
-                found = Some((middle, entry));
-                low = middle + 1;
+            if before(&self.read(middle)?) {
+                low = middle;
             } else {
                 high = middle;
             }
         }
-        Ok(found)
+        self.last_in_page(low, high, before)
+    }
+
+    /// The same among the entries `low..high`, read at once.
+    fn last_in_page(
+        &self,
+        low: u64,
+        high: u64,
+        before: impl Fn(&[u8; N]) -> bool,
+    ) -> io::Result<Option<(u64, [u8; N])>> {
+        if low == high {
+            return Ok(None);
+        }
+        let mut page = vec![0; (high - low) as usize * N];
+        read_exact_at(&*self.file.create()?, &mut page, low * N as u64)?;
+        let (entries, _) = page.as_chunks::<N>();
+        let count = entries.partition_point(before);
+        Ok(count.checked_sub(1).and_then(|last| Some((low + last as u64, *entries.get(last)?))))
     }
 
     fn read(&self, number: u64) -> io::Result<[u8; N]> {
@@ -168,6 +195,9 @@ impl<const N: usize> EntryFile<N> {
 
     /// fdatasync of what is written.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        if !std::mem::take(&mut self.state.lock().unsynced) {
+            return Ok(());
+        }
         match self.file.create().and_then(|file| file.sync_data()) {
             // an index that lost its end is completed when it is next loaded
             Err(error) if is_disk_full(&error) => Ok(()),

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicI64, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 
 use fastlog_protocol::batch::BatchHeader;
@@ -58,6 +59,8 @@ pub(crate) struct Segment {
     pub(crate) txn_index: TxnIndex,
     /// Bytes of whole batches; published after they are written.
     size: AtomicU64,
+    /// Written to since it was last synced.
+    unsynced: AtomicBool,
     /// The largest timestamp and where.
     newest: Mutex<TimestampOffset>,
     /// The largest timestamp of the first batch, or `UNKNOWN`.
@@ -118,6 +121,7 @@ impl Segment {
             time_index: TimeIndex::new(base_offset, file(file_name::TIME_INDEX)),
             txn_index: TxnIndex::new(file(file_name::TXN_INDEX)),
             size: AtomicU64::new(0),
+            unsynced: AtomicBool::new(true),
             newest: Mutex::new(TimestampOffset::NONE),
             first_timestamp: AtomicI64::new(UNKNOWN),
             loaded: AtomicBool::new(false),
@@ -137,7 +141,13 @@ impl Segment {
     }
 
     pub(crate) fn set_size(&self, size: u64) {
+        self.unsynced.store(true, Relaxed);
         self.size.store(size, Release);
+    }
+
+    /// Notes that all of it is on disk: the last run said so.
+    pub(crate) fn set_synced(&self) {
+        self.unsynced.store(false, Relaxed);
     }
 
     /// Every file of the segment; some may not exist.
@@ -240,6 +250,10 @@ impl Segment {
 
     /// Makes its batches survive the death of the machine.
     pub(crate) fn sync_batches(&self) -> Result<(), LogError> {
+        // before the sync: a batch that is appended meanwhile may not be part of it
+        if !self.unsynced.swap(false, AcqRel) {
+            return Ok(());
+        }
         self.file()?.sync_data().during("sync", self.log.path())
     }
 
@@ -254,10 +268,11 @@ impl Segment {
     }
 
     /// No more batches will come: notes the largest timestamp, writes the indexes and releases reserved blocks.
-    pub(crate) fn seal(&self) -> Result<(), LogError> {
+    /// `is_trimmed`: none are.
+    pub(crate) fn seal(&self, is_trimmed: bool) -> Result<(), LogError> {
         self.note_newest();
         self.flush_indexes()?;
-        self.release_reserved()
+        if is_trimmed { Ok(()) } else { self.release_reserved() }
     }
 
     /// Ends the time index with the segment's largest timestamp, so that it need not be looked for.

@@ -77,7 +77,9 @@ impl TxnIndex {
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.with(|entries, file| if entries.is_empty() { Ok(()) } else { file.open()?.sync_data() })
+        // not loaded: not written to either
+        let is_empty = self.entries.lock().as_ref().is_none_or(Vec::is_empty);
+        if is_empty { Ok(()) } else { self.file.open()?.sync_data() }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Vec<AbortedTxn>, &LazyFile) -> io::Result<T>) -> io::Result<T> {
