@@ -93,7 +93,7 @@ cdef class Delivery:
     def result(self, timeout=None):
         """Blocks until the record is acknowledged and returns its RecordMetadata: where it lies.
 
-        Raises the delivery's error where it failed, and TimeoutError after `timeout` seconds: it goes on then.
+        Raises the delivery's error where it failed, TimeoutError after `timeout` seconds (it goes on then).
         """
         error = self.exception(timeout)
         if error is not None:

@@ -12,6 +12,10 @@ use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 
 use crate::buffer::ReadBuffer;
 
+/// Up to this many bytes a CRC (30 GB/s and more) takes about ten microseconds, and keeping the GIL is better: taking
+/// it back from a thread that computes costs a switch interval, five milliseconds by default.
+const CRC_BYTES_WITH_GIL: usize = 512 * 1024;
+
 /// `fastlog.errors.error_for(code, message)`.
 fn kafka_error(py: Python<'_>, code: ErrorCode, message: &str) -> PyErr {
     let made = py
@@ -106,7 +110,7 @@ fn header_of(builder: &Bound<'_, PyAny>, size: usize, attributes: Attributes) ->
 }
 
 /// Ends the batch of a `BatchBuilder` and gives all of its bytes: a view of the builder's own memory without
-/// compression, else new bytes. Releases the GIL for compression and CRC.
+/// compression, else new bytes. Releases the GIL to compress, or for a long CRC.
 #[pyfunction]
 #[pyo3(
     signature = (
@@ -135,7 +139,11 @@ pub(crate) fn seal_batch<'py>(
         (producer_id, producer_epoch, base_sequence);
     let records = buffer.bytes().get(HEADER_BYTES..).unwrap_or_default();
     if kind == Compression::None {
-        let bytes = py.detach(|| header.encode_with_crc(records));
+        let bytes = if records.len() <= CRC_BYTES_WITH_GIL {
+            header.encode_with_crc(records)
+        } else {
+            py.detach(|| header.encode_with_crc(records))
+        };
         drop(buffer);
         builder.call_method1(intern!(py, "seal_with"), (PyBytes::new(py, &bytes),))?;
         return Ok(PyMemoryView::from(builder)?.into_any());
