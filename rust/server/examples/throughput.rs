@@ -88,15 +88,15 @@ fn report(what: &str, count: u64, bytes: u64, begun: Instant, cpu_before: f64) {
 
 /// CPU time of the I/O threads, by their names.
 fn server_cpu_seconds() -> f64 {
-    let mut ticks = 0u64;
+    let mut nanoseconds = 0u64;
     for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
-        let stat = std::fs::read_to_string(task.path().join("schedstat")).unwrap();
-        let name = std::fs::read_to_string(task.path().join("comm")).unwrap();
-        if name.starts_with("fastlog-io") {
-            ticks += stat.split(' ').next().unwrap().parse::<u64>().unwrap();
+        let read = |file| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        // another thread may end between the listing and the look at it
+        if read("comm").starts_with("fastlog-io") {
+            nanoseconds += read("schedstat").split(' ').next().unwrap().parse::<u64>().unwrap();
         }
     }
-    ticks as f64 / 1e9
+    nanoseconds as f64 / 1e9
 }
 
 fn frame(key: i16, version: i16, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
