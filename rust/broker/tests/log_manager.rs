@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 use fastlog_broker::{AllowAll, Broker, BrokerConfig, LogManager, OpenPartition, SystemClock};
-use fastlog_log::{AppendOptions, Checkpoint, Identity, LastStop, LogConfig, LogError};
+use fastlog_log::{AppendOptions, Checkpoint, Durability, Identity, LastStop, LogConfig, LogError};
 use fastlog_protocol::batch::Builder;
 use fastlog_protocol::compression::Compression;
 use std::path::Path;
@@ -183,6 +183,20 @@ fn an_end_is_not_called_clean_while_a_directory_was_not_recovered() {
     node.logs.close().expect("closed");
     kill(node);
     assert_eq!(start(dir.path()).logs.last_stop(), LastStop::Clean);
+}
+
+#[test]
+fn with_fsync_an_append_returns_when_it_is_on_the_disk() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open");
+    let log = node.broker.partitions().get("orders", 0).expect("an open partition");
+    append(&node, "orders", 0, 1);
+    assert_eq!(log.log().recovery_point(), 0, "left to the operating system");
+    let fsync = LogConfig { durability: Durability::Fsync, ..LogConfig::default() };
+    node.broker.configure_topic("orders", &Arc::new(fsync), 1);
+    append(&node, "orders", 0, 2);
+    assert_eq!(log.log().recovery_point(), 3);
 }
 
 #[test]

@@ -7,7 +7,7 @@ pub use replication::Replication;
 pub use table::PartitionTable;
 
 use crate::waiters::WaiterList;
-use fastlog_log::{AppendError, AppendOptions, Appended, Log, LogError};
+use fastlog_log::{AppendError, AppendOptions, Appended, Durability, Log, LogError};
 use fastlog_protocol::ErrorCode;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -111,6 +111,10 @@ impl Partition {
     /// Appends one batch in our epoch. Those who wait are not told yet: see [`Partition::notify`].
     pub fn append(&self, batch: &[u8], now_ms: i64, options: AppendOptions) -> Result<Appended, AppendError> {
         let appended = self.log.append(batch, self.leader_epoch(), now_ms, options)?;
+        if self.log.config().durability == Durability::Fsync {
+            // appends that come meanwhile are synced by the same call, or find that they are
+            self.log.flush()?;
+        }
         self.advance_high_watermark();
         Ok(appended)
     }
