@@ -86,10 +86,6 @@ class Engine:
     def zmq_intake(self, name: str, host: str, port: int) -> ZmqIntake:
         """The engine's side of a ZeroMQ listener; `host` and `port` are what its clients are told."""
 
-    @property
-    def connection_count(self) -> int:
-        """Open TCP connections."""
-
     def finish_waiting(self) -> None:
         """Answers all long polls now and later ones at once, and takes no more control requests."""
 

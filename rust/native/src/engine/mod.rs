@@ -219,11 +219,6 @@ impl Engine {
             .map_err(|error| PyOSError::new_err(format!("cannot make the ZeroMQ intake: {error}")))
     }
 
-    #[getter]
-    fn connection_count(&self) -> usize {
-        self.server.lock().as_ref().map_or(0, |server| server.connection_count())
-    }
-
     fn finish_waiting(&self, py: Python<'_>) {
         py.detach(|| self.broker.finish_waiting());
     }
