@@ -36,6 +36,8 @@ UNKNOWN_TOPIC_GRACE_MS = 3_000
 REFRESH_TIMEOUT_MS = 5_000
 #: one turn waits no longer than this for events
 TURN_MS_MAX = 1_000
+#: one line per broker in this time, however often it is tried
+WARNING_INTERVAL_MS = 10_000
 OFFSET_OUT_OF_RANGE = 1
 UNKNOWN_TOPIC_OR_PARTITION = 3
 LEADER_NOT_AVAILABLE = 5
@@ -75,6 +77,7 @@ class Driver:
         self._asked: set[str] = set()
         self._started_ms = monotonic_ms()
         self._reached = False
+        self._quiet_until_ms: dict[int, float] = {}
         self._missing_since: dict[str, float] = {}
         self._told_missing: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="fastlog-consumer", daemon=True)
@@ -290,10 +293,13 @@ class Driver:
         self._refresh_soon(now_ms)
 
     def _broker_failed(self, event: BrokerFailed) -> None:
-        LOGGER.warning("%s", event.message)
+        now_ms = monotonic_ms()
+        if now_ms >= self._quiet_until_ms.get(event.broker_id, 0.0):
+            self._quiet_until_ms[event.broker_id] = now_ms + WARNING_INTERVAL_MS
+            LOGGER.warning("%s", event.message)
         if event.code == UNSUPPORTED_VERSION:
             self._assignment.fail(error_for(event.code, event.message))
-        self._refresh_soon(monotonic_ms())
+        self._refresh_soon(now_ms)
 
     def _connect(self, broker: BrokerAddress) -> Connection:
         return Connection(
