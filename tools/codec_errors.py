@@ -19,6 +19,7 @@ impl ErrorCode {
 RUST_NAME = """
     /// Kafka's name for the code; `UNKNOWN` for one that is not in the table.
     #[must_use]
+    #[allow(clippy::too_many_lines)] // one line for each code
     pub const fn name(self) -> &'static str {
         match self.0 {
 """

@@ -285,6 +285,7 @@ impl ErrorCode {
 
     /// Kafka's name for the code; `UNKNOWN` for one that is not in the table.
     #[must_use]
+    #[allow(clippy::too_many_lines)] // one line for each code
     pub const fn name(self) -> &'static str {
         match self.0 {
             -1 => "UNKNOWN_SERVER_ERROR",

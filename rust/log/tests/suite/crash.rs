@@ -130,24 +130,7 @@ impl Run {
                 (model.recovery_point, model.synced) = (point, point);
             }
             Step::Truncate { back } => {
-                let to = (model.end() - back).max(model.start.1);
-                // a batch of up to three records that holds the offset goes whole
-                let lowest = (to - 2).max(0);
-                // the checkpoint comes down before the log does
-                model.recovery_point = model.recovery_point.min(to);
-                model.synced = model.synced.min(lowest);
-                model.end_min = model.end_min.min(lowest);
-                log.truncate_to(to, NOW_MS).ok()?;
-                let end = log.log_end_offset();
-                // at the log's start an empty log begins there, even inside a batch
-                assert!(end <= to, "{end} > {to}");
-                model.records.truncate(end as usize);
-                model.end_min = end;
-                model.recovery_point = model.recovery_point.min(end);
-                model.synced = model.synced.min(end);
-                // sequences that were cut off are free again
-                let kept = model.records.iter().filter(|value| value.starts_with("sequence")).count();
-                model.next_sequence = kept as i32;
+                truncate(model, &log, *back)?;
             }
             Step::DeleteRecords { back } => {
                 log.advance_high_watermark(model.end());
@@ -339,4 +322,27 @@ fn a_snapshot_of_another_history_does_not_come_back() {
             run(&steps, seed, Some(at), Death::Machine);
         }
     }
+}
+
+/// Cuts `back` records off the end, and the model with them. `None` = the process died in it.
+fn truncate(model: &mut Model, log: &Log, back: i64) -> Option<()> {
+    let to = (model.end() - back).max(model.start.1);
+    // a batch of up to three records that holds the offset goes whole
+    let lowest = (to - 2).max(0);
+    // the checkpoint comes down before the log does
+    model.recovery_point = model.recovery_point.min(to);
+    model.synced = model.synced.min(lowest);
+    model.end_min = model.end_min.min(lowest);
+    log.truncate_to(to, NOW_MS).ok()?;
+    let end = log.log_end_offset();
+    // at the log's start an empty log begins there, even inside a batch
+    assert!(end <= to, "{end} > {to}");
+    model.records.truncate(end as usize);
+    model.end_min = end;
+    model.recovery_point = model.recovery_point.min(end);
+    model.synced = model.synced.min(end);
+    // sequences that were cut off are free again
+    let kept = model.records.iter().filter(|value| value.starts_with("sequence")).count();
+    model.next_sequence = kept as i32;
+    Some(())
 }
