@@ -1,10 +1,12 @@
-"""Our producer while its broker is killed (kill -9) and started again on the same ports, again and again.
+"""Our producer while its broker is killed (kill -9) and started again on the same ports, or paused for a while.
 
 Every record that was handed over is in the log once, in the order of its key, and where its delivery says.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections import defaultdict
@@ -78,6 +80,39 @@ def test_killed_and_restarted_broker_has_every_record_once_in_order(
                 broker.kill()
                 time.sleep(0.1)
                 broker.start()
+            load.stop()
+            producer.flush(60)
+        ends = admin.list_offsets({(topic_name, number): "latest" for number in range(PARTITIONS)})
+    check_once_and_in_order(
+        broker.bootstrap, topic_name, load, {p: end.offset for (_, p), end in ends.items()}
+    )
+
+
+@pytest.mark.timeout(120)
+def test_paused_broker_that_reads_old_requests_late_has_every_record_once_in_order(
+    make_broker: MakeBroker, topic_name: str
+) -> None:
+    broker = make_broker()
+    with Admin(broker.bootstrap) as admin:
+        admin.create_topic(topic_name, partitions=PARTITIONS)
+        with Producer(
+            broker.bootstrap,
+            batch_bytes=8192,
+            linger_ms=2,
+            retry_backoff_ms=20,
+            request_timeout_ms=300,
+            connect_timeout_ms=300,
+        ) as producer:
+            load = Load(producer, topic_name)
+            for _ in range(KILLS):
+                goal = load.acknowledged() + 2000
+                wait_until(
+                    "records are acknowledged", lambda goal=goal: load.acknowledged() >= goal, seconds=40
+                )
+                # long enough for requests to time out here while the broker's sockets still hold them
+                os.kill(broker.pid, signal.SIGSTOP)
+                time.sleep(0.8)
+                os.kill(broker.pid, signal.SIGCONT)
             load.stop()
             producer.flush(60)
         ends = admin.list_offsets({(topic_name, number): "latest" for number in range(PARTITIONS)})

@@ -74,6 +74,12 @@ class ModelBroker:
         self.recent[producer_id].append((sequence, sequence + count - 1, offset))
         return 0, offset
 
+    def fence(self, request: Request) -> None:
+        """Knows a newer epoch of the request's producer id from now on."""
+        producer_id, epoch, _ = request.identity
+        self.epochs[producer_id] = max(self.epochs.get(producer_id, 0), epoch + 1)
+        self.recent[producer_id] = deque([(-2, -2, -1)], maxlen=REMEMBERED)
+
 
 class World:
     """A queue, a broker, the connection between them, and connections that have ended with requests on them."""
@@ -125,6 +131,9 @@ class World:
         if refuse_with == 7:  # appended, but not replicated in time
             code, _ = self.broker.append(request)
             self.answers.append((request.batch, code or 7, -1))
+        elif refuse_with == 47:  # somebody else has taken the next epoch of this producer id
+            self.broker.fence(request)
+            self.answers.append((request.batch, 47, -1))
         elif refuse_with:
             self.answers.append((request.batch, refuse_with, -1))
         else:
@@ -206,7 +215,7 @@ STEPS = st.one_of(
     st.tuples(st.just("add"), st.integers(1, 3)),
     st.tuples(st.just("send")),
     st.tuples(st.just("send")),
-    st.tuples(st.just("broker_step"), st.sampled_from([0, 0, 0, 0, 6, 19, 7, 10, 87, 2])),
+    st.tuples(st.just("broker_step"), st.sampled_from([0, 0, 0, 0, 6, 19, 7, 10, 87, 2, 47])),
     st.tuples(st.just("client_step")),
     st.tuples(st.just("disconnect")),
     st.tuples(st.just("disconnect_ghost")),
@@ -250,11 +259,11 @@ def test_late_copies_from_ended_connections_do_no_harm(first_seed: int) -> None:
         world = World()
         for move in dice.choices(MOVES, k=dice.randint(10, 60)):
             if move == "add":
-                world.add(1)
+                world.add(dice.randint(1, 3))
             elif move == "disconnect_ghost":
                 world.disconnect(ghost=True)
             elif move == "refuse":
-                world.broker_step(dice.choice([6, 10, 87, 7]))
+                world.broker_step(dice.choice([6, 10, 87, 7, 19, 2, 47]))
             else:
                 getattr(world, move)()
         try:

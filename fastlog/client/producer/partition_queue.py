@@ -252,8 +252,9 @@ class PartitionQueue:
     def _sequence_refused(self, batch: Batch, code: int, first: bool, now_ms: float) -> Verdict:
         if batch.abandoned:
             return self._fail(batch, code)
-        if code == OUT_OF_ORDER_SEQUENCE_NUMBER and not first:
-            # an earlier batch did not arrive; this one waits behind it, no longer than that one
+        if not first:
+            # an earlier batch did not arrive; this one waits behind it, no longer than that one. Whatever the code:
+            # to start anew now would number that one anew too, which may be in the log
             return self._retry(batch, now_ms, delayed=False)
         if code == OUT_OF_ORDER_SEQUENCE_NUMBER and self._gap is Gap.CERTAIN:
             # the batch before it never was in the log and never will be, hence this one is not there either

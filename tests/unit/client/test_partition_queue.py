@@ -278,3 +278,14 @@ def test_one_record_that_is_too_large_fails() -> None:
     queue = confirmed_queue()
     add(queue, 1)
     assert queue.answered(take(queue), 10, 0).action is Action.FAIL
+
+
+def test_a_stale_epoch_behind_a_batch_of_unknown_fate_does_not_number_that_one_anew() -> None:
+    queue = confirmed_queue()
+    unknown, behind = add(queue, 1, 1)
+    take(queue)
+    take(queue)
+    queue.answered(unknown, 7, 0)
+    assert queue.answered(behind, 47, 0).action is Action.RETRY
+    assert not queue.wants_producer_id
+    assert take(queue, 1000).identity == (7, 0, 1)
