@@ -103,6 +103,7 @@ impl Log {
     /// Takes the whole log out of service: its directory gets a name that ends in `-delete`, under which it is found
     /// and removed even after a crash. Returns that directory for [`crate::LogDir::remove_deleted`].
     pub fn mark_deleted(&self) -> Result<PathBuf, LogError> {
+        let _flush = self.flushing.lock();
         let mut writer = self.writer.lock();
         self.storage.check()?;
         writer.closed = Some(LogError::Gone { path: self.directory(), state: "deleted" });

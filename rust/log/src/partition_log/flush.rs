@@ -17,7 +17,10 @@ impl Log {
         self.storage.check()?;
         let end = {
             // a batch is either wholly before this or after it
-            let _writer = self.writer.lock();
+            let writer = self.writer.lock();
+            if let Some(gone @ LogError::Gone { state: "deleted", .. }) = &writer.closed {
+                return Err(gone.clone());
+            }
             self.log_end_offset()
         };
         let from = self.recovery_point();

@@ -14,6 +14,8 @@ impl Log {
     /// `log.retention.check.interval.ms`.
     pub fn enforce_retention(&self, now_ms: i64) -> Result<usize, LogError> {
         let config = self.config();
+        // no flush may look for files that are renamed and purged under it
+        let _flush = self.flushing.lock();
         let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
         writer.producers.expire(now_ms, config.producer_id_expiration_ms);

@@ -29,8 +29,32 @@ impl Log {
         timestamp: i64,
         bound: i64,
     ) -> Result<Option<TimestampedOffset>, LogError> {
+        self.search(|start| self.first_at_or_after(timestamp, bound, start))
+    }
+
+    /// The first record with the largest timestamp below offset `bound`; `None` when no record has one.
+    pub fn max_timestamp(&self, bound: i64) -> Result<Option<TimestampedOffset>, LogError> {
+        self.search(|start| self.newest_record(bound, start))
+    }
+
+    /// Searches from the log's start; once more when segments at the front were deleted and purged meanwhile.
+    fn search<T>(&self, search: impl Fn(i64) -> Result<T, LogError>) -> Result<T, LogError> {
+        loop {
+            let start = self.log_start_offset();
+            match search(start) {
+                Err(LogError::Io { .. }) if start < self.log_start_offset() => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn first_at_or_after(
+        &self,
+        timestamp: i64,
+        bound: i64,
+        start: i64,
+    ) -> Result<Option<TimestampedOffset>, LogError> {
         let interval = self.config().index_interval_bytes;
-        let start = self.log_start_offset();
         for (segment, _) in self.segments().holding(start) {
             if segment.base_offset >= bound {
                 break;
@@ -38,20 +62,15 @@ impl Log {
             if segment.newest(interval)?.timestamp < timestamp {
                 continue;
             }
-            let from = segment.time_index.offset_before(timestamp);
-            let from = from.during("read the time index of", segment.log.path())?.max(start);
-            let wanted = |record: &RecordView<'_>| record.timestamp >= timestamp && record.offset >= start;
-            if let Some(found) = first_record(segment, from, timestamp, wanted)? {
+            if let Some(found) = first_in(segment, timestamp, start)? {
                 return Ok(Some(found).filter(|found| found.offset < bound));
             }
         }
         Ok(None)
     }
 
-    /// The first record with the largest timestamp below offset `bound`; `None` when no record has one.
-    pub fn max_timestamp(&self, bound: i64) -> Result<Option<TimestampedOffset>, LogError> {
+    fn newest_record(&self, bound: i64, start: i64) -> Result<Option<TimestampedOffset>, LogError> {
         let interval = self.config().index_interval_bytes;
-        let start = self.log_start_offset();
         let mut best: Option<(i64, Arc<Segment>)> = None;
         for (segment, _) in self.segments().holding(start) {
             let newest = segment.newest(interval)?.timestamp;
@@ -60,11 +79,16 @@ impl Log {
             }
         }
         let Some((timestamp, segment)) = best else { return Ok(None) };
-        let from = segment.time_index.offset_before(timestamp);
-        let from = from.during("read the time index of", segment.log.path())?.max(start);
-        let wanted = |record: &RecordView<'_>| record.timestamp >= timestamp && record.offset >= start;
-        Ok(first_record(&segment, from, timestamp, wanted)?.filter(|found| found.offset < bound))
+        Ok(first_in(&segment, timestamp, start)?.filter(|found| found.offset < bound))
     }
+}
+
+/// The first record of a segment that is as young as `timestamp` and not below offset `start`.
+fn first_in(segment: &Segment, timestamp: i64, start: i64) -> Result<Option<TimestampedOffset>, LogError> {
+    let from = segment.time_index.offset_before(timestamp);
+    let from = from.during("read the time index of", segment.log.path())?.max(start);
+    let wanted = |record: &RecordView<'_>| record.timestamp >= timestamp && record.offset >= start;
+    first_record(segment, from, timestamp, wanted)
 }
 
 /// The first record from offset `from` on that is `wanted`; batches with no record as young as `timestamp` are passed

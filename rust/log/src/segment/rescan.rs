@@ -50,6 +50,8 @@ impl Segment {
         interval_bytes: u64,
         observe: &mut dyn FnMut(&Located),
     ) -> Result<Rescan, LogError> {
+        // first of all: a segment that was deleted and purged under a reader must not get new index files
+        self.file()?;
         let start = self.sound_start(trust)?;
         self.rescan_from(start, None, trust.verify_from(), interval_bytes, observe)
     }

@@ -200,7 +200,10 @@ fn a_follower_may_start_anew_at_its_leaders_start() {
 #[test]
 fn a_deleted_log_gets_kafkas_name_and_takes_no_appends() {
     let directory = tempfile::tempdir().unwrap();
-    let log = committed(directory.path(), config(), 100);
+    let storage = storage(directory.path());
+    let (log, _) = Log::open(&storage, options(config(), LastStop::Clean), NOW_MS).unwrap();
+    fill(&log, 100);
+    log.advance_high_watermark(100);
     let slice = log.read(0, 200, 100, true).unwrap().unwrap();
     let path = log.mark_deleted().unwrap();
     let name = path.file_name().unwrap().to_str().unwrap();
@@ -211,6 +214,9 @@ fn a_deleted_log_gets_kafkas_name_and_takes_no_appends() {
     assert_eq!(values(&log), expected(0, 100), "reads in flight go on");
     let error = append(&log, &batch(&["late"])).unwrap_err();
     assert_eq!(error.code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(log.flush().unwrap_err().code(), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    fs::remove_dir_all(&path).unwrap();
+    assert!(log.flush().is_err() && log.purge_deleted(NOW_MS).is_ok());
     // made anew under the same name: offsets from 0, whatever a checkpoint says of the old one
     let stale = fastlog_log::LogOptions {
         log_start_offset: 70,
@@ -218,7 +224,7 @@ fn a_deleted_log_gets_kafkas_name_and_takes_no_appends() {
         recovery_point: 100,
         ..options(config(), LastStop::Clean)
     };
-    let (log, report) = Log::open(&storage(directory.path()), stale, NOW_MS).unwrap();
+    let (log, report) = Log::open(&storage, stale, NOW_MS).unwrap();
     assert_eq!((log.log_start_offset(), log.log_end_offset(), log.high_watermark()), (0, 0, 0));
     assert!(!report.below_high_watermark);
 }
