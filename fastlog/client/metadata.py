@@ -96,10 +96,17 @@ def merge(old: ClusterImage, response: Any, asked: Iterable[str] | None) -> Clus
 
 
 def merge_topic(old: TopicImage | None, answer: Any) -> TopicImage:
-    """The image of one topic of a Metadata response, given what was known of it."""
+    """The image of one topic of a Metadata response, given what was known of it.
+
+    A topic's partitions are numbered from 0 without holes, so an answer that names n of them can mean no index beyond
+    n - 1: what does is left out, and no memory is taken for a claim.
+    """
     topic_id = answer.topic_id
+    count = len(answer.partitions)
     by_index = {}
     for partition in answer.partitions:
+        if not 0 <= partition.partition_index < count:
+            continue
         image = PartitionImage(
             partition.partition_index,
             partition.leader_id if partition.error_code != LEADER_NOT_AVAILABLE else NO_LEADER,
@@ -113,7 +120,6 @@ def merge_topic(old: TopicImage | None, answer: Any) -> TopicImage:
             known = old.partitions[image.index]
             image = known if known.leader_epoch > image.leader_epoch >= 0 else image
         by_index[image.index] = image
-    count = 1 + max(by_index, default=-1)
     partitions = tuple(by_index.get(index, PartitionImage(index, NO_LEADER, -1)) for index in range(count))
     return TopicImage(answer.name, topic_id, partitions, answer.is_internal, answer.error_code)
 

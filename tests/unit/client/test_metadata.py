@@ -56,6 +56,17 @@ def test_no_leader_is_known_while_one_is_elected_or_where_it_is_no_broker() -> N
     assert merge(ClusterImage(), answer(1, 0), ["t"]).leader("t", 7) == -1
 
 
+def test_an_index_beyond_the_number_of_partitions_named_takes_no_memory() -> None:
+    response = answer(1, 0)
+    named = [0, 2**31 - 1, -1, -(2**31)]
+    response.topics[0].partitions = [
+        MetadataResponsePartition(partition_index=index, leader_id=1, leader_epoch=0) for index in named
+    ]
+    image = merge(merge(ClusterImage(), answer(1, 0), ["t"]), response, ["t"])
+    assert [one.index for one in image.topics["t"].partitions] == [0, 1, 2, 3]
+    assert [image.leader("t", index) for index in range(4)] == [1, -1, -1, -1]
+
+
 def test_an_answer_about_some_topics_keeps_the_others_and_one_about_all_does_not() -> None:
     image = merge(ClusterImage(), answer(1, 0), ["t"])
     empty = MetadataResponse(brokers=[])
