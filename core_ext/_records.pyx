@@ -339,6 +339,10 @@ cdef class RecordBatch:
         """The timestamps as a list."""
         return self.column(3)
 
+    def headers(self):
+        """The headers as a list of tuples of (str, bytes or None)."""
+        return self.column(4)
+
     cdef list column(self, int which):
         cdef RawRecord raw
         cdef const uint8_t* at = self.first
@@ -356,8 +360,10 @@ cdef class RecordBatch:
                 item = bytes_or_none(raw.key, raw.key_size)
             elif which == 2:
                 item = self.base_offset + raw.offset_delta
-            else:
+            elif which == 3:
                 item = self.timestamp_of(&raw)
+            else:
+                item = () if raw.headers[0] == 0 else decode_headers(raw.headers, raw.end)
             Py_INCREF(item)
             PyList_SET_ITEM(out, index, item)
         if at != self.end:

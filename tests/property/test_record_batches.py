@@ -27,6 +27,10 @@ codecs = st.sampled_from(sorted(CODECS.values()))
 def read(batch: bytes) -> list[Row]:
     opened = RecordBatch(_engine.open_batch(batch))
     assert opened.offsets() == list(range(len(opened)))
+    columns = [opened.timestamps_ms(), opened.keys(), opened.values(), opened.headers()]
+    assert list(zip(*columns, strict=True)) == [
+        (record.timestamp_ms, record.key, record.value, record.headers) for record in opened
+    ]
     return [(record.timestamp_ms, record.key, record.value, record.headers) for record in opened]
 
 
