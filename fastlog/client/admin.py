@@ -53,8 +53,9 @@ UNKNOWN_TOPIC_OR_PARTITION = 3
 class Admin:
     """A client for the cluster's administration, over TCP. Blocking; use one per thread.
 
-    Every method raises NotReachableError where no broker answers within `request_timeout_ms`, and the error of the
-    cluster (`fastlog.errors.KafkaError`) where it refuses.
+    Every method raises NotReachableError where no broker answers within `request_timeout_ms`, or none can be connected
+    to at first within `bootstrap_timeout_ms`; and the error of the cluster (`fastlog.errors.KafkaError`) where it
+    refuses.
     """
 
     def __init__(
@@ -63,10 +64,16 @@ class Admin:
         *,
         client_id: str = "fastlog-admin",
         request_timeout_ms: float = 30_000,
+        bootstrap_timeout_ms: float = 10_000,
     ) -> None:
         """Connects when it is first used. Raises ConfigError where `bootstrap` names no broker."""
         self._timeout_ms = request_timeout_ms
-        self._metadata = Metadata(bootstrap, client_id=client_id, request_timeout_ms=request_timeout_ms)
+        self._metadata = Metadata(
+            bootstrap,
+            client_id=client_id,
+            request_timeout_ms=request_timeout_ms,
+            bootstrap_timeout_ms=bootstrap_timeout_ms,
+        )
         self._leaders = LeaderRequests(
             self._metadata, client_id=client_id, request_timeout_ms=request_timeout_ms
         )
@@ -241,7 +248,7 @@ class Admin:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _asked(self) -> str:
-        return ",".join(f"{host}:{port}" for host, port in self._metadata.bootstrap)
+        return self._metadata.bootstrap_text
 
     def _ask(self, request: Any) -> Any:
         return self._metadata.request(request, timeout_ms=self._timeout_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 LEADER_NOT_AVAILABLE = 5
+INVALID_TOPIC = 17
 NO_LEADER = -1
 
 
@@ -134,19 +136,25 @@ class Metadata:
         client_id: str = "fastlog",
         request_timeout_ms: float = DEFAULT_REQUEST_TIMEOUT_MS,
         connect_timeout_ms: float = 10_000,
+        bootstrap_timeout_ms: float = math.inf,
         retry_backoff_ms: float = 100,
         retry_backoff_max_ms: float = 1_000,
         clock_ms: Callable[[], float] = monotonic_ms,
         sleep: Callable[[float], object] = time.sleep,
         shuffle: Callable[[list[tuple[str, int]]], None] = random.shuffle,
     ) -> None:
-        """Connects to nobody yet. Raises ConfigError where `bootstrap` names no broker."""
+        """Connects to nobody yet. Raises ConfigError where `bootstrap` names no broker.
+
+        A request gives up after `bootstrap_timeout_ms` as long as no broker was ever connected to.
+        """
         self.bootstrap = parse_bootstrap(bootstrap)
         #: the newest picture; replaced as a whole
         self.image = ClusterImage()
         self._client_id = client_id
         self._request_timeout_ms = request_timeout_ms
         self._connect_timeout_ms = connect_timeout_ms
+        self._bootstrap_timeout_ms = bootstrap_timeout_ms
+        self._was_connected = False
         self._backoff = Backoff(retry_backoff_ms, retry_backoff_max_ms, random.random)
         self._clock_ms = clock_ms
         self._sleep = sleep
@@ -155,6 +163,11 @@ class Metadata:
         self._aborted = False
         self._connection: Connection | None = None
         self._connection_address = self.bootstrap[0]
+
+    @property
+    def bootstrap_text(self) -> str:
+        """The bootstrap list as users write it, for messages."""
+        return ",".join(f"{host}:{port}" for host, port in self.bootstrap)
 
     def refresh(
         self, topics: Iterable[str] | None, *, timeout_ms: float, create: bool = False
@@ -192,7 +205,8 @@ class Metadata:
             self._drop_connection()
 
     def _ask(self, request: Any, timeout_ms: float) -> Any:
-        deadline = self._clock_ms() + timeout_ms
+        start = self._clock_ms()
+        deadline = start + timeout_ms
         rounds = 0
         while True:
             failures: list[str] = []
@@ -206,10 +220,12 @@ class Metadata:
                     self._drop_connection()
                     failures.append(str(error))
             rounds += 1
+            if not self._was_connected:
+                deadline = min(deadline, start + self._bootstrap_timeout_ms)
             delay = self._backoff.delay_ms(rounds)
             if self._aborted or self._clock_ms() + delay >= deadline:
                 raise NotReachableError(
-                    f"no broker answered within {timeout_ms:.0f} ms: {'; '.join(failures)}. "
+                    f"no broker answered within {deadline - start:.0f} ms: {'; '.join(failures)}. "
                     "Is a broker running there, and is the bootstrap address that of a PLAINTEXT listener?"
                 )
             self._sleep(delay / 1000)
@@ -230,10 +246,11 @@ class Metadata:
             self._connection = Connection(
                 *address,
                 client_id=self._client_id,
-                connect_timeout_ms=min(self._connect_timeout_ms, left_ms),
+                connect_timeout_ms=min(self._connect_timeout_ms, self._bootstrap_timeout_ms, left_ms),
                 request_timeout_ms=self._request_timeout_ms,
             )
             self._connection_address = address
+            self._was_connected = True
         return self._connection.request(request, timeout_ms=min(self._request_timeout_ms, left_ms))
 
     def _drop_connection(self) -> None:
@@ -242,8 +259,11 @@ class Metadata:
             self._connection = None
 
 
-def topic_error(topic: TopicImage, asked_of: str) -> KafkaError:
-    """The exception for a topic whose metadata came with an error."""
-    return error_for(
-        topic.error_code, f"the metadata of topic {topic.name!r}, asked of {asked_of}, came with an error"
-    )
+def topic_error(name: str, code: int, asked_of: str) -> KafkaError:
+    """The exception for a topic whose metadata came with an error; Metadata has no room for the broker's reason."""
+    what = f"asking {asked_of} for the partitions of topic {name!r}"
+    if code == INVALID_TOPIC:
+        what += (
+            ": a name has 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', and is not '.' or '..'"
+        )
+    return error_for(code, what)

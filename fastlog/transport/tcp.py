@@ -153,7 +153,7 @@ class TcpChannel:
         while end - start >= LENGTH.size:
             (length,) = LENGTH.unpack_from(self._incoming, start)
             if not 0 <= length <= MESSAGE_BYTES_MAX:
-                raise self._lost(f"gave an answer of {length} bytes; is {self.address} a Kafka listener?")
+                raise self._lost(f"gave an answer that is not Kafka's (its length would be {length})")
             if end - start - LENGTH.size < length:
                 break
             start += LENGTH.size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from fastlog.client.consumer.assignment import Assignment
 from fastlog.client.consumer.driver import Driver
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
+    from fastlog.client.consumer.options import OptionTypes
     from fastlog.native._records import Record, RecordBatch
 
 FOREVER = float("inf")
@@ -41,17 +42,21 @@ class Consumer:
 
     def __init__(
         self,
-        bootstrap: str = "127.0.0.1:9092",
+        bootstrap: str | Iterable[str] = "127.0.0.1:9092",
         *,
         topics: str | Iterable[str] | None = None,
         group_id: str | None = None,
-        **options: Any,
+        **options: Unpack[OptionTypes],
     ) -> None:
         """Connects to nobody yet; the first contact is made in the background once there is something to read.
 
-        `bootstrap` is HOST:PORT, several separated by commas. `topics` is the same as calling `subscribe`.
-        `auto_offset_reset` ("latest", "earliest" or "none") says where to begin without a position. The other options
-        are the fields of ConsumerOptions. Raises ConfigError.
+        `bootstrap` is HOST:PORT, several separated by commas or as a list. `topics` is the same as calling `subscribe`.
+        `auto_offset_reset` ("latest", "earliest" or "none") says where to begin without a position; `isolation_level`
+        is "read_uncommitted" or "read_committed". `prefetch_bytes` (16 MiB) bounds what is fetched ahead, and
+        `bootstrap_timeout_ms` (10 s) how long the first contact may take. The others are Kafka's, with its defaults:
+        client_id, rack, check_crcs, fetch_min_bytes, fetch_max_bytes, max_partition_fetch_bytes, fetch_max_wait_ms,
+        metadata_max_age_ms, request_timeout_ms, connect_timeout_ms, retry_backoff_ms, retry_backoff_max_ms.
+        `group_id` is refused: there are no groups yet. Raises ConfigError.
         """
         if group_id is not None:
             raise ConfigError(
@@ -336,7 +341,7 @@ class Consumer:
                 self._assignment.changed.wait(min(left, 0.1))
 
 
-def make_options(options: dict[str, Any]) -> ConsumerOptions:
+def make_options(options: OptionTypes) -> ConsumerOptions:
     """The options of a consumer; raises ConfigError for one that does not exist or does not fit."""
     unknown = sorted(set(options) - set(ConsumerOptions.__slots__))
     if unknown:

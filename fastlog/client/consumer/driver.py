@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fastlog.client.backoff import Backoff
 from fastlog.client.connection import Connection
 from fastlog.client.consumer.offset_lookup import Found, OffsetLookup, Question
-from fastlog.client.metadata import Metadata
+from fastlog.client.metadata import Metadata, topic_error
 from fastlog.errors import (
     ClosedError,
     FastlogError,
@@ -23,6 +23,8 @@ from fastlog.errors import (
 from fastlog.native._engine import PartitionFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fastlog.client.consumer.assignment import Assignment
     from fastlog.client.consumer.options import ConsumerOptions
     from fastlog.client.consumer.partition_state import PartitionState
@@ -54,7 +56,11 @@ class Driver:
     """Keeps an assignment going. Its thread is the only one that asks brokers, besides the fetcher's."""
 
     def __init__(
-        self, bootstrap: str, options: ConsumerOptions, fetcher: Fetcher, assignment: Assignment
+        self,
+        bootstrap: str | Iterable[str],
+        options: ConsumerOptions,
+        fetcher: Fetcher,
+        assignment: Assignment,
     ) -> None:
         """Connects to nobody yet. Raises ConfigError where `bootstrap` names no broker."""
         self._options = options
@@ -216,9 +222,7 @@ class Driver:
                     self._tell_missing(name, absent)
             elif name not in self._told_missing:
                 self._told_missing.add(name)
-                self._assignment.fail(
-                    error_for(code, f"topic {name!r} cannot be read: its metadata came with this error")
-                )
+                self._assignment.fail(topic_error(name, code, self._metadata.bootstrap_text))
 
     def _tell_missing(self, name: str, absent: list[int]) -> None:
         if name in self._told_missing:
@@ -228,7 +232,9 @@ class Driver:
         what = (
             f"the partitions {partitions} of topic {name!r} do not" if absent else f"topic {name!r} does not"
         )
-        message = f"{what} exist in the cluster at {self._metadata.bootstrap}: create it, or check the name"
+        message = (
+            f"{what} exist in the cluster at {self._metadata.bootstrap_text}: create it, or check the name"
+        )
         self._assignment.fail(UnknownTopicOrPartitionError(message))
 
     # --- offsets ---

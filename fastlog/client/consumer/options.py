@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from fastlog.errors import ConfigError
 
@@ -24,6 +25,27 @@ BOUNDS = {
     "retry_backoff_ms": (1, INT32_MAX),
     "retry_backoff_max_ms": (1, INT32_MAX),
 }
+
+
+class OptionTypes(TypedDict, total=False):
+    """The keyword arguments of Consumer that are fields of ConsumerOptions: for type checkers and editors."""
+
+    client_id: str
+    auto_offset_reset: str
+    isolation_level: str
+    fetch_min_bytes: int
+    fetch_max_bytes: int
+    max_partition_fetch_bytes: int
+    fetch_max_wait_ms: int
+    check_crcs: bool
+    rack: str
+    prefetch_bytes: int
+    metadata_max_age_ms: int
+    request_timeout_ms: int
+    connect_timeout_ms: int
+    bootstrap_timeout_ms: int
+    retry_backoff_ms: int
+    retry_backoff_max_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

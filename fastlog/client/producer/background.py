@@ -93,7 +93,9 @@ class Background(threading.Thread):
                 known = self.image.topics.get(name)
                 if known is not None and known.partitions and not known.error_code:
                     return known
-                error = topic_error(known, self._asked()) if known is not None and known.error_code else None
+                error = None
+                if known is not None and known.error_code:
+                    error = topic_error(name, known.error_code, self._asked())
                 if error is not None and not error.retriable:
                     raise error
                 left = deadline - self._clock_ms()
@@ -120,7 +122,7 @@ class Background(threading.Thread):
             self._metadata.close()
 
     def _asked(self) -> str:
-        return ",".join(f"{host}:{port}" for host, port in self._metadata.bootstrap)
+        return self._metadata.bootstrap_text
 
     def _topic_missing(self, name: str, timeout_ms: float, error: FastlogError | None) -> FastlogError:
         if error is None and self._last_error is not None:
