@@ -65,7 +65,13 @@ class Stop:
 @click.option("--max", "records_max", type=click.IntRange(min=1), metavar="N", help="End after N records.")
 @click.option("--exit-at-end", is_flag=True, help="End where the topic ended when the command started.")
 @click.option("--timeout-ms", type=click.IntRange(min=1), metavar="N", help="End when nothing came for N ms.")
-@click.option("--output", type=click.Choice(["value", "jsonl"]), default="value", show_default=True)
+@click.option(
+    "--output",
+    type=click.Choice(["value", "jsonl"]),
+    default="value",
+    help="What a line is.",
+    show_default=True,
+)
 @bootstrap_option
 @json_option
 def consume(
@@ -143,7 +149,7 @@ def read(
 
     with (
         Consumer(bootstrap, auto_offset_reset=reset, client_id="fastlog-cli") as consumer,
-        report.progress("reading", total) as advance,
+        report.progress("reading", total, beside=sys.stdout) as advance,
     ):
         consumer.assign(positions={TopicPartition(*place): offset for place, offset in start.items()})
 

@@ -71,8 +71,8 @@ def load(line: bytes) -> Row:
         key=parse_bytes("key", row.get("key")),
         value=parse_bytes("value", row.get("value")),
         headers=parse_headers(row.get("headers") or []),
-        partition=parse_number("partition", row.get("partition")),
-        timestamp_ms=parse_number("timestamp_ms", row.get("timestamp_ms")),
+        partition=parse_number("partition", row.get("partition"), 2**31 - 1),
+        timestamp_ms=parse_timestamp(row.get("timestamp_ms")),
     )
 
 
@@ -81,7 +81,10 @@ def parse_bytes(name: str, value: object) -> bytes | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return value.encode()
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{name} holds half a surrogate pair, which UTF-8 cannot express") from error
     if isinstance(value, dict) and value.keys() == {"base64"}:
         try:
             return base64.b64decode(value["base64"], validate=True)
@@ -103,8 +106,15 @@ def parse_headers(value: object) -> list[tuple[str, bytes | None]]:
     return found
 
 
-def parse_number(name: str, value: object) -> int | None:
-    """A whole number or None; raises ValueError."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+def parse_number(name: str, value: object, maximum: int) -> int | None:
+    """A whole number from 0 to `maximum`, or None; raises ValueError."""
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= maximum:
         return value
-    raise ValueError(f"{name} must be a whole number")
+    raise ValueError(f"{name} must be a whole number from 0 to {maximum}")
+
+
+def parse_timestamp(value: object) -> int | None:
+    """Milliseconds since 1970; -1, which a record without a timestamp is shown with, and None are none."""
+    return None if value == -1 else parse_number("timestamp_ms", value, 2**63 - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import click
 
 from fastlog.cli import jsonl, report, segments
 from fastlog.cli.options import json_option
-from fastlog.errors import FastlogError
+from fastlog.errors import FastlogError, KafkaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,8 @@ def dump(*, paths: tuple[Path, ...], batches: bool, entries: bool, records: bool
     """
     wish = Wish(batches, entries, records)
     files = [file for path in paths for file in files_of(path)]
-    with report.progress("reading", sum(file.stat().st_size for file in files), unit="bytes") as advance:
+    total = sum(file.stat().st_size for file in files)
+    with report.progress("reading", total, unit="bytes", beside=sys.stdout) as advance:
         findings = []
         for file in files:
             findings.append(READERS[file.suffix](file, wish))
@@ -116,7 +118,8 @@ def read_segment(file: Path, wish: Wish) -> Finding:
         mapped = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         for batch in segments.read_batches(memoryview(mapped)):
-            finding.problems += batch_problems(batch, expected, crc32c)
+            problems = batch_problems(batch, expected, crc32c)
+            finding.problems += problems
             counts["batches"] += 1
             counts["records"] += batch.count
             counts["first_offset"] = (
@@ -124,7 +127,12 @@ def read_segment(file: Path, wish: Wish) -> Finding:
             )
             counts["last_offset"] = batch.last_offset
             expected = batch.last_offset + 1
-            show_batch(batch, wish, file)
+            try:
+                show_batch(batch, wish, file)
+            except KafkaError as error:
+                # said already where the checksum is wrong too
+                if not problems:
+                    finding.problems.append(f"position {batch.position}, offset {batch.base_offset}: {error}")
     except segments.BrokenSegmentError as error:
         finding.problems.append(str(error))
     return finding

@@ -13,7 +13,8 @@ import click
 
 from fastlog.cli import jsonl, report
 from fastlog.cli.options import bootstrap_option, json_option
-from fastlog.errors import FastlogError
+from fastlog.cli.topics import admin_at
+from fastlog.errors import ConfigError, FastlogError, MessageTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,8 +72,20 @@ class Tally:
 )
 @click.option("--key-separator", metavar="S", help="Split each line into key and value at the first S.")
 @click.option("--partition", type=click.IntRange(min=0), help="Send all records to this partition.")
-@click.option("--acks", type=click.Choice(["0", "1", "all"]), default="all", show_default=True)
-@click.option("--compression", type=click.Choice(["none", "gzip", "snappy", "lz4", "zstd"]), default="none")
+@click.option(
+    "--acks",
+    type=click.Choice(["0", "1", "all"]),
+    default="all",
+    help="Who must have a record before it counts as sent: nobody, the leader, all in-sync replicas.",
+    show_default=True,
+)
+@click.option(
+    "--compression",
+    type=click.Choice(["none", "gzip", "snappy", "lz4", "zstd"]),
+    default="none",
+    help="How batches are compressed.",
+    show_default=True,
+)
 @bootstrap_option
 @json_option
 def produce(
@@ -98,6 +111,9 @@ def produce(
 
     parse = jsonl.load if kind == "jsonl" else line_parser(key_separator)
     tally = Tally()
+    # a broker that is not there is told sooner than a producer gives up
+    with admin_at(bootstrap) as admin:
+        admin.describe_cluster()
     start = time.monotonic()
     with Producer(
         bootstrap, acks=acks, compression=compression, linger_ms=20, max_block_ms=BLOCK_MS
@@ -130,25 +146,34 @@ def send_all(
     tally: Tally,
 ) -> None:
     """Sends every line; raises FastlogError that names the line that is wrong."""
-    with report.progress(f"to {topic}", total_bytes(files), unit="bytes") as advance:
+    total = total_bytes(files)
+    typed = sys.stdin if total is None else None
+    with report.progress(f"to {topic}", total, unit="bytes", beside=typed) as advance:
         for where, line in numbered_lines(files or ("-",)):
             try:
-                row = parse(line)
-            except ValueError as error:
+                tally.add(send_line(producer, topic, parse(line), partition))
+            except (ValueError, MessageTooLargeError) as error:
                 raise FastlogError(
                     f"reading {where}: {error}; the lines before it were sent, correct it and send the rest"
                 ) from error
-            tally.add(
-                producer.send(
-                    topic,
-                    row.value,
-                    key=row.key,
-                    headers=row.headers,
-                    partition=row.partition if partition is None else partition,
-                    timestamp_ms=row.timestamp_ms,
-                )
-            )
             advance(len(line) + 1)
+
+
+def send_line(producer: Producer, topic: str, row: jsonl.Row, partition: int | None) -> Delivery:
+    """Sends one record; raises ValueError where the line itself names a partition that the topic has not."""
+    try:
+        return producer.send(
+            topic,
+            row.value,
+            key=row.key,
+            headers=row.headers,
+            partition=row.partition if partition is None else partition,
+            timestamp_ms=row.timestamp_ms,
+        )
+    except ConfigError as error:
+        if partition is None:
+            raise ValueError(str(error)) from error
+        raise
 
 
 def numbered_lines(files: Sequence[str]) -> Iterator[tuple[str, bytes]]:

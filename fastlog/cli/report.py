@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -27,12 +27,15 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 @contextmanager
-def progress(label: str, total: int | None, *, unit: str = "records") -> Iterator[Callable[[int], None]]:
+def progress(
+    label: str, total: int | None, *, unit: str = "records", beside: IO[str] | None = None
+) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error where that is a terminal; gives the function that moves it by a count.
 
-    `total` None means that the end is not known. `unit` is "records" or "bytes".
+    `total` None means that the end is not known. `unit` is "records" or "bytes". There is no bar where `beside`, what
+    the command reads or writes meanwhile, is a terminal too: its lines would run into the bar.
     """
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or (beside is not None and beside.isatty()):
         yield lambda _count: None
         return
     from rich.console import Console

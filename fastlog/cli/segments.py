@@ -10,6 +10,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastlog.errors import FastlogError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -97,10 +99,12 @@ def read_batches(data: memoryview) -> Iterator[BatchView]:
 
 
 def base_offset_of(path: Path) -> int:
-    """The first offset of the segment that a file belongs to; raises ValueError where its name tells none."""
+    """The first offset of the segment that a file belongs to; raises FastlogError where its name tells none."""
     stem = path.name.split(".", 1)[0]
     if not stem.isdecimal():
-        raise ValueError(f"{path.name} is not named by an offset")
+        raise FastlogError(
+            f"reading {path}: it is not named by its first offset, as {0:020}{path.suffix} is; give it that name"
+        )
     return int(stem)
 
 

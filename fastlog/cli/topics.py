@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +18,20 @@ if TYPE_CHECKING:
 
 # shown wherever a topic is described, also where it is the default
 DURABILITY = "fastlog.durability"
-# a person waits: shorter than the thirty seconds of a program
-REQUEST_MS = 10_000
+# a person waits: shorter than a program's ten seconds
+BOOTSTRAP_MS = 5_000
 
 
 def admin_at(bootstrap: str) -> Admin:
     """The client that the commands use; imported when one runs."""
     from fastlog.client.admin import Admin
 
-    return Admin(bootstrap, client_id="fastlog-cli", request_timeout_ms=REQUEST_MS)
+    return Admin(bootstrap, client_id="fastlog-cli", bootstrap_timeout_ms=BOOTSTRAP_MS)
 
 
 def each(label: str, names: Sequence[str], act: Callable[[str], None]) -> None:
     """Does something to every topic, with a progress bar where there are many."""
-    with report.progress(label, len(names) if len(names) > 1 else None) as advance:
+    with report.progress(label, len(names) if len(names) > 1 else None, beside=sys.stdout) as advance:
         for name in names:
             act(name)
             advance(1)
@@ -46,7 +47,11 @@ def topics() -> None:
 @click.option(
     "--partitions", type=click.IntRange(min=1), help="How many; the broker's num.partitions without it."
 )
-@click.option("--replication-factor", type=click.IntRange(min=1), help="Copies of each partition.")
+@click.option(
+    "--replication-factor",
+    type=click.IntRange(min=1),
+    help="Copies of each partition; the broker's default.replication.factor without it.",
+)
 @config_option("A setting of the topic, any number of times.")
 @bootstrap_option
 @json_option
@@ -68,16 +73,16 @@ def create(
                 name, partitions=partitions or -1, replication_factor=replication_factor or -1, configs=config
             )
             made.append(asdict(topic))
+            if not as_json:
+                # at once: a later one may be refused
+                click.echo(
+                    f"created {topic.name}: {counted(topic.partition_count, 'partition')}, "
+                    f"{counted(topic.replication_factor, 'copy', 'copies')} of each"
+                )
 
         each("creating", names, act)
     if as_json:
         report.print_json({"created": made})
-        return
-    for topic in made:
-        click.echo(
-            f"created {topic['name']}: {counted(topic['partition_count'], 'partition')}, "
-            f"{counted(topic['replication_factor'], 'copy', 'copies')} of each"
-        )
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
@@ -107,7 +112,10 @@ def list_(*, internal: bool, bootstrap: str, as_json: bool) -> None:
 @bootstrap_option
 @json_option
 def describe(*, names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
-    """Show partitions, leaders, replicas, offsets, and the settings that are not the default."""
+    """Show partitions, replicas, offsets and settings.
+
+    Of the settings those that are not the default.
+    """
     with admin_at(bootstrap) as admin:
         found = [description(admin, name) for name in names]
     if as_json:
@@ -195,9 +203,12 @@ def alter(
 def delete(*, names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
     """Delete topics and all their records."""
     with admin_at(bootstrap) as admin:
-        each("deleting", names, admin.delete_topic)
+
+        def act(name: str) -> None:
+            admin.delete_topic(name)
+            if not as_json:
+                click.echo(f"deleted {name}")
+
+        each("deleting", names, act)
     if as_json:
         report.print_json({"deleted": list(names)})
-        return
-    for name in names:
-        click.echo(f"deleted {name}")

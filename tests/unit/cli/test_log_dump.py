@@ -115,3 +115,24 @@ def test_a_directory_without_a_log_is_refused(tmp_path: Path, capsys: pytest.Cap
 def test_a_path_that_does_not_exist_is_used_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
     assert group.run(["log", "dump", "/nowhere/at/all"]) == 2
     assert "/nowhere/at/all" in capsys.readouterr().err
+
+
+def test_records_before_and_behind_a_flipped_byte_are_shown(
+    partition: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(partition / f"{NAME}.log", 65, b"!")
+    assert group.run(["log", "dump", "--records", str(partition)]) == 1
+    captured = capsys.readouterr()
+    assert [json.loads(line)["offset"] for line in captured.out.splitlines()] == [3, 4]
+    assert f"{NAME}.log" in captured.err
+    assert captured.err.count("checksum") == 1
+
+
+def test_a_segment_under_another_name_is_refused_in_one_line(
+    partition: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = (partition / f"{NAME}.log").rename(partition / "copy.log")
+    assert group.run(["log", "dump", str(file)]) == 1
+    assert capsys.readouterr().err == (
+        f"fastlog: reading {file}: it is not named by its first offset, as {NAME}.log is; give it that name\n"
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import click
 import pytest
 
-from fastlog.cli import consume, options, produce
+from fastlog.cli import consume, jsonl, options, produce, report
 from fastlog.cli.jsonl import Row
 
 
@@ -74,3 +76,40 @@ def test_pairs() -> None:
     for bad in ("a", "=1"):
         with pytest.raises(click.BadParameter, match="KEY=VALUE"):
             options.parse_pairs([bad])
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"timestamp_ms": -5}', "timestamp_ms must be a whole number from 0"),
+        (b'{"timestamp_ms": 9223372036854775808}', "timestamp_ms must be a whole number from 0"),
+        (b'{"partition": -1}', "partition must be a whole number from 0"),
+        (b'{"partition": 1e3}', "partition must be a whole number from 0"),
+        (b'{"partition": 2147483648}', "partition must be a whole number from 0"),
+        (b'{"value": "\\ud800"}', "value holds half a surrogate pair"),
+        (b'{"value": 5}', "value must be a string"),
+        (b'{"value": {"base64": "?"}}', "value is not base64"),
+    ],
+)
+def test_a_line_that_is_no_record_says_why(line: bytes, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        jsonl.load(line)
+
+
+def test_a_record_that_was_shown_without_a_timestamp_is_sent_without_one() -> None:
+    assert jsonl.load(b'{"timestamp_ms": -1, "value": "v"}').timestamp_ms is None
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_no_bar_runs_into_what_is_shown_or_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with report.progress("reading", 2, beside=Terminal()) as advance:
+        advance(1)
+    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+    with report.progress("reading", 2, beside=io.StringIO()) as advance:
+        advance(2)
+    assert "reading" in sys.stderr.getvalue()  # type: ignore[attr-defined]
