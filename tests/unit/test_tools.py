@@ -84,7 +84,7 @@ def test_timed_passes_the_status_on_and_says_the_budget() -> None:
         "-c",
         "raise SystemExit(3)",
     ]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env={})
     assert run.returncode == 3
     assert "of 10 s  FAILED (3)" in run.stdout
 
