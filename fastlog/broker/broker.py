@@ -13,8 +13,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
 from fastlog.broker.addresses import EVERYWHERE, Addresses
 from fastlog.broker.api import APIS
 from fastlog.broker.configs import Configs
@@ -29,6 +27,7 @@ from fastlog.broker.topics import Topics
 from fastlog.cluster.local import LocalStore, encode_cluster_id
 from fastlog.config import Endpoint, parse_advertised, parse_listeners
 from fastlog.errors import FastlogError
+from fastlog.events import EventLog
 from fastlog.native._engine import Engine
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Broker:
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
         self._authorizer = authorizer or AllowAll()
-        self._log = structlog.get_logger(component="broker")
+        self._log = EventLog("broker")
         self._data_dir = Path(self._settings.log_dirs[0])
         self._listeners = parse_listeners(self._settings.listeners)
         self._advertised = parse_advertised(self._settings.advertised_listeners or (), self._listeners)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import msgspec
-import structlog
 
 from fastlog.broker.context import CLUSTER_NAME, RequestContext, ResourceType
 from fastlog.errors import (
@@ -16,6 +15,7 @@ from fastlog.errors import (
     TopicAuthorizationFailedError,
     UnknownServerError,
 )
+from fastlog.events import EventLog
 from fastlog.protocol.api import ApiKey
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def attempt(
     except KafkaError as error:
         return error
     except Exception:
-        structlog.get_logger(component="control").exception("request failed", request=what, on=str(name))
+        EventLog("control").exception("request failed", request=what, on=str(name))
         return server_error()
     return None
 

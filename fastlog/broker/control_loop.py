@@ -12,11 +12,10 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
-import structlog
-
 from fastlog.broker.context import RequestContext
 from fastlog.broker.control_api import server_error
 from fastlog.errors import MalformedMessageError
+from fastlog.events import EventLog
 from fastlog.protocol.codec import decode_request, encode_response_frame
 
 if TYPE_CHECKING:
@@ -117,8 +116,8 @@ class ControlLoop:
         self._source = source
         self._services = services
         self._apis = {int(api.key): api for api in apis}
-        self._log = structlog.get_logger(component="control")
-        self._engine_log = structlog.get_logger(component="engine")
+        self._log = EventLog("control")
+        self._engine_log = EventLog("engine")
         self._changes = ThreadPoolExecutor(1, "fastlog-changes")
         self._asks = ThreadPoolExecutor(1, "fastlog-asks")
         self._in_hand: set[asyncio.Future[None]] = set()
@@ -160,7 +159,7 @@ class ControlLoop:
         was_full = len(self._in_hand) >= IN_HAND_MAX
         self._in_hand.discard(future)
         if error := future.exception():
-            self._log.error("a request was given up without an answer", exc_info=error)
+            self._log.exception("a request was given up without an answer", error)
         if was_full:
             self._drain()
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-import structlog
+
+from fastlog.events import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +90,7 @@ class Housekeeping:
         self._clock = clock
         now = clock.monotonic_ms()
         self._due = {task.name: now + task.interval_ms for task in tasks}
-        self._log = structlog.get_logger(component="housekeeping")
+        self._log = EventLog("housekeeping")
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fastlog-housekeeping", daemon=True)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-import structlog
 
 from fastlog.broker.names import collision_key, why_invalid
 from fastlog.broker.placement import check_assignments, place
@@ -24,6 +23,7 @@ from fastlog.errors import (
     UnknownTopicIdError,
     UnknownTopicOrPartitionError,
 )
+from fastlog.events import EventLog
 from fastlog.ports import AlreadyExistsError, ConfigResource, PartitionState, Topic
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Topics:
         self._data_plane = data_plane
         self._random = random
         self._publish = publish
-        self._log = structlog.get_logger(component="topics")
+        self._log = EventLog("topics")
         self._by_name: dict[str, Topic] = {}
         self._by_id: dict[UUID, Topic] = {}
         self._by_collision: dict[str, str] = {}

@@ -6,12 +6,16 @@ Standard output gets exactly one line, `ready SCHEME://HOST:PORT …`, when the 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from fastlog.events import Event, quoted
 
 if TYPE_CHECKING:
     from fastlog.broker.broker import Broker
@@ -91,19 +95,24 @@ async def _start(broker: Broker) -> None:
 
 
 def _configure_logging(level: str) -> None:
-    import logging
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogLine())
+    events = logging.getLogger("fastlog")
+    events.addHandler(handler)
+    events.setLevel(level.upper())
+    events.propagate = False
 
-    import structlog
 
-    # one line an event, the same on a terminal and in a file
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "component", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+class LogLine(logging.Formatter):
+    """One line an event in logfmt, the same on a terminal and in a file; a traceback is a field too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        event = record.msg if isinstance(record.msg, Event) else Event(record.getMessage(), {})
+        at = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
+        component = record.name.removeprefix("fastlog.")
+        fields: dict[str, object] = {"timestamp": at, "level": record.levelname.lower()}
+        fields |= {"component": component, "event": event.text, **event.fields}
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return " ".join(f"{key}={quoted(value)}" for key, value in fields.items())

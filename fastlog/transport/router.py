@@ -16,8 +16,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-import structlog
 import zmq
+
+from fastlog.events import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +91,7 @@ class RouterListener:
     def __init__(self, limits: RouterLimits) -> None:
         self._intake: Intake
         self._limits = limits
-        self._log = structlog.get_logger(component="zmq")
+        self._log = EventLog("zmq")
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._endpoint = ""

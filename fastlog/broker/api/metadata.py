@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Services, attempt
+from fastlog.events import EventLog
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.metadata import (
     MetadataRequest,
@@ -40,7 +39,7 @@ def handle(services: Services, context: RequestContext, request: MetadataRequest
         services.require_topic(context, Operation.CREATE, name)
         services.topics.create(name)
 
-    log = structlog.get_logger(component="topics")
+    log = EventLog("topics")
     for name in dict.fromkeys(topic.name for topic in request.topics or ()):
         if not name or name in services.topics:
             continue
