@@ -7,7 +7,6 @@ and the directory is marked as closed cleanly.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,7 +40,10 @@ ZMQ = "ZMQ"
 
 
 class Broker:
-    """A broker on one data directory, from `start` to `stop`, each called once in a running loop."""
+    """A broker on one data directory, from `start` to `stop`, each called once.
+
+    All threads, descriptors and the loop are its own: it may live in a process of its own or beside others in one.
+    """
 
     def __init__(
         self,
@@ -63,20 +65,25 @@ class Broker:
         self._undo = ExitStack()
         self._router: RouterListener | None = None
 
-    async def start(self) -> tuple[Endpoint, ...]:
-        """Starts the broker; answers its listeners with their real ports.
+    @property
+    def data_dir(self) -> Path:
+        """The data directory."""
+        return self._data_dir
+
+    def start(self) -> tuple[Endpoint, ...]:
+        """Starts the broker and blocks until it serves; answers its listeners with their real ports.
 
         Raises what says in one line why it cannot: a FastlogError, or OSError for an address in use.
         """
         try:
-            await asyncio.to_thread(self._open)
+            self._open()
             return self._listen()
         except BaseException:
-            await asyncio.to_thread(self._undo.close)
+            self._undo.close()
             raise
 
     def _open(self) -> None:
-        """Opens the directory with all that is in it. Blocks."""
+        """Opens the directory with all that is in it."""
         try:
             self._data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -101,7 +108,7 @@ class Broker:
             random=self._random,
             publish=self._engine.publish_topics,
         )
-        self._configs.subscribe(self._topics.apply_settings)
+        self._undo.callback(self._configs.subscribe(self._topics.apply_settings))
         self._topics.load()
         for stray in self._engine.finish_opening():
             self._log.warning(
@@ -133,15 +140,17 @@ class Broker:
                 port = self._engine.listen(listener.scheme, listener.host, listener.port)
                 bound.append(Endpoint(TCP, listener.host, port))
         bound.sort(key=lambda endpoint: [it.scheme for it in self._listeners].index(endpoint.scheme))
-        self._control = ControlLoop(self._engine, self._services(bound), APIS)
-        self._control.start()
+        control = ControlLoop(self._engine, self._services(bound), APIS)
+        self._undo.callback(control.stop)
+        control.start()
         if self._router is not None:
             (at,) = [endpoint for endpoint in bound if endpoint.scheme == ZMQ]
             # ZeroMQ does not tell by which address a peer came: the machine's name has to do where there are many
             host = socket.gethostname() if at.host in EVERYWHERE else at.host
             self._router.start(self._engine.zmq_intake(at.scheme, host, at.port))
-        self._housekeeping = Housekeeping(tasks(self._engine, settings, self._clock), self._clock)
-        self._housekeeping.start()
+        housekeeping = Housekeeping(tasks(self._engine, settings, self._clock), self._clock)
+        self._undo.callback(housekeeping.stop)
+        housekeeping.start()
         self._log.info("ready", listeners=" ".join(map(str, bound)), node_id=settings.node_id)
         return tuple(bound)
 
@@ -158,9 +167,8 @@ class Broker:
             handshake_ms=settings.fastlog_zmq_handshake_ms,
         )
         self._router = RouterListener(limits)
-        port = self._router.bind(listener.host, listener.port)
-        self._undo.callback(self._router.close)
-        return port
+        self._undo.callback(self._router.stop)
+        return self._router.bind(listener.host, listener.port)
 
     def _services(self, bound: list[Endpoint]) -> Services:
         return Services(
@@ -175,23 +183,23 @@ class Broker:
             authorizer=self._authorizer,
         )
 
-    async def stop(self) -> None:
-        """Ends the broker cleanly; raises where the logs could not be closed so."""
-        grace_ms = self._settings.fastlog_shutdown_timeout_ms
+    def stop(self) -> None:
+        """Ends the broker cleanly and blocks until nothing of it is left; raises where the logs could not be closed."""
         self._log.info("stopping")
-        # long polls are answered now, so that listeners need not wait for them
-        self._engine.finish_waiting()
-        stops = [asyncio.to_thread(self._engine.stop_listening, grace_ms)]
-        if self._router is not None:
-            stops.append(asyncio.to_thread(self._router.stop, grace_ms))
-        await asyncio.gather(*stops)
-        await self._control.stop()
-        await asyncio.to_thread(self._close)
+        try:
+            self._stop_listening(self._settings.fastlog_shutdown_timeout_ms)
+        finally:
+            self._undo.close()
         self._log.info("stopped")
 
-    def _close(self) -> None:
-        self._housekeeping.stop()
-        self._undo.close()
+    def _stop_listening(self, grace_ms: int) -> None:
+        # long polls are answered now, so that listeners need not wait for them
+        self._engine.finish_waiting()
+        if self._router is not None:
+            self._router.begin_stop(grace_ms)
+        self._engine.stop_listening(grace_ms)
+        if self._router is not None:
+            self._router.stop()
 
 
 def _reachable(endpoint: Endpoint) -> Endpoint:

@@ -56,9 +56,13 @@ class Configs:
             dynamic_broker=self.stored(self._this_broker).values,
         )
 
-    def subscribe(self, changed: Callable[[str | None], None]) -> None:
-        """Has `changed` called after each change, with the topic's name, or None for a broker's settings."""
+    def subscribe(self, changed: Callable[[str | None], None]) -> Callable[[], None]:
+        """Has `changed` called after each change, with the topic's name, or None for a broker's settings.
+
+        Returns what ends that: without it the two sides keep each other alive.
+        """
         self._listeners.append(changed)
+        return lambda: self._listeners.remove(changed)
 
     def stored(self, resource: ConfigResource) -> StoredConfigs:
         """What was set for `resource` itself."""

@@ -1,4 +1,4 @@
-"""Drains the engine's control queue in the asyncio loop and has each request answered.
+"""Drains the engine's control queue in an asyncio loop and has each request answered.
 
 The loop only hands over: handlers may block on the metadata store or on a disk, so they run on two threads of their
 own, one for what changes metadata (one request after the other, in their order) and one for what only asks. Each
@@ -9,11 +9,12 @@ traceback.
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastlog.broker.context import RequestContext
 from fastlog.broker.control_api import server_error
+from fastlog.broker.worker import Worker
 from fastlog.errors import MalformedMessageError
 from fastlog.events import EventLog
 from fastlog.protocol.codec import decode_request, encode_response_frame
@@ -110,7 +111,7 @@ class ControlSource(Protocol):
 
 
 class ControlLoop:
-    """Serves the control queue from `start` to `stop`."""
+    """Serves the control queue from `start` to `stop`; the asyncio loop and its thread are its own."""
 
     def __init__(self, source: ControlSource, services: Services, apis: Sequence[ControlApi]) -> None:
         self._source = source
@@ -118,48 +119,67 @@ class ControlLoop:
         self._apis = {int(api.key): api for api in apis}
         self._log = EventLog("control")
         self._engine_log = EventLog("engine")
-        self._changes = ThreadPoolExecutor(1, "fastlog-changes")
-        self._asks = ThreadPoolExecutor(1, "fastlog-asks")
-        self._in_hand: set[asyncio.Future[None]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changes = Worker("fastlog-changes")
+        self._asks = Worker("fastlog-asks")
+        # what follows is touched in the loop only
+        self._in_hand = 0
+        self._draining = True
+        self._idle: asyncio.Event
+        # not of the policy's making: which loop the program uses is no concern of the broker's
+        self._loop = asyncio.SelectorEventLoop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fastlog-control", daemon=True)
 
     def start(self) -> None:
-        """Begins to drain, in the running loop."""
-        self._loop = asyncio.get_running_loop()
+        """Begins to drain."""
         self._loop.add_reader(self._source.control_fd(), self._drain)
-        self._drain()
+        self._loop.call_soon(self._drain)
+        for thread in (self._changes, self._asks, self._thread):
+            thread.start()
 
-    async def stop(self) -> None:
-        """Answers what was taken and drains no more; what is left in the queue is the engine's to give up."""
-        if self._loop is not None:
-            self._loop.remove_reader(self._source.control_fd())
-            self._loop = None
-        if self._in_hand:
-            await asyncio.wait(set(self._in_hand))
-        for threads in (self._changes, self._asks):
-            threads.shutdown()
+    def stop(self) -> None:
+        """Answers what was taken and drains no more; what is left in the queue is the engine's to give up. Blocks."""
+        if self._thread.ident is not None:
+            asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        for worker in (self._changes, self._asks):
+            worker.stop()
+        self._loop.close()
         self._write_events()
+
+    async def _finish(self) -> None:
+        self._draining = False
+        self._loop.remove_reader(self._source.control_fd())
+        self._idle = asyncio.Event()
+        if self._in_hand:
+            await self._idle.wait()
 
     def _drain(self) -> None:
         self._write_events()
-        room = IN_HAND_MAX - len(self._in_hand)
-        if self._loop is None or room <= 0:
+        room = IN_HAND_MAX - self._in_hand
+        if not self._draining or room <= 0:
             return
         for request in self._source.drain_control(room):
             api = self._apis.get(request.api_key)
             if api is None:
                 request.close(f"no control API has the key {request.api_key}")
                 continue
-            threads = self._changes if api.changes_metadata else self._asks
-            future = self._loop.run_in_executor(threads, self._serve, api, request)
-            self._in_hand.add(future)
-            future.add_done_callback(self._done)
+            self._in_hand += 1
+            worker = self._changes if api.changes_metadata else self._asks
+            worker.put(self._serve_one, api, request)
 
-    def _done(self, future: asyncio.Future[None]) -> None:
-        was_full = len(self._in_hand) >= IN_HAND_MAX
-        self._in_hand.discard(future)
-        if error := future.exception():
-            self._log.exception("a request was given up without an answer", error)
+    def _serve_one(self, api: ControlApi, asked: ControlRequest) -> None:
+        try:
+            self._serve(api, asked)
+        except Exception:
+            self._log.exception("a request was given up without an answer")
+        self._loop.call_soon_threadsafe(self._done)
+
+    def _done(self) -> None:
+        was_full = self._in_hand >= IN_HAND_MAX
+        self._in_hand -= 1
+        if not self._draining and not self._in_hand:
+            self._idle.set()
         if was_full:
             self._drain()
 

@@ -5,7 +5,6 @@ Standard output gets exactly one line, `ready SCHEME://HOST:PORT …`, when the 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import signal
 import sys
@@ -18,7 +17,6 @@ import click
 from fastlog.events import Event, quoted
 
 if TYPE_CHECKING:
-    from fastlog.broker.broker import Broker
     from fastlog.config import Config
 
 # a thread that wants the interpreter waits this long for one that computes; the default, 5 ms, would be in every answer
@@ -69,29 +67,22 @@ def serve(
     config = load(file=file, assignments=assignments, options=given)
     _configure_logging(log_level)
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    asyncio.run(_serve(config))
+    _serve(config)
 
 
-async def _serve(config: Config) -> None:
+def _serve(config: Config) -> None:
     from fastlog.broker.broker import Broker
 
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
+    # blocked before the first thread starts, so that none of them is interrupted. A signal during a long recovery
+    # waits for its end: logs are closed as they were opened, completely
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     broker = Broker(config)
-    starting = asyncio.create_task(_start(broker))
-    waiting = asyncio.create_task(stopped.wait())
-    # a signal during a long recovery waits for its end: logs are closed as they were opened, completely
-    await starting
-    await waiting
-    await broker.stop()
-
-
-async def _start(broker: Broker) -> None:
-    endpoints = await broker.start()
+    endpoints = broker.start()
     click.echo("ready " + " ".join(map(str, endpoints)))
     sys.stdout.flush()
+    signal.sigwait(signals)
+    broker.stop()
 
 
 def _configure_logging(level: str) -> None:

@@ -117,7 +117,7 @@ class RouterListener:
                 address = f"[{address}]"
             self._socket.bind(f"tcp://{address}:{port or '*'}")
         except (zmq.ZMQError, OSError) as error:
-            self.close()
+            self.stop()
             reason = error.strerror or str(error)
             raise BindError(
                 f"cannot listen at {shown}: {reason}; choose another address, or stop who uses it"
@@ -148,23 +148,28 @@ class RouterListener:
         self._intake = intake
         self._thread.start()
 
-    def stop(self, grace_ms: int) -> None:
-        """Takes no more requests, sends the answers that come within `grace_ms`, and ends. Blocks."""
-        if self._thread.ident is None:
-            self.close()
-            return
-        self._deadline = time.monotonic() + grace_ms / 1000
-        os.write(self._stop_write, b"x")
-        self._thread.join()
+    def begin_stop(self, grace_ms: int) -> None:
+        """Takes no more requests; what is in flight is answered for at most `grace_ms`, see `stop`."""
+        if self._thread.ident is not None and self._deadline is None:
+            self._deadline = time.monotonic() + grace_ms / 1000
+            os.write(self._stop_write, b"x")
 
-    def close(self) -> None:
-        """Frees the sockets of a listener whose thread does not run."""
+    def stop(self) -> None:
+        """Waits for the end that `begin_stop` began, or begins one without grace; again is harmless."""
+        self.begin_stop(0)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._close_socket()
+        if self._stop_read >= 0:
+            os.close(self._stop_read)
+            os.close(self._stop_write)
+            self._stop_read = self._stop_write = -1
+
+    def _close_socket(self) -> None:
         if not self._socket.closed:
             # what the peers' queues still hold is sent, but not waited for longer than a moment
             self._socket.close(linger=500)
             self._context.term()
-            os.close(self._stop_read)
-            os.close(self._stop_write)
 
     def _run(self) -> None:
         try:
@@ -172,7 +177,7 @@ class RouterListener:
         except Exception:
             self._log.exception("the ZeroMQ listener ended")
         finally:
-            self.close()
+            self._close_socket()
 
     def _serve(self) -> None:
         poller = zmq.Poller()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from fastlog.broker.housekeeping import Housekeeping, Task
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.codec import decode_request_header, decode_response_frame, encode_request_frame
 from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
+from tests.support.broker import wait_until
 
 
 class Asked:
@@ -92,17 +92,11 @@ def api(handle: Any, *, refuse: Any = None) -> ControlApi:
 
 
 def run(source: Source, served: ControlApi, *asked: Asked) -> None:
-    async def whole() -> None:
-        loop = ControlLoop(source, None, [served])  # type: ignore[arg-type]
-        loop.start()
-        source.put(*asked)
-        for _ in range(200):
-            await asyncio.sleep(0.01)
-            if all(it.result is not None for it in asked):
-                break
-        await loop.stop()
-
-    asyncio.run(whole())
+    loop = ControlLoop(source, None, [served])  # type: ignore[arg-type]
+    loop.start()
+    source.put(*asked)
+    wait_until("all have an answer", lambda: all(it.result is not None for it in asked))
+    loop.stop()
 
 
 def test_an_answer_carries_the_correlation_id(source: Source) -> None:
