@@ -167,7 +167,6 @@ def test_a_reader_that_goes_away_is_no_error(cli: Cli, broker: BrokerProcess, to
         (("configs", "describe"), 2, "--topic"),
         (("produce", "x", "/no/such/file"), 2, "/no/such/file"),
         (("produce", "../x"), 1, "a name has 1 to 249 of the characters"),
-        (("topics", "create", "x", "--config", "fastlog.durability=fsync"), 1, "it takes os"),
     ],
 )
 def test_refusals_and_wrong_use(cli: Cli, arguments: tuple[str, ...], status: int, said: str) -> None:

@@ -62,9 +62,7 @@ def test_a_file_may_nest_quote_and_list(tmp_path: Path) -> None:
         ("log.segment.bytes=many", "not a whole number of bytes"),
         ("auto.create.topics.enable=yes", "it takes true or false"),
         ("log.cleanup.policy=delete,shred", "log.cleanup.policy=shred: it takes delete, compact"),
-        ("fastlog.durability=raid", "it takes os"),
-        # until it is kept: a promise that nobody keeps is refused
-        ("fastlog.durability=fsync", "it takes os"),
+        ("fastlog.durability=raid", "it takes os, fsync"),
         ("listeners=PLAINTEXT//x", "it takes SCHEME://HOST:PORT"),
         ("listeners=HTTP://x:1", "unknown scheme HTTP"),
         ("listeners=PLAINTEXT://x:99999", "is no port"),
