@@ -29,7 +29,7 @@ cdef int take(Piece* piece, object source, str what) except -1:
         piece.size = -1
         return 0
     if not PyObject_CheckBuffer(source):
-        hint = "encode it, or give the producer a serializer" if isinstance(source, str) else "or None"
+        hint = "encode it" if isinstance(source, str) else "or None"
         found = type(source).__name__
         raise TypeError(f"a record's {what} is bytes, bytearray or memoryview, not {found}: {hint}")
     PyObject_GetBuffer(source, &piece.view, PyBUF_SIMPLE)

@@ -217,6 +217,7 @@ class Admin:
             list_offsets_request,
             read_list_offsets,
             self._timeout_ms,
+            what="looking for the offset at timestamp",
         )
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
@@ -235,7 +236,9 @@ class Admin:
             ]
             return DeleteRecordsRequest(topics=topics, timeout_ms=int(self._timeout_ms))
 
-        return self._leaders.ask(before, build, read_delete_records, self._timeout_ms)
+        return self._leaders.ask(
+            before, build, read_delete_records, self._timeout_ms, what="deleting the records before offset"
+        )
 
     # -- brokers ---------------------------------------------------------------------------------------------------
 

@@ -42,8 +42,10 @@ class LeaderRequests:
         build: Callable[[Mapping[TopicPartition, Any]], Any],
         read: Callable[[Any], Iterable[tuple[TopicPartition, int, Any]]],
         timeout_ms: float,
+        *,
+        what: str,
     ) -> dict[TopicPartition, Any]:
-        """The result for every partition of `wanted`.
+        """The result for every partition of `wanted`; `what` is asked for, in the words of an error.
 
         Partitions whose leader has moved or cannot be reached are asked again until `timeout_ms` has passed. Raises the
         first error that asking again cannot mend.
@@ -56,7 +58,7 @@ class LeaderRequests:
             left = {entry: wanted[entry] for entry in wanted if entry not in results}
             if not left:
                 return {entry: results[entry] for entry in wanted}
-            error = self._round(left, build, read, results, max(deadline - monotonic_ms(), 1.0))
+            error = self._round(left, build, read, results, max(deadline - monotonic_ms(), 1.0), what)
             if error is None:
                 continue
             delay = self._backoff.delay_ms(attempt)
@@ -77,6 +79,7 @@ class LeaderRequests:
         read: Callable[[Any], Iterable[tuple[TopicPartition, int, Any]]],
         results: dict[TopicPartition, Any],
         timeout_ms: float,
+        what: str,
     ) -> Exception | None:
         """Asks each leader once; the last error after which asking again may help."""
         image = self._metadata.refresh(by_topic(left), timeout_ms=timeout_ms)
@@ -97,7 +100,7 @@ class LeaderRequests:
                 continue
             for entry, code, result in read(response):
                 if code:
-                    problem = self._refused(entry, code, broker)
+                    problem = self._refused(f"{what} {group[entry]} of {entry[0]}-{entry[1]}", code, broker)
                 else:
                     results[entry] = result
         return problem
@@ -132,8 +135,8 @@ class LeaderRequests:
         )
 
     @staticmethod
-    def _refused(entry: TopicPartition, code: int, broker: BrokerAddress) -> KafkaError:
-        error = error_for(code, f"{entry[0]}-{entry[1]}, asked of {broker.host}:{broker.port}")
+    def _refused(what: str, code: int, broker: BrokerAddress) -> KafkaError:
+        error = error_for(code, f"{what}, asked of {broker.host}:{broker.port}")
         if not error.retriable:
             raise error
         return error

@@ -25,11 +25,22 @@ HEADER_OVERHEAD = 12
 
 
 def size_estimate(value: Any, key: Any, headers: Headers) -> int:
-    """An upper bound for the bytes of a batch with this one record."""
-    size = RECORD_OVERHEAD + len(value or b"") + len(key or b"")
-    for name, content in headers or ():
-        size += HEADER_OVERHEAD + 4 * len(name) + len(content or b"")
+    """An upper bound for the bytes of a batch with this one record; what is no record is the builder's to refuse."""
+    size = RECORD_OVERHEAD + bytes_of(value) + bytes_of(key)
+    for header in headers or ():
+        parts = header if isinstance(header, tuple) else ()
+        size += HEADER_OVERHEAD + sum(
+            4 * len(part) if isinstance(part, str) else bytes_of(part) for part in parts
+        )
     return size
+
+
+def bytes_of(data: Any) -> int:
+    """The bytes of a buffer; 0 for what is none."""
+    try:
+        return memoryview(data).nbytes
+    except TypeError:
+        return 0
 
 
 class TopicQueues:

@@ -132,3 +132,20 @@ def test_a_partition_that_does_not_exist_is_named() -> None:
     harness = Harness()
     with pytest.raises(ConfigError, match="partitions 0 to 2"):
         check_partition(harness.topic, 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "says"),
+    [
+        ("text", None, "not str: encode it"),
+        (5, None, "not int"),
+        (b"v", {"name": b"content"}, r"a header is a tuple \(str, bytes or None\), not 'name'"),
+        (b"v", [5], "a header is a tuple"),
+        (b"v", [("name", "content")], "header value is bytes, bytearray or memoryview, not str"),
+    ],
+)
+def test_the_first_record_of_a_batch_says_what_it_must_be(value: Any, headers: Any, says: str) -> None:
+    harness = Harness()
+    with pytest.raises(TypeError, match=says):
+        harness.accumulator.append(harness.topic, 0, value, None, headers, 0)
+    assert harness.accumulator.buffered_bytes == 0

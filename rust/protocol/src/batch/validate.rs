@@ -222,10 +222,15 @@ impl Tally<'_> {
         }
         if (timestamp < self.earliest || timestamp > self.latest) && timestamp != NO_TIMESTAMP {
             let rules = self.rules;
+            let (bound, side) = match timestamp > rules.now_ms {
+                true => (rules.after_max_ms, "after"),
+                false => (rules.before_max_ms, "before"),
+            };
             self.refuse(index, ErrorCode::INVALID_TIMESTAMP, || {
                 format!(
-                    "its timestamp {timestamp} is outside {} ms before and {} ms after the broker's time {}",
-                    rules.before_max_ms, rules.after_max_ms, rules.now_ms
+                    "its timestamp {timestamp} is more than {bound} ms {side} the broker's time {} \
+                     (message.timestamp.{side}.max.ms)",
+                    rules.now_ms
                 )
             });
         }

@@ -295,6 +295,7 @@ fn timestamps_lie_within_bounds() {
     builder.append(NOW, None, None).append(NOW + 5_000_000, None, None);
     let invalid = validate(&builder.seal(Compression::Lz4).unwrap(), &rules()).unwrap_err();
     assert_eq!((invalid.code, invalid.record_errors[0].0), (ErrorCode::INVALID_TIMESTAMP, 1));
+    assert!(invalid.record_errors[0].1.contains("more than 3600000 ms after the broker's time"));
     assert_eq!(changed(|header| header.base_timestamp = i64::MAX), ErrorCode::INVALID_TIMESTAMP);
 }
 
