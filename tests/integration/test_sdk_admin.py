@@ -16,7 +16,6 @@ from fastlog.errors import (
     KafkaError,
     NotReachableError,
     OffsetOutOfRangeError,
-    OffsetOutOfRangeError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
 )
@@ -153,6 +152,6 @@ def test_what_makes_no_sense_is_refused_here(admin: Admin) -> None:
 def test_an_unreachable_cluster_is_named() -> None:
     with (
         Admin("127.0.0.1:1", bootstrap_timeout_ms=300) as admin,
-        pytest.raises(NotReachableError, match="within 300 ms: .* 127.0.0.1:1 .* refused"),
+        pytest.raises(NotReachableError, match=r"within 300 ms: .* 127\.0\.0\.1:1 .* refused"),
     ):
         admin.list_topics()
