@@ -93,7 +93,10 @@ def cython_extensions() -> list[Extension]:
         for source in sources
     ]
     directives = {"language_level": "3", "freethreading_compatible": True}
-    return cythonize(modules, build_dir="build/cython", compiler_directives=directives)
+    # core_ext: where the .pxd files beside the modules find wire.pxd
+    return cythonize(
+        modules, build_dir="build/cython", include_path=[".", "core_ext"], compiler_directives=directives
+    )
 
 
 setup(

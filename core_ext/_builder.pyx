@@ -9,24 +9,26 @@ from cpython.buffer cimport (
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from wire cimport HEADER_BYTES, put_varint, varint_size
+from wire cimport HEADER_BYTES, PUT_DONE, PUT_FULL, PUT_TOO_LARGE, Item, Put, put_record, put_varint
 
 cdef Py_ssize_t CAPACITY_AT_FIRST = 4096
+# a count of zero
+cdef bytes NO_HEADERS = b"\0"
 
 
 cdef int take(Piece* piece, object source, str what) except -1:
     """Fills `piece` from None or a bytes-like object."""
     piece.held = False
     if PyBytes_CheckExact(source):
-        piece.data = <const uint8_t*> PyBytes_AS_STRING(source)
-        piece.size = PyBytes_GET_SIZE(source)
+        piece.item.data = <const uint8_t*> PyBytes_AS_STRING(source)
+        piece.item.size = PyBytes_GET_SIZE(source)
         return 0
     if source is None:
-        piece.data = NULL
-        piece.size = -1
+        piece.item.data = NULL
+        piece.item.size = -1
         return 0
     if not PyObject_CheckBuffer(source):
         hint = "encode it" if isinstance(source, str) else "or None"
@@ -34,8 +36,8 @@ cdef int take(Piece* piece, object source, str what) except -1:
         raise TypeError(f"a record's {what} is bytes, bytearray or memoryview, not {found}: {hint}")
     PyObject_GetBuffer(source, &piece.view, PyBUF_SIMPLE)
     piece.held = True
-    piece.data = <const uint8_t*> piece.view.buf
-    piece.size = piece.view.len
+    piece.item.data = <const uint8_t*> piece.view.buf
+    piece.item.size = piece.view.len
     return 0
 
 
@@ -43,19 +45,6 @@ cdef void drop(Piece* piece) noexcept:
     if piece.held:
         PyBuffer_Release(&piece.view)
         piece.held = False
-
-
-cdef inline Py_ssize_t coded_size(Py_ssize_t size) noexcept nogil:
-    """Bytes of a length and what it counts."""
-    return varint_size(size) + (size if size > 0 else 0)
-
-
-cdef inline uint8_t* put_bytes(uint8_t* at, const uint8_t* data, Py_ssize_t size) noexcept nogil:
-    at = put_varint(at, size)
-    if size > 0:
-        memcpy(at, data, <size_t> size)
-        at += size
-    return at
 
 
 cdef bytes encode_headers(object headers):
@@ -73,9 +62,9 @@ cdef bytes encode_headers(object headers):
         out += name
         take(&piece, entry[1], "header value")
         try:
-            out += number[:put_varint(number, piece.size) - number]
-            if piece.size > 0:
-                out += piece.data[:piece.size]
+            out += number[:put_varint(number, piece.item.size) - number]
+            if piece.item.size > 0:
+                out += piece.item.data[:piece.item.size]
         finally:
             drop(&piece)
         count += 1
@@ -96,18 +85,18 @@ cdef class BatchBuilder:
             raise ValueError(
                 f"limit_bytes is {limit_bytes}; it must be between {HEADER_BYTES + 1} and {INT_MAX}"
             )
-        self.limit = limit_bytes
-        self.capacity = min(limit_bytes, CAPACITY_AT_FIRST)
-        self.data = <uint8_t*> malloc(<size_t> self.capacity)
-        if self.data == NULL:
+        self.space.limit = limit_bytes
+        self.space.capacity = min(limit_bytes, CAPACITY_AT_FIRST)
+        self.space.data = <uint8_t*> malloc(<size_t> self.space.capacity)
+        if self.space.data == NULL:
             raise MemoryError
-        memset(self.data, 0, HEADER_BYTES)
-        self.size = HEADER_BYTES
-        self.base_timestamp = -1
-        self.max_timestamp = -1
+        memset(self.space.data, 0, HEADER_BYTES)
+        self.space.size = HEADER_BYTES
+        self.space.base_timestamp = -1
+        self.space.max_timestamp = -1
 
     def __dealloc__(self):
-        free(self.data)
+        free(self.space.data)
 
     def append(self, value, key=None, headers=None, int64_t timestamp_ms=-1):
         """Adds a record; False, and nothing done, if the batch would then exceed `limit_bytes`.
@@ -123,7 +112,7 @@ cdef class BatchBuilder:
     cdef bint add(self, object value, object key, object headers, int64_t timestamp_ms) except -1:
         cdef Piece key_piece
         cdef Piece value_piece
-        cdef bytes coded = None
+        cdef bytes coded = NO_HEADERS
         if timestamp_ms < -1:
             raise ValueError(f"timestamp_ms is {timestamp_ms}; it counts from the epoch, or is -1 for none")
         if headers is not None:
@@ -135,68 +124,52 @@ cdef class BatchBuilder:
             drop(&value_piece)
             raise
         try:
-            return self.put(&value_piece, &key_piece, coded, timestamp_ms)
+            return self.put(value_piece.item, key_piece.item, coded, timestamp_ms)
         finally:
             drop(&value_piece)
             drop(&key_piece)
 
-    cdef bint put(self, Piece* value, Piece* key, bytes headers, int64_t timestamp_ms) except -1:
+    cdef bint put(self, Item value, Item key, bytes headers, int64_t timestamp_ms) except -1:
         # asked here, after all foreign code has run: the value may be this very builder
-        if self.sealed or self.exports:
+        self.require_open()
+        cdef Item coded
+        coded.data = <const uint8_t*> PyBytes_AS_STRING(headers)
+        coded.size = PyBytes_GET_SIZE(headers)
+        cdef Put outcome = put_record(&self.space, value, key, coded, timestamp_ms)
+        if outcome == PUT_DONE:
+            return True
+        if outcome == PUT_FULL:
+            return False
+        if outcome == PUT_TOO_LARGE:
+            raise ValueError("the record is larger than a batch can be (2 GiB)")
+        raise MemoryError
+
+    cdef int require_open(self) except -1:
+        if self.sealed or self.exports or self.filling:
             raise BufferError("the batch is sealed, or its bytes are being read: nothing can be appended")
-        cdef int64_t delta = 0 if self.records == 0 else timestamp_ms - self.base_timestamp
-        cdef Py_ssize_t headers_size = 1 if headers is None else PyBytes_GET_SIZE(headers)
-        cdef Py_ssize_t body = (
-            1 + varint_size(delta) + varint_size(self.records)
-            + coded_size(key.size) + coded_size(value.size) + headers_size
-        )
-        cdef Py_ssize_t needed = self.size + varint_size(body) + body
-        if needed > self.limit:
-            if self.records != 0:
-                return False
-            if needed > INT_MAX:
-                raise ValueError(f"a record of {body} bytes is larger than a batch can be (2 GiB)")
-        if needed > self.capacity:
-            self.grow(needed)
-        cdef uint8_t* at = put_varint(self.data + self.size, body)
-        at[0] = 0
-        at = put_varint(at + 1, delta)
-        at = put_varint(at, self.records)
-        at = put_bytes(at, key.data, key.size)
-        at = put_bytes(at, value.data, value.size)
-        if headers is None:
-            at[0] = 0
-        else:
-            memcpy(at, PyBytes_AS_STRING(headers), <size_t> headers_size)
-        if self.records == 0:
-            self.base_timestamp = timestamp_ms
-        if timestamp_ms > self.max_timestamp:
-            self.max_timestamp = timestamp_ms
-        self.size = needed
-        self.records += 1
+        return 0
+
+    @cython.critical_section
+    cdef bint begin_filling(self) except -1:
+        """Lets the caller add to `space` without the GIL, until `end_filling`."""
+        self.require_open()
+        self.filling = True
         return True
 
-    cdef int grow(self, Py_ssize_t needed) except -1:
-        """Makes room for `needed` bytes: double, up to the limit, so that a full batch wastes none."""
-        cdef Py_ssize_t capacity = max(min(2 * self.capacity, self.limit), needed)
-        cdef uint8_t* data = <uint8_t*> realloc(self.data, <size_t> capacity)
-        if data == NULL:
-            raise MemoryError
-        self.data = data
-        self.capacity = capacity
-        return 0
+    cdef void end_filling(self) noexcept:
+        self.filling = False
 
     @cython.critical_section
     def seal_with(self, header, /):
         """Writes the 61 bytes of a header and ends the batch; for `seal_batch`, which computed them."""
         cdef Piece piece
-        if self.exports:
-            raise BufferError("the batch's bytes are being read: it cannot be sealed")
+        if self.exports or self.filling:
+            raise BufferError("the batch's bytes are in use: it cannot be sealed")
         take(&piece, header, "batch header")
         try:
-            if piece.size != HEADER_BYTES:
-                raise ValueError(f"a batch header has {HEADER_BYTES} bytes, not {piece.size}")
-            memcpy(self.data, piece.data, HEADER_BYTES)
+            if piece.item.size != HEADER_BYTES:
+                raise ValueError(f"a batch header has {HEADER_BYTES} bytes, not {piece.item.size}")
+            memcpy(self.space.data, piece.item.data, HEADER_BYTES)
         finally:
             drop(&piece)
         self.sealed = True
@@ -204,27 +177,27 @@ cdef class BatchBuilder:
     @property
     def count(self):
         """Records so far."""
-        return self.records
+        return self.space.records
 
     @property
     def size_bytes(self):
         """Size of the batch if it is sealed uncompressed, header included."""
-        return self.size
+        return self.space.size
 
     @property
     def limit_bytes(self):
         """The size that only a first record may exceed."""
-        return self.limit
+        return self.space.limit
 
     @property
     def base_timestamp_ms(self):
         """Timestamp of the first record, -1 without one."""
-        return self.base_timestamp
+        return self.space.base_timestamp
 
     @property
     def max_timestamp_ms(self):
         """Largest timestamp so far, -1 without one."""
-        return self.max_timestamp
+        return self.space.max_timestamp
 
     @property
     def is_sealed(self):
@@ -232,13 +205,15 @@ cdef class BatchBuilder:
         return self.sealed
 
     def __len__(self):
-        return self.records
+        return self.space.records
 
     @cython.critical_section
     def __getbuffer__(self, Py_buffer* view, int flags):
         if flags & PyBUF_WRITABLE:
             raise BufferError("a batch's bytes are read-only")
-        PyBuffer_FillInfo(view, self, self.data, self.size, 1, flags)
+        if self.filling:
+            raise BufferError("records are being added to the batch: its bytes cannot be read yet")
+        PyBuffer_FillInfo(view, self, self.space.data, self.space.size, 1, flags)
         self.exports += 1
 
     @cython.critical_section
@@ -246,8 +221,10 @@ cdef class BatchBuilder:
         self.exports -= 1
 
 
-cdef uint32_t hash_murmur2(const uint8_t* data, Py_ssize_t size) noexcept nogil:
+cdef uint32_t hash_murmur2(Item item) noexcept nogil:
     """MurmurHash2 as org.apache.kafka.common.utils.Utils has it: seed 0x9747b28c, little-endian words."""
+    cdef const uint8_t* data = item.data
+    cdef Py_ssize_t size = item.size
     cdef uint32_t multiplier = 0x5bd1e995
     cdef uint32_t state = <uint32_t> 0x9747b28c ^ <uint32_t> size
     cdef uint32_t word
@@ -273,10 +250,10 @@ cdef uint32_t hash_murmur2(const uint8_t* data, Py_ssize_t size) noexcept nogil:
 cdef uint32_t hash_of(object key) except? 0:
     cdef Piece piece
     take(&piece, key, "key")
-    if piece.size < 0:
+    if piece.item.size < 0:
         raise TypeError("a null key has no hash: the partitioner chooses freely")
     try:
-        return hash_murmur2(piece.data, piece.size)
+        return hash_murmur2(piece.item)
     finally:
         drop(&piece)
 

@@ -8,12 +8,12 @@ Everything that happens once per batch is in Python (`fastlog.client.producer`) 
 cimport cython
 from cpython.pythread cimport (
     NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
-    PyThread_release_lock, PyThread_type_lock
+    PyThread_release_lock
 )
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
-from fastlog.native._builder cimport BatchBuilder, hash_of
+from fastlog.native._builder cimport hash_of
 
 
 cdef int64_t now_ms() noexcept:
@@ -25,8 +25,6 @@ cdef int64_t now_ms() noexcept:
 @cython.final
 cdef class Lock:
     """A mutual exclusion that costs Cython no call through Python; otherwise like threading.Lock."""
-
-    cdef PyThread_type_lock handle
 
     def __cinit__(self):
         self.handle = PyThread_allocate_lock()
@@ -66,17 +64,65 @@ cdef class Lock:
 
 @cython.final
 @cython.no_gc
+@cython.freelist(64)
+cdef class RecordMetadata:
+    """Where an acknowledged record lies. Immutable; compares equal to one with the same four fields.
+
+    `offset` is -1 where the broker did not tell it (acks=0, or a duplicate that it no longer remembers).
+    `timestamp_ms` is the record's own, or the broker's where the topic uses LogAppendTime.
+    """
+
+    cdef readonly str topic
+    cdef readonly int32_t partition
+    cdef readonly int64_t offset
+    cdef readonly int64_t timestamp_ms
+
+    def __cinit__(self, str topic not None, int32_t partition, int64_t offset, int64_t timestamp_ms):
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.timestamp_ms = timestamp_ms
+
+    cdef tuple fields(self):
+        return self.topic, self.partition, self.offset, self.timestamp_ms
+
+    def __eq__(self, other):
+        if type(other) is not RecordMetadata:
+            return NotImplemented
+        return self.fields() == (<RecordMetadata> other).fields()
+
+    def __hash__(self):
+        return hash(self.fields())
+
+    def __repr__(self):
+        return (
+            f"RecordMetadata(topic={self.topic!r}, partition={self.partition}, offset={self.offset}, "
+            f"timestamp_ms={self.timestamp_ms})"
+        )
+
+    def __reduce__(self):
+        return RecordMetadata, self.fields()
+
+
+cdef class Fate:
+    """The base of Batch: what every delivery asks of it. `error` and what follows count once `done` is true."""
+
+    def __cinit__(self, *_, **__):
+        self.base_offset = -1
+        self.log_append_time_ms = -1
+        # after a split: (index of the first record, batch), in order
+        self.parts = []
+
+
+@cython.final
+@cython.no_gc
 @cython.freelist(1024)
 cdef class Delivery:
     """The outcome of one `send`, like a concurrent.futures.Future that cannot be cancelled."""
 
     # Not tracked by the garbage collector, since there are millions: the only cycle, through callbacks, is
     # cut when the batch is done.
-    cdef readonly object batch
-    cdef readonly Py_ssize_t index
-    cdef readonly int64_t timestamp_ms
-
-    def __init__(self, batch, Py_ssize_t index, int64_t timestamp_ms):
+    def __init__(self, Fate batch not None, Py_ssize_t index, int64_t timestamp_ms):
         self.batch = batch
         self.index = index
         self.timestamp_ms = timestamp_ms
@@ -95,10 +141,19 @@ cdef class Delivery:
 
         Raises the delivery's error where it failed, TimeoutError after `timeout` seconds (it goes on then).
         """
-        error = self.exception(timeout)
-        if error is not None:
-            raise error
-        return self.batch.metadata_of(self.index, self.timestamp_ms)
+        cdef Fate batch = self.batch
+        if not batch.done or batch.error is not None or batch.parts:
+            error = self.exception(timeout)
+            if error is not None:
+                raise error
+            if batch.parts:
+                return batch.metadata_of(self.index, self.timestamp_ms)
+        # asked once per record
+        cdef int64_t offset = batch.base_offset + self.index if batch.base_offset >= 0 else -1
+        cdef int64_t appended = batch.log_append_time_ms
+        return RecordMetadata(
+            batch.topic, batch.partition, offset, appended if appended >= 0 else self.timestamp_ms
+        )
 
     def exception(self, timeout=None):
         """Blocks like `result`, and returns the error instead of raising it; None where there is none."""
@@ -121,10 +176,7 @@ cdef class Delivery:
 cdef class Lane:
     """The batch of one partition that takes records now. Change it under the producer's lock only."""
 
-    cdef BatchBuilder builder
-    cdef readonly object batch
-
-    def open(self, batch, /):
+    def open(self, Fate batch not None, /):
         """Lets records go into `batch`."""
         self.builder = batch.builder
         self.batch = batch
@@ -132,7 +184,7 @@ cdef class Lane:
     def close(self):
         """Takes no more records into the open batch, if there is one, and fixes its number of records."""
         if self.batch is not None:
-            self.batch.count = self.builder.records
+            self.batch.count = self.builder.space.records
             self.builder = None
             self.batch = None
 
@@ -141,9 +193,6 @@ cdef class Lane:
 cdef class TopicLanes:
     """One topic: the lanes of its partitions, and the partition for records without a key."""
 
-    cdef readonly list lanes
-    cdef public Py_ssize_t sticky
-
     def __init__(self, list lanes not None, Py_ssize_t sticky):
         self.lanes = lanes
         self.sticky = sticky
@@ -151,13 +200,6 @@ cdef class TopicLanes:
 
 cdef class Sending:
     """The base of Producer; a subclass has `_send_slowly` with the arguments of `send` by position."""
-
-    cdef readonly Lock lock
-    cdef readonly dict topic_lanes
-    # the exception that `send` raises, once the producer is closed
-    cdef public object refusal
-    # keys are hashed here unless the user has another partitioner
-    cdef bint hashes_keys
 
     def __cinit__(self, *_, **__):
         self.lock = Lock()
@@ -216,7 +258,7 @@ cdef class Sending:
                 return None
             delivery = Delivery.__new__(Delivery)
             delivery.batch = lane.batch
-            delivery.index = lane.builder.records - 1
+            delivery.index = lane.builder.space.records - 1
             delivery.timestamp_ms = stamp
             return delivery
         finally:

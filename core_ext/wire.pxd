@@ -1,7 +1,10 @@
 # How records lie in a batch: variable-length integers and the fields of one record. Inline C, no objects;
 # every read is checked against the end that the caller gives, so no claim in the bytes leads outside them.
 
+from libc.limits cimport INT_MAX
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport realloc
+from libc.string cimport memcpy
 
 cdef enum:
     HEADER_BYTES = 61
@@ -126,6 +129,80 @@ cdef inline const uint8_t* read_record(const uint8_t* at, const uint8_t* end, Ra
     out.headers = at
     out.end = end
     return end
+
+
+# Where a batch grows: malloc'ed bytes, and what its next record depends on.
+cdef struct Space:
+    uint8_t* data
+    Py_ssize_t size
+    Py_ssize_t capacity
+    # only a first record may go beyond it
+    Py_ssize_t limit
+    int32_t records
+    int64_t base_timestamp
+    int64_t max_timestamp
+
+
+# Bytes of a key, a value or coded headers. A size of -1 is null.
+cdef struct Item:
+    const uint8_t* data
+    Py_ssize_t size
+
+
+cdef enum Put:
+    PUT_DONE
+    PUT_FULL
+    PUT_TOO_LARGE
+    PUT_NO_MEMORY
+
+
+cdef inline uint8_t* put_item(uint8_t* at, Item item) noexcept nogil:
+    at = put_varint(at, item.size)
+    if item.size > 0:
+        memcpy(at, item.data, <size_t> item.size)
+        at += item.size
+    return at
+
+
+cdef inline Put put_record(
+    Space* space, Item value, Item key, Item headers, int64_t timestamp_ms
+) noexcept nogil:
+    """Adds a record, or does nothing and says why. `headers` is their count and they, coded; never null."""
+    cdef int64_t delta = 0 if space.records == 0 else timestamp_ms - space.base_timestamp
+    cdef Py_ssize_t body = (
+        1 + varint_size(delta) + varint_size(space.records) + varint_size(key.size) + varint_size(value.size)
+        + (key.size if key.size > 0 else 0) + (value.size if value.size > 0 else 0) + headers.size
+    )
+    cdef Py_ssize_t needed = space.size + varint_size(body) + body
+    cdef Py_ssize_t capacity
+    cdef uint8_t* at
+    if needed > space.limit:
+        if space.records != 0:
+            return PUT_FULL
+        if needed > INT_MAX:
+            return PUT_TOO_LARGE
+    if needed > space.capacity:
+        # double, up to the limit, so that a full batch wastes none
+        capacity = max(min(2 * space.capacity, space.limit), needed)
+        at = <uint8_t*> realloc(space.data, <size_t> capacity)
+        if at == NULL:
+            return PUT_NO_MEMORY
+        space.data = at
+        space.capacity = capacity
+    at = put_varint(space.data + space.size, body)
+    at[0] = 0
+    at = put_varint(at + 1, delta)
+    at = put_varint(at, space.records)
+    at = put_item(at, key)
+    at = put_item(at, value)
+    memcpy(at, headers.data, <size_t> headers.size)
+    if space.records == 0:
+        space.base_timestamp = timestamp_ms
+    if timestamp_ms > space.max_timestamp:
+        space.max_timestamp = timestamp_ms
+    space.size = needed
+    space.records += 1
+    return PUT_DONE
 
 
 cdef inline uint32_t read_u32(const uint8_t* at) noexcept nogil:

@@ -1,11 +1,11 @@
 """What `Producer.send` does once per record: pick the partition, append to its open batch, make the delivery."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias, final
+from typing import Any, Self, TypeAlias, final
 
 from typing_extensions import disjoint_base
 
-from fastlog.client.producer.batch import Batch, RecordMetadata
+from fastlog.client.producer.batch import Batch
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -17,6 +17,39 @@ class Lock:
     def release(self) -> None: ...
     def __enter__(self) -> Lock: ...
     def __exit__(self, *_: object) -> None: ...
+
+@final
+class RecordMetadata:
+    """Where an acknowledged record lies. Immutable; compares equal to one with the same four fields.
+
+    `offset` is -1 where the broker did not tell it (acks=0, or a duplicate that it no longer remembers).
+    `timestamp_ms` is the record's own, or the broker's where the topic uses LogAppendTime.
+    """
+
+    def __new__(cls, topic: str, partition: int, offset: int, timestamp_ms: int) -> RecordMetadata: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp_ms(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@disjoint_base
+class Fate:
+    """The base of Batch: what every delivery asks of it. `error` and what follows count once `done` is true."""
+
+    topic: str
+    partition: int
+    done: bool
+    base_offset: int
+    log_append_time_ms: int
+    error: BaseException | None
+    parts: list[tuple[int, Batch]]
+    def __new__(cls, *_: Any, **__: Any) -> Self: ...
 
 @final
 class Delivery:

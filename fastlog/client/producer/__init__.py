@@ -1,7 +1,6 @@
 """The producer: partitioner, accumulator, sender, and the rules that keep records in order and single."""
 
-from fastlog.client.producer.batch import RecordMetadata
 from fastlog.client.producer.producer import Producer
-from fastlog.native._sending import Delivery
+from fastlog.native._sending import Delivery, RecordMetadata
 
 __all__ = ["Delivery", "Producer", "RecordMetadata"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from fastlog.native._sending import Fate, RecordMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,21 +18,7 @@ logger = logging.getLogger("fastlog.producer")
 NO_SEQUENCE = -1
 
 
-@dataclass(frozen=True, slots=True)
-class RecordMetadata:
-    """Where an acknowledged record lies.
-
-    `offset` is -1 where the broker did not tell it (acks=0, or a duplicate that it no longer remembers).
-    `timestamp_ms` is the record's own, or the broker's where the topic uses LogAppendTime.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-
-
-class Batch:
+class Batch(Fate):
     """Records of one partition that are sent, acknowledged and failed together.
 
     The sender alone changes it after it was closed, except that `_event` and `_callbacks` are also touched by waiting
@@ -46,27 +33,20 @@ class Batch:
         "_unfinished_parts",
         "abandoned",
         "attempts",
-        "base_offset",
         "base_sequence",
         "builder",
         "count",
         "created_ms",
-        "done",
-        "error",
         "last_problem",
-        "log_append_time_ms",
         "not_before_ms",
         "ordinal",
         "parent",
-        "partition",
-        "parts",
         "producer_epoch",
         "producer_id",
         "record_errors",
         "reserved_bytes",
         "sealed",
         "sealed_as",
-        "topic",
         "uncertain",
     )
 
@@ -96,13 +76,7 @@ class Batch:
         self.abandoned = False
         self.not_before_ms = 0.0
         self.last_problem = ""
-        self.done = False
-        self.base_offset = -1
-        self.log_append_time_ms = -1
-        self.error: BaseException | None = None
         self.record_errors: Mapping[int, BaseException] = {}
-        #: after a split: (index of the first record, batch), in order
-        self.parts: list[tuple[int, Batch]] = []
         self.parent: Batch | None = None
         self._unfinished_parts = 0
         self._lock = lock

@@ -1,0 +1,54 @@
+# What other Cython modules may use of _sending.pyx without a call through Python.
+
+from cpython.pythread cimport PyThread_type_lock
+from libc.stdint cimport int32_t, int64_t
+
+from fastlog.native._builder cimport BatchBuilder
+
+
+cdef int64_t now_ms() noexcept
+
+
+cdef class Lock:
+    cdef PyThread_type_lock handle
+
+    cdef void take(self) noexcept
+    cdef void give(self) noexcept
+
+
+cdef class Fate:
+    cdef public str topic
+    cdef public int32_t partition
+    cdef public bint done
+    cdef public int64_t base_offset
+    cdef public int64_t log_append_time_ms
+    cdef public object error
+    cdef public list parts
+
+
+cdef class Delivery:
+    cdef readonly Fate batch
+    cdef readonly Py_ssize_t index
+    cdef readonly int64_t timestamp_ms
+
+
+cdef class Lane:
+    cdef BatchBuilder builder
+    cdef readonly Fate batch
+
+
+cdef class TopicLanes:
+    cdef readonly list lanes
+    cdef public Py_ssize_t sticky
+
+
+cdef class Sending:
+    cdef readonly Lock lock
+    cdef readonly dict topic_lanes
+    # the exception that `send` raises, once the producer is closed
+    cdef public object refusal
+    # keys are hashed here unless the user has another partitioner
+    cdef bint hashes_keys
+
+    cdef Lane lane_of(self, TopicLanes topic, object key, object partition)
+    cdef object append(self, Lane lane, object value, object key, object headers, int64_t stamp)
