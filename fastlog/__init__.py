@@ -1,7 +1,7 @@
 """A distributed commit log that speaks Kafka's protocol.
 
-The public names: Producer, Consumer, TopicPartition, Admin, Record, and `fastlog.errors`. They are imported when
-they are first used, so that `import fastlog` is quick.
+The public names: Producer, Column, Consumer, TopicPartition, Admin, Record, and `fastlog.errors`. They are imported
+when they are first used, so that `import fastlog` is quick.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from fastlog.client.admin import Admin as Admin
     from fastlog.client.consumer import Consumer as Consumer
     from fastlog.client.consumer import TopicPartition as TopicPartition
+    from fastlog.client.producer import BulkDelivery as BulkDelivery
+    from fastlog.client.producer import BulkMetadata as BulkMetadata
     from fastlog.client.producer import Producer as Producer
     from fastlog.client.producer import RecordMetadata as RecordMetadata
+    from fastlog.native._column import Column as Column
     from fastlog.native._records import Record as Record
     from fastlog.native._sending import Delivery as Delivery
 
@@ -22,6 +25,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Admin": "fastlog.client.admin",
+    "BulkDelivery": "fastlog.client.producer",
+    "BulkMetadata": "fastlog.client.producer",
+    "Column": "fastlog.native._column",
     "Consumer": "fastlog.client.consumer",
     "Delivery": "fastlog.native._sending",
     "Producer": "fastlog.client.producer",
@@ -33,6 +39,9 @@ _HOMES = {
 
 __all__ = [
     "Admin",
+    "BulkDelivery",
+    "BulkMetadata",
+    "Column",
     "Consumer",
     "Delivery",
     "Producer",

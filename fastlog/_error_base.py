@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class FastlogError(Exception):
     """The root of every exception that fastlog raises on purpose."""
+
+    delivery: Any = None
+    """Raised by `Producer.send_many`: the delivery of the records before this happened, None where there are none."""
 
 
 class KafkaError(FastlogError):

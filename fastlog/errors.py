@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
 from fastlog import _kafka_errors
 from fastlog._error_base import FastlogError, KafkaError
 from fastlog._kafka_errors import *  # noqa: F403 - a hundred generated names, listed in its __all__
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 __all__ = [  # noqa: PLE0604 - the generated names are strings too
     "BufferFullError",
+    "BulkDeliveryError",
     "ClosedError",
     "ConfigError",
     "DeliveryTimeoutError",
@@ -44,6 +51,15 @@ class NotReachableError(FastlogError):
 
 class DeliveryTimeoutError(FastlogError):
     """A record was not acknowledged within its time; it may or may not have been written."""
+
+
+class BulkDeliveryError(FastlogError):
+    """Some records of one `send_many` were not acknowledged."""
+
+    errors: Mapping[int, BaseException] = MappingProxyType({})
+    """Why, by the records' numbers in the order in which they were given, from 0."""
+    delivered: Any = None
+    """The BulkMetadata of the other records."""
 
 
 class NoPositionError(FastlogError):

@@ -89,6 +89,29 @@ def test_killed_and_restarted_broker_has_every_record_once_in_order(
 
 
 @pytest.mark.timeout(120)
+def test_send_many_over_a_killed_broker_has_every_record_once_where_its_delivery_says(
+    make_broker: MakeBroker, topic_name: str
+) -> None:
+    broker = make_broker()
+    calls = 40
+    sent = [[b"%d-%d" % (call, number) for number in range(2000)] for call in range(calls)]
+    with Admin(broker.bootstrap) as admin:
+        admin.create_topic(topic_name, partitions=1)
+        with Producer(broker.bootstrap, batch_bytes=8192, retry_backoff_ms=20, linger_ms=2) as producer:
+            deliveries = []
+            for call, values in enumerate(sent):
+                deliveries.append(producer.send_many(topic_name, values, values))
+                if call % 10 == 5:
+                    broker.kill()
+                    time.sleep(0.1)
+                    broker.start()
+            found = [delivery.result(60).offsets[0] for delivery in deliveries]
+    assert [offset for ranges in found for one in ranges for offset in one] == list(range(calls * 2000))
+    read = confluent.consume(broker.bootstrap, topic_name, calls * 2000)
+    assert [one.value for one in read] == [value for values in sent for value in values]
+
+
+@pytest.mark.timeout(120)
 def test_paused_broker_that_reads_old_requests_late_has_every_record_once_in_order(
     make_broker: MakeBroker, topic_name: str
 ) -> None:

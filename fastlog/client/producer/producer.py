@@ -15,12 +15,14 @@ from fastlog.client.metadata import ClusterImage, Metadata
 from fastlog.client.producer import settings as limits
 from fastlog.client.producer.accumulator import Accumulator, TopicQueues, check_partition
 from fastlog.client.producer.background import Background
+from fastlog.client.producer.bulk import BulkDelivery
 from fastlog.client.producer.links import BrokerLinks, ChannelOpener, LinkSlot
 from fastlog.client.producer.partition_queue import PartitionQueue
 from fastlog.client.producer.partitioner import murmur2, resolve_partitioner
 from fastlog.client.producer.sender import Sender
 from fastlog.errors import ClosedError, error_for
 from fastlog.native._builder import BatchBuilder
+from fastlog.native._bulk import Handover, append_many
 from fastlog.native._sending import Sending
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from fastlog.client.metadata import BrokerAddress
     from fastlog.client.producer.partitioner import Partitioner
+    from fastlog.native._column import Column
     from fastlog.native._sending import Delivery
 
 Buffer = bytes | bytearray | memoryview
@@ -138,6 +141,54 @@ class Producer(Sending):
         if partition is not None:
             check_partition(queues, partition)
         return self._accumulator.append(queues, partition, value, key, headers, timestamp_ms)
+
+    def send_many(
+        self,
+        topic: str,
+        values: Iterable[Buffer | None] | Column,
+        keys: Iterable[Buffer | None] | Column | None = None,
+        *,
+        partition: int | None = None,
+        headers: Iterable[tuple[str, Buffer | None]] | None = None,
+        timestamp_ms: int | None = None,
+    ) -> BulkDelivery:
+        """Hands many records over and returns one delivery for all: as a loop of `send`, several times quicker.
+
+        `values` and `keys` are lists, other iterables, or Columns: buffers with offsets, as Arrow has them. There is
+        one key, or None, for each value. `partition`, `headers` and `timestamp_ms` hold for all records. An iterator
+        is drawn from in chunks; records that come slowly or without end are for `send`.
+
+        Blocks and raises as `send` does. Where it raises after some records, those before are on their way: the
+        error's `delivery` has them, and their number is in its notes.
+        """
+        if self.refusal is not None:
+            raise self.refusal
+        if topic not in self._accumulator.topics:
+            self._first_use(topic)
+        partitioner = self._settings.partitioner
+        natively = partitioner is murmur2
+        handover = Handover(partition is None and (keys is not None or not natively))
+        delivery = BulkDelivery(topic, handover)
+        try:
+            append_many(
+                self,
+                handover,
+                topic,
+                values,
+                keys,
+                partition=partition,
+                headers=headers,
+                timestamp_ms=timestamp_ms,
+                partitioner=None if natively else partitioner,
+            )
+        except BaseException as error:
+            if handover.count:
+                error.add_note(
+                    f"send_many to {topic!r}: {handover.count} records before this were handed over"
+                )
+                error.delivery = delivery  # type: ignore[attr-defined]
+            raise
+        return delivery
 
     def flush(self, timeout: float | None = None) -> None:
         """Sends everything that is buffered and blocks until each delivery is done, well or not, and
