@@ -89,7 +89,8 @@ def consume(
 ) -> None:
     """Print the records of TOPIC, one a line; without an end of its own it goes on until Ctrl-C.
 
-    jsonl is {topic, partition, offset, timestamp_ms, key, value, headers}. Bytes that are no text are {"base64": …}.
+    jsonl is {topic, partition, offset, timestamp_ms, key, value, headers}. Bytes that are not UTF-8 are
+    {"base64": …}. The report of --json goes to standard error.
     """
     if from_beginning and offset is not None:
         raise click.UsageError("give either --from-beginning or --offset")

@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NoReturn
 
 import click
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # how long a command waits for a topic's metadata or for room in the buffer before it gives up
 BLOCK_MS = 15_000
+# what a broker that answers has for the records on their way when the user presses Ctrl-C
+INTERRUPTED_SECONDS = 1.0
 # deliveries that are not looked at yet; each holds its record's batch in memory
 OPEN_DELIVERIES_MAX = 100_000
 
@@ -118,11 +120,22 @@ def produce(
     with Producer(
         bootstrap, acks=acks, compression=compression, linger_ms=20, max_block_ms=BLOCK_MS
     ) as producer:
-        send_all(producer, topic, files, parse=parse, partition=partition, tally=tally)
-        producer.flush()
+        try:
+            send_all(producer, topic, files, parse=parse, partition=partition, tally=tally)
+            producer.flush()
+        except KeyboardInterrupt:
+            give_up(producer, tally)
         tally.finish()
     tell(topic, tally, time.monotonic() - start, as_json=as_json)
     return int(tally.failed > 0)
+
+
+def give_up(producer: Producer, tally: Tally) -> NoReturn:
+    """Ends after Ctrl-C without waiting for a broker that may be gone; raises FastlogError with the counts."""
+    producer.close(INTERRUPTED_SECONDS)
+    tally.finish()
+    sent = sum(tally.partitions.values())
+    raise FastlogError(f"interrupted: {sent} records were acknowledged, {tally.failed} were not")
 
 
 def line_parser(separator: str | None) -> Callable[[bytes], jsonl.Row]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import MakeBroker
 from tests.integration.kafka.server import KafkaServer, free_ports
 from tests.support.broker import PROGRAM, BrokerProcess
 from tests.support.cli import Run, fastlog
@@ -139,6 +141,32 @@ def test_ctrl_c_ends_consume_with_what_came(cli: Cli, broker: BrokerProcess, top
         assert reader.stdout.readline() == b"one\n"
         reader.send_signal(signal.SIGINT)
         assert reader.wait(10) == 0
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_ctrl_c_ends_produce_whether_the_broker_answers_or_not(
+    make_broker: MakeBroker, *, is_alive: bool
+) -> None:
+    broker = make_broker()
+    assert fastlog("topics", "create", "t", "--bootstrap", broker.bootstrap).status == 0
+    command = [PROGRAM, "produce", "t", "--bootstrap", broker.bootstrap]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as writer:
+        assert writer.stdin is not None
+        assert writer.stderr is not None
+        writer.stdin.write("one\n")
+        writer.stdin.flush()
+        arrived = fastlog("consume", "t", "--from-beginning", "--max", "1", "--bootstrap", broker.bootstrap)
+        assert arrived.out == b"one\n"
+        if not is_alive:
+            broker.kill()
+            writer.stdin.write("two\nthree\n")
+            writer.stdin.flush()
+            time.sleep(0.5)  # it reads them
+        writer.send_signal(signal.SIGINT)
+        assert writer.wait(15) == 1
+        lost = 0 if is_alive else 2
+        last = writer.stderr.read().splitlines()[-1]
+        assert last == f"fastlog: interrupted: 1 records were acknowledged, {lost} were not"
 
 
 def test_a_reader_that_goes_away_is_no_error(cli: Cli, broker: BrokerProcess, topic_name: str) -> None:
