@@ -1,7 +1,7 @@
 """A distributed commit log that speaks Kafka's protocol.
 
-The public names: Producer, Column, Consumer, TopicPartition, Admin, Record, and `fastlog.errors`. They are imported
-when they are first used, so that `import fastlog` is quick.
+The public names: Producer, Column, Consumer, TopicPartition, Admin, Record, Broker and `fastlog.errors`. They are
+imported when they are first used, so that `import fastlog` is quick.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastlog.broker.embedded import Broker as Broker
     from fastlog.client.admin import Admin as Admin
     from fastlog.client.consumer import Consumer as Consumer
     from fastlog.client.consumer import TopicPartition as TopicPartition
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Admin": "fastlog.client.admin",
+    "Broker": "fastlog.broker.embedded",
     "BulkDelivery": "fastlog.client.producer",
     "BulkMetadata": "fastlog.client.producer",
     "Column": "fastlog.native._column",
@@ -39,6 +41,7 @@ _HOMES = {
 
 __all__ = [
     "Admin",
+    "Broker",
     "BulkDelivery",
     "BulkMetadata",
     "Column",

@@ -11,7 +11,7 @@ from fastlog.config.layers import (
     check_topic,
 )
 from fastlog.config.listeners import Endpoint, parse_advertised, parse_listeners
-from fastlog.config.load import load
+from fastlog.config.load import Given, load
 from fastlog.config.setting import Setting, Value
 from fastlog.config.table import SETTINGS, BrokerSettings, TopicSettings
 
@@ -24,6 +24,7 @@ __all__ = [
     "Config",
     "Endpoint",
     "Entry",
+    "Given",
     "Origin",
     "Setting",
     "TopicSettings",

@@ -12,22 +12,28 @@ from fastlog.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+# what a program may give for a setting; None leaves it as it is
+Given = bool | int | float | str | list[str] | tuple[str, ...] | None
+
 
 def load(
     *,
     file: str | Path | None = None,
+    settings: Mapping[str, Given] | None = None,
     assignments: Sequence[str] = (),
     options: Mapping[str, str] | None = None,
 ) -> Config:
     """A broker's checked settings.
 
-    `file` is a TOML file, `assignments` are KEY=VALUE texts that override it, `options` are keys with values that
-    override both. Raises ConfigError for a file that cannot be read, an unknown key (it names the nearest known one),
-    a value out of range, or settings that contradict each other.
+    `file` is a TOML file, `settings` are keys with values of Python (None is not set), `assignments` are KEY=VALUE
+    texts, `options` are keys with values as text; each overrides what stands before it. Raises ConfigError for a file
+    that cannot be read, an unknown key (it names the nearest known one), a value out of range, or settings that
+    contradict each other.
     """
     values: dict[str, str] = {}
     if file is not None:
         values.update(_from_file(Path(file)))
+    values.update(_flatten("", {key: value for key, value in (settings or {}).items() if value is not None}))
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
@@ -69,7 +75,7 @@ def _flatten(prefix: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         name = f"{prefix}{key}"
         if isinstance(value, dict):
             yield from _flatten(f"{name}.", value)
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             yield name, ",".join(_scalar(name, item) for item in value)
         else:
             yield name, _scalar(name, value)

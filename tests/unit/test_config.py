@@ -12,6 +12,8 @@ from fastlog.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fastlog.config import Given
+
 HOUR_MS = 3_600_000
 
 
@@ -128,3 +130,18 @@ def test_listeners_are_addresses() -> None:
     endpoints = parse_listeners(["plaintext://[::1]:9092", "ZMQ://:0"])
     assert endpoints == (Endpoint("PLAINTEXT", "::1", 9092), Endpoint("ZMQ", "", 0))
     assert str(endpoints[0]) == "PLAINTEXT://[::1]:9092"
+
+
+def test_settings_of_a_program_are_values_of_python() -> None:
+    given: dict[str, Given] = {
+        "log.dirs": ["/data"],
+        "listeners": ("PLAINTEXT://:1", "ZMQ://:2"),
+        "num.partitions": 3,
+        "auto.create.topics.enable": False,
+        "log.retention.bytes": None,
+    }
+    config = load(settings=given, assignments=["num.partitions=4"])
+    assert config.broker().log_dirs == ("/data",)
+    assert config.broker().listeners == ("PLAINTEXT://:1", "ZMQ://:2")
+    assert (config.broker().num_partitions, config.broker().auto_create_topics_enable) == (4, False)
+    assert config.broker_entry("log.retention.bytes").origin == Origin.DEFAULT
