@@ -77,16 +77,18 @@ class Producer(Sending):
     ) -> None:
         """Starts the producer's threads; connects when the first record is sent. Raises ConfigError.
 
-        `bootstrap` is HOST:PORT, several separated by commas or as a list. `acks` is "all", 1 (the leader) or 0 (nobody:
-        a delivery is done once it is sent). A batch of a partition is sent when it has `batch_bytes` or after `linger_ms`.
-        `compression` is None, "gzip", "snappy", "lz4" or "zstd". `partitioner` is "murmur2", "consistent" or a function
-        (key, partition_count) -> partition, or None for one that changes from batch to batch.
+        `bootstrap` is HOST:PORT, several separated by commas or as a list. `acks` is "all", 1 (the leader) or 0
+        (nobody: a delivery is done once it is sent). A batch of a partition is sent when it has `batch_bytes` or
+        after `linger_ms`. `compression` is None, "gzip", "snappy", "lz4" or "zstd". `partitioner` is "murmur2",
+        "consistent" or a function (key, partition_count) -> partition, or None for one that changes from batch to
+        batch.
 
-        `idempotence` is on where acks is "all". `buffer_bytes` bounds the memory of records that are not acknowledged:
-        when it is used up, `send` blocks up to `max_block_ms` and then raises BufferFullError. A delivery fails with
-        DeliveryTimeoutError `delivery_timeout_ms` after `send`, whatever happens. `request_timeout_ms` is how long one
-        answer may take before the request is sent again, after `retry_backoff_ms` doubled up to `retry_backoff_max_ms`;
-        `max_in_flight` is how many requests to a broker, and batches of a partition, may be unanswered.
+        `idempotence` is on where acks is "all". `buffer_bytes` bounds the memory of records that are not
+        acknowledged: when it is used up, `send` blocks up to `max_block_ms` and then raises BufferFullError. A
+        delivery fails with DeliveryTimeoutError `delivery_timeout_ms` after `send`, whatever happens.
+        `request_timeout_ms` is how long one answer may take before the request is sent again, after
+        `retry_backoff_ms` doubled up to `retry_backoff_max_ms`; `max_in_flight` is how many requests to a broker, and
+        batches of a partition, may be unanswered.
         """
         acks_code = limits.parse_acks(acks)
         self._settings = limits.ProducerSettings(
