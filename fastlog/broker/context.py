@@ -40,6 +40,18 @@ class Operation(IntEnum):
     IDEMPOTENT_WRITE = 12
 
 
+CLUSTER_OPERATIONS = (
+    Operation.CREATE,
+    Operation.ALTER,
+    Operation.DESCRIBE,
+    Operation.CLUSTER_ACTION,
+    Operation.DESCRIBE_CONFIGS,
+    Operation.ALTER_CONFIGS,
+    Operation.IDEMPOTENT_WRITE,
+)
+"""What can be done to the cluster."""
+
+
 class ResourceType(IntEnum):
     """What it is done to; the numbers are Kafka's resource types."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import msgspec
 
-from fastlog.broker.context import CLUSTER_NAME, RequestContext, ResourceType
+from fastlog.broker.context import CLUSTER_NAME, CLUSTER_OPERATIONS, RequestContext, ResourceType
 from fastlog.errors import (
     ClusterAuthorizationFailedError,
     KafkaError,
@@ -66,6 +66,15 @@ class Services:
         """Raises ClusterAuthorizationFailedError unless the client may do `operation` to the cluster."""
         if not self.authorizer.allows(context, operation, ResourceType.CLUSTER, CLUSTER_NAME):
             raise ClusterAuthorizationFailedError(f"{context.principal} may not {operation.name} the cluster")
+
+    def cluster_operations(self, context: RequestContext) -> int:
+        """One bit for each operation that the client may do to the cluster."""
+        allows = self.authorizer.allows
+        return sum(
+            1 << operation
+            for operation in CLUSTER_OPERATIONS
+            if allows(context, operation, ResourceType.CLUSTER, CLUSTER_NAME)
+        )
 
 
 class ControlApi(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """DescribeCluster (API key 60), versions 0-2.
 
 Answers the brokers with their addresses on the listener that was asked, the cluster's id and its controller. Differs
-from Apache Kafka: authorized operations are not told (as when the client does not ask for them).
+from Apache Kafka: nothing.
 
 KIPs: 0 the API (700), 1 endpoint types (919), 2 fenced brokers (1073).
 """
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BROKERS = 1
 CONTROLLERS = 2
+NOT_ASKED = -(2**31)
 
 
 def handle(
@@ -40,7 +41,9 @@ def handle(
     except KafkaError as error:
         return refuse(request, error)
     told = services.addresses.told(context)
+    asked = request.include_cluster_authorized_operations
     return DescribeClusterResponse(
+        cluster_authorized_operations=services.cluster_operations(context) if asked else NOT_ASKED,
         endpoint_type=request.endpoint_type,
         cluster_id=services.cluster_id,
         controller_id=services.node_id,
@@ -50,9 +53,7 @@ def handle(
 
 def refuse(request: DescribeClusterRequest, error: KafkaError) -> DescribeClusterResponse:
     """The answer of a request that failed."""
-    return DescribeClusterResponse(
-        error_code=error.code, error_message=error.message, endpoint_type=request.endpoint_type
-    )
+    return DescribeClusterResponse(error_code=error.code, error_message=error.message)
 
 
 API = ControlApi(

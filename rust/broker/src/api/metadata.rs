@@ -3,8 +3,10 @@
 //! A request that may create topics goes to the control plane whole: the broker creates topics
 //! (`auto.create.topics.enable`), the client allows it, and a topic that it names by a valid name is missing.
 //! Brokers are named by the address of the listener that the client asked on. From version 9 on each broker's
-//! ZeroMQ endpoint rides along in tag 10000, which other clients skip. Authorized operations are never computed:
-//! the fields say so, as for a client that did not ask (KIP-430).
+//! ZeroMQ endpoint rides along in tag 10000, which other clients skip. Topic ids are for version 12 and up: before it
+//! a request with one, or with a null name, is `INVALID_REQUEST` as a whole, as in Kafka. Differs from Apache Kafka:
+//! names beside ids are answered too, and a null name without an id fails alone.
+//! KIPs: 430 (authorized operations, v8), 516 (topic ids, v10).
 
 use super::respond;
 use crate::broker::Broker;
@@ -18,9 +20,15 @@ use fastlog_protocol::messages::metadata::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use fastlog_protocol::primitives::ProtocolError;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// The first version whose requests may name topics by their ids.
+const TOPIC_IDS_VERSION: i16 = 12;
+/// "The client did not ask for authorized operations."
+const NOT_ASKED: i32 = i32::MIN;
 
 pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
     let version = incoming.header.api_version;
@@ -35,6 +43,10 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
 pub(crate) fn answer(broker: &Broker, incoming: &Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
     let version = incoming.header.api_version;
     let request = MetadataRequest::decode(&mut incoming.body(), version)?;
+    if version < TOPIC_IDS_VERSION && named_topics(&request, version).is_some_and(|it| it.iter().any(has_id))
+    {
+        return refuse(incoming, &request);
+    }
     let image = broker.image.load();
     let local_address = incoming.context.local_address.map(|it| (it.ip().to_string(), it.port()));
     let own_zmq = image
@@ -49,8 +61,27 @@ pub(crate) fn answer(broker: &Broker, incoming: &Incoming<'_, '_>) -> Result<Out
         cluster_id: Some(&image.cluster_id),
         controller_id: image.controller_id,
         topics: asked.topics(&request),
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            asked.operations(&Operation::OF_CLUSTER, Resource::Cluster)
+        } else {
+            NOT_ASKED
+        },
         ..MetadataResponse::default()
     };
+    Ok(Outcome::Now(respond(incoming, |writer, version| response.encode(writer, version))?))
+}
+
+fn has_id(topic: &MetadataRequestTopic<'_>) -> bool {
+    !topic.topic_id.is_nil() || topic.name.is_none()
+}
+
+/// The answer in which every topic failed.
+fn refuse(incoming: &Incoming<'_, '_>, request: &MetadataRequest<'_>) -> Result<Outcome, ProtocolError> {
+    let topics = request.topics.iter().flatten();
+    let refused = topics
+        .map(|topic| missing(ErrorCode::INVALID_REQUEST, Some(topic.name.unwrap_or("")), topic.topic_id));
+    let response =
+        MetadataResponse { topics: refused.collect(), controller_id: -1, ..MetadataResponse::default() };
     Ok(Outcome::Now(respond(incoming, |writer, version| response.encode(writer, version))?))
 }
 
@@ -117,15 +148,24 @@ impl<'a> Asked<'a> {
     }
 
     fn topics<'r>(&'r self, request: &'r MetadataRequest<'r>) -> Vec<MetadataResponseTopic<'r>> {
-        match named_topics(request, self.version) {
-            Some(topics) => topics.iter().map(|topic| self.named_topic(topic)).collect(),
+        let mut found: Vec<_> = match named_topics(request, self.version) {
+            Some(topics) => {
+                // one that is named twice has one answer
+                let mut seen = HashSet::with_capacity(topics.len());
+                let once = topics.iter().filter(|topic| seen.insert((topic.name, topic.topic_id)));
+                once.map(|topic| self.named_topic(topic)).collect()
+            }
             None => {
                 let mut all: Vec<_> = self.image.topics().collect();
                 all.sort_by(|a, b| a.name.cmp(&b.name));
                 all.retain(|topic| self.may_describe(&topic.name));
                 all.into_iter().map(|topic| describe_topic(topic)).collect()
             }
+        };
+        if request.include_topic_authorized_operations {
+            found = found.into_iter().map(|topic| self.with_operations(topic)).collect();
         }
+        found
     }
 
     fn named_topic<'r>(&'r self, asked: &MetadataRequestTopic<'r>) -> MetadataResponseTopic<'r> {
@@ -151,9 +191,24 @@ impl<'a> Asked<'a> {
     fn topic_by_id<'r>(&'r self, id: Uuid) -> MetadataResponseTopic<'r> {
         match self.image.topic_by_id(id).filter(|topic| self.may_describe(&topic.name)) {
             Some(topic) => describe_topic(topic),
-            // a name may be null from version 12 on only
-            None => missing(ErrorCode::UNKNOWN_TOPIC_ID, Some("").filter(|_| self.version < 12), id),
+            None => missing(ErrorCode::UNKNOWN_TOPIC_ID, None, id),
         }
+    }
+
+    /// The topic with what the client may do to it, whether it is there or not.
+    fn with_operations<'r>(&self, mut topic: MetadataResponseTopic<'r>) -> MetadataResponseTopic<'r> {
+        if let Some(name) = topic.name
+            && topic.error_code != ErrorCode::TOPIC_AUTHORIZATION_FAILED.0
+        {
+            topic.topic_authorized_operations = self.operations(&Operation::OF_TOPIC, Resource::Topic(name));
+        }
+        topic
+    }
+
+    /// One bit for each of `operations` that the client may do.
+    fn operations(&self, operations: &[Operation], resource: Resource<'_>) -> i32 {
+        let allowed = operations.iter().filter(|it| self.broker.allows(self.context, **it, resource));
+        allowed.fold(0, |bits, operation| bits | 1 << *operation as i32)
     }
 
     fn may_describe(&self, name: &str) -> bool {

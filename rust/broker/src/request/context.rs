@@ -56,17 +56,53 @@ impl RequestContext {
     }
 }
 
-/// Kafka's ACL operations that the data plane asks about.
+/// Kafka's ACL operations, with its numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Fetch, ListOffsets.
-    Read,
+    Read = 3,
     /// Produce.
-    Write,
+    Write = 4,
+    /// CreateTopics.
+    Create = 5,
+    /// DeleteTopics, DeleteRecords.
+    Delete = 6,
+    /// CreatePartitions.
+    Alter = 7,
     /// Metadata, OffsetForLeaderEpoch.
-    Describe,
+    Describe = 8,
     /// What only brokers do.
-    ClusterAction,
+    ClusterAction = 9,
+    /// DescribeConfigs.
+    DescribeConfigs = 10,
+    /// AlterConfigs, IncrementalAlterConfigs.
+    AlterConfigs = 11,
+    /// InitProducerId.
+    IdempotentWrite = 12,
+}
+
+impl Operation {
+    /// What can be done to a topic.
+    pub const OF_TOPIC: [Self; 8] = [
+        Self::Read,
+        Self::Write,
+        Self::Create,
+        Self::Delete,
+        Self::Alter,
+        Self::Describe,
+        Self::DescribeConfigs,
+        Self::AlterConfigs,
+    ];
+    /// What can be done to the cluster.
+    pub const OF_CLUSTER: [Self; 7] = [
+        Self::Create,
+        Self::Alter,
+        Self::Describe,
+        Self::ClusterAction,
+        Self::DescribeConfigs,
+        Self::AlterConfigs,
+        Self::IdempotentWrite,
+    ];
 }
 
 /// What an operation is done to.
