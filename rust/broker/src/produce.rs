@@ -49,10 +49,20 @@ impl PartitionResult {
         }
     }
 
-    /// The log refused the batch.
-    pub(crate) fn failed(index: i32, error: AppendError) -> Self {
-        let refused = Self::refused(index, error.code, Some(error.message));
-        Self { record_errors: error.record_errors, ..refused }
+    /// The log refused the batch. As in Kafka the answer tells the log's start, which producers look at after a
+    /// sequence error, except where the error says nothing about this log's content.
+    pub(crate) fn failed(partition: &Partition, error: AppendError) -> Self {
+        let is_untold = matches!(
+            error.code,
+            ErrorCode::CORRUPT_MESSAGE
+                | ErrorCode::MESSAGE_TOO_LARGE
+                | ErrorCode::RECORD_LIST_TOO_LARGE
+                | ErrorCode::KAFKA_STORAGE_ERROR
+                | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
+        );
+        let log_start_offset = if is_untold { -1 } else { partition.log().log_start_offset() };
+        let refused = Self::refused(partition.index(), error.code, Some(error.message));
+        Self { record_errors: error.record_errors, log_start_offset, ..refused }
     }
 
     /// The batch is in the log; with `all` it is not done before all in-sync replicas have it.

@@ -109,6 +109,7 @@ fn refuse_topic<'a>(topic: &FetchTopic<'a>, error: ErrorCode) -> FetchableTopicR
         partition_index: partition.partition,
         error_code: error.0,
         high_watermark: -1,
+        aborted_transactions: None,
         records: Some(&[]),
         ..PartitionData::default()
     });

@@ -65,7 +65,13 @@ impl<'a> ListOffsets<'_, '_, 'a, '_> {
     fn topic(&self, topic: &ListOffsetsTopic<'a>) -> ListOffsetsTopicResponse<'a> {
         let resource = Resource::Topic(topic.name);
         let allowed = self.broker.allows(self.incoming.context, Operation::Describe, resource);
-        let partitions = topic.partitions.iter().map(|asked| {
+        let mut answered = HashSet::new();
+        // one that is named twice has one answer
+        let mut is_first = |asked: &&ListOffsetsPartition| {
+            !self.twice.contains(&(topic.name, asked.partition_index))
+                || answered.insert(asked.partition_index)
+        };
+        let partitions = topic.partitions.iter().filter(|asked| is_first(asked)).map(|asked| {
             let found = if allowed {
                 self.partition(topic.name, asked)
             } else {

@@ -133,7 +133,7 @@ impl<'a> Produce<'_, '_, 'a, '_> {
                 }
                 result
             }
-            Err(error) => PartitionResult::failed(partition.index(), error),
+            Err(error) => PartitionResult::failed(&partition, error),
         }
     }
 }

@@ -118,8 +118,11 @@ impl Encoder {
             last_stable_offset: read.told.last_stable_offset,
             log_start_offset: read.told.log_start_offset,
             diverging_epoch,
-            // null where nobody asked; there are no transactions yet that could have been aborted
-            aborted_transactions: (self.isolation == Isolation::ReadCommitted).then(Vec::new),
+            // null where nobody asked (but, as in Kafka, not beside an unknown partition); there are no transactions
+            // yet that could have been aborted
+            aborted_transactions: (self.isolation == Isolation::ReadCommitted
+                || read.error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+                .then(Vec::new),
             preferred_read_replica: -1,
             ..PartitionData::default()
         };

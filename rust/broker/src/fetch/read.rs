@@ -155,7 +155,7 @@ impl FetchPlan {
             last_stable_offset: log.last_stable_offset(),
             log_start_offset: log.log_start_offset(),
         };
-        let diverging = diverging_epoch(partition, wanted);
+        let diverging = diverging_epoch(partition, wanted)?;
         if diverging.is_some() {
             return Ok(PartitionRead { error: ErrorCode::NONE, told, diverging, records: None });
         }
@@ -178,12 +178,17 @@ fn range_of(slice: Slice) -> FileRange {
 }
 
 /// Where the client's log and ours part, if the last epoch that it has ends earlier here than it thinks (KIP-595).
-fn diverging_epoch(partition: &Partition, wanted: &Wanted) -> Option<(i32, i64)> {
+/// `OFFSET_OUT_OF_RANGE` for an epoch that is newer than all that are known here.
+fn diverging_epoch(partition: &Partition, wanted: &Wanted) -> Result<Option<(i32, i64)>, ErrorCode> {
     if wanted.last_fetched_epoch < 0 {
-        return None;
+        return Ok(None);
     }
     let (epoch, end_offset) = partition.log().end_offset_for_epoch(wanted.last_fetched_epoch);
-    (epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset).then_some((epoch, end_offset))
+    if epoch < 0 || end_offset < 0 {
+        return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+    }
+    let parts = epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset;
+    Ok(parts.then_some((epoch, end_offset)))
 }
 
 /// Ends the range before its first batch that is compressed with zstd, which the client cannot read; an error
@@ -198,13 +203,10 @@ fn cut_before_zstd(range: &mut FileRange) -> Result<(), ErrorCode> {
         }
         let header = BatchHeader::parse(&bytes).map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)?;
         if header.attributes.compression() == Ok(Compression::Zstd) {
+            range.length = good;
             break;
         }
         good += header.size_bytes();
     }
-    if good == 0 {
-        return Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
-    }
-    range.length = range.length.min(good);
-    Ok(())
+    if range.length == 0 { Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE) } else { Ok(()) }
 }

@@ -60,7 +60,8 @@ pub(crate) fn wanted_of(topics: &[FetchTopic<'_>], mut intern: impl FnMut(&str) 
         wanted.extend(topic.partitions.iter().map(|partition| Wanted {
             topic: name.clone(),
             index: partition.partition,
-            current_leader_epoch: partition.current_leader_epoch,
+            // in a fetch any negative epoch is none, as in Kafka
+            current_leader_epoch: partition.current_leader_epoch.max(-1),
             fetch_offset: partition.fetch_offset,
             last_fetched_epoch: partition.last_fetched_epoch,
             max_bytes: partition.partition_max_bytes,
