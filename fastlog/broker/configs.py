@@ -106,7 +106,9 @@ class Configs:
         if missing:
             raise InvalidRequestError(f"no value is given for {', '.join(missing)}")
         self._write(
-            resource, {key: value for key, value in values.items() if value is not None}, validate_only
+            resource,
+            {key: value.strip() for key, value in values.items() if value is not None},
+            validate_only,
         )
 
     def alter(
@@ -129,7 +131,7 @@ class Configs:
         if value is None:
             raise InvalidRequestError(f"no value is given for {key}")
         if alteration.operation == AlterOperation.SET:
-            values[key] = value
+            values[key] = value.strip()
         elif alteration.operation in (AlterOperation.APPEND, AlterOperation.SUBTRACT):
             values[key] = self._edit_list(resource, values, alteration)
         else:

@@ -189,7 +189,7 @@ class Topics:
                 f"{added} partitions are more than the {PARTITIONS_PER_REQUEST_MAX} of one request"
             )
         factor = len(topic.partitions[0].replicas)
-        if assignments:
+        if assignments is not None:
             rows = dict(enumerate(assignments))
             replicas = check_assignments(rows, DEFAULT, DEFAULT, (self._node_id,), expected=added)
         else:

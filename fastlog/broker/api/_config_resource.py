@@ -36,6 +36,8 @@ def alterable(
     """The resource to change, which exists, is named once and may be changed by the client."""
     if (resource_type, name) in twice:
         raise InvalidRequestError(f"{name!r} stands twice in one request")
+    if resource_type == TOPIC and not name:
+        raise InvalidRequestError("topics have no settings for all of them; name one")
     resource = resource_of(services, resource_type, name)
     if resource.kind == "topic":
         services.require_topic(context, Operation.ALTER_CONFIGS, name)

@@ -77,7 +77,7 @@ def _configs(wanted: CreatableTopic) -> dict[str, str]:
     for config in wanted.configs:
         if config.value is None:
             raise InvalidConfigError(f"no value is given for {config.name}")
-        configs[config.name] = config.value
+        configs[config.name] = config.value.strip()
     return configs
 
 
@@ -91,9 +91,7 @@ def _fill(services: Services, result: CreatableTopicResult, topic: Topic, wanted
 
 
 def _failed(name: str, error: KafkaError) -> CreatableTopicResult:
-    return CreatableTopicResult(
-        name=name, error_code=code_of(error), error_message=message_of(error), configs=None
-    )
+    return CreatableTopicResult(name=name, error_code=code_of(error), error_message=message_of(error))
 
 
 def refuse(request: CreateTopicsRequest, error: KafkaError) -> CreateTopicsResponse:

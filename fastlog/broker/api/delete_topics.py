@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of, repeated
-from fastlog.errors import InvalidRequestError, KafkaError
+from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of
+from fastlog.errors import InvalidRequestError, KafkaError, UnknownTopicIdError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.message import ZERO_UUID
 from fastlog.protocol.messages.delete_topics import (
@@ -28,28 +28,49 @@ if TYPE_CHECKING:
 
 
 def handle(services: Services, context: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse:
-    """Deletes each topic."""
-    wanted = _wanted(request)
-    twice: set[str | bytes] = {*repeated([state.name for state in wanted if state.name is not None])}
-    twice |= repeated([state.topic_id for state in wanted if state.topic_id != ZERO_UUID])
-    return DeleteTopicsResponse(responses=[_delete(services, context, state, twice) for state in wanted])
+    """Deletes each topic; one that stands twice, by name or id, is left alone and answered once."""
+    by_topic: dict[str | bytes | None, list[DeleteTopicState]] = {}
+    for state in _wanted(request):
+        by_topic.setdefault(_topic_of(services, state), []).append(state)
+    return DeleteTopicsResponse(
+        responses=[
+            _delete(services, context, states[0]) if len(states) == 1 else _refuse_twice(states)
+            for states in by_topic.values()
+        ]
+    )
 
 
 def _wanted(request: DeleteTopicsRequest) -> list[DeleteTopicState]:
     return [*request.topics, *(DeleteTopicState(name=name) for name in request.topic_names)]
 
 
-def _delete(
-    services: Services, context: RequestContext, state: DeleteTopicState, twice: set[str | bytes]
-) -> DeletableTopicResult:
+def _topic_of(services: Services, state: DeleteTopicState) -> str | bytes | None:
+    """What is the same for two states that mean the same topic."""
+    if state.name is not None or state.topic_id == ZERO_UUID:
+        return state.name
+    try:
+        return services.topics.identified(UUID(bytes=state.topic_id)).name
+    except UnknownTopicIdError:
+        return state.topic_id
+
+
+def _refuse_twice(states: list[DeleteTopicState]) -> DeletableTopicResult:
+    error = InvalidRequestError("the topic stands twice in one request")
+    return DeletableTopicResult(
+        name=next((state.name for state in states if state.name is not None), None),
+        topic_id=next((state.topic_id for state in states if state.topic_id != ZERO_UUID), ZERO_UUID),
+        error_code=error.code,
+        error_message=error.message,
+    )
+
+
+def _delete(services: Services, context: RequestContext, state: DeleteTopicState) -> DeletableTopicResult:
     result = DeletableTopicResult(name=state.name, topic_id=state.topic_id)
 
     def delete() -> None:
         by_id = state.topic_id != ZERO_UUID
         if by_id == (state.name is not None):
             raise InvalidRequestError("a topic is named either by its name or by its id")
-        if state.name in twice or state.topic_id in twice:
-            raise InvalidRequestError("the topic stands twice in one request")
         if state.name is not None:
             services.require_topic(context, Operation.DELETE, state.name)
             topic = services.topics.named(state.name)

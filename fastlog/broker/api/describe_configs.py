@@ -61,7 +61,7 @@ def _describe(
         result.configs = [
             _config(entry, request, read_only=resource.kind == "broker" and not entry.setting.dynamic)
             for entry in _entries(services, resource)
-            if keys is None or entry.key in keys
+            if not keys or entry.key in keys
         ]
 
     error = attempt("DescribeConfigs", wanted.resource_name, describe)
