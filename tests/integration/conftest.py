@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.kafka.server import KafkaServer
+from tests.support.broker import BrokerProcess
+from tests.support.pair import Pair
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +17,11 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
     server = KafkaServer(tmp_path_factory.mktemp("kafka"))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def pair(kafka: KafkaServer, broker: BrokerProcess) -> Iterator[Pair]:
+    """A real Kafka and our broker, both with their defaults, to be asked the same."""
+    both = Pair(int(kafka.bootstrap.rsplit(":", 1)[1]), broker.tcp_port)
+    yield both
+    both.close()

@@ -1,0 +1,179 @@
+"""fastlog and Apache Kafka asked the same: DescribeConfigs, IncrementalAlterConfigs, AlterConfigs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fastlog.config import TOPIC_KEYS
+from fastlog.protocol.messages import alter_configs, incremental_alter_configs
+from fastlog.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
+from fastlog.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
+from tests.support.pair import Pair
+
+TOPIC, BROKER = 2, 4
+SET, DELETE, APPEND, SUBTRACT = range(4)
+KEYS = ["retention.ms", "cleanup.policy", "segment.bytes", "message.timestamp.type", "max.message.bytes"]
+# those whose origin is another are in the table of differences
+KAFKAS_KEYS = {key for key in TOPIC_KEYS if not key.startswith("fastlog.")} - {"min.insync.replicas"}
+
+
+def describe(
+    name: str, keys: list[str] | None, *, kind: int = TOPIC, synonyms: bool = True
+) -> DescribeConfigsRequest:
+    return DescribeConfigsRequest([DescribeConfigsResource(kind, name, keys)], synonyms, False)
+
+
+def alter(
+    name: str, *changes: tuple[str, int, str | None], kind: int = TOPIC, validate_only: bool = False
+) -> Any:
+    configs = [incremental_alter_configs.AlterableConfig(*change) for change in changes]
+    resource = incremental_alter_configs.AlterConfigsResource(kind, name, configs)
+    return incremental_alter_configs.IncrementalAlterConfigsRequest([resource], validate_only)
+
+
+def replace(
+    name: str, values: dict[str, str | None], *, kind: int = TOPIC, validate_only: bool = False
+) -> Any:
+    configs = [alter_configs.AlterableConfig(*item) for item in values.items()]
+    resource = alter_configs.AlterConfigsResource(kind, name, configs)
+    return alter_configs.AlterConfigsRequest([resource], validate_only)
+
+
+@pytest.mark.parametrize("version", range(1, 5))
+def test_some_settings_of_a_topic(pair: Pair, topic_name: str, version: int) -> None:
+    pair.topic(topic_name, configs={"retention.ms": "1000", "cleanup.policy": "compact"})
+    for synonyms in (False, True):
+        pair.same(describe(topic_name, KEYS[1:] if synonyms else KEYS, synonyms=synonyms), version)
+        pair.same(describe(topic_name, ["no.such.setting"], synonyms=synonyms), version)
+
+
+@pytest.mark.parametrize("version", [1, 4])
+@pytest.mark.parametrize("keys", [None, []], ids=["null", "empty"])
+def test_all_settings_of_a_topic(pair: Pair, topic_name: str, keys: list[str] | None, version: int) -> None:
+    pair.topic(topic_name)
+    wanted = describe(topic_name, keys, synonyms=False)
+    answers = pair.both(wanted, version)
+    for answer in answers:
+        rows = answer.results[0].configs
+        assert len(rows) >= len(KAFKAS_KEYS)
+        answer.results[0].configs = [row for row in rows if row.name in KAFKAS_KEYS]
+    pair.check(wanted, version, answers)
+
+
+@pytest.mark.parametrize("version", range(1, 5))
+def test_what_has_no_settings(pair: Pair, version: int) -> None:
+    for name in ("no-such-topic", "../x", ""):
+        pair.same(describe(name, None), version)
+    for name in ("7", "x"):
+        pair.same(describe(name, KEYS, kind=BROKER), version)
+    pair.same(DescribeConfigsRequest([]), version)
+
+
+def test_resources_of_no_known_type(pair: Pair) -> None:
+    for kind in (0, 1, 3, 5, 100):
+        pair.same(describe("x", None, kind=kind), 4)
+
+
+@pytest.mark.parametrize("key", sorted(TOPIC_KEYS))
+def test_the_default_of(pair: Pair, topic_name: str, key: str) -> None:
+    pair.topic(topic_name)
+    pair.same(describe(topic_name, [key]), 4, but=f"configs/default of {key}")
+
+
+@pytest.mark.parametrize("version", range(5, 8))
+def test_settings_in_the_answer_to_create_topics(pair: Pair, topic_name: str, version: int) -> None:
+    wanted = CreatableTopic(topic_name, 1, 1, [], [CreatableTopicConfig("retention.ms", "1000")])
+    answers = pair.both(CreateTopicsRequest([wanted]), version)
+    for answer in answers:
+        rows = answer.topics[0].configs
+        answer.topics[0].configs = [row for row in rows if row.name in KEYS]
+    pair.check("settings in the answer to CreateTopics", version, answers)
+
+
+CHANGES: dict[str, list[tuple[str, int, str | None]]] = {
+    "set": [("retention.ms", SET, "5000")],
+    "set two": [("retention.ms", SET, "5000"), ("segment.bytes", SET, "2000000")],
+    "delete what is set": [("retention.bytes", DELETE, None)],
+    "delete what is not set": [("segment.ms", DELETE, None)],
+    "delete with a value": [("retention.bytes", DELETE, "7")],
+    "append to a list": [("cleanup.policy", APPEND, "compact")],
+    "append what is there": [("cleanup.policy", APPEND, "delete")],
+    "subtract from a list": [("cleanup.policy", SUBTRACT, "delete")],
+    "subtract what is not there": [("cleanup.policy", SUBTRACT, "compact")],
+    "append to a number": [("retention.ms", APPEND, "5")],
+    "subtract from a number": [("retention.ms", SUBTRACT, "5")],
+    "no value": [("retention.ms", SET, None)],
+    "append no value": [("cleanup.policy", APPEND, None)],
+    "the same key twice": [("retention.ms", SET, "1"), ("retention.ms", SET, "2")],
+    "unknown operation": [("retention.ms", 9, "1")],
+    "unknown key": [("no.such.setting", SET, "1")],
+    "delete an unknown key": [("no.such.setting", DELETE, None)],
+    "value that is no number": [("retention.ms", SET, "soon")],
+    "value out of range": [("segment.bytes", SET, "1")],
+    "blanks around a number": [("retention.ms", SET, " 77 ")],
+    "empty value": [("retention.ms", SET, "")],
+    "one right and one wrong": [("retention.ms", SET, "5000"), ("segment.ms", SET, "x")],
+    "nothing": [],
+}
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+@pytest.mark.parametrize("case", CHANGES)
+def test_incremental_change(pair: Pair, topic_name: str, case: str, validate_only: bool) -> None:
+    pair.topic(topic_name, configs={"retention.bytes": "123456"})
+    pair.same(alter(topic_name, *CHANGES[case], validate_only=validate_only), 1, but=f"configs/{case}")
+    pair.same(describe(topic_name, [*KEYS, "retention.bytes", "segment.ms"], synonyms=False), 4)
+
+
+REPLACEMENTS: dict[str, dict[str, str | None]] = {
+    "one": {"retention.ms": "5000"},
+    "nothing": {},
+    "no value": {"retention.ms": None},
+    "unknown key": {"no.such.setting": "1"},
+    "value that is no number": {"retention.ms": "soon"},
+    "one right and one wrong": {"retention.ms": "5000", "segment.ms": "x"},
+}
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+@pytest.mark.parametrize("case", REPLACEMENTS)
+def test_all_settings_are_replaced_by(pair: Pair, topic_name: str, case: str, validate_only: bool) -> None:
+    pair.topic(topic_name, configs={"retention.bytes": "123456"})
+    for version in range(3):
+        pair.same(replace(topic_name, REPLACEMENTS[case], validate_only=validate_only), version)
+        pair.same(describe(topic_name, [*KEYS, "retention.bytes", "segment.ms"], synonyms=False), 4)
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_settings_of_what_is_not_there(pair: Pair, version: int) -> None:
+    for name in ("no-such-topic", "../x", ""):
+        pair.same(alter(name, ("retention.ms", SET, "1")), version)
+        pair.same(replace(name, {"retention.ms": "1"}), version)
+    for kind in (0, 1, 3, 5, 100):
+        pair.same(alter("x", ("retention.ms", SET, "1"), kind=kind), version)
+        pair.same(replace("x", {"retention.ms": "1"}, kind=kind), version)
+
+
+@pytest.mark.parametrize("name", ["1", "", "7", "x"])
+def test_settings_of_brokers(pair: Pair, name: str) -> None:
+    for changes in (
+        [("log.retention.ms", SET, "123456789")],
+        [("log.retention.ms", DELETE, None)],
+        [("no.such.setting", SET, "1")],
+        [("log.retention.ms", SET, "soon")],
+        [("node.id", SET, "7")],
+    ):
+        but = f"configs/broker {name!r}: {changes[0][0]} {changes[0][2]}"
+        pair.same(alter(name, *changes, kind=BROKER, validate_only=True), 1, but=but)
+
+
+def test_a_resource_twice_in_one_request(pair: Pair, topic_name: str) -> None:
+    pair.topic(topic_name)
+    altered = alter(topic_name, ("retention.ms", SET, "1"))
+    altered.resources *= 2
+    pair.same(altered, 1)
+    replaced = replace(topic_name, {"retention.ms": "1"})
+    replaced.resources *= 2
+    pair.same(replaced, 1, but="configs/a resource twice")
