@@ -20,6 +20,7 @@ from fastlog.client.producer.links import BrokerLinks, ChannelOpener, LinkSlot
 from fastlog.client.producer.partition_queue import PartitionQueue
 from fastlog.client.producer.partitioner import murmur2, resolve_partitioner
 from fastlog.client.producer.sender import Sender
+from fastlog.client.producer.wakeup import Wakeup
 from fastlog.errors import ClosedError, error_for
 from fastlog.native._builder import BatchBuilder
 from fastlog.native._bulk import Handover, append_many
@@ -110,8 +111,7 @@ class Producer(Sending):
             partitioner=resolve_partitioner(partitioner),
         )
         limits.check(self._settings, idempotence)
-        self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        weakref.finalize(self, os.close, self._wake_descriptor)
+        self._wakeup = Wakeup()
         self._backoff = Backoff(retry_backoff_ms, retry_backoff_max_ms, random.random)
         self._accumulator = self._new_accumulator()
         self._background = self._new_background(bootstrap)
@@ -241,7 +241,7 @@ class Producer(Sending):
     # -- construction ----------------------------------------------------------------------------------------------
 
     def _new_accumulator(self) -> Accumulator:
-        settings, descriptor = self._settings, self._wake_descriptor
+        settings = self._settings
         if settings.partitioner is murmur2:
             self._hash_keys_natively()
         return Accumulator(
@@ -254,7 +254,7 @@ class Producer(Sending):
             partitioner=settings.partitioner,
             new_builder=BatchBuilder,
             clock_ms=monotonic_ms,
-            signal=lambda: os.eventfd_write(descriptor, 1),
+            signal=self._wakeup.signal,
         )
 
     def _new_background(self, bootstrap: str | Iterable[str]) -> Background:
@@ -276,7 +276,7 @@ class Producer(Sending):
         )
 
     def _new_sender(self) -> Sender:
-        settings, descriptor = self._settings, self._wake_descriptor
+        settings = self._settings
         opener = ChannelOpener(settings.connect_timeout_ms)
 
         def new_slot(broker: BrokerAddress) -> LinkSlot:
@@ -294,8 +294,7 @@ class Producer(Sending):
             accumulator=self._accumulator,
             background=self._background,
             links=BrokerLinks(new_slot, opener),
-            wake_descriptor=descriptor,
-            acknowledge_wake=lambda: os.eventfd_read(descriptor),
+            wakeup=self._wakeup,
             clock_ms=monotonic_ms,
         )
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastlog.client.producer.links import BrokerLinks, LinkSlot
     from fastlog.client.producer.partition_queue import PartitionQueue
     from fastlog.client.producer.settings import ProducerSettings
+    from fastlog.client.producer.wakeup import Wakeup
 
 logger = logging.getLogger("fastlog.producer")
 
@@ -54,8 +55,7 @@ class Sender(threading.Thread):
         accumulator: Accumulator,
         background: Background,
         links: BrokerLinks,
-        wake_descriptor: int,
-        acknowledge_wake: Callable[[], object],
+        wakeup: Wakeup,
         clock_ms: Callable[[], float],
     ) -> None:
         super().__init__(name="fastlog-producer", daemon=True)
@@ -63,8 +63,7 @@ class Sender(threading.Thread):
         self._accumulator = accumulator
         self._background = background
         self._links = links
-        self._wake_descriptor = wake_descriptor
-        self._acknowledge_wake = acknowledge_wake
+        self._wakeup = wakeup
         self._clock_ms = clock_ms
         self._next_expiry_ms = -math.inf
         self._stopping = False
@@ -86,6 +85,8 @@ class Sender(threading.Thread):
         finally:
             self._links.close()
             self._fail_everything()
+            with self._accumulator.lock:
+                self._wakeup.close()
 
     def _step(self) -> None:
         now_ms = self._clock_ms()
@@ -103,11 +104,11 @@ class Sender(threading.Thread):
             asleep = self._accumulator.fall_asleep(until_ms)
         if not asleep:
             return
-        wait(self._links.channels(), until_ms - self._clock_ms(), self._wake_descriptor)
+        wait(self._links.channels(), until_ms - self._clock_ms(), self._wakeup.descriptor)
         with self._accumulator.lock:
             signalled = self._accumulator.wake_up()
         if signalled:
-            self._acknowledge_wake()
+            self._wakeup.acknowledge()
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
