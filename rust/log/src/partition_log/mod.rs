@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Acquire, Ordering::Rele
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
-use crate::config::LogConfig;
+use crate::config::{Durability, LogConfig};
 use crate::epoch_cache::{EpochCache, EpochStart};
 use crate::error::LogError;
 use crate::file_system::Storage;
@@ -46,6 +46,8 @@ pub struct Log {
     topic_id: Option<Uuid>,
     directory: RwLock<PathBuf>,
     config: RwLock<Arc<LogConfig>>,
+    /// `fastlog.durability` is fsync; beside the settings, so that an append need not ask them.
+    syncs_appends: AtomicBool,
     segments: RwLock<Arc<SegmentList>>,
     tail: Mutex<Tail>,
     epochs: Mutex<EpochCache>,
@@ -109,7 +111,14 @@ impl Log {
 
     /// Puts other settings in force, from the next call on.
     pub fn set_config(&self, config: Arc<LogConfig>) {
+        let syncs_appends = config.durability == Durability::Fsync;
         *self.config.write() = config;
+        self.syncs_appends.store(syncs_appends, Release);
+    }
+
+    /// Whether an append counts only once it is synced (`fastlog.durability`), which is for the caller to see to.
+    pub fn syncs_appends(&self) -> bool {
+        self.syncs_appends.load(Acquire)
     }
 
     /// The first offset that can be read.
@@ -148,6 +157,12 @@ impl Log {
     /// Everything below survives the death of the machine.
     pub fn recovery_point(&self) -> i64 {
         self.recovery_point.load(Acquire)
+    }
+
+    /// Everything below is as durable here as `fastlog.durability` promises: the log's end with `os`, the recovery point
+    /// with `fsync`. Nothing above may be acknowledged, or shown to a consumer.
+    pub fn durable_end_offset(&self) -> i64 {
+        if self.syncs_appends() { self.recovery_point() } else { self.log_end_offset() }
     }
 
     /// The latest leader epoch in the log; `None` when there is none yet.

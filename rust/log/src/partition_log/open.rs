@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::tail::{LogPosition, Tail};
 use super::{Log, NOTHING_UNSTABLE, Writer};
-use crate::config::LogConfig;
+use crate::config::{Durability, LogConfig};
 use crate::epoch_cache::{self, EpochCache};
 use crate::error::{During, LogError};
 use crate::file_name;
@@ -147,6 +147,7 @@ impl Log {
             partition: options.partition,
             topic_id,
             directory: RwLock::new(directory),
+            syncs_appends: AtomicBool::new(options.config.durability == Durability::Fsync),
             config: RwLock::new(options.config),
             segments: RwLock::new(Arc::new(list)),
             tail: Mutex::new(Tail::new(position)),

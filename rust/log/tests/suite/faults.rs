@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::common::*;
 use crate::memory::{Faults, MemoryFileSystem};
-use fastlog_log::{LastStop, Log, LogError, Storage};
+use fastlog_log::{Durability, LastStop, Log, LogConfig, LogError, Storage};
 use fastlog_protocol::ErrorCode;
 
 fn start() -> (MemoryFileSystem, Arc<Storage>, Log) {
@@ -80,4 +80,31 @@ fn a_failed_fsync_is_never_tried_again() {
     assert!(matches!(log.flush(), Err(LogError::Poisoned { .. })));
     assert!(append(&log, &batch(&["refused"])).is_err());
     assert!(storage.check().is_err());
+}
+
+#[test]
+fn appends_go_on_during_a_flush_which_promises_what_was_there_before() {
+    let (file_system, storage, log) = start();
+    fill(&log, 5);
+    file_system.set_faults(Faults { hold_syncs: true, ..Faults::default() });
+    let before = file_system.syncs();
+    let point = std::thread::scope(|scope| {
+        let flush = scope.spawn(|| log.flush().unwrap());
+        while file_system.syncs() == before {
+            std::thread::yield_now();
+        }
+        fill(&log, 9);
+        file_system.stop_holding();
+        flush.join().unwrap()
+    });
+    assert_eq!((point, log.recovery_point()), (5, 5));
+    let fsync = LogConfig { durability: Durability::Fsync, ..config() };
+    for (durable, config) in [(9, config()), (5, fsync)] {
+        log.set_config(Arc::new(config));
+        assert_eq!(log.durable_end_offset(), durable);
+    }
+    drop(log);
+    file_system.restart_machine();
+    let (log, _) = Log::open(&storage, options(config(), LastStop::MachineDied), NOW_MS).unwrap();
+    assert_eq!(values(&log)[..5], expected(0, 5));
 }

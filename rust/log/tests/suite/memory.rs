@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use fastlog_log::file_system::DirectoryEntry;
 use fastlog_log::{FileHandle, FileSystem, OpenMode};
@@ -27,12 +27,15 @@ pub(crate) struct Faults {
     pub(crate) write_error: bool,
     /// fdatasync and directory syncs fail with EIO.
     pub(crate) sync_error: bool,
+    /// fdatasync does not return, until the faults are others.
+    pub(crate) hold_syncs: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     faults: Faults,
     calls: u64,
+    syncs: u64,
     dead: bool,
     boot: u64,
     random: u64,
@@ -67,7 +70,10 @@ enum Change {
 
 /// The file system; clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct MemoryFileSystem(Arc<Mutex<State>>);
+pub(crate) struct MemoryFileSystem {
+    state: Arc<Mutex<State>>,
+    faults_changed: Arc<Condvar>,
+}
 
 #[derive(Debug)]
 struct MemoryFile {
@@ -185,11 +191,18 @@ impl MemoryFileSystem {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
     }
 
     pub(crate) fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
+        self.faults_changed.notify_all();
+    }
+
+    /// Lets go what is held; the other faults stay.
+    pub(crate) fn stop_holding(&self) {
+        self.state().faults.hold_syncs = false;
+        self.faults_changed.notify_all();
     }
 
     /// The process died in some call.
@@ -201,10 +214,15 @@ impl MemoryFileSystem {
         self.state().calls
     }
 
+    /// How many times fdatasync was called.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.state().syncs
+    }
+
     /// The process is started again after it died (or as if it had), the machine ran on.
     pub(crate) fn restart_process(&self) {
-        let mut state = self.state();
-        (state.dead, state.faults) = (false, Faults::default());
+        self.set_faults(Faults::default());
+        self.state().dead = false;
     }
 
     /// The machine lost power and was started again.
@@ -279,12 +297,18 @@ impl FileHandle for MemoryFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.file_system.state();
         state.atomic_call()?;
+        state.syncs += 1;
+        // only what was written before the call is promised
+        let inode = &state.inodes[self.inode];
+        let (bytes, changes) = (inode.bytes.clone(), inode.unsynced.len());
+        let held = |state: &mut State| state.faults.hold_syncs && !state.dead;
+        let mut state = self.file_system.faults_changed.wait_while(state, held).unwrap();
         if state.faults.sync_error {
             return Err(eio());
         }
         let inode = &mut state.inodes[self.inode];
-        inode.durable.clone_from(&inode.bytes);
-        inode.unsynced.clear();
+        inode.durable = bytes;
+        inode.unsynced.drain(..changes);
         Ok(())
     }
 
