@@ -17,7 +17,7 @@ from fastlog.client.admin_results import (
 )
 from fastlog.client.leaders import LeaderRequests, by_topic
 from fastlog.client.metadata import Metadata
-from fastlog.errors import ConfigError, error_for
+from fastlog.errors import ConfigError, TopicAuthorizationFailedError, error_for
 from fastlog.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
 from fastlog.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
 from fastlog.protocol.messages.delete_records import (
@@ -48,6 +48,7 @@ SET, DELETE = 0, 1
 CONSUMER_REPLICA_ID = -1
 SPECIAL_TIMESTAMPS = {"latest": -1, "earliest": -2, "max-timestamp": -3}
 UNKNOWN_TOPIC_OR_PARTITION = 3
+DURABILITY = "fastlog.durability"
 
 
 class Admin:
@@ -143,7 +144,15 @@ class Admin:
             raise error_for(
                 code, f"describing topic {name!r}, asked of {self._asked()}: there is no such topic"
             )
-        return describe(topic)
+        return describe(topic, self._durability(name))
+
+    def _durability(self, topic: str) -> str | None:
+        try:
+            entry = self.describe_configs(topic=topic, keys=[DURABILITY]).get(DURABILITY)
+        except TopicAuthorizationFailedError:
+            # partitions may be seen by more people than settings
+            return None
+        return entry.value if entry is not None else None
 
     def create_partitions(self, topic: str, count: int, *, validate_only: bool = False) -> None:
         """Raises the number of a topic's partitions to `count`. Keys move: their partition depends on the number."""
@@ -269,7 +278,7 @@ class Admin:
         return answer
 
 
-def describe(topic: TopicImage) -> TopicDescription:
+def describe(topic: TopicImage, durability: str | None) -> TopicDescription:
     """A topic of the metadata as Admin returns it."""
     partitions = tuple(
         PartitionDescription(
@@ -282,7 +291,9 @@ def describe(topic: TopicImage) -> TopicDescription:
         )
         for partition in topic.partitions
     )
-    return TopicDescription(topic.name, topic_id_text(topic.topic_id), topic.is_internal, partitions)
+    return TopicDescription(
+        topic.name, topic_id_text(topic.topic_id), topic.is_internal, partitions, durability
+    )
 
 
 def resource(topic: str | None, broker: int | None) -> tuple[int, str]:

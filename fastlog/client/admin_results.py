@@ -49,12 +49,17 @@ class PartitionDescription:
 
 @dataclass(frozen=True, slots=True)
 class TopicDescription:
-    """One topic with its partitions, in order."""
+    """One topic with its partitions, in order.
+
+    `durability` is the topic's `fastlog.durability`, which says what an acknowledgement promises: "os" or "fsync".
+    None where the broker does not tell: Kafka has no such setting.
+    """
 
     name: str
     topic_id: str
     is_internal: bool
     partitions: tuple[PartitionDescription, ...]
+    durability: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,16 @@ def test_a_topic_from_its_making_to_its_end(cli: Cli, topic_name: str) -> None:
 
 def test_durability_is_shown_with_a_topic(cli: Cli, topic_name: str) -> None:
     cli("topics", "create", topic_name)
-    assert "fastlog.durability = os" in cli("topics", "describe", topic_name).out.decode()
+    assert "fastlog.durability = os  (default)" in cli("topics", "describe", topic_name).out.decode()
+    assert cli("configs", "set", "fastlog.durability=fsync", "--topic", topic_name).status == 0
+    assert "fastlog.durability = fsync  (topic)" in cli("topics", "describe", topic_name).out.decode()
+    (described,) = json.loads(cli("topics", "describe", topic_name, "--json").out)["topics"]
+    assert described["durability"] == "fsync"
+    assert described["configs"]["fastlog.durability"] == {"value": "fsync", "source": "topic"}
+    assert "fastlog.durability" in cli("configs", "describe", "--topic", topic_name).out.decode()
+    refused = cli("configs", "set", "fastlog.durability=raid", "--topic", topic_name)
+    assert refused.status == 1
+    assert "os, fsync" in refused.err
 
 
 def test_configs_of_topics_and_brokers(cli: Cli, topic_name: str) -> None:

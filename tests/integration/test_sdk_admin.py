@@ -47,6 +47,17 @@ def known(admin: Admin, topic: str) -> bool:
         return False
 
 
+def test_a_description_tells_the_durability(admin: Admin, topic_name: str) -> None:
+    admin.create_topic(topic_name)
+    eventually(lambda: known(admin, topic_name))
+    if "fastlog.durability" not in admin.describe_configs(topic=topic_name):
+        assert admin.describe_topic(topic_name).durability is None, "Kafka has no such setting"
+        return
+    assert admin.describe_topic(topic_name).durability == "os"
+    admin.alter_configs({"fastlog.durability": "fsync"}, topic=topic_name)
+    assert admin.describe_topic(topic_name).durability == "fsync"
+
+
 def test_a_topic_is_created_described_listed_extended_and_deleted(admin: Admin, topic_name: str) -> None:
     made = admin.create_topic(topic_name, partitions=3, configs={"retention.ms": "3600000"})
     assert (made.name, made.partition_count, made.replication_factor) == (topic_name, 3, 1)
