@@ -212,10 +212,11 @@ fn the_deletion_of_a_topic_answers_those_who_wait() {
     let kept = node.produce("kept", ALL, &value("waits"));
     std::thread::scope(|scope| {
         // the directory is renamed only when the sync is through
+        let held = node.files.hold_syncs();
         let deletion = scope.spawn(|| node.broker.delete_partition("t", 0).unwrap());
         assert!(sent.iter().all(|it| it.answer() == (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1)));
         assert!(kept.is_waiting());
-        release(&node);
+        drop(held);
         assert!(deletion.join().unwrap());
     });
     assert_eq!(kept.answer(), (ErrorCode::NONE, 0));

@@ -86,15 +86,15 @@ fn a_failed_fsync_is_never_tried_again() {
 fn appends_go_on_during_a_flush_which_promises_what_was_there_before() {
     let (file_system, storage, log) = start();
     fill(&log, 5);
-    file_system.set_faults(Faults { hold_syncs: true, ..Faults::default() });
     let before = file_system.syncs();
     let point = std::thread::scope(|scope| {
+        let held = file_system.hold_syncs();
         let flush = scope.spawn(|| log.flush().unwrap());
         while file_system.syncs() == before {
             std::thread::yield_now();
         }
         fill(&log, 9);
-        file_system.stop_holding();
+        drop(held);
         flush.join().unwrap()
     });
     assert_eq!((point, log.recovery_point()), (5, 5));

@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use fastlog_log::file_system::DirectoryEntry;
 use fastlog_log::{FileHandle, FileSystem, OpenMode};
@@ -29,6 +30,8 @@ pub(crate) struct Faults {
     pub(crate) sync_error: bool,
     /// fdatasync does not return, until the faults are others.
     pub(crate) hold_syncs: bool,
+    /// fdatasync takes so long, in which other calls go on.
+    pub(crate) sync_takes: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +76,16 @@ enum Change {
 pub(crate) struct MemoryFileSystem {
     state: Arc<Mutex<State>>,
     faults_changed: Arc<Condvar>,
+}
+
+/// See [`MemoryFileSystem::hold_syncs`].
+#[derive(Debug)]
+pub(crate) struct Held(MemoryFileSystem);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.stop_holding();
+    }
 }
 
 #[derive(Debug)]
@@ -199,6 +212,12 @@ impl MemoryFileSystem {
         self.faults_changed.notify_all();
     }
 
+    /// No fdatasync returns until the answer is dropped, also by a test that fails: nothing must wait for ever.
+    pub(crate) fn hold_syncs(&self) -> Held {
+        self.state().faults.hold_syncs = true;
+        Held(self.clone())
+    }
+
     /// Lets go what is held; the other faults stay.
     pub(crate) fn stop_holding(&self) {
         self.state().faults.hold_syncs = false;
@@ -301,6 +320,12 @@ impl FileHandle for MemoryFile {
         // only what was written before the call is promised
         let inode = &state.inodes[self.inode];
         let (bytes, changes) = (inode.bytes.clone(), inode.unsynced.len());
+        if !state.faults.sync_takes.is_zero() {
+            let takes = state.faults.sync_takes;
+            drop(state);
+            std::thread::sleep(takes);
+            state = self.file_system.state();
+        }
         let held = |state: &mut State| state.faults.hold_syncs && !state.dead;
         let mut state = self.file_system.faults_changed.wait_while(state, held).unwrap();
         if state.faults.sync_error {
