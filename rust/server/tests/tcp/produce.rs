@@ -344,3 +344,26 @@ fn many_partitions_are_answered_one_by_one() {
         assert_eq!(results, [(0, 0), (1, 2), (2, 3)]);
     });
 }
+
+#[test]
+fn answers_that_wait_for_the_disk_keep_their_place_among_those_that_do_not() {
+    let node = Node::start();
+    let synced = LogConfig { durability: fastlog_log::Durability::Fsync, ..LogConfig::default() };
+    let partition = node.topic_with("synced", 1, synced).remove(0);
+    node.topic("os");
+    let (mut client, mut sent) = (node.client(), Vec::new());
+    for number in 0..60 {
+        let (topic, acks) = match number % 3 {
+            0 => ("os", -1),
+            1 => ("synced", -1),
+            _ => ("synced", 1),
+        };
+        let records = batch(&[b"v"]);
+        sent.push(client.send(api_key::PRODUCE, 9, |w| produce_body(w, 9, topic, 0, Some(&records), acks)));
+    }
+    for (number, expected) in sent.into_iter().enumerate() {
+        let (correlation_id, body) = client.answer(api_key::PRODUCE, 9);
+        assert_eq!((correlation_id, partition_result(&body, 9).0), (expected, 0), "request {number}");
+    }
+    assert_eq!(partition.log().recovery_point(), 40, "all of it is on the disk");
+}
