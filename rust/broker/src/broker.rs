@@ -162,7 +162,7 @@ impl Broker {
 
     /// Begins to lead a partition whose log is open.
     pub fn add_partition(&self, settings: PartitionSettings, log: Log) -> Result<Arc<Partition>, LogError> {
-        let partition = Arc::new(Partition::new(settings, log, self.syncs.queue().clone())?);
+        let partition = Arc::new(Partition::new(settings, log, self.syncs.syncs().clone())?);
         if !self.partitions.insert(partition.clone()) {
             let reason = format!("partition {}-{} is open already", partition.topic(), partition.index());
             return Err(LogError::Invalid { reason });

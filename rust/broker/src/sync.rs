@@ -6,7 +6,10 @@
 //!
 //! Nothing is lost between an append and its sync: an append asks after it released the log's writer lock, and a sync
 //! notes that it runs before it takes that lock to see where the log ends. An append that finds the partition waiting
-//! in the queue is therefore below that end, and one that is not finds the sync running and asks for another.
+//! in the queue is therefore below that end, and one that does not finds the sync running and asks for another.
+//!
+//! Segments that became full are synced too, of any topic, one partition after another on a thread of their own: that
+//! may be a GiB at once, and nobody waits for it.
 
 use crate::partition::Partition;
 use parking_lot::{Condvar, Mutex};
@@ -19,7 +22,16 @@ use std::thread::JoinHandle;
 /// How many partitions are synced at once. A file system answers syncs that come together with one commit of its
 /// journal: 16 clients on 16 partitions had 5,800 appends a second with one thread, 15,200 with four, 17,500 with
 /// eight (ext4, two cores). One busy partition needs one.
-pub(crate) const SYNC_THREADS: usize = 4;
+const SYNC_THREADS: usize = 4;
+
+/// What is to be synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// All that was appended to a topic with `fastlog.durability = fsync`.
+    Appends,
+    /// The segments that are full, whatever the durability: a crash then leaves less to scan.
+    FullSegments,
+}
 
 const IDLE: u8 = 0;
 const QUEUED: u8 = 1;
@@ -27,9 +39,9 @@ const SYNCING: u8 = 2;
 /// Syncing, and asked for another one meanwhile.
 const AGAIN: u8 = 3;
 
-/// Where a partition is on its way through the queue.
+/// Where a partition is on its way through a queue.
 #[derive(Debug, Default)]
-pub(crate) struct SyncState(AtomicU8);
+struct SyncState(AtomicU8);
 
 impl SyncState {
     /// A sync is wanted; true = the partition goes into the queue.
@@ -53,9 +65,16 @@ impl SyncState {
     }
 }
 
-/// The partitions that are to be synced.
-#[derive(Default)]
-pub(crate) struct SyncQueue {
+/// A partition's way through both queues.
+#[derive(Debug, Default)]
+pub(crate) struct SyncStates {
+    appends: SyncState,
+    full_segments: SyncState,
+}
+
+/// Partitions that are to be synced.
+struct SyncQueue {
+    work: Work,
     state: Mutex<Queue>,
     changed: Condvar,
 }
@@ -67,12 +86,20 @@ struct Queue {
 }
 
 impl SyncQueue {
-    /// Has the partition synced soon, and then those told who wait for it. Never blocks. Afterwards it fails: the
-    /// threads are gone.
-    pub(crate) fn ask(&self, partition: &Arc<Partition>) {
-        if partition.sync_state().ask() && !self.push(partition) {
-            partition.fail_sync("the broker is stopped");
-            partition.notify();
+    fn new(work: Work) -> Self {
+        Self { work, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Puts the partition in, if it is not; false = the threads are gone.
+    fn ask(&self, partition: &Arc<Partition>) -> bool {
+        !self.state_of(partition).ask() || self.push(partition)
+    }
+
+    fn state_of<'p>(&self, partition: &'p Partition) -> &'p SyncState {
+        let states = partition.sync_states();
+        match self.work {
+            Work::Appends => &states.appends,
+            Work::FullSegments => &states.full_segments,
         }
     }
 
@@ -101,45 +128,93 @@ impl SyncQueue {
 
     fn run(&self) {
         while let Some(partition) = self.next() {
-            partition.sync_state().begin();
-            partition.sync();
+            self.state_of(&partition).begin();
+            self.sync(&partition);
             // before this thread answers those who waited, so that another one can sync meanwhile
-            let again = partition.sync_state().end();
-            if again && !self.push(&partition) {
-                partition.sync();
+            if self.state_of(&partition).end() && !self.push(&partition) {
+                self.sync(&partition);
             }
             partition.notify();
         }
     }
+
+    fn sync(&self, partition: &Partition) {
+        partition.sync(|log| match self.work {
+            Work::Appends => log.flush(),
+            Work::FullSegments => log.flush_full_segments(),
+        });
+    }
+
+    /// What is in the queue is still done where somebody waits for it.
+    fn stop(&self) {
+        let mut queue = self.state.lock();
+        queue.stopped = true;
+        if self.work == Work::FullSegments {
+            queue.waiting.clear();
+        }
+        drop(queue);
+        self.changed.notify_all();
+    }
 }
 
-/// The threads of a [`SyncQueue`].
+/// Where partitions ask for syncs.
+pub(crate) struct Syncs {
+    appends: SyncQueue,
+    full_segments: SyncQueue,
+}
+
+impl Syncs {
+    /// Has what was appended synced soon, and then those told who wait for it. Never blocks. When the threads are gone
+    /// it fails.
+    pub(crate) fn ask_for_appends(&self, partition: &Arc<Partition>) {
+        if !self.appends.ask(partition) {
+            partition.fail_sync("the broker is stopped");
+            partition.notify();
+        }
+    }
+
+    /// Has the segments that are full synced some time, unless the threads are gone. Never blocks.
+    pub(crate) fn ask_for_full_segments(&self, partition: &Arc<Partition>) {
+        let _stopped = self.full_segments.ask(partition);
+    }
+}
+
+/// The threads that sync.
 pub(crate) struct SyncThreads {
-    queue: Arc<SyncQueue>,
+    syncs: Arc<Syncs>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl SyncThreads {
     pub(crate) fn start() -> io::Result<Self> {
-        let started = Self { queue: Arc::default(), threads: Mutex::default() };
+        let syncs = Syncs {
+            appends: SyncQueue::new(Work::Appends),
+            full_segments: SyncQueue::new(Work::FullSegments),
+        };
+        let started = Self { syncs: Arc::new(syncs), threads: Mutex::default() };
+        // when one does not start, those that run already end with `started`
         for number in 0..SYNC_THREADS {
-            let queue = started.queue.clone();
-            let name = format!("fastlog-sync-{number}");
-            // those that run already end with `started`
-            let thread = std::thread::Builder::new().name(name).spawn(move || queue.run())?;
-            started.threads.lock().push(thread);
+            started.spawn(format!("fastlog-sync-{number}"), |syncs| syncs.appends.run())?;
         }
+        started.spawn("fastlog-flush".to_owned(), |syncs| syncs.full_segments.run())?;
         Ok(started)
     }
 
-    pub(crate) fn queue(&self) -> &Arc<SyncQueue> {
-        &self.queue
+    fn spawn(&self, name: String, run: fn(&Syncs)) -> io::Result<()> {
+        let syncs = self.syncs.clone();
+        let thread = std::thread::Builder::new().name(name).spawn(move || run(&syncs))?;
+        self.threads.lock().push(thread);
+        Ok(())
     }
 
-    /// Syncs what is asked for by now and ends the threads. Blocks on the disk; again is harmless.
+    pub(crate) fn syncs(&self) -> &Arc<Syncs> {
+        &self.syncs
+    }
+
+    /// Syncs the appends that are asked for by now and ends the threads. Blocks on the disk; again is harmless.
     pub(crate) fn stop(&self) {
-        self.queue.state.lock().stopped = true;
-        self.queue.changed.notify_all();
+        self.syncs.appends.stop();
+        self.syncs.full_segments.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             let _ended = thread.join();

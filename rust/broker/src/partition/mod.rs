@@ -6,7 +6,7 @@ mod table;
 pub use replication::Replication;
 pub use table::PartitionTable;
 
-use crate::sync::{SyncQueue, SyncState};
+use crate::sync::{SyncStates, Syncs};
 use crate::waiters::WaiterList;
 use fastlog_log::{AppendError, AppendOptions, Appended, Log, LogConfig, LogError};
 use fastlog_protocol::ErrorCode;
@@ -40,19 +40,15 @@ pub struct Partition {
     replication: Mutex<Replication>,
     waiters: WaiterList,
     deleted: AtomicBool,
-    syncs: Arc<SyncQueue>,
-    sync_state: SyncState,
+    syncs: Arc<Syncs>,
+    sync_states: SyncStates,
     /// Why nothing is synced here any more.
     sync_failure: OnceLock<String>,
 }
 
 impl Partition {
     /// A partition on an open log, led from now on in the epoch of its settings.
-    pub(crate) fn new(
-        settings: PartitionSettings,
-        log: Log,
-        syncs: Arc<SyncQueue>,
-    ) -> Result<Self, LogError> {
+    pub(crate) fn new(settings: PartitionSettings, log: Log, syncs: Arc<Syncs>) -> Result<Self, LogError> {
         log.start_epoch(settings.leader_epoch)?;
         if log.durable_end_offset() < log.log_end_offset() {
             // left unsynced by a process that died: consumers are to find it, so it must be on the disk first
@@ -68,7 +64,7 @@ impl Partition {
             waiters: WaiterList::new(),
             deleted: AtomicBool::new(false),
             syncs,
-            sync_state: SyncState::default(),
+            sync_states: SyncStates::default(),
             sync_failure: OnceLock::new(),
         };
         partition.advance_high_watermark();
@@ -139,6 +135,9 @@ impl Partition {
             self.ask_for_sync();
         } else {
             self.advance_high_watermark();
+            if self.log.has_full_segment_to_flush() {
+                self.syncs.ask_for_full_segments(self);
+            }
         }
         Ok(appended)
     }
@@ -167,13 +166,13 @@ impl Partition {
         self.sync_failure.get_or_init(|| reason.to_owned());
     }
 
-    pub(crate) fn sync_state(&self) -> &SyncState {
-        &self.sync_state
+    pub(crate) fn sync_states(&self) -> &SyncStates {
+        &self.sync_states
     }
 
-    /// Syncs the log and moves the high watermark; those who wait are not told yet. Blocks on the disk.
-    pub(crate) fn sync(&self) {
-        match self.log.flush() {
+    /// Flushes the log and moves the high watermark; those who wait are not told yet. Blocks on the disk.
+    pub(crate) fn sync(&self, flush: impl FnOnce(&Log) -> Result<i64, LogError>) {
+        match flush(&self.log) {
             Ok(_) => self.advance_high_watermark(),
             // whoever deleted it tells those who wait
             Err(LogError::Gone { .. }) => {}
@@ -183,7 +182,7 @@ impl Partition {
 
     fn ask_for_sync(self: &Arc<Self>) {
         if self.log.durable_end_offset() < self.log.log_end_offset() {
-            self.syncs.ask(self);
+            self.syncs.ask_for_appends(self);
         }
     }
 

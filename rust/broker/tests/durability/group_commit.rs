@@ -297,6 +297,25 @@ fn what_a_dead_process_left_unsynced_is_on_the_disk_before_it_is_shown() {
 }
 
 #[test]
+fn full_segments_are_synced_whatever_the_durability() {
+    let node = Node::start(&MemoryFileSystem::new(1));
+    let partition = node.topic("t", os());
+    hold(&node);
+    for number in 0..40 {
+        assert_eq!(node.produce("t", ALL, &value("v")).answer(), (ErrorCode::NONE, number), "nobody waits");
+    }
+    assert!(partition.log().segment_count() > 1);
+    release(&node);
+    eventually("a recovery point", || partition.log().recovery_point() > 0);
+    let synced = partition.log().recovery_point();
+    assert!(synced < 40, "the rest is left to the system");
+    node.files.restart_machine();
+    let again = Node::start(&node.files);
+    again.open("t", os(), LastStop::MachineDied).unwrap();
+    assert!(again.latest("t") >= synced);
+}
+
+#[test]
 fn os_topics_ask_for_no_sync() {
     let node = Node::start(&MemoryFileSystem::new(1));
     node.topic("t", LogConfig { segment_bytes: 1 << 20, ..os() });

@@ -1,9 +1,9 @@
 //! Syncing to disk, and closing.
 
 use std::path::Path;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::Log;
+use super::{Log, Writer};
 use crate::error::{During, LogError};
 use crate::file_system::{LazyFile, OpenMode};
 use crate::log_dir::partition_metadata;
@@ -13,6 +13,20 @@ impl Log {
     /// on meanwhile. A failure poisons the data directory: the kernel may have dropped the pages, and a second fsync
     /// would wrongly succeed.
     pub fn flush(&self) -> Result<i64, LogError> {
+        self.flush_below(|_| self.log_end_offset())
+    }
+
+    /// The same for the segments that are full, so that after a crash there is never much more than one to scan.
+    pub fn flush_full_segments(&self) -> Result<i64, LogError> {
+        self.flush_below(|writer| writer.active.base_offset)
+    }
+
+    /// Whether a segment became full that was not flushed since. Cheap.
+    pub fn has_full_segment_to_flush(&self) -> bool {
+        self.filled.load(Acquire)
+    }
+
+    fn flush_below(&self, end: impl Fn(&Writer) -> i64) -> Result<i64, LogError> {
         let _one = self.flushing.lock();
         self.storage.check()?;
         let end = {
@@ -21,12 +35,13 @@ impl Log {
             if let Some(gone @ LogError::Gone { state: "deleted", .. }) = &writer.closed {
                 return Err(gone.clone());
             }
-            self.log_end_offset()
+            self.filled.store(false, Release);
+            end(&writer)
         };
         let from = self.recovery_point();
         self.sync_from(from, end).inspect_err(|error| self.storage.poison(error))?;
         // a truncation may have come between: never above the log's end
-        let end = end.min(self.log_end_offset());
+        let end = end.max(from).min(self.log_end_offset());
         self.recovery_point.store(end, Release);
         Ok(end)
     }
@@ -39,7 +54,7 @@ impl Log {
             self.directory_changed.store(true, Relaxed);
         }
         if from < end {
-            self.sync_segments(from)?;
+            self.sync_segments(from, end)?;
         }
         if self.directory_changed.swap(false, AcqRel) {
             self.sync_directory()?;
@@ -47,12 +62,14 @@ impl Log {
         Ok(())
     }
 
-    fn sync_segments(&self, from: i64) -> Result<(), LogError> {
+    fn sync_segments(&self, from: i64, end: i64) -> Result<(), LogError> {
         for (segment, next_base) in self.segments().holding(from) {
             match next_base {
-                Some(next_base) if next_base > from => segment.sync()?,
-                Some(_) => {}
-                None => segment.sync_batches()?,
+                Some(next_base) if next_base <= from => {}
+                Some(next_base) if next_base <= end => segment.sync()?,
+                // it takes more batches, or did when the end was looked at: its indexes come later
+                _ if segment.base_offset < end => segment.sync_batches()?,
+                _ => {}
             }
         }
         Ok(())

@@ -58,6 +58,8 @@ pub struct Log {
     first_unstable_offset: AtomicI64,
     writer: Mutex<Writer>,
     flushing: Mutex<()>,
+    /// A segment became full since the last flush began.
+    filled: AtomicBool,
     /// Files were made or renamed since the directory was last synced.
     directory_changed: AtomicBool,
     /// The directory was made in this run, or perhaps in one that died: neither its metadata nor its own name is synced.

@@ -130,6 +130,7 @@ impl Log {
         let (producers, snapshot_offset) = producers::restore(storage, &directory, &list, end, now_ms)?;
         let unstable = producers.first_unstable_offset().unwrap_or(NOTHING_UNSTABLE);
         let position = LogPosition { offset: end, segment_base: active.base_offset, position: active.size() };
+        let active_base = active.base_offset;
         let writer = Writer {
             since_entry: recovered.since_entry,
             reserved_to: active.size(),
@@ -141,6 +142,8 @@ impl Log {
         };
         // what was made or removed until now; after a clean stop there is nothing
         let directory_changed = is_new || options.last_stop != LastStop::Clean;
+        // full segments that the last run did not come to flush
+        let filled = options.recovery_point < active_base;
         let log = Self {
             storage: Arc::clone(storage),
             topic: options.topic,
@@ -159,6 +162,7 @@ impl Log {
             first_unstable_offset: AtomicI64::new(unstable),
             writer: Mutex::new(writer),
             flushing: Mutex::new(()),
+            filled: AtomicBool::new(filled),
             directory_changed: AtomicBool::new(directory_changed),
             is_new: AtomicBool::new(directory_changed),
             deleted: Mutex::default(),

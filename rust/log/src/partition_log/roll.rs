@@ -4,7 +4,7 @@
 //! index entries, the snapshot, the new files) is rebuilt; an empty new segment is taken over as it is.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use fastlog_protocol::batch::BatchHeader;
 
@@ -48,6 +48,7 @@ impl Log {
         let list = Arc::new(self.segments().with(segment));
         *self.segments.write() = list;
         self.tail.lock().reset(LogPosition { offset: base_offset, segment_base: base_offset, position: 0 });
+        self.filled.store(true, Release);
         Ok(())
     }
 

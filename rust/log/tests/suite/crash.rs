@@ -19,6 +19,7 @@ enum Step {
     /// Appends the next record of an idempotent producer, twice.
     Idempotent,
     Flush,
+    FlushFullSegments,
     Truncate {
         back: i64,
     },
@@ -36,6 +37,7 @@ fn a_step() -> impl Strategy<Value = Step> {
         8 => (1usize..4, 0usize..400).prop_map(|(records, bytes)| Step::Append { records, bytes }),
         3 => Just(Step::Idempotent),
         2 => Just(Step::Flush),
+        2 => Just(Step::FlushFullSegments),
         1 => (0i64..12).prop_map(|back| Step::Truncate { back }),
         1 => (0i64..12).prop_map(|back| Step::DeleteRecords { back }),
         1 => Just(Step::Retain),
@@ -128,6 +130,12 @@ impl Run {
                 let point = log.flush().ok()?;
                 assert_eq!(point, model.end());
                 (model.recovery_point, model.synced) = (point, point);
+            }
+            Step::FlushFullSegments => {
+                let point = log.flush_full_segments().ok()?;
+                assert!((model.recovery_point..=model.end()).contains(&point));
+                assert!(!log.has_full_segment_to_flush());
+                (model.recovery_point, model.synced) = (point, model.synced.max(point));
             }
             Step::Truncate { back } => {
                 truncate(model, &log, *back)?;
@@ -297,6 +305,8 @@ fn every_call_of_a_script_may_be_the_last() {
     steps.extend([Step::Idempotent, Step::Flush, Step::Append { records: 3, bytes: 200 }, Step::Idempotent]);
     steps.extend([Step::Truncate { back: 2 }, Step::Append { records: 1, bytes: 400 }, Step::Reopen]);
     steps.extend([Step::Append { records: 1, bytes: 350 }, Step::DeleteRecords { back: 4 }, Step::Retain]);
+    steps.extend([Step::Append { records: 2, bytes: 500 }, Step::Append { records: 2, bytes: 500 }]);
+    steps.push(Step::FlushFullSegments);
     steps.extend([Step::Idempotent, Step::Append { records: 2, bytes: 100 }]);
     let calls = run(&steps, 1, None, Death::Process);
     for at in 0..calls {
