@@ -228,7 +228,11 @@ impl DelayedProduce {
             partition.waiters().add(self.clone());
         }
         self.try_complete(Cause::Change);
-        if !self.is_over() {
+        if self.is_over() {
+            // The peer may have gone meanwhile. Partitions hold what waits and it holds partitions: left to the next
+            // sweep of a list, which may never come, neither would ever be freed.
+            drop(self.pending.lock().take());
+        } else {
             timer.add(deadline, self.clone());
         }
     }

@@ -47,7 +47,11 @@ impl DelayedFetch {
         }
         // what it waits for may have come between the read and now
         self.try_complete(Cause::Change);
-        if !self.is_over() {
+        if self.is_over() {
+            // The peer may have gone meanwhile. Partitions hold what waits and it holds partitions: left to the next
+            // sweep of a list, which may never come, neither would ever be freed.
+            drop(self.pending.lock().take());
+        } else {
             timer.add(deadline, self.clone());
         }
     }
