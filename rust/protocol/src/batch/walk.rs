@@ -2,7 +2,7 @@
 
 use super::cursor::{Fault, SliceSource, Source, StreamSource};
 use super::error::{BatchError, RecordFault};
-use super::quick::quick;
+use super::quick::{Bounds, Run};
 use crate::compression::{Compression, Decompressor};
 
 /// What validation looks at in a record.
@@ -36,31 +36,44 @@ fn read_shape(source: &mut impl Source) -> Result<Shape, Fault> {
     Ok(Shape { timestamp_delta, offset_delta, has_key: key.is_some() })
 }
 
-/// Calls `visit(index, shape)` for each of exactly `count` records; they must fill `records` to its end.
+/// Is told of the records of a batch, in their order.
+pub(super) trait Visitor {
+    /// What records keep to that need not be looked at one by one.
+    fn bounds(&self) -> Bounds;
+    /// Some records in a row are within the bounds, and each has the offset of its place. `newest` is the greatest
+    /// timestamp delta among them and the index of the first that has it.
+    fn pass(&mut self, newest: (i32, i32));
+    /// The record `index` may be anything but malformed.
+    fn visit(&mut self, index: i32, shape: Shape);
+}
+
+/// Tells `visitor` of each of exactly `count` records; they must fill `records` to its end.
 /// Compressed records are decompressed as a stream: memory stays at one piece, whatever they expand to.
 pub(super) fn walk(
     compression: Compression,
     records: &[u8],
     count: i32,
-    visit: impl FnMut(i32, Shape),
+    visitor: &mut impl Visitor,
 ) -> Result<(), BatchError> {
     match compression {
-        Compression::None => walk_slice(records, count, visit),
-        compressed => walk_stream(Decompressor::new(compressed, records), count, visit),
+        Compression::None => walk_slice(records, count, visitor),
+        compressed => walk_stream(Decompressor::new(compressed, records), count, visitor),
     }
 }
 
-fn walk_slice(records: &[u8], count: i32, mut visit: impl FnMut(i32, Shape)) -> Result<(), BatchError> {
-    let mut at = 0;
-    for index in 0..count {
-        if let Some((shape, next)) = quick(records, at) {
-            visit(index, shape);
-            at = next;
+fn walk_slice(records: &[u8], count: i32, visitor: &mut impl Visitor) -> Result<(), BatchError> {
+    let bounds = visitor.bounds();
+    let (mut at, mut index) = (0, 0);
+    while index < count {
+        let run = Run::from(at, index).extend(records, count, bounds);
+        if run.index > index {
+            visitor.pass(run.newest);
+            (at, index) = (run.at, run.index);
             continue;
         }
         let mut source = SliceSource::new(records.get(at..).unwrap_or_default());
-        visit(index, next_in_slice(&mut source).map_err(|fault| fault.at(index))?);
-        at = records.len() - source.left();
+        visitor.visit(index, next_in_slice(&mut source).map_err(|fault| fault.at(index))?);
+        (at, index) = (records.len() - source.left(), index + 1);
     }
     if at == records.len() { Ok(()) } else { Err(BatchError::Trailing(count)) }
 }
@@ -74,22 +87,28 @@ pub(super) fn next_in_slice(source: &mut SliceSource<'_>) -> Result<Shape, Fault
 fn walk_stream(
     mut stream: Decompressor<'_>,
     count: i32,
-    mut visit: impl FnMut(i32, Shape),
+    visitor: &mut impl Visitor,
 ) -> Result<(), BatchError> {
-    for index in 0..count {
-        let shape = next_in_stream(&mut stream).map_err(|fault| fault.at(index))?;
-        visit(index, shape);
+    let bounds = visitor.bounds();
+    let mut index = 0;
+    while index < count {
+        // most records lie whole in the piece at hand
+        let piece = stream.fill().map_err(|error| Fault::from(error).at(index))?;
+        let run = Run::from(0, index).extend(piece, count, bounds);
+        if run.index > index {
+            visitor.pass(run.newest);
+            stream.advance(run.at);
+            index = run.index;
+            continue;
+        }
+        visitor.visit(index, next_in_stream(&mut stream).map_err(|fault| fault.at(index))?);
+        index += 1;
     }
     if stream.fill()?.is_empty() { Ok(()) } else { Err(BatchError::Trailing(count)) }
 }
 
 fn next_in_stream(stream: &mut Decompressor<'_>) -> Result<Shape, Fault> {
-    // most records lie whole in the piece at hand
     let ready = stream.fill()?;
-    if let Some((shape, read)) = quick(ready, 0) {
-        stream.advance(read);
-        return Ok(shape);
-    }
     let mut source = SliceSource::new(ready);
     if let Ok(length) = source.length()
         && let Ok(record) = source.take(length)
