@@ -34,14 +34,15 @@ def common_version(api_key: int, offered: Mapping[int, tuple[int, int]], address
     Raises UnsupportedVersionError where there is none.
     """
     lowest, highest = SPOKEN[api_key]
-    name = ApiKey(api_key).name
     if api_key not in offered:
-        raise UnsupportedVersionError(f"the broker at {address} does not know the request {name}")
+        raise UnsupportedVersionError(
+            f"the broker at {address} does not know the request {ApiKey(api_key).name}"
+        )
     offered_lowest, offered_highest = offered[api_key]
     version = min(highest, offered_highest)
     if version < max(lowest, offered_lowest):
         raise UnsupportedVersionError(
-            f"the broker at {address} speaks {name} {offered_lowest}-{offered_highest}, "
+            f"the broker at {address} speaks {ApiKey(api_key).name} {offered_lowest}-{offered_highest}, "
             f"this client {lowest}-{highest}; use a client and a broker that share a version"
         )
     return version

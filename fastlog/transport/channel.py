@@ -35,6 +35,9 @@ class Channel(Protocol):
     def descriptors(self) -> Sequence[tuple[int, int]]:
         """File descriptors and the poll(2) events that `advance` waits for on them."""
 
+    def noticed(self, ready: Sequence[int]) -> None:
+        """Is told which descriptors poll(2) found ready, of this channel and of others."""
+
     def advance(self) -> None:
         """Goes on with connecting and with what is half sent. Raises ConnectionLostError where the connection ended."""
 
@@ -62,9 +65,15 @@ def wait(channels: Iterable[Channel], timeout_ms: float, wake_descriptor: int = 
     poller = select.poll()
     if wake_descriptor >= 0:
         poller.register(wake_descriptor, select.POLLIN)
+    channels = list(channels)
     for channel in channels:
         if channel.pending():
             return
         for descriptor, events in channel.descriptors():
             poller.register(descriptor, events)
-    poller.poll(None if timeout_ms == math.inf else max(0.0, timeout_ms))
+    ready = [
+        descriptor for descriptor, _ in poller.poll(None if timeout_ms == math.inf else max(0.0, timeout_ms))
+    ]
+    if ready != [wake_descriptor]:
+        for channel in channels:
+            channel.noticed(ready)

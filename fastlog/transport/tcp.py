@@ -30,6 +30,8 @@ class TcpChannel:
         self.connected = False
         self._outgoing: deque[memoryview] = deque()
         self._incoming = bytearray()
+        #: whether there may be something to read; poll(2) tells when there is again
+        self._unread = True
         self._addresses = self._resolve(host, port)
         self._socket = self._start()
 
@@ -42,6 +44,11 @@ class TcpChannel:
         if self._outgoing or not self.connected:
             events |= select.POLLOUT
         return [(self._socket.fileno(), events)]
+
+    def noticed(self, ready: Sequence[int]) -> None:
+        """See Channel."""
+        if self._socket.fileno() in ready:
+            self._unread = True
 
     def advance(self) -> None:
         """See Channel."""
@@ -62,10 +69,11 @@ class TcpChannel:
         if not self.connected:
             return []
         ended = False
-        while True:
+        while self._unread:
             try:
                 data = self._socket.recv(RECEIVE_BYTES)
             except (BlockingIOError, InterruptedError):
+                self._unread = False
                 break
             except OSError as error:
                 raise self._lost(f"broke: {error.strerror or error}") from error
@@ -73,6 +81,7 @@ class TcpChannel:
                 ended = True
                 break
             self._incoming += data
+            self._unread = len(data) == RECEIVE_BYTES
         messages = self._split()
         if ended and not messages:
             raise self._lost("was closed by the broker")

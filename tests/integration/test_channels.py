@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 import zmq
@@ -61,6 +63,24 @@ def test_messages_go_both_ways_over_zeromq(
     peer.send_multipart([identity, b"tw", b"o"])
     assert run_until(channel, lambda got: len(got) == 2) == [b"one", b"two"]
     channel.close()
+
+
+def test_what_came_before_a_send_is_found_after_it(
+    dealers: DealerContext, router: tuple[zmq.Socket[bytes], int]
+) -> None:
+    peer, port = router
+    with closing(dealers.open("localhost", port, 1000)) as channel:
+        channel.send(b"hello")
+        run_until(channel, lambda _: channel.connected)
+        identity, _ = peer.recv_multipart()
+        for number in range(20):
+            answer = b"%d" % number
+            peer.send_multipart([identity, answer])
+            assert select.select([descriptor for descriptor, _ in channel.descriptors()], [], [], 5)[0]
+            # libzmq may take note of the answer while it sends, and its descriptor then falls silent
+            channel.send(b"next")
+            assert run_until(channel, bool) == [answer]
+            peer.recv_multipart()
 
 
 def test_a_lost_router_ends_the_channel_and_it_does_not_come_back(

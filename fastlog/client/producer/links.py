@@ -163,7 +163,8 @@ class BrokerLinks:
 
     def slots(self) -> list[LinkSlot]:
         """Every slot that may have answers."""
-        self._retired = [slot for slot in self._retired if self._keep(slot)]
+        if self._retired:
+            self._retired = [slot for slot in self._retired if self._keep(slot)]
         return [*self._slots.values(), *self._retired]
 
     def slot_for(self, image: ClusterImage, topic: str, partition: int) -> LinkSlot | None:
