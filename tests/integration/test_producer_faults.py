@@ -25,7 +25,8 @@ from fastlog.errors import (
 )
 from tests.support.fake_broker import FakeBroker, FakeCluster, Fault
 
-QUICK: dict[str, Any] = {"linger_ms": 0, "retry_backoff_ms": 5, "retry_backoff_max_ms": 20}
+# lingers a little, since it would not take ZeroMQ otherwise
+QUICK: dict[str, Any] = {"linger_ms": 0.1, "retry_backoff_ms": 5, "retry_backoff_max_ms": 20}
 
 MakeCluster = Callable[..., FakeCluster]
 

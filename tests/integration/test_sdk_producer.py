@@ -63,14 +63,18 @@ def test_another_client_reads_what_we_wrote(
     assert confluent.consume(bootstrap, topic, len(sent)) == sent
 
 
-def test_our_brokers_are_reached_over_zeromq(broker: BrokerProcess, topic_name: str) -> None:
-    with Admin(broker.bootstrap) as admin, Producer(broker.bootstrap, **QUICK) as producer:
+@pytest.mark.parametrize("linger_ms", [5, 0])
+def test_our_brokers_are_reached_over_zeromq_or_at_once_over_tcp(
+    broker: BrokerProcess, topic_name: str, linger_ms: float
+) -> None:
+    settings = {**QUICK, "linger_ms": linger_ms}
+    with Admin(broker.bootstrap) as admin, Producer(broker.bootstrap, **settings) as producer:
         (address,) = admin.describe_cluster().brokers
         assert address.zmq_endpoint == f"127.0.0.1:{broker.zmq_port}"
         new_topic(admin, topic_name)
         assert producer.send(topic_name, b"x").result(30).offset == 0
         (slot,) = producer._sender._links.slots()
-        assert slot.address == f"zmq://127.0.0.1:{broker.zmq_port}"
+        assert slot.address == (f"zmq://127.0.0.1:{broker.zmq_port}" if linger_ms else broker.bootstrap)
 
 
 @pytest.mark.parametrize("acks", [0, 1, "all"])

@@ -277,7 +277,7 @@ class Producer(Sending):
 
     def _new_sender(self) -> Sender:
         settings = self._settings
-        opener = ChannelOpener(settings.connect_timeout_ms)
+        opener = ChannelOpener(settings.connect_timeout_ms, settings.linger_ms)
 
         def new_slot(broker: BrokerAddress) -> LinkSlot:
             return LinkSlot(
