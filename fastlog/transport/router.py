@@ -20,12 +20,12 @@ import msgspec
 import zmq
 
 from fastlog.events import EventLog
+from fastlog.transport.dealer import NO_WAIT, readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # flags as plain numbers: the enum's operators take longer than the call
-NO_WAIT = int(zmq.NOBLOCK)
 SEND_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 # a copy of so little costs less than to be told when libzmq is done with it
 COPIED_BYTES = 64 * 1024
@@ -217,13 +217,16 @@ class RouterListener:
     def _take_requests(self) -> bool:
         """Handles what has come; whether there may be more."""
         for _ in range(BURST):
-            try:
-                identity = self._socket.recv(NO_WAIT)
-            except zmq.Again:
+            if not readable(self._socket):
                 return False
             # a message is there as a whole or not at all
-            frames = self._socket.recv_multipart(NO_WAIT, copy=False)
-            self._take(self._peer(identity), [frame.buffer for frame in frames])
+            identity = self._socket.recv(NO_WAIT)
+            frame = self._socket.recv(NO_WAIT, copy=False)
+            frames = [frame.buffer]
+            while frame.more:
+                frame = self._socket.recv(NO_WAIT, copy=False)
+                frames.append(frame.buffer)
+            self._take(self._peer(identity), frames)
         return True
 
     def _take(self, peer: _Peer, frames: list[memoryview]) -> None:
