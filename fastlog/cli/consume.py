@@ -12,6 +12,7 @@ import click
 from fastlog.cli import jsonl, report
 from fastlog.cli.options import bootstrap_option, json_option
 from fastlog.cli.topics import admin_at
+from fastlog.errors import OffsetOutOfRangeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,12 +128,27 @@ def plan(
             place: found.offset
             for place, found in admin.list_offsets(dict.fromkeys(places, "latest")).items()
         }
-        if offset is not None:
-            return dict.fromkeys(places, offset), ends
-        if not from_beginning:
+        if not from_beginning and offset is None:
             return dict(ends), ends
-        firsts = admin.list_offsets(dict.fromkeys(places, "earliest"))
-        return {place: found.offset for place, found in firsts.items()}, ends
+        firsts = {
+            place: found.offset
+            for place, found in admin.list_offsets(dict.fromkeys(places, "earliest")).items()
+        }
+    if offset is None:
+        return firsts, ends
+    require_inside(offset, firsts, ends)
+    return dict.fromkeys(places, offset), ends
+
+
+def require_inside(offset: int, firsts: Mapping[Position, int], ends: Mapping[Position, int]) -> None:
+    """Raises OffsetOutOfRangeError where a partition neither has the record `offset` nor gets it next."""
+    for place, end in ends.items():
+        if not firsts[place] <= offset <= end:
+            topic, partition = place
+            raise OffsetOutOfRangeError(
+                f"reading {topic}-{partition} from offset {offset}: its first record is {firsts[place]}, its next will "
+                f"be {end}; give one of these or one between, or --from-beginning"
+            )
 
 
 def read(

@@ -29,12 +29,22 @@ def admin_at(bootstrap: str) -> Admin:
     return Admin(bootstrap, client_id="fastlog-cli", bootstrap_timeout_ms=BOOTSTRAP_MS)
 
 
-def each(label: str, names: Sequence[str], act: Callable[[str], None]) -> None:
-    """Does something to every topic, with a progress bar where there are many."""
-    with report.progress(label, len(names) if len(names) > 1 else None, beside=sys.stdout) as advance:
-        for name in names:
-            act(name)
-            advance(1)
+def each(
+    label: str, names: Sequence[str], act: Callable[[str], None], document: Mapping[str, object] | None
+) -> None:
+    """Does something to every topic, with a progress bar where there are many.
+
+    `document` is what `act` fills and --json prints, None without --json. It is printed though a topic is refused: it
+    tells what was done before.
+    """
+    try:
+        with report.progress(label, len(names) if len(names) > 1 else None, beside=sys.stdout) as advance:
+            for name in names:
+                act(name)
+                advance(1)
+    finally:
+        if document is not None:
+            report.print_json(document)
 
 
 @click.group()
@@ -80,9 +90,7 @@ def create(
                     f"{counted(topic.replication_factor, 'copy', 'copies')} of each"
                 )
 
-        each("creating", names, act)
-    if as_json:
-        report.print_json({"created": made})
+        each("creating", names, act, {"created": made} if as_json else None)
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
@@ -116,13 +124,15 @@ def describe(*, names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
 
     Of the settings those that are not the default.
     """
+    found: list[dict[str, Any]] = []
     with admin_at(bootstrap) as admin:
-        found = [description(admin, name) for name in names]
-    if as_json:
-        report.print_json({"topics": found})
-        return
-    for topic in found:
-        print_topic(topic)
+
+        def act(name: str) -> None:
+            found.append(description(admin, name))
+            if not as_json:
+                print_topic(found[-1])
+
+        each("describing", names, act, {"topics": found} if as_json else None)
 
 
 def description(admin: Admin, name: str) -> dict[str, Any]:
@@ -202,13 +212,13 @@ def alter(
 @json_option
 def delete(*, names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
     """Delete topics and all their records."""
+    gone: list[str] = []
     with admin_at(bootstrap) as admin:
 
         def act(name: str) -> None:
             admin.delete_topic(name)
+            gone.append(name)
             if not as_json:
                 click.echo(f"deleted {name}")
 
-        each("deleting", names, act)
-    if as_json:
-        report.print_json({"deleted": list(names)})
+        each("deleting", names, act, {"deleted": gone} if as_json else None)

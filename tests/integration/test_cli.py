@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fastlog import Admin
 from tests.conftest import MakeBroker
 from tests.integration.kafka.server import KafkaServer, free_ports
 from tests.support.broker import PROGRAM, BrokerProcess
@@ -136,9 +137,22 @@ def test_ways_to_end(cli: Cli, topic_name: str) -> None:
     assert cli("consume", topic_name, "--from-beginning", "--max", "7").out == b"0\n1\n2\n3\n4\n5\n6\n"
     quiet = cli("consume", topic_name, "--timeout-ms", "300")
     assert (quiet.status, quiet.out) == (0, b"")
-    beyond = cli("consume", topic_name, "--offset", "1000", "--timeout-ms", "3000")
-    assert beyond.status == 1
-    assert "1000" in beyond.err
+
+
+@pytest.mark.parametrize("end", [("--exit-at-end",), ("--timeout-ms", "3000")], ids=["at-end", "silence"])
+def test_an_offset_that_is_not_there_is_refused(
+    cli: Cli, broker: BrokerProcess, topic_name: str, end: tuple[str, ...]
+) -> None:
+    cli("topics", "create", topic_name, "--partitions", "1")
+    cli("produce", topic_name, stdin=b"".join(b"%d\n" % number for number in range(10)))
+    with Admin(broker.bootstrap) as admin:
+        admin.delete_records({(topic_name, 0): 4})
+    for offset in ("3", "11", "1000"):
+        done = cli("consume", topic_name, "--offset", offset, *end)
+        assert (done.status, done.out) == (1, b"")
+        assert f"from offset {offset}: its first record is 4, its next will be 10" in done.err
+    assert cli("consume", topic_name, "--offset", "8", *end).out == b"8\n9\n"
+    assert cli("consume", topic_name, "--offset", "10", "--exit-at-end") == Run(0, b"", "")
 
 
 def test_ctrl_c_ends_consume_with_what_came(cli: Cli, broker: BrokerProcess, topic_name: str) -> None:
@@ -242,6 +256,21 @@ def test_what_was_done_before_a_refusal_is_said(cli: Cli, topic_name: str) -> No
     gone = cli("topics", "delete", topic_name, "no-such-topic")
     assert (gone.status, gone.out) == (1, f"deleted {topic_name}\n".encode())
     assert "no-such-topic" in gone.err
+
+
+@pytest.mark.parametrize(
+    ("command", "key"), [("create", "created"), ("describe", "topics"), ("delete", "deleted")]
+)
+def test_a_report_names_what_was_done_before_a_refusal(
+    cli: Cli, topic_name: str, command: str, key: str
+) -> None:
+    if command != "create":
+        cli("topics", "create", topic_name)
+    done = cli("topics", command, topic_name, "../x", "never-reached", "--json")
+    assert done.status == 1
+    assert "../x" in done.err
+    (entry,) = json.loads(done.out)[key]
+    assert (entry if command == "delete" else entry["name"]) == topic_name
 
 
 @pytest.mark.parametrize("command", [("topics", "list"), ("produce", "x"), ("consume", "x")])
