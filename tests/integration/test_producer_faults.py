@@ -350,3 +350,17 @@ def test_a_forked_child_is_told_to_make_its_own(make_cluster: MakeCluster) -> No
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         assert producer.send("t", b"z").result(10).offset == 1
+
+
+def test_producers_that_come_and_go_leave_no_fork_hook_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    hooks = []
+    register = os.register_at_fork
+
+    def spy(**functions: Any) -> None:
+        hooks.append(functions)
+        register(**functions)
+
+    monkeypatch.setattr(os, "register_at_fork", spy)
+    for _ in range(5):
+        Producer().close()
+    assert len(hooks) <= 1

@@ -16,6 +16,7 @@ from fastlog.client.producer import settings as limits
 from fastlog.client.producer.accumulator import Accumulator, TopicQueues, check_partition
 from fastlog.client.producer.background import Background
 from fastlog.client.producer.bulk import BulkDelivery
+from fastlog.client.producer.forks import refused_in_children
 from fastlog.client.producer.links import BrokerLinks, ChannelOpener, LinkSlot
 from fastlog.client.producer.partition_queue import PartitionQueue
 from fastlog.client.producer.partitioner import murmur2, resolve_partitioner
@@ -117,7 +118,7 @@ class Producer(Sending):
         self._background = self._new_background(bootstrap)
         self._sender = self._new_sender()
         self._closing = threading.Lock()
-        os.register_at_fork(after_in_child=refuse_after_fork(weakref.ref(self)))
+        refused_in_children().add(self)
         # threads that outlive the interpreter are frozen: without this what is buffered would be lost without a word
         atexit.register(self.close, EXIT_SECONDS)
         self._background.start()
@@ -360,24 +361,7 @@ class Producer(Sending):
         if threading.current_thread() is self._sender:
             raise RuntimeError(f"{what}() was called in a delivery callback, which would wait for itself")
 
-    def _forked(self) -> None:
-        self.refusal = ClosedError(
-            "this producer was made before fork(): its threads and connections stay with the parent process; "
-            "make a producer in the child"
-        )
-
 
 def is_retriable(code: int) -> bool:
     """Whether a batch that was answered with `code` may be sent again."""
     return error_for(code).retriable
-
-
-def refuse_after_fork(reference: weakref.ref[Producer]) -> Any:
-    """What runs in a forked child: it must not touch locks, which another thread may have held."""
-
-    def after_in_child() -> None:
-        producer = reference()
-        if producer is not None:
-            producer._forked()
-
-    return after_in_child
