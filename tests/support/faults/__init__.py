@@ -1,0 +1,1 @@
+"""Faults of real disks: a file system that loses its power, and system calls that fail."""
