@@ -12,10 +12,12 @@ from fastlog.broker.context import CLUSTER_NAME, CLUSTER_OPERATIONS, RequestCont
 from fastlog.errors import (
     ClusterAuthorizationFailedError,
     KafkaError,
+    KafkaStorageError,
     TopicAuthorizationFailedError,
     UnknownServerError,
 )
 from fastlog.events import EventLog
+from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.api import ApiKey
 
 if TYPE_CHECKING:
@@ -96,13 +98,16 @@ def attempt(
 ) -> KafkaError | None:
     """Runs one part of a request, `action` with its arguments, and answers how it failed, or None.
 
-    What is no KafkaError is a fault of ours: it is logged with its traceback and answered with UNKNOWN_SERVER_ERROR, so
-    that the other parts still get their own answers.
+    A metadata store that cannot be used now, its disk full as a rule, is KAFKA_STORAGE_ERROR, which clients try again.
+    What else is no KafkaError is a fault of ours: it is logged with its traceback and answered with
+    UNKNOWN_SERVER_ERROR, so that the other parts still get their own answers.
     """
     try:
         action(*args, **kwargs)
     except KafkaError as error:
         return error
+    except StoreUnavailableError as error:
+        return storage_error(error)
     except Exception:
         EventLog("control").exception("request failed", request=what, on=str(name))
         return server_error()
@@ -112,6 +117,12 @@ def attempt(
 def server_error() -> KafkaError:
     """The answer where the broker itself failed."""
     return UnknownServerError("the broker failed at this; its log has the reason")
+
+
+def storage_error(error: StoreUnavailableError) -> KafkaError:
+    """The answer where the metadata store cannot be used now; the reason is logged."""
+    EventLog("control").error("the metadata store failed", reason=str(error))
+    return KafkaStorageError(str(error))
 
 
 def code_of(error: KafkaError | None) -> int:

@@ -13,10 +13,11 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastlog.broker.context import RequestContext
-from fastlog.broker.control_api import server_error
+from fastlog.broker.control_api import server_error, storage_error
 from fastlog.broker.worker import Worker
 from fastlog.errors import MalformedMessageError
 from fastlog.events import EventLog
+from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.codec import decode_request, encode_response_frame
 
 if TYPE_CHECKING:
@@ -199,6 +200,8 @@ class ControlLoop:
         try:
             response = api.handle(self._services, context_of(asked), request)
             frame = self._encode(api, asked, response)
+        except StoreUnavailableError as error:
+            frame = self._encode(api, asked, api.refuse(request, storage_error(error)))
         except Exception:
             self._log.exception(
                 "request failed",

@@ -115,7 +115,12 @@ class LocalStore:
             except sqlite3.Error as error:
                 if self._connection_in_transaction():
                     self._connection.execute("ROLLBACK")
-                raise StoreUnavailableError(f"the metadata store {self._path} failed: {error}") from error
+                # absent where Python refused, not SQLite
+                is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+                advice = "; free some space, it goes on by itself" if is_full else ""
+                raise StoreUnavailableError(
+                    f"the metadata store {self._path} failed: {error}{advice}"
+                ) from error
 
     def _connection_in_transaction(self) -> bool:
         try:

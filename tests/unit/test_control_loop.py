@@ -12,6 +12,8 @@ import pytest
 from fastlog.broker.control_api import ControlApi
 from fastlog.broker.control_loop import IN_HAND_MAX, ControlLoop
 from fastlog.broker.housekeeping import Housekeeping, Task
+from fastlog.errors import KafkaStorageError
+from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.codec import decode_request_header, decode_response_frame, encode_request_frame
 from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
@@ -104,6 +106,16 @@ def test_an_answer_carries_the_correlation_id(source: Source) -> None:
     run(source, api(lambda *_: DescribeClusterResponse(cluster_id="c")), asked)
     number, response = asked.result
     assert (number, response.cluster_id, response.error_code) == (7, "c", 0)
+
+
+def test_a_store_that_cannot_be_used_now_is_a_storage_error_that_clients_try_again(source: Source) -> None:
+    asked = Asked()
+
+    def handle(*_: object) -> None:
+        raise StoreUnavailableError("the disk is full")
+
+    run(source, api(handle), asked)
+    assert asked.result[1].error_code == KafkaStorageError.code == 56
 
 
 def test_what_a_handler_did_not_foresee_is_answered_with_minus_one_and_logged(

@@ -13,12 +13,14 @@ import os
 import struct
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 EXT4_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
 COMMAND_SECONDS = 20.0
-MKFS = ("mkfs.ext4", "-q", "-F", "-m", "0", "-J", "size=4")
+# no blocks kept for root, a small journal, and read-only after an error, as distributions set it up
+MKFS = ("mkfs.ext4", "-q", "-F", "-m", "0", "-J", "size=4", "-e", "remount-ro")
 
 
 class LoopDisk:
@@ -72,14 +74,23 @@ class LoopDisk:
         self.unmount()
         self.mount()
 
-    def set_read_only(self, read_only: bool) -> None:
-        """Remounts it; a file that is open for writing would forbid it, so that is forced."""
-        run("mount", "-o", f"remount,{'ro' if read_only else 'rw'}", str(self.path))
+    def make_read_only(self) -> None:
+        """What ext4 does at an error of its own (errors=remount-ro), under the hands of those who write."""
+        run("mount", "-o", "remount,abort", str(self.path))
 
-    def free_bytes(self) -> int:
-        """How much can still be written."""
-        found = os.statvfs(self.path)
-        return found.f_bavail * found.f_frsize
+    @contextlib.contextmanager
+    def filled(self) -> Iterator[None]:
+        """Not one byte of room inside of the `with`."""
+        ballast = self.path / "ballast"
+        with ballast.open("wb", buffering=0) as file:
+            for size in (1 << 20, 1 << 12, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(size))
+        try:
+            yield
+        finally:
+            ballast.unlink()
 
     def close(self) -> None:
         """Unmounts it and removes its image; again is harmless."""
@@ -98,7 +109,12 @@ class LoopDisk:
 def run(*command: str) -> str:
     """Runs a program to its end; its output. AssertionError with what it said when it failed."""
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
     )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
     return done.stdout

@@ -151,7 +151,9 @@ def read_all(bootstrap: str, topic: str) -> dict[int, bytes]:
         consumer.assign([TopicPartition(topic, 0, start)])
         deadline = time.monotonic() + READ_SECONDS
         while start + len(found) < end:
-            assert time.monotonic() < deadline, f"{len(found)} of {end - start} records after {READ_SECONDS} s"
+            assert time.monotonic() < deadline, (
+                f"{len(found)} of {end - start} records after {READ_SECONDS} s"
+            )
             for message in consumer.consume(1000, 0.5):
                 assert message.error() is None, message.error()
                 found[message.offset()] = message.value()
