@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from tests.conftest import MakeBroker
-from tests.fault.conftest import MakeDisk
+from tests.fault.conftest import BrokerOn, MakeDisk
 from tests.support.admin import create_topic
 from tests.support.broker import BrokerProcess, wait_until
 from tests.support.faults.loop_disk import LoopDisk, set_earlier_boot
@@ -40,10 +39,10 @@ def run_for(witness: Witness, broker: BrokerProcess, records: int) -> None:
 
 @pytest.mark.timeout(180)
 def test_an_fsync_topic_loses_nothing_that_anybody_was_told_of(
-    make_disk: MakeDisk, make_broker: MakeBroker
+    make_disk: MakeDisk, broker_on: BrokerOn
 ) -> None:
     disk = make_disk()
-    broker = make_broker("disk/mnt/data")
+    broker = broker_on(disk)
     # small segments, so that some are rolled, and made, before each cut
     config = {"fastlog.durability": "fsync", "segment.bytes": str(1 << 20)}
     witness = Witness(create_topic(broker.bootstrap, "synced", config=config))
