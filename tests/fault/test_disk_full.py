@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka import Producer as ConfluentProducer
-
-import pytest
 
 from fastlog import Producer
 from tests.fault.conftest import BrokerOn, MakeDisk

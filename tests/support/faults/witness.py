@@ -1,11 +1,12 @@
 """Clients that remember what they were told: what a log owes to them after a fault.
 
-Two producers write to partition 0 of a topic, our own (acks=all, idempotent, ZeroMQ) and librdkafka (acks=1, TCP), while
-a consumer reads along. Values are `NAME-NUMBER`, numbers ascending for each producer.
+Two producers write to partition 0 of a topic, our own (acks=all, idempotent, ZeroMQ) and librdkafka (acks=1, TCP),
+while a consumer reads along. Values are `NAME-NUMBER`, numbers ascending for each producer.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import defaultdict
@@ -30,7 +31,7 @@ class Witness:
     def __init__(self, topic: str) -> None:
         self.topic = topic
         self.sent = 0
-        # offset -> value, of each record that a producer was told is in the log, and of each that the consumer was given
+        # offset -> value: of each record that a producer was told is in the log, and that the consumer was given
         self.acknowledged: dict[int, bytes] = {}
         self.consumed: dict[int, bytes] = {}
         self.failures: list[str] = []
@@ -64,7 +65,8 @@ class Witness:
         with self._lock:
             earlier = known.setdefault(offset, value)
             if earlier != value:
-                self.failures.append(f"offset {offset} was {earlier[:20]!r} and is {value[:20]!r}")
+                kind = "acknowledged" if known is self.acknowledged else "consumed"
+                self.failures.append(f"{kind}: offset {offset} was {earlier[:20]!r} and is {value[:20]!r}")
 
     def _send_ours(self, bootstrap: str) -> None:
         producer = Producer(bootstrap, linger_ms=1, acks="all", request_timeout_ms=2000)
@@ -129,7 +131,7 @@ class Witness:
             name, number = value.split(b" ")[0].split(b"-")
             order[name].append(int(number))
         for name, numbers in order.items():
-            assert all(a < b for a, b in zip(numbers, numbers[1:], strict=False)), f"{name!r} out of order"
+            assert all(a < b for a, b in itertools.pairwise(numbers)), f"{name!r} out of order"
 
     def lost(self, survived: dict[int, bytes]) -> int:
         """How many acknowledged records are not in the log."""
