@@ -23,7 +23,7 @@ from fastlog.broker.image import publish_cluster
 from fastlog.broker.producer_ids import ProducerIds
 from fastlog.broker.system import SystemClock, SystemRandom
 from fastlog.broker.topics import Topics
-from fastlog.cluster.local import LocalStore, encode_cluster_id
+from fastlog.cluster.local import LocalStore, check_store, encode_cluster_id
 from fastlog.config import Endpoint, parse_advertised, parse_listeners
 from fastlog.errors import FastlogError
 from fastlog.events import EventLog
@@ -94,6 +94,8 @@ class Broker:
         self._engine = Engine(self._settings)
         self._undo.callback(self._engine.shutdown)
         known = self._engine.read_cluster_id(str(self._data_dir))
+        # the directory is taken into use below, which writes to it: a refusal must come before
+        check_store(self._data_dir, known)
         self._cluster_id = known or encode_cluster_id(self._random.uuid())
         last_stop = self._engine.open_directory(str(self._data_dir), self._cluster_id)
         self._undo.callback(self._engine.close_directory)

@@ -60,6 +60,62 @@ def encode_cluster_id(value: UUID) -> str:
     return base64.urlsafe_b64encode(value.bytes).decode().rstrip("=")
 
 
+def check_store(directory: Path, cluster_id: str | None) -> None:
+    """Raises StoreError when the store in `directory`, if there is one, is not for this version and this cluster.
+
+    It only reads and takes no lock: for a look before anything is written. `cluster_id` is the directory's; None where
+    it belongs to none.
+    """
+    path = directory / FILE_NAME
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(_open_to_read(path)) as db:
+            _check_format(db, path)
+            found = _known_cluster_id(db)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"cannot open the metadata store {path}: {error}") from error
+    if found is not None:
+        _check_cluster(path, found, cluster_id)
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    wal = path.with_name(f"{FILE_NAME}-wal")
+    # what a killed broker left in the write-ahead log is part of the store; without one nothing else is to be made
+    mode = "mode=ro" if wal.exists() and wal.stat().st_size else "mode=ro&immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+
+
+def _check_format(db: sqlite3.Connection, path: Path) -> int:
+    found = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if found > FORMAT:
+        raise StoreError(
+            f"the metadata store {path} has format {found}, this version knows up to {FORMAT}: "
+            "it was written by a newer fastlog, which is the one to start"
+        )
+    return found
+
+
+def _known_cluster_id(db: sqlite3.Connection) -> str | None:
+    if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'facts'").fetchone():
+        return None
+    row = db.execute("SELECT value FROM facts WHERE name = 'cluster.id'").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _check_cluster(path: Path, found: str, cluster_id: str | None) -> None:
+    if cluster_id is None:
+        raise StoreError(
+            f"the metadata store {path} is of cluster {found}, but its directory has no meta.properties: "
+            "restore that file, or move the store away to begin without its topics"
+        )
+    if found != cluster_id:
+        raise StoreError(
+            f"the metadata store {path} is of cluster {found}, its directory of {cluster_id}: "
+            "one of the two was moved here from another broker"
+        )
+
+
 class LocalStore:
     """`MetadataStore` over SQLite; one connection under one lock."""
 
@@ -73,19 +129,17 @@ class LocalStore:
         self._lock = threading.Lock()
         try:
             self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-            self._prepare()
-            _sync_directory(directory)
+            try:
+                self._prepare()
+                _sync_directory(directory)
+            except BaseException:
+                self._connection.close()
+                raise
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot open the metadata store {self._path}: {error}") from error
 
     def _prepare(self) -> None:
-        found = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-        if found > FORMAT:
-            self._connection.close()
-            raise StoreError(
-                f"the metadata store {self._path} has format {found}, this version knows up to {FORMAT}: "
-                "it was written by a newer fastlog, which is the one to start"
-            )
+        found = _check_format(self._connection, self._path)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
@@ -93,13 +147,7 @@ class LocalStore:
             self._connection.executescript(
                 f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;"
             )
-        known = self.cluster_id()
-        if known != self._cluster_id:
-            self._connection.close()
-            raise StoreError(
-                f"the metadata store {self._path} is of cluster {known}, its directory of {self._cluster_id}: "
-                "one of the two was moved here from another broker"
-            )
+        _check_cluster(self._path, self.cluster_id(), self._cluster_id)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

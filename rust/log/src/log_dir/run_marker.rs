@@ -14,6 +14,8 @@ use crate::file_system::{FileSystem, atomic_file};
 use crate::recovery::LastStop;
 
 const RUN_FILE: &str = "fastlog.run";
+/// The newest form of the run file that this version reads.
+const VERSION: &str = "0";
 /// Kafka's name.
 pub(crate) const CLEAN_FILE: &str = ".kafka_cleanshutdown";
 
@@ -25,7 +27,7 @@ pub(crate) struct Run {
 }
 
 /// The last run, and how it ended. Without any trace of one a directory with logs (`has_logs`) is Kafka's after a
-/// crash, of which nothing is known.
+/// crash, of which nothing is known. Refused when a newer version wrote the run file: what it means by it is not known.
 pub(crate) fn last(
     file_system: &dyn FileSystem,
     directory: &Path,
@@ -33,7 +35,16 @@ pub(crate) fn last(
 ) -> Result<(LastStop, Option<Run>), LogError> {
     let path = directory.join(RUN_FILE);
     let run = atomic_file::read(file_system, &path).during("read", &path)?;
-    let run = run.and_then(|bytes| parse_run(&String::from_utf8_lossy(&bytes)));
+    let run = run.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    if let Some(version) = run.as_deref().and_then(|text| field(text, "version:"))
+        && version != VERSION
+    {
+        let reason = format!(
+            "its {RUN_FILE} has version {version:?}, this fastlog reads up to {VERSION}; use the release that wrote it"
+        );
+        return Err(LogError::Refused { path: directory.to_owned(), reason });
+    }
+    let run = run.as_deref().and_then(parse_run);
     let clean_path = directory.join(CLEAN_FILE);
     let clean = atomic_file::read(file_system, &clean_path).during("read", &clean_path)?;
     let is_clean = clean.is_some_and(|bytes| {
@@ -68,7 +79,7 @@ pub(crate) fn begin(file_system: &dyn FileSystem, directory: &Path, run: &Run) -
 
 pub(crate) fn write_run(file_system: &dyn FileSystem, directory: &Path, run: &Run) -> Result<(), LogError> {
     let path = directory.join(RUN_FILE);
-    let text = format!("version: 0\nboot_id: {}\nincarnation: {}\n", run.boot_id, run.incarnation);
+    let text = format!("version: {VERSION}\nboot_id: {}\nincarnation: {}\n", run.boot_id, run.incarnation);
     atomic_file::replace(file_system, &path, text.as_bytes()).during("write", path)
 }
 
@@ -80,12 +91,15 @@ pub(crate) fn end_clean(file_system: &dyn FileSystem, directory: &Path, run: &Ru
 }
 
 fn parse_run(text: &str) -> Option<Run> {
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    (field("version:")? == "0").then_some(())?;
+    (field(text, "version:")? == VERSION).then_some(())?;
     Some(Run {
-        boot_id: field("boot_id:")?.to_owned(),
-        incarnation: Uuid::parse_str(field("incarnation:")?).ok()?,
+        boot_id: field(text, "boot_id:")?.to_owned(),
+        incarnation: Uuid::parse_str(field(text, "incarnation:")?).ok()?,
     })
+}
+
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
 fn incarnation_in(json: &str) -> Option<Uuid> {

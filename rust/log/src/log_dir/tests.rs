@@ -52,6 +52,11 @@ fn a_directory_of_another_is_refused_and_left_as_it_is() {
     fs::write(&meta, ours.replace("version=1", "version=2")).unwrap();
     assert!(refusal(open(directory.path())).contains("version \"2\""));
     fs::write(&meta, ours).unwrap();
+    let run = directory.path().join("fastlog.run");
+    let ours = fs::read_to_string(&run).unwrap();
+    fs::write(&run, ours.replace("version: 0", "version: 1")).unwrap();
+    assert!(refusal(open(directory.path())).contains("fastlog.run has version \"1\""));
+    fs::write(&run, ours).unwrap();
     assert_eq!(listing(directory.path()), before);
     assert_eq!(open(directory.path()).unwrap().last_stop(), LastStop::Clean);
 }
