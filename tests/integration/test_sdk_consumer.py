@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 
 import fastlog
 from fastlog.errors import OffsetOutOfRangeError
+from tests.support.broker import wait_until
 from tests.support.clients import aio, confluent, pure
 from tests.support.samples import COMPRESSIONS, Sample, samples
 
@@ -48,6 +49,15 @@ def produce(bootstrap: str, topic: str, count: int, *, partitions: int = 1, firs
             except BufferError:
                 producer.poll(0.1)
     assert producer.flush(30) == 0
+
+
+def produce_until(bootstrap: str, topic: str, over: threading.Event, *, partitions: int) -> int:
+    """Produces some thousand records a second until `over` is set; their number."""
+    count = 0
+    while not over.wait(0.05):
+        produce(bootstrap, topic, 500, partitions=partitions, first=count)
+        count += 500
+    return count
 
 
 def read(consumer: fastlog.Consumer, count: int, seconds: float = 30.0) -> list[fastlog.Record]:
@@ -210,39 +220,37 @@ def test_own_positions_survive_kill_9_without_loss_or_duplicates(
     bootstrap: str, topic_name: str, tmp_path: Path
 ) -> None:
     create(bootstrap, topic_name, 3)
-    total = 20_000
-    writer = threading.Thread(target=produce, args=(bootstrap, topic_name, total), kwargs={"partitions": 3})
-    writer.start()
     file = tmp_path / "counts.db"
-    command = [
-        sys.executable,
-        str(EXAMPLE),
-        "--bootstrap",
-        bootstrap,
-        "--topic",
-        topic_name,
-        "--file",
-        str(file),
-        "--batch",
-        "20",
-    ]
-    chances = random.Random(os.getpid())
-    kills_with_progress = 0
-    for _ in range(8):
-        before = counted(file)
-        with subprocess.Popen(command) as running:
-            deadline = time.monotonic() + 15
-            while counted(file) == before < total and time.monotonic() < deadline:
-                time.sleep(0.01)
-            time.sleep(chances.random() * 0.05)
-            running.send_signal(signal.SIGKILL)
-        kills_with_progress += before < counted(file) < total
-    writer.join()
+    where = ["--bootstrap", bootstrap, "--topic", topic_name, "--file", str(file), "--batch", "20"]
+    command = [sys.executable, str(EXAMPLE), *where]
+    seed = os.getpid()
+    print("seed", seed)
+    chances = random.Random(seed)
+    killed = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        # records come until the last kill, so that none of them finds the program done, however slow the machine is
+        written = pool.submit(produce_until, bootstrap, topic_name, killed, partitions=3)
+        try:
+            for _ in range(8):
+                kill_at_work(command, file, chances.random() * 0.05)
+        finally:
+            killed.set()
+        total = written.result(30)
     done = subprocess.run([*command, "--exit-at-end"], capture_output=True, text=True, timeout=60, check=True)
     counts = dict(line.split("\t") for line in done.stdout.splitlines())
     expected = Counter(f"k{number % 5}" for number in range(total))
     assert {key: int(value) for key, value in counts.items()} == expected
-    assert kills_with_progress > 0
+
+
+def kill_at_work(command: list[str], file: Path, seconds: float) -> None:
+    """Starts the example, and kills it `seconds` after it counted more than before."""
+    before = counted(file)
+    with subprocess.Popen(command) as running:
+        try:
+            wait_until("records are counted", lambda: counted(file) > before, seconds=30)
+            time.sleep(seconds)
+        finally:
+            running.kill()
 
 
 def counted(file: Path) -> int:
