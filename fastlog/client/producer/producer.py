@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import os
 import random
 import threading
-import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from fastlog.client.backoff import Backoff
