@@ -111,9 +111,10 @@ def test_acknowledged_records_survive_kill_9(
 
 
 @pytest.mark.timeout(120)
-def test_what_was_acknowledged_before_a_last_kill_is_there(make_broker: MakeBroker) -> None:
+@pytest.mark.parametrize("durability", ["os", "fsync"])
+def test_what_was_acknowledged_before_a_last_kill_is_there(make_broker: MakeBroker, durability: str) -> None:
     broker = make_broker()
-    topic = create_topic(broker.bootstrap, "load")
+    topic = create_topic(broker.bootstrap, "load", config={"fastlog.durability": durability})
     load = Load()
     config = {"bootstrap.servers": broker.bootstrap, "enable.idempotence": False, "linger.ms": 1}
     producer = ConfluentProducer({**config, "message.timeout.ms": 2000})

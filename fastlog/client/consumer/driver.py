@@ -16,6 +16,7 @@ from fastlog.errors import (
     ClosedError,
     FastlogError,
     KafkaError,
+    KafkaStorageError,
     NotReachableError,
     UnknownTopicOrPartitionError,
     error_for,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fastlog.client.consumer.assignment import Assignment
     from fastlog.client.consumer.options import ConsumerOptions
     from fastlog.client.consumer.partition_state import PartitionState
+    from fastlog.client.consumer.topic_partition import TopicPartition
     from fastlog.client.metadata import BrokerAddress, ClusterImage
     from fastlog.native._engine import BrokerFailed, Fetcher
 
@@ -84,6 +86,7 @@ class Driver:
         self._started_ms = monotonic_ms()
         self._reached = False
         self._quiet_until_ms: dict[int, float] = {}
+        self._quiet_storage_ms: dict[TopicPartition, float] = {}
         self._missing_since: dict[str, float] = {}
         self._told_missing: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="fastlog-consumer", daemon=True)
@@ -288,10 +291,19 @@ class Driver:
     def _failed(self, state: PartitionState, generation: int, error: KafkaError) -> None:
         passes = error.retriable or error.code in (UNKNOWN_SERVER_ERROR, OFFSET_OUT_OF_RANGE)
         if passes:
-            LOGGER.info("%s (%s); trying again", error, error.name)
+            self._tell_retry(state, error)
             self._retry(state, generation)
         elif self._assignment.current(state.slot, generation) is not None:
             self._assignment.fail_partition(state, error)
+
+    def _tell_retry(self, state: PartitionState, error: KafkaError) -> None:
+        now_ms = monotonic_ms()
+        # a disk that failed or records that are damaged do not pass by themselves: whoever waits must hear of it
+        if isinstance(error, KafkaStorageError) and now_ms >= self._quiet_storage_ms.get(state.tp, 0.0):
+            self._quiet_storage_ms[state.tp] = now_ms + WARNING_INTERVAL_MS
+            LOGGER.warning("%s; trying again. The broker's log has the reason, and where to seek to", error)
+        else:
+            LOGGER.info("%s (%s); trying again", error, error.name)
 
     def _retry(self, state: PartitionState, generation: int) -> None:
         now_ms = monotonic_ms()

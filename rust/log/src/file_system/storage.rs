@@ -1,5 +1,6 @@
 //! What all logs of one data directory share: the file system, the bound on open files, and whether it is poisoned.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +9,9 @@ use parking_lot::Mutex;
 
 use super::{FileSystem, OpenFiles, RealFileSystem};
 use crate::error::LogError;
+
+/// How many places that could not be read are told: a bound on memory and on log lines.
+const UNREADABLE_TOLD_MAX: usize = 1_000;
 
 /// One data directory's file system and health.
 #[derive(Debug)]
@@ -19,6 +23,7 @@ pub struct Storage {
     directory: PathBuf,
     poisoned: AtomicBool,
     reason: Mutex<Option<String>>,
+    unreadable: Mutex<BTreeSet<String>>,
 }
 
 impl Storage {
@@ -31,6 +36,7 @@ impl Storage {
             directory,
             poisoned: AtomicBool::new(false),
             reason: Mutex::new(None),
+            unreadable: Mutex::new(BTreeSet::new()),
         })
     }
 
@@ -55,6 +61,16 @@ impl Storage {
             *first = Some(reason.to_string());
         }
         self.poisoned.store(true, Ordering::Release);
+    }
+
+    /// Says in the log that something cannot be read, once for each reason: the client gets a code only, and asks again
+    /// and again.
+    pub(crate) fn tell_unreadable(&self, reason: &dyn std::fmt::Display) {
+        let reason = reason.to_string();
+        let mut told = self.unreadable.lock();
+        if told.len() < UNREADABLE_TOLD_MAX && told.insert(reason.clone()) {
+            tracing::error!(reason, "records cannot be read");
+        }
     }
 
     /// An error once the directory is poisoned. Cheap.

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use fastlog_protocol::ErrorCode;
+
 use super::Log;
 use super::tail::LogPosition;
 use crate::error::{During, LogError};
@@ -39,7 +41,8 @@ impl Log {
     /// one segment. `at_least_one`: the first batch is given whole even when it is larger than `max_bytes`.
     ///
     /// `None` = nothing to read there yet: at or beyond the bound, or no room for the first batch. An offset below the
-    /// log's start or beyond its end is `OffsetOutOfRange`; damaged bytes are `Corrupt`.
+    /// log's start or beyond its end is `OffsetOutOfRange`; damaged bytes are `Corrupt`. What cannot be read is logged,
+    /// each place once.
     pub fn read(
         &self,
         offset: i64,
@@ -51,6 +54,10 @@ impl Log {
             // its segment was deleted and purged between the look and the open
             Err(LogError::Io { .. }) if offset < self.log_start_offset() => {
                 self.check_in_range(offset, self.log_end_offset()).map(|()| None)
+            }
+            Err(error) if error.code() == ErrorCode::KAFKA_STORAGE_ERROR => {
+                self.storage.tell_unreadable(&error);
+                Err(error)
             }
             result => result,
         }
