@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from fastlog import Admin
 from tests.conftest import MakeBroker
 from tests.integration.kafka.server import KafkaServer, free_ports
-from tests.support.broker import PROGRAM, BrokerProcess
+from tests.support.broker import PROGRAM, BrokerProcess, wait_until
 from tests.support.cli import Run, fastlog
 from tests.support.clients import confluent
 from tests.support.samples import Sample, samples
@@ -184,12 +188,19 @@ def test_ctrl_c_ends_produce_whether_the_broker_answers_or_not(
             broker.kill()
             writer.stdin.write("two\nthree\n")
             writer.stdin.flush()
-            time.sleep(0.5)  # it reads them
+            wait_until("the lines are read", lambda: waiting_bytes(writer.stdin) == 0)
+            time.sleep(0.2)  # and handed to the producer
         writer.send_signal(signal.SIGINT)
         assert writer.wait(15) == 1
         lost = 0 if is_alive else 2
         last = writer.stderr.read().splitlines()[-1]
         assert last == f"fastlog: interrupted: 1 records were acknowledged, {lost} were not"
+
+
+def waiting_bytes(pipe: IO[str]) -> int:
+    """What lies in a pipe and was not read."""
+    (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    return int(count)
 
 
 def test_a_reader_that_goes_away_is_no_error(cli: Cli, broker: BrokerProcess, topic_name: str) -> None:

@@ -54,6 +54,14 @@ def read(consumer: Consumer, count: int, seconds: float = 10.0) -> list[Record]:
     return records
 
 
+def pass_over(consumer: Consumer, position: int, seconds: float = 10.0) -> None:
+    """Polls until t-0 stands at `position`; a record on the way fails the test."""
+    deadline = time.monotonic() + seconds
+    while consumer.position(("t", 0)) != position:
+        assert time.monotonic() < deadline, consumer.positions()
+        assert consumer.poll(timeout=0.05) == []
+
+
 def values(records: list[Record]) -> list[bytes | None]:
     return [record.value for record in records]
 
@@ -86,7 +94,6 @@ def test_positions_pass_control_batches_empty_batches_and_gaps(
     cluster: FakeCluster, make_consumer: MakeConsumer
 ) -> None:
     (partition,) = cluster.create("t")
-    tp = TopicPartition("t", 0)
     partition.append(b"a", attributes=TRANSACTIONAL, producer_id=7)
     partition.append(b"marker", attributes=TRANSACTIONAL | CONTROL, producer_id=7)
     partition.skip(5)
@@ -95,8 +102,7 @@ def test_positions_pass_control_batches_empty_batches_and_gaps(
     partition.append_batch(empty, 3)
     consumer = make_consumer(topics="t")
     assert [(record.offset, record.value) for record in read(consumer, 2)] == [(0, b"a"), (7, b"b")]
-    assert consumer.poll(timeout=0.1) == []
-    assert consumer.positions() == {tp: 11}
+    pass_over(consumer, 11)
     partition.append(b"c")
     assert read(consumer, 1)[0].offset == 11
 
@@ -107,8 +113,7 @@ def test_a_log_that_ends_in_control_batches_is_read_to_its_end(
     (partition,) = cluster.create("t")
     partition.append(b"marker", attributes=TRANSACTIONAL | CONTROL, producer_id=7)
     consumer = make_consumer(topics="t")
-    assert consumer.poll(timeout=0.3) == []
-    assert consumer.position(("t", 0)) == 1
+    pass_over(consumer, 1)
 
 
 def test_read_committed_hides_aborted_transactions(cluster: FakeCluster, make_consumer: MakeConsumer) -> None:
@@ -334,10 +339,10 @@ def test_poll_returns_no_more_than_asked(cluster: FakeCluster, make_consumer: Ma
     (partition,) = cluster.create("t")
     partition.append(*(b"%d" % n for n in range(10)))
     consumer = make_consumer(topics="t")
-    assert [len(consumer.poll(3, timeout=1)) for _ in range(4)] == [3, 3, 3, 1]
+    assert [len(consumer.poll(3, timeout=10)) for _ in range(4)] == [3, 3, 3, 1]
     started = time.monotonic()
     assert consumer.poll(3, timeout=0.2) == []
-    assert 0.15 < time.monotonic() - started < 1
+    assert time.monotonic() - started >= 0.2
 
 
 def test_batches_are_given_whole(cluster: FakeCluster, make_consumer: MakeConsumer) -> None:
@@ -345,7 +350,9 @@ def test_batches_are_given_whole(cluster: FakeCluster, make_consumer: MakeConsum
     partition.append(b"a", b"b")
     partition.append(b"c")
     consumer = make_consumer(topics="t")
-    assert [batch.values() for batch in consumer.batches(timeout=0.3)] == [[b"a", b"b"], [b"c"]]
+    batches = consumer.batches(timeout=10)
+    assert [batch.values() for batch in itertools.islice(batches, 2)] == [[b"a", b"b"], [b"c"]]
+    assert list(consumer.batches(timeout=0.1)) == []
     assert consumer.position(("t", 0)) == 3
 
 
