@@ -22,7 +22,7 @@ SERVER_TESTS := $(wildcard tests/integration tests/fault)
 # prints how long a suite took beside what it may take: $(TIMED) NAME SECONDS COMMAND…
 TIMED := $(PY) tools/timed.py
 
-.PHONY: help build run demo bench test-fast test test-all check fmt relock clean
+.PHONY: help build run demo power-loss bench test-fast test test-all check fmt relock clean
 .PHONY: $(addprefix check-,lint types layers stubs cython tidy locks generated rustfmt clippy) rust-test python-test server-test long-test
 
 help: ## this list
@@ -57,6 +57,9 @@ run: build ## a broker on 127.0.0.1:9092, ZeroMQ on 9192; options in ARGS='…'
 
 demo: build $(STAMPS)/demo ## a year of flights in and out, counted and compared; ARGS='FILE' for your own
 	@$(PY) -m examples.flights $(ARGS)
+
+power-loss: build ## cuts the power of a broker under load and counts what survived; root only
+	@$(PY) -m tests.crashes power-cut $(ARGS)
 
 bench: $(STAMPS)/package ## benchmarks of the parts, on the release build
 	FASTLOG_PROFILE=release $(PY) setup.py -q build_ext --inplace

@@ -20,8 +20,10 @@ from confluent_kafka import TopicPartition
 from fastlog import Producer
 
 VALUE_BYTES = 500
-IN_FLIGHT_MAX = 300
-FAREWELL_SECONDS = 1.0
+IN_FLIGHT_MAX = 100
+# with so many in flight a producer sends 10,000 records a second at most, which a small disk takes
+PACE_SECONDS = 0.01
+FAREWELL_SECONDS = 0.5
 READ_SECONDS = 20.0
 
 
@@ -76,7 +78,7 @@ class Witness:
                 while len(waiting) < IN_FLIGHT_MAX:
                     value = self._next("ours")
                     waiting.append((value, producer.send(self.topic, value, partition=0)))
-                time.sleep(0.001)
+                time.sleep(PACE_SECONDS)
                 waiting = self._settle(waiting)
         finally:
             producer.close(FAREWELL_SECONDS)
@@ -91,7 +93,7 @@ class Witness:
     def _send_theirs(self, bootstrap: str) -> None:
         # no second try: it could put records out of order
         config = {"bootstrap.servers": bootstrap, "acks": "1", "linger.ms": 1, "retries": 0}
-        producer = ConfluentProducer(config)
+        producer = ConfluentProducer({**config, "log_level": 0})
 
         def delivered(error: object, message: Any) -> None:
             if error is None:
@@ -100,7 +102,8 @@ class Witness:
         while not self._stopped.is_set():
             while len(producer) < IN_FLIGHT_MAX:
                 producer.produce(self.topic, self._next("theirs"), partition=0, on_delivery=delivered)
-            producer.poll(0.001)
+            producer.poll(0)
+            time.sleep(PACE_SECONDS)
         producer.flush(FAREWELL_SECONDS)
         producer.purge()
         producer.flush(FAREWELL_SECONDS)
@@ -141,7 +144,7 @@ class Witness:
 def new_consumer(bootstrap: str) -> ConfluentConsumer:
     """librdkafka's, for reading by assignment."""
     config = {"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False}
-    return ConfluentConsumer({**config, "reconnect.backoff.max.ms": 200, "fetch.wait.max.ms": 50})
+    return ConfluentConsumer({**config, "reconnect.backoff.max.ms": 200, "log_level": 0})
 
 
 def read_all(bootstrap: str, topic: str) -> dict[int, bytes]:
