@@ -10,6 +10,8 @@ import argparse
 import logging
 import os
 import re
+import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -36,7 +38,7 @@ def main() -> int:
         print("tests.crashes mounts a file system and cuts its power, which only root may", file=sys.stderr)
         return USED_WRONGLY
     if INSIDE not in os.environ:
-        isolate()
+        return isolate()
     # failed deliveries are what is counted here
     logging.disable(logging.CRITICAL)
     loop_disk.run("mount", "-t", "tmpfs", "tmpfs", str(FOLDER))
@@ -77,14 +79,21 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def isolate() -> None:
-    """Starts this program again in namespaces of its own, whose end is the end of all that is in them."""
-    os.environ[INSIDE] = "1"
+def isolate() -> int:
+    """Runs this program again in namespaces of its own, whose end is the end of all that is in them."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    # each ends with the one before it, whatever ends that: even kill -9
+    command = ["setpriv", "--pdeathsig", "KILL"]
+    command += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     command += [sys.executable, "-m", "tests.crashes", *sys.argv[1:]]
-    sys.stdout.flush()
-    os.execvp(command[0], command)  # noqa: S606 - the words are our own
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    process = subprocess.Popen(command, env={**os.environ, INSIDE: "1"})
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    finally:
+        process.kill()
 
 
 def give_up(kind: str) -> None:

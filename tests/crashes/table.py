@@ -12,12 +12,14 @@ from tests.support.faults.loop_disk import LoopDisk
 from tests.support.faults.witness import IN_FLIGHT_MAX
 
 LOAD_SECONDS = 1.0
-DISK_MEBIBYTES = 256
+# four producers of 10,000 records of 500 bytes a second at most; the image has holes
+DISK_MEBIBYTES, DISK_MEBIBYTES_PER_SECOND = 128, 30
 
 
 def run(kind: Kind, folder: Path, seconds: float = LOAD_SECONDS) -> list[Outcome]:
     """Crashes a broker in `folder` so, under load, and looks at what is left of each topic. Needs root."""
-    disk = LoopDisk(folder / kind.name, mebibytes=DISK_MEBIBYTES)
+    mebibytes = DISK_MEBIBYTES + int(DISK_MEBIBYTES_PER_SECOND * seconds)
+    disk = LoopDisk(folder / kind.name, mebibytes=mebibytes)
     broker = BrokerProcess(disk.path / "data")
     broker.log_file = folder / f"{kind.name}.stderr"
     try:
