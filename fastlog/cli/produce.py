@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import Counter, deque
@@ -111,6 +112,7 @@ def produce(
         raise click.UsageError("--key-separator needs --input lines and at least one character")
     from fastlog.client.producer import Producer
 
+    tell_of_outages()
     parse = jsonl.load if kind == "jsonl" else line_parser(key_separator)
     tally = Tally()
     # a broker that is not there is told sooner than a producer gives up
@@ -128,6 +130,18 @@ def produce(
         tally.finish()
     tell(topic, tally, time.monotonic() - start, as_json=as_json)
     return int(tally.failed > 0)
+
+
+def tell_of_outages() -> None:
+    """Has the producer say on standard error when a broker is away, and when it is there again."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("fastlog: %(message)s"))
+    # what failed for good is in the command's own report, once and not batch by batch
+    handler.addFilter(lambda record: record.levelno < logging.ERROR)
+    said = logging.getLogger("fastlog.producer")
+    said.addHandler(handler)
+    said.setLevel(logging.INFO)
+    said.propagate = False
 
 
 def give_up(producer: Producer, tally: Tally) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import signal
 import struct
 import subprocess
@@ -193,8 +194,30 @@ def test_ctrl_c_ends_produce_whether_the_broker_answers_or_not(
         writer.send_signal(signal.SIGINT)
         assert writer.wait(15) == 1
         lost = 0 if is_alive else 2
-        last = writer.stderr.read().splitlines()[-1]
-        assert last == f"fastlog: interrupted: 1 records were acknowledged, {lost} were not"
+        said = writer.stderr.read()
+        assert said == f"fastlog: interrupted: 1 records were acknowledged, {lost} were not\n"
+
+
+def test_produce_says_once_that_the_broker_is_away_and_that_it_is_back(make_broker: MakeBroker) -> None:
+    broker = make_broker()
+    assert fastlog("topics", "create", "t", "--bootstrap", broker.bootstrap).status == 0
+    command = [PROGRAM, "produce", "t", "--bootstrap", broker.bootstrap]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as writer:
+        assert writer.stdin is not None
+        assert writer.stderr is not None
+        writer.stdin.write("one\n")
+        writer.stdin.flush()
+        assert fastlog("consume", "t", "--from-beginning", "--max", "1", "--bootstrap", broker.bootstrap).out
+        broker.kill()
+        writer.stdin.write("two\n")
+        writer.stdin.flush()
+        away = writer.stderr.readline()
+        assert re.match(r"fastlog: no record for t-0 was acknowledged for \d+ s: .*127\.0\.0\.1:\d+", away)
+        broker.start()
+        assert re.match(r"fastlog: records are acknowledged again, after \d+ s", writer.stderr.readline())
+        writer.stdin.close()
+        assert writer.wait(15) == 0
+        assert re.fullmatch(r"2 records to t in [\d.]+ s\n", writer.stderr.read())
 
 
 def waiting_bytes(pipe: IO[str]) -> int:

@@ -19,6 +19,7 @@ The rules of KIP-98 as they are kept here:
 from __future__ import annotations
 
 import enum
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -106,6 +107,8 @@ class PartitionQueue:
         self.producer_id = -1
         self.producer_epoch = -1
         self.wants_producer_id = idempotent
+        #: when a broker last decided on a batch, for better or worse
+        self.decided_ms = -math.inf
         #: a batch was opened since the topic is known
         self.started = False
         #: the connection that the batches in flight are on

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastlog.client.producer import requests
+from fastlog.client.producer.outage import Change, Outage
 from fastlog.client.producer.partition_queue import Action, Verdict
 from fastlog.client.producer.requests import Outcome
 from fastlog.errors import DeliveryTimeoutError, FastlogError, error_for
@@ -66,6 +67,7 @@ class Sender(threading.Thread):
         self._wakeup = wakeup
         self._clock_ms = clock_ms
         self._next_expiry_ms = -math.inf
+        self._outage = Outage(settings.linger_ms)
         self._stopping = False
 
     def stop(self) -> None:
@@ -93,13 +95,15 @@ class Sender(threading.Thread):
         self._receive(now_ms)
         if now_ms >= self._next_expiry_ms:
             self._expire(now_ms)
+            self._tell_of_outage(now_ms)
             self._next_expiry_ms = now_ms + EXPIRY_INTERVAL_MS
         due_ms = self._dispatch(now_ms)
         self._sleep(due_ms)
 
     def _sleep(self, due_ms: float) -> None:
-        until_ms = min(due_ms, self._next_expiry_ms if self._accumulator.buffered_bytes else math.inf)
-        until_ms = min(until_ms, self._links.next_deadline_ms())
+        until_ms = min(due_ms, self._links.next_deadline_ms())
+        if self._accumulator.buffered_bytes or self._outage.stuck:
+            until_ms = min(until_ms, self._next_expiry_ms)
         with self._accumulator.lock:
             asleep = self._accumulator.fall_asleep(until_ms)
         if not asleep:
@@ -128,6 +132,8 @@ class Sender(threading.Thread):
             outcome = outcomes.get((batch.topic, batch.partition), missing)
             with self._accumulator.lock:
                 verdict = queue.answered(batch, outcome.code, now_ms)
+                if verdict.action is not Action.RETRY:
+                    queue.decided_ms = now_ms
                 self._accumulator.changed(queue)
             if outcome.code and verdict.action is not Action.COMPLETE:
                 self._note_problem(batch, outcome, slot)
@@ -254,6 +260,7 @@ class Sender(threading.Thread):
             for queue, batch in token.entries:
                 with self._accumulator.lock:
                     queue.answered(batch, 0, now_ms)
+                    queue.decided_ms = now_ms
                 batch.complete(-1, -1)
                 self._release(batch)
 
@@ -311,6 +318,26 @@ class Sender(threading.Thread):
             self._fail(batch, self._delivery_timeout(batch))
         for batch in dropped:
             self._release(batch)
+
+    def _tell_of_outage(self, now_ms: float) -> None:
+        with self._accumulator.lock:
+            change = self._outage.step(self._accumulator.unfinished(), now_ms)
+            oldest = [(queue.in_flight or queue.waiting)[0] for queue in self._outage.stuck]
+        seconds = (now_ms - self._outage.since_ms) / 1000
+        if change is Change.BEGAN:
+            first = oldest[0]
+            logger.warning(
+                "no record for %s-%d%s was acknowledged for %.0f s: %s; records are sent again until their "
+                "delivery_timeout_ms=%.0f is over",
+                first.topic,
+                first.partition,
+                f" and {len(oldest) - 1} more partition(s)" if oldest[1:] else "",
+                seconds,
+                first.last_problem or self._background.last_problem or "no answer came",
+                self._settings.delivery_timeout_ms,
+            )
+        elif change is Change.OVER:
+            logger.info("records are acknowledged again, after %.0f s", seconds)
 
     def _delivery_timeout(self, batch: Batch) -> DeliveryTimeoutError:
         fate = (
