@@ -51,15 +51,6 @@ def produce(bootstrap: str, topic: str, count: int, *, partitions: int = 1, firs
     assert producer.flush(30) == 0
 
 
-def produce_until(bootstrap: str, topic: str, over: threading.Event, *, partitions: int) -> int:
-    """Produces some thousand records a second until `over` is set; their number."""
-    count = 0
-    while not over.wait(0.05):
-        produce(bootstrap, topic, 500, partitions=partitions, first=count)
-        count += 500
-    return count
-
-
 def read(consumer: fastlog.Consumer, count: int, seconds: float = 30.0) -> list[fastlog.Record]:
     """`count` records; fewer fail the test."""
     records: list[fastlog.Record] = []
@@ -229,7 +220,7 @@ def test_own_positions_survive_kill_9_without_loss_or_duplicates(
     killed = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         # records come until the last kill, so that none of them finds the program done, however slow the machine is
-        written = pool.submit(produce_until, bootstrap, topic_name, killed, partitions=3)
+        written = pool.submit(produce_ahead, bootstrap, topic_name, file, killed)
         try:
             for _ in range(8):
                 kill_at_work(command, file, chances.random() * 0.05)
@@ -240,6 +231,16 @@ def test_own_positions_survive_kill_9_without_loss_or_duplicates(
     counts = dict(line.split("\t") for line in done.stdout.splitlines())
     expected = Counter(f"k{number % 5}" for number in range(total))
     assert {key: int(value) for key, value in counts.items()} == expected
+
+
+def produce_ahead(bootstrap: str, topic: str, file: Path, over: threading.Event) -> int:
+    """Keeps 2,000 records ready beyond those that the example has counted until `over` is set; the number of all."""
+    count = 0
+    while not over.wait(0.01):
+        if count < counted(file) + 2000:
+            produce(bootstrap, topic, 500, partitions=3, first=count)
+            count += 500
+    return count
 
 
 def kill_at_work(command: list[str], file: Path, seconds: float) -> None:
