@@ -49,5 +49,5 @@ class Outage:
         return Change.NOTHING
 
     def _idle_since_ms(self, queue: PartitionQueue) -> float:
-        oldest_ms = min(batch.created_ms for batch in (*queue.in_flight[:1], *list(queue.waiting)[:1]))
-        return max(oldest_ms + self._linger_ms, queue.decided_ms)
+        heads = [batches[0] for batches in (queue.in_flight, queue.waiting) if batches]
+        return max(min(batch.created_ms for batch in heads) + self._linger_ms, queue.decided_ms)
