@@ -1,4 +1,4 @@
-"""Rules that no linter of the gate knows: sizes and leftovers.
+"""Rules that no linter of the gate knows: sizes, leftovers, and who imports compiled modules.
 
 A file has at most 600 lines and a function at most 70 (Python here; clippy counts Rust's). Nothing is left
 "for later" in the tree. Generated files are exempt from the sizes: they say "do not edit" in their first lines.
@@ -16,6 +16,15 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
 HEAD_LINES = 5
+# import-linter reads sources, so it sees no import of a compiled module. What only the type checker reads is free
+NATIVE = "fastlog.native"
+NATIVE_IMPORTERS = (
+    "fastlog/broker/broker.py",
+    "fastlog/cli/log.py",
+    "fastlog/client/",
+    "fastlog/native/",
+    "fastlog/protocol/codec.py",
+)
 CODE = {".py", ".pyi", ".pyx", ".pxd", ".rs", ".sh", ".toml"}
 TEXT = CODE | {".md", ".yml", ".yaml", ""}
 # spelled so that this file does not find itself
@@ -49,6 +58,43 @@ def python_complaints(path: Path, text: str, *, generated: bool) -> list[str]:
     return found
 
 
+class Imports(ast.NodeVisitor):
+    """The modules that a file imports when it runs, anywhere in it: (line, name) each."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, str]] = []
+
+    def visit_If(self, node: ast.If) -> None:
+        """Passes over what stands under `if TYPE_CHECKING`."""
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            for statement in node.orelse:
+                self.visit(statement)
+        else:
+            self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        """`import a.b`."""
+        self.found += [(node.lineno, alias.name) for alias in node.names]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        """`from a import b`, where b may be a module."""
+        self.found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
+
+
+def layer_complaints(path: Path, text: str) -> list[str]:
+    """Imports of compiled modules where they are not allowed."""
+    name = path.as_posix()
+    if not name.startswith("fastlog/") or name.startswith(NATIVE_IMPORTERS):
+        return []
+    imports = Imports()
+    imports.visit(ast.parse(text, name))
+    return [
+        f"{path}:{line}: {module} is compiled; only {', '.join(NATIVE_IMPORTERS)} may import it"
+        for line, module in imports.found
+        if module.startswith(NATIVE)
+    ]
+
+
 def complaints(path: Path) -> list[str]:
     """All that is wrong with one file."""
     if path.suffix not in TEXT or path.name in {"Cargo.lock", "LICENSE"}:
@@ -64,7 +110,7 @@ def complaints(path: Path) -> list[str]:
         if hit:
             found.append(f"{path}:{number}: {hit.group()} is left")
     if path.suffix == ".py":
-        found += python_complaints(path, text, generated=generated)
+        found += python_complaints(path, text, generated=generated) + layer_complaints(path, text)
     return found
 
 

@@ -1,1 +1,1 @@
-"""The compiled core; the only package that imports the compiled modules."""
+"""The compiled modules, with their stubs. tools/tidy.py names the few places that may import them."""

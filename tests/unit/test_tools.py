@@ -53,6 +53,27 @@ def test_tidy_refuses_leftovers(tidy: ModuleType, tmp_path: Path, leftover: str)
     assert complaint.startswith("a.rs:1: ")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from fastlog.native._engine import Engine\n",
+        "def f():\n    from fastlog.native import _records\n",
+        "import fastlog.native._engine\n",
+        "if TYPE_CHECKING:\n    x = 1\nelse:\n    import fastlog.native._engine\n",
+    ],
+)
+def test_tidy_refuses_an_import_of_a_compiled_module(tidy: ModuleType, tmp_path: Path, text: str) -> None:
+    (complaint,) = tidy.complaints(write(tmp_path, "fastlog/cluster/a.py", text))
+    assert complaint.startswith(f"fastlog/cluster/a.py:{text.count(chr(10))}: fastlog.native._")
+    assert tidy.complaints(write(tmp_path, "fastlog/client/a.py", text)) == []
+    assert tidy.complaints(write(tmp_path, "tests/a.py", text)) == []
+
+
+def test_tidy_lets_types_come_from_anywhere(tidy: ModuleType, tmp_path: Path) -> None:
+    text = "if TYPE_CHECKING:\n    from fastlog.native._engine import Engine\n"
+    assert tidy.complaints(write(tmp_path, "fastlog/cluster/a.py", text)) == []
+
+
 def test_lock_check_refuses_an_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lock = load("lock")
     assert lock.check() == 0
