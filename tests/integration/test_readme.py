@@ -55,4 +55,7 @@ def test_commands(make_broker: MakeBroker, tmp_path: Path) -> None:
 def test_every_make_target_named_in_the_papers_exists() -> None:
     papers = README + (ROOT / "CONTRIBUTING.md").read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z][a-z-]+)", papers)) - {"sure"} <= targets
+    # as code, in a line or a block of it: prose may make what it likes
+    named = set(re.findall(r"(?:^|`)make (?:-k )?([a-z][a-z-]+)", papers, re.MULTILINE))
+    assert {"build", "run", "test", "check", "demo"} <= named
+    assert named <= targets
