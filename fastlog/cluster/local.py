@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import os
 import sqlite3
 import threading
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_NAME = "metadata.sqlite"
+#: of the data directory, held by the engine with flock(2)
+LOCK_NAME = ".lock"
 FORMAT = 1
 # Kafka's producer ids are int64 and count from 0
 PRODUCER_IDS_END = 2**63 - 1
@@ -63,13 +66,15 @@ def encode_cluster_id(value: UUID) -> str:
 def check_store(directory: Path, cluster_id: str | None) -> None:
     """Raises StoreError when the store in `directory`, if there is one, is not for this version and this cluster.
 
-    It only reads and takes no lock: for a look before anything is written. `cluster_id` is the directory's; None where
-    it belongs to none.
+    It only reads: for a look before anything is written. Of a directory that a running broker has it says nothing:
+    taking that is refused anyway. `cluster_id` is the directory's; None where it belongs to none.
     """
     path = directory / FILE_NAME
     if not path.exists():
         return
     try:
+        if _is_in_use(directory / LOCK_NAME):
+            return
         with contextlib.closing(_open_to_read(path)) as db:
             _check_format(db, path)
             found = _known_cluster_id(db)
@@ -77,6 +82,22 @@ def check_store(directory: Path, cluster_id: str | None) -> None:
         raise StoreError(f"cannot open the metadata store {path}: {error}") from error
     if found is not None:
         _check_cluster(path, found, cluster_id)
+
+
+def _is_in_use(lock: Path) -> bool:
+    """Whether a running broker holds the lock of its directory.
+
+    Where that broker is in this process, SQLite would keep the file of a second look open for as long as the first one
+    is: closing it would end the first one's POSIX locks.
+    """
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:

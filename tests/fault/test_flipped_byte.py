@@ -131,7 +131,7 @@ def test_a_flipped_byte_never_reaches_an_application(
         assert "the batch at offset 100 of flipped-0 cannot be read: the CRC-32C" in error
     else:
         assert any("flipped-0 cannot be fetched at offset 100" in line for line in told), told
-        wait_until("the broker says where", lambda: f"(offset {DAMAGED})" in broker.log(), seconds=3)
+        wait_until("the broker says where", lambda: f"(offset {DAMAGED})" in broker.log())
         assert f"next readable offset: {DAMAGED + 1}; nothing was deleted" in broker.log()
     assert read_theirs(broker.bootstrap, 0) == good[:DAMAGED]
     assert read_theirs(broker.bootstrap, DAMAGED + 1) == good[DAMAGED + 1 :]
