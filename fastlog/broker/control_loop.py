@@ -156,11 +156,11 @@ class ControlLoop:
             await self._idle.wait()
 
     def _drain(self) -> None:
-        self._write_events()
         room = IN_HAND_MAX - self._in_hand
-        if not self._draining or room <= 0:
-            return
-        for request in self._source.drain_control(room):
+        # this clears the descriptor: log lines are taken after it, or one that comes in between would wait for the next
+        requests = self._source.drain_control(room) if self._draining and room > 0 else ()
+        self._write_events()
+        for request in requests:
             api = self._apis.get(request.api_key)
             if api is None:
                 request.close(f"no control API has the key {request.api_key}")

@@ -175,6 +175,36 @@ class TestClock:
         return self.ms
 
 
+class LateLine(Source):
+    """Says something just before the descriptor is cleared, which is then not readable for it any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, str, dict[str, str]]] = []
+
+    def drain_control(self, limit: int) -> list[Asked]:
+        if self.waiting:
+            self.lines.append(("warning", "said in between", {}))
+        return super().drain_control(limit)
+
+    def drain_events(self) -> tuple[list[tuple[str, str, dict[str, str]]], int]:
+        lines, self.lines = self.lines, []
+        return lines, 0
+
+
+def test_a_line_that_comes_while_requests_are_taken_does_not_wait_for_the_next(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with contextlib.closing(LateLine()) as source:
+        control = ControlLoop(source, None, [])  # type: ignore[arg-type]
+        control.start()
+        try:
+            source.put(Asked())
+            wait_until("it is written", lambda: "said in between" in caplog.text)
+        finally:
+            control.stop()
+
+
 def test_housekeeping_runs_each_task_at_its_interval() -> None:
     clock, done = TestClock(), []
     tasks = [
