@@ -187,7 +187,8 @@ class ControlLoop:
     def _write_events(self) -> None:
         events, dropped = self._source.drain_events()
         for level, text, fields in events:
-            getattr(self._engine_log, level)(text, **fields)
+            # the engine's fields come in no order; a log is read down its columns
+            getattr(self._engine_log, level)(text, **dict(sorted(fields.items())))
         if dropped:
             self._engine_log.warning("log lines dropped, too many came at once", count=dropped)
 

@@ -69,7 +69,7 @@ class Source:
         return taken
 
     def drain_events(self) -> tuple[list[tuple[str, str, dict[str, str]]], int]:
-        return [("warning", "said by the engine", {"topic": "orders"})], 0
+        return [("warning", "said by the engine", {"topic": "orders", "client": "c"})], 0
 
     def close(self) -> None:
         os.close(self.read)
@@ -106,6 +106,14 @@ def test_an_answer_carries_the_correlation_id(source: Source) -> None:
     run(source, api(lambda *_: DescribeClusterResponse(cluster_id="c")), asked)
     number, response = asked.result
     assert (number, response.cluster_id, response.error_code) == (7, "c", 0)
+
+
+def test_what_the_engine_says_has_its_fields_in_order(
+    source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(source, api(lambda *_: DescribeClusterResponse()), Asked())
+    said = {record.getMessage() for record in caplog.records if record.name == "fastlog.engine"}
+    assert said == {"said by the engine client=c topic=orders"}
 
 
 def test_a_store_that_cannot_be_used_now_is_a_storage_error_that_clients_try_again(source: Source) -> None:
