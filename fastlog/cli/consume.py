@@ -108,9 +108,9 @@ def consume(
         pass  # how a user ends a command that has no end
     finally:
         sys.stdout.flush()
-    seconds = round(time.monotonic() - begun, 3)
-    if as_json:
-        report.print_json({"topic": topic, "records": stop.count, "seconds": seconds}, err=True)
+        if as_json:
+            seconds = round(time.monotonic() - begun, 3)
+            report.print_json({"topic": topic, "records": stop.count, "seconds": seconds}, err=True)
 
 
 def plan(

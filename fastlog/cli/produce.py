@@ -127,6 +127,10 @@ def produce(
             producer.flush()
         except KeyboardInterrupt:
             give_up(producer, tally)
+        except FastlogError as error:
+            tally.finish()
+            tell(topic, tally, time.monotonic() - start, as_json=as_json, stopped_by=error)
+            raise
         tally.finish()
     tell(topic, tally, time.monotonic() - start, as_json=as_json)
     return int(tally.failed > 0)
@@ -149,7 +153,7 @@ def give_up(producer: Producer, tally: Tally) -> NoReturn:
     producer.close(INTERRUPTED_SECONDS)
     tally.finish()
     sent = sum(tally.partitions.values())
-    raise FastlogError(f"interrupted: {sent} records were acknowledged, {tally.failed} were not")
+    raise FastlogError(f"interrupted: {report.counted(sent, 'record')} acknowledged, {tally.failed} not")
 
 
 def line_parser(separator: str | None) -> Callable[[bytes], jsonl.Row]:
@@ -222,8 +226,14 @@ def total_bytes(files: Sequence[str]) -> int | None:
     return sum(Path(name).stat().st_size for name in files)
 
 
-def tell(topic: str, tally: Tally, seconds: float, *, as_json: bool) -> None:
-    """Prints the report: JSON on standard output, otherwise a line on standard error."""
+def tell(
+    topic: str, tally: Tally, seconds: float, *, as_json: bool, stopped_by: FastlogError | None = None
+) -> None:
+    """Prints the report: JSON on standard output, otherwise a line on standard error.
+
+    `stopped_by` is why no more records were sent; whoever raised it says it too.
+    """
+    error = stopped_by or tally.error
     sent = sum(tally.partitions.values())
     if as_json:
         document = {
@@ -232,12 +242,13 @@ def tell(topic: str, tally: Tally, seconds: float, *, as_json: bool) -> None:
             "failed": tally.failed,
             "seconds": round(seconds, 3),
             "partitions": {str(number): count for number, count in sorted(tally.partitions.items())},
-            "error": str(tally.error) if tally.error else None,
+            "error": str(error) if error else None,
         }
         report.print_json(document)
     else:
-        click.echo(f"{sent} records to {topic} in {seconds:.2f} s", err=True)
+        click.echo(f"{report.counted(sent, 'record')} to {topic} in {seconds:.2f} s", err=True)
     if tally.error is not None:
         click.echo(
-            f"fastlog: {tally.failed} records were not acknowledged; the first: {tally.error}", err=True
+            f"fastlog: {report.counted(tally.failed, 'record')} not acknowledged; the first: {tally.error}",
+            err=True,
         )

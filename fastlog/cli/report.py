@@ -18,6 +18,13 @@ def print_json(document: object, *, err: bool = False) -> None:
     click.echo(json.dumps(document, ensure_ascii=False), err=err)
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A count with its noun; -1 is a count that the broker did not tell."""
+    if count < 0:
+        return f"the broker's number of {many or one + 's'}"
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns as wide as their widest cell, two blanks between them."""
     lines = [[str(cell) for cell in row] for row in (head, *rows)]

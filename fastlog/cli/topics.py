@@ -86,18 +86,11 @@ def create(
             if not as_json:
                 # at once: a later one may be refused
                 click.echo(
-                    f"created {topic.name}: {counted(topic.partition_count, 'partition')}, "
-                    f"{counted(topic.replication_factor, 'copy', 'copies')} of each"
+                    f"created {topic.name}: {report.counted(topic.partition_count, 'partition')}, "
+                    f"{report.counted(topic.replication_factor, 'copy', 'copies')} of each"
                 )
 
         each("creating", names, act, {"created": made} if as_json else None)
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """A count with its noun; -1 is a count that the broker did not tell."""
-    if count < 0:
-        return f"the broker's number of {many or one + 's'}"
-    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 @topics.command("list")
@@ -154,7 +147,7 @@ def description(admin: Admin, name: str) -> dict[str, Any]:
 def print_topic(topic: Mapping[str, Any]) -> None:
     """A topic for people."""
     click.echo(
-        f"{topic['name']}  id {topic['topic_id'] or '-'}  {counted(len(topic['partitions']), 'partition')}"
+        f"{topic['name']}  id {topic['topic_id'] or '-'}  {report.counted(len(topic['partitions']), 'partition')}"
     )
     for name, entry in sorted(topic["configs"].items()):
         click.echo(f"  {name} = {entry['value']}  ({entry['source']})")

@@ -195,7 +195,7 @@ def test_ctrl_c_ends_produce_whether_the_broker_answers_or_not(
         assert writer.wait(15) == 1
         lost = 0 if is_alive else 2
         said = writer.stderr.read()
-        assert said == f"fastlog: interrupted: 1 records were acknowledged, {lost} were not\n"
+        assert said == f"fastlog: interrupted: 1 record acknowledged, {lost} not\n"
 
 
 def test_produce_says_once_that_the_broker_is_away_and_that_it_is_back(make_broker: MakeBroker) -> None:
@@ -267,6 +267,29 @@ def test_a_bad_line_is_named(cli: Cli, topic_name: str) -> None:
     assert done.status == 1
     assert "standard input, line 2: unknown field 'valeu'" in done.err
     assert cli("consume", topic_name, "--from-beginning", "--exit-at-end").out == b"good\n"
+
+
+def test_what_was_sent_before_a_bad_line_is_reported(cli: Cli, topic_name: str) -> None:
+    cli("topics", "create", topic_name)
+    lines = b'{"value": "good"}\n{"valeu": "bad"}\n{"value": "not reached"}\n'
+    done = cli("produce", topic_name, "--input", "jsonl", "--json", stdin=lines)
+    assert done.status == 1
+    (report,) = done.rows()
+    assert (report["records"], report["failed"]) == (1, 0)
+    assert "line 2: unknown field 'valeu'" in report["error"]
+
+
+def test_what_was_read_before_an_error_is_reported(cli: Cli, broker: BrokerProcess, topic_name: str) -> None:
+    cli("topics", "create", topic_name, "--partitions", "1")
+    cli("produce", topic_name, stdin=b"one\n")
+    command = [PROGRAM, "consume", topic_name, "--from-beginning", "--json", "--bootstrap", broker.bootstrap]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"one\n"
+        cli("topics", "delete", topic_name)
+        _, said = reader.communicate(timeout=30)
+    assert reader.returncode == 1
+    assert b'"records": 1' in said
 
 
 @pytest.mark.parametrize(
