@@ -9,7 +9,7 @@ import click
 
 from fastlog.cli import report
 from fastlog.cli.options import bootstrap_option, json_option, parse_pairs
-from fastlog.cli.topics import admin_at
+from fastlog.cli.topics import admin_at, change_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,7 @@ def change(
     """Sends the changes and says so."""
     whose = require_one(topic, broker)
     with admin_at(bootstrap) as admin:
-        admin.alter_configs(changes, topic=topic, broker=broker)
+        change_settings(admin, changes, topic=topic, broker=broker)
     if as_json:
         report.print_json({"topic": topic, "broker": broker, "changed": changes})
     else:

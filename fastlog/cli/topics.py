@@ -10,6 +10,7 @@ import click
 
 from fastlog.cli import report
 from fastlog.cli.options import bootstrap_option, config_option, json_option
+from fastlog.errors import InvalidConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,27 @@ def admin_at(bootstrap: str) -> Admin:
     from fastlog.client.admin import Admin
 
     return Admin(bootstrap, client_id="fastlog-cli", bootstrap_timeout_ms=BOOTSTRAP_MS)
+
+
+def change_settings(
+    admin: Admin, changes: Mapping[str, str | None], *, topic: str | None = None, broker: int | None = None
+) -> None:
+    """Sets settings, and puts those that are None back; raises InvalidConfigError for an unknown one of these.
+
+    Brokers, Apache Kafka's too, say nothing to the deletion of a setting that they do not know.
+    """
+    unset = [key for key, value in changes.items() if value is None]
+    if unset:
+        from fastlog.config import nearest
+
+        known = admin.describe_configs(topic=topic, broker=broker)
+        for key in unset:
+            if key not in known:
+                whose = f"topic {topic!r}" if broker is None else f"broker {broker}"
+                raise InvalidConfigError(
+                    f"putting {key} of {whose} back: unknown setting{nearest(key, known)}"
+                )
+    admin.alter_configs(changes, topic=topic, broker=broker)
 
 
 def each(
@@ -190,7 +212,7 @@ def alter(
         raise click.UsageError("nothing to change: give --partitions, --config or --delete-config")
     with admin_at(bootstrap) as admin:
         if changes:
-            admin.alter_configs(changes, topic=name)
+            change_settings(admin, changes, topic=name)
         if partitions is not None:
             admin.create_partitions(name, partitions)
     if as_json:

@@ -9,6 +9,7 @@ from fastlog.config.layers import (
     Origin,
     check_broker,
     check_topic,
+    nearest,
 )
 from fastlog.config.listeners import Endpoint, parse_advertised, parse_listeners
 from fastlog.config.load import Given, load
@@ -32,6 +33,7 @@ __all__ = [
     "check_broker",
     "check_topic",
     "load",
+    "nearest",
     "parse_advertised",
     "parse_listeners",
 ]

@@ -49,7 +49,8 @@ class Entry(msgspec.Struct, frozen=True):
     candidates: tuple[Candidate, ...]
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
+def nearest(key: str, known: Iterable[str]) -> str:
+    """The end of a message about the unknown `key`: the known one that is most like it, or nothing."""
     import difflib
 
     close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
@@ -60,7 +61,7 @@ def check_broker(key: str, text: str) -> Value:
     """The value that `text` gives the broker's `key`; ConfigError for an unknown key or a value out of range."""
     setting = BROKER_KEYS.get(key)
     if setting is None:
-        raise ConfigError(f"unknown broker setting {key}{_nearest(key, BROKER_KEYS)}")
+        raise ConfigError(f"unknown broker setting {key}{nearest(key, BROKER_KEYS)}")
     return setting.parse(key, text)
 
 
@@ -68,7 +69,7 @@ def check_topic(key: str, text: str) -> Value:
     """The value that `text` gives the topic's `key`; ConfigError for an unknown key or a value out of range."""
     setting = TOPIC_KEYS.get(key)
     if setting is None:
-        raise ConfigError(f"unknown topic setting {key}{_nearest(key, TOPIC_KEYS)}")
+        raise ConfigError(f"unknown topic setting {key}{nearest(key, TOPIC_KEYS)}")
     return setting.parse(key, text)
 
 

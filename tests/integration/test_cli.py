@@ -91,6 +91,22 @@ def test_configs_of_topics_and_brokers(cli: Cli, topic_name: str) -> None:
     assert "no.such.setting" in refused.err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("configs", "unset", "retention.mss", "--topic"), ("topics", "alter")],
+    ids=["configs", "topics"],
+)
+def test_a_setting_that_is_not_known_cannot_be_put_back(
+    cli: Cli, topic_name: str, command: tuple[str, ...]
+) -> None:
+    cli("topics", "create", topic_name)
+    more = ("--delete-config", "retention.mss") if command[0] == "topics" else ()
+    done = cli(*command, topic_name, *more)
+    assert done.status == 1
+    assert "retention.mss" in done.err
+    assert done.err.endswith("unknown setting; the nearest known one is retention.ms\n")
+
+
 def test_lines_with_keys(cli: Cli, broker: BrokerProcess, topic_name: str) -> None:
     cli("topics", "create", topic_name, "--partitions", "1")
     sent = cli("produce", topic_name, "--key-separator", ":", "--json", stdin=b"a:1\nb:2:3\nno key\n\n")
@@ -156,7 +172,7 @@ def test_an_offset_that_is_not_there_is_refused(
         done = cli("consume", topic_name, "--offset", offset, *end)
         assert (done.status, done.out) == (1, b"")
         assert f"from offset {offset}: its first record is 4, its next will be 10" in done.err
-    assert cli("consume", topic_name, "--offset", "8", *end).out == b"8\n9\n"
+    assert cli("consume", topic_name, "--offset", "8", "--exit-at-end").out == b"8\n9\n"
     assert cli("consume", topic_name, "--offset", "10", "--exit-at-end") == Run(0, b"", "")
 
 
