@@ -37,7 +37,10 @@ def main() -> int:
     arguments = parse_arguments()
     path = arguments.file or flights_file()
     key = arguments.key if arguments.file else FLIGHTS_KEY
-    records = read_records(path, key)
+    try:
+        records = read_records(path, key)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"demo: reading {path}: {error}") from error
     print(f"{len(records):,} records from {path.name}")
     with running_broker(arguments.bootstrap) as bootstrap:
         topic = f"{arguments.topic}-{int(time.time())}" if arguments.bootstrap else arguments.topic
@@ -141,7 +144,8 @@ def consume_with_confluent(bootstrap: str, topic: str, count: int) -> Sequence[P
     consumer.assign([ConfluentPartition(topic, number, 0) for number in range(PARTITIONS)])
     found: list[Pair] = []
     while len(found) < count:
-        polled = consumer.consume(10_000, SILENCE_SECONDS if not found else 1.0)
+        # it waits until it has as many as it was asked for, so never for more than there are
+        polled = consumer.consume(min(10_000, count - len(found)), SILENCE_SECONDS)
         if not polled:
             break
         found += [(message.key(), message.value()) for message in polled if message.error() is None]
