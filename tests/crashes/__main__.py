@@ -90,8 +90,6 @@ def isolate() -> int:
     process = subprocess.Popen(command, env={**os.environ, INSIDE: "1"})
     try:
         return process.wait()
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
     finally:
         process.kill()
 
@@ -122,4 +120,7 @@ def write(page: Path, results: dict[str, list[Outcome]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
