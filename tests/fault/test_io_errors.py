@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from pathlib import Path
 
@@ -157,6 +158,44 @@ def test_an_index_that_cannot_be_written_costs_no_record(
         assert refused > 0
         check_offline(broker, topic, kept)
         check_restart(broker, topic, kept)
+
+
+def test_a_stop_whose_sync_fails_is_not_clean(inject: Inject, make_broker: MakeBroker) -> None:
+    broker = make_broker()
+    topic = create_topic(broker.bootstrap, "failing")
+    values = [b"%d" % number for number in range(20)]
+    kept = dict(zip(send(broker.bootstrap, topic, *values), values, strict=True))
+    with inject(broker.pid, "fdatasync", "error=EIO", [segment(broker, topic)]):
+        assert broker.stop() == 1
+    last = broker.log().splitlines()[-1]
+    assert last.startswith("fastlog: KAFKA_STORAGE_ERROR: could not sync ")
+    assert "Input/output error" in last
+    assert not (broker.data_dir / ".kafka_cleanshutdown").exists()
+    broker.start()
+    assert read_all(broker.bootstrap, topic) == kept
+    assert broker.stop() == 0, broker.log()
+
+
+def test_a_write_that_is_cut_short_leaves_nothing_behind(make_broker: MakeBroker) -> None:
+    """The kernel writes up to the limit of a file's size, a part of a batch, and refuses the rest."""
+    broker = make_broker()
+    topic = create_topic(broker.bootstrap, "failing")
+    # larger than the metadata store's files, which have the same limit
+    values = [b"%d " % number + b"." * 1000 for number in range(1000)]
+    send(broker.bootstrap, topic, *values)
+    size = segment(broker, topic).stat().st_size
+    _, hard = resource.prlimit(broker.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(broker.pid, resource.RLIMIT_FSIZE, (size + 30, hard))
+    said = refusal(broker.bootstrap, topic)
+    assert "File too large" in said
+    assert "appends resume by themselves" in said
+    assert segment(broker, topic).stat().st_size == size
+    assert list(read_all(broker.bootstrap, topic).values()) == values
+    resource.prlimit(broker.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    assert send(broker.bootstrap, topic, b"more") == [len(values)]
+    broker.kill()
+    broker.start()
+    assert list(read_all(broker.bootstrap, topic).values()) == [*values, b"more"]
 
 
 @pytest.mark.parametrize("fault", ["retval=0:when=1", "error=EIO:when=1"])
