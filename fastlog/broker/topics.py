@@ -1,6 +1,7 @@
 """Topics: created, grown and deleted in an order that a kill -9 between any two steps does not break.
 
-Create: store, then logs, then image. A topic that is in the store and has no logs gets them at the next start.
+Create: store, then logs, then image. A topic that is in the store and has no logs gets them at the next start; where
+the logs cannot be made and the broker lives, it is deleted again.
 Delete: store (the topic goes, a note of its deletion stays), image, directories renamed, note forgotten. What a stop
 left half done is finished at the next start, by the note and the topic's id, so a namesake made since is not touched.
 """
@@ -24,7 +25,7 @@ from fastlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from fastlog.events import EventLog
-from fastlog.ports import AlreadyExistsError, ConfigResource, PartitionState, Topic
+from fastlog.ports import AlreadyExistsError, ConfigResource, PartitionState, StoreError, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,15 +142,31 @@ class Topics:
         except AlreadyExistsError as error:
             raise TopicAlreadyExistsError(str(error)) from error
         self._configs.topic_created(name, overrides)
+        try:
+            self._open_new(topic)
+        except KafkaError:
+            self._withdraw(topic)
+            raise
+        self._log.info(
+            "topic created", topic=name, topic_id=str(topic.topic_id), partitions=len(topic.partitions)
+        )
+        return topic
+
+    def _open_new(self, topic: Topic) -> None:
         # in the mapping even where a log cannot be opened: the store has it, so the topic exists
         try:
             self._open(topic, range(len(topic.partitions)))
         finally:
             self._put(topic)
-        self._log.info(
-            "topic created", topic=name, topic_id=str(topic.topic_id), partitions=len(topic.partitions)
-        )
-        return topic
+
+    def _withdraw(self, topic: Topic) -> None:
+        """Undoes a creation that failed, on a full disk say: whoever tries again is to find nothing of it."""
+        try:
+            self._delete(topic)
+        except (KafkaError, StoreError) as error:
+            self._log.error(
+                "a topic that was not wholly created is left, delete it", topic=topic.name, reason=str(error)
+            )
 
     def _replicas(
         self, partition_count: int, replication_factor: int, assignments: Mapping[int, Sequence[int]]
@@ -209,6 +226,9 @@ class Topics:
         """Deletes a topic; its files stay for file.delete.delay.ms under another name."""
         if not self._configs.config.broker().delete_topic_enable:
             raise TopicDeletionDisabledError("delete.topic.enable is false on this broker")
+        self._delete(topic)
+
+    def _delete(self, topic: Topic) -> None:
         self._store.delete_topic(topic.topic_id)
         self._configs.topic_deleted(topic.name)
         self._remove(topic)

@@ -7,7 +7,8 @@ from confluent_kafka import KafkaError
 from confluent_kafka import Producer as ConfluentProducer
 
 from fastlog import Producer
-from tests.fault.conftest import BrokerOn, MakeDisk
+from tests.conftest import MakeBroker
+from tests.fault.conftest import BrokerOn, Inject, MakeDisk
 from tests.support.admin import create_topic
 from tests.support.broker import wait_until
 from tests.support.cli import fastlog
@@ -93,6 +94,23 @@ def test_metadata_is_refused_by_name_and_goes_on_by_itself(make_disk: MakeDisk, 
         assert "disk is full; free some space" in refused.err
         assert "Traceback" not in broker.log()
     assert fastlog("topics", "create", "later", "--bootstrap", broker.bootstrap).status == 0
+    assert broker.stop() == 0, broker.log()
+
+
+def test_a_topic_that_finds_no_room_leaves_nothing(inject: Inject, make_broker: MakeBroker) -> None:
+    """There may be room for the metadata and none for the logs."""
+    broker = make_broker()
+    create = ("topics", "create", "later", "--partitions", "2", "--bootstrap", broker.bootstrap)
+    with inject(broker.pid, "mkdir,mkdirat", "error=ENOSPC"):
+        refused = fastlog(*create)
+        assert refused.status == 1
+        assert "KAFKA_STORAGE_ERROR" in refused.err
+        assert "No space left on device" in refused.err
+        assert fastlog("topics", "list", "--bootstrap", broker.bootstrap).out == b""
+    assert fastlog(*create).status == 0
+    with Producer(broker.bootstrap) as producer:
+        for partition in (0, 1):
+            assert producer.send("later", VALUE, partition=partition).result(SECONDS).offset == 0
     assert broker.stop() == 0, broker.log()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,23 @@ def test_a_kill_between_the_steps_of_a_creation(plane: ControlPlane) -> None:
     assert len(plane.data_plane.open) == 2
     assert set(plane.data_plane.directories.values()) == {plane.topics.named("orders").topic_id.bytes}
     assert len(plane.published["orders"].partitions) == 2
+
+
+def test_a_topic_whose_logs_cannot_be_made_leaves_nothing(plane: ControlPlane) -> None:
+    made = plane.data_plane.open_partitions
+
+    def fails(topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]], settings: object) -> None:
+        made(topic, topic_id, partitions[:1], settings)
+        raise KafkaStorageError("no room")
+
+    plane.data_plane.open_partitions = fails
+    (result,) = create(plane, creatable("orders", partitions=2))
+    assert (result.error_code, result.error_message) == (KafkaStorageError.code, "no room")
+    assert (plane.published, plane.data_plane.directories, plane.store.topics()) == ({}, {}, [])
+    plane.data_plane.open_partitions = made
+    (result,) = create(plane, creatable("orders", partitions=2))
+    assert result.error_code == 0
+    assert len(plane.data_plane.open) == 2
 
 
 def test_a_kill_between_the_steps_of_a_deletion(plane: ControlPlane) -> None:
