@@ -1,6 +1,7 @@
 """The Rust engine, as Python sees it."""
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
@@ -390,3 +391,55 @@ def validate_batch(
     batch: Buffer, /, *, now_ms: int, max_batch_bytes: int = 1_048_588, is_compacted: bool = False
 ) -> int:
     """Checks a batch as a broker does before it appends; the largest timestamp, or the client's error raised."""
+
+# --- the loops of the benchmarks; all block and release the GIL, and times are nanoseconds ---
+
+@final
+class BareFile:
+    """A new file that is only appended to, preallocated as a log's segments are. Raises OSError."""
+
+    def __new__(cls, path: str | PathLike[str], *, preallocate: bool = True) -> BareFile:
+        """Makes the file; FileExistsError where there is one."""
+
+    def append(self, buffer: Buffer, count: int = 1, *, sync: bool = False) -> list[int]:
+        """Writes `buffer` at the end `count` times, each with an fdatasync if `sync`; the time of each.
+
+        Nobody may write to `buffer` meanwhile.
+        """
+
+@final
+class FileServer:
+    """Sends a whole file by sendfile(2) to each who connects to a loopback port. Raises OSError."""
+
+    def __new__(cls, path: str | PathLike[str], *, chunk_bytes: int) -> FileServer:
+        """Listens on a free port; each sendfile is of `chunk_bytes` at most."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens on 127.0.0.1."""
+
+    def close(self) -> None:
+        """Ends it, and a connection that is being served; again is harmless."""
+
+def append_batches(
+    directory: str | PathLike[str], topic: str, batch: Buffer, count: int, *, now_ms: int
+) -> list[int]:
+    """Appends `batch` `count` times to a new log, `topic-0` below `directory`; the time of each append.
+
+    Each is checked as a broker checks it. The log is closed, its files stay. Raises a KafkaError.
+    """
+
+def discard_frames(
+    address: str, count: int, *, requests: Sequence[bytes], ahead: int
+) -> tuple[int, list[int]]:
+    """Takes `count` frames, four bytes of length before each, from IP:PORT and has the kernel throw them away.
+
+    Requests are sent as they are, at most `ahead` of them unanswered; without any, the server is one that sends by
+    itself. Gives the bytes that came and the time from frame to frame. Raises OSError, also after 30 s of silence.
+    """
+
+def check_batches(address: str) -> tuple[int, int, int]:
+    """Reads record batches from IP:PORT until the server ends the connection, and checks the CRC of each.
+
+    Gives bytes, batches and time. Raises OSError, also for a wrong CRC.
+    """

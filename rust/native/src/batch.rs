@@ -17,7 +17,7 @@ use crate::buffer::ReadBuffer;
 const CRC_BYTES_WITH_GIL: usize = 512 * 1024;
 
 /// `fastlog.errors.error_for(code, message)`.
-fn kafka_error(py: Python<'_>, code: ErrorCode, message: &str) -> PyErr {
+pub(crate) fn kafka_error(py: Python<'_>, code: ErrorCode, message: &str) -> PyErr {
     let made = py
         .import(intern!(py, "fastlog.errors"))
         .and_then(|errors| errors.call_method1(intern!(py, "error_for"), (code.0, message)));

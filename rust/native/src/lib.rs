@@ -1,6 +1,7 @@
 //! The Python extension fastlog.native._engine: converts and delegates, no logic
 
 mod batch;
+mod bench;
 // the one module of this crate that may use unsafe: Python's buffers as slices
 #[allow(unsafe_code)]
 mod buffer;
@@ -16,6 +17,8 @@ mod _engine {
     use crate::batch::{
         compress, crc32c, decompress, open_batch, open_batches, restamp_batch, seal_batch, validate_batch,
     };
+    #[pymodule_export]
+    use crate::bench::{BareFile, FileServer, append_batches, check_batches, discard_frames};
     #[pymodule_export]
     use crate::codec::{ApiCodec, decode_request_header};
     #[pymodule_export]

@@ -1,0 +1,1 @@
+"""What the benches share: brokers, fair pairs, statistics, workloads, raw connections, results."""

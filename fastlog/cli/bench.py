@@ -1,0 +1,248 @@
+"""`fastlog bench`: what this machine and this build reach, each beside the limit that it cannot pass."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from fastlog.cli import report
+from fastlog.cli.options import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import FrameType
+
+    from fastlog.bench.harness.result import Result
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+BATCH_BYTES = click.IntRange(1024, 1 << 20)
+COUNT = click.IntRange(min=1)
+#: a value holds the time that its record was due, and more
+SIZE = click.IntRange(8, 1 << 19)
+SIGNIFICANT = 4
+
+
+@click.group()
+def bench() -> None:
+    """Measure this machine and this build, each figure beside its limit.
+
+    Without --bootstrap a bench starts a broker of its own, and takes it away again. Files lie below --directory. A
+    ratio is the median of pairs that ran in turn; docs/benchmarks.md tells how to read it.
+    """
+
+
+def option(name: str, kind: Any, default: object, text: str) -> Callable[[Command], Command]:
+    """An option with a shown default."""
+    return click.option(name, type=kind, default=default, show_default=True, help=text)
+
+
+def cluster_option(command: Command) -> Command:
+    """`--bootstrap`, which has no default here: without it the bench has a broker of its own."""
+    text = "A broker of the cluster to measure, or several.  [a broker of the bench's own]"
+    return click.option("--bootstrap", metavar="HOST:PORT[,…]", help=text)(command)
+
+
+def directory_option(command: Command) -> Command:
+    """`--directory`: where files are made, and removed."""
+    kind = click.Path(exists=True, file_okay=False, writable=True, path_type=Path)
+    text = "Where the bench's files lie meanwhile.  [the system's temporary directory]"
+    return click.option("--directory", type=kind, metavar="DIR", help=text)(command)
+
+
+def pairs_option(command: Command) -> Command:
+    """`--pairs`: fewer than five say too little."""
+    return option("--pairs", click.IntRange(min=5), 5, "Runs of subject and limit, in turn.")(command)
+
+
+size_option = option("--size", SIZE, 100, "The bytes of a record's value.")
+batch_option = option("--batch-bytes", BATCH_BYTES, 1 << 18, "The largest batch, before compression.")
+acks_option = option("--acks", click.Choice(["0", "1", "all"]), "all", "Who must have a record.")
+compression_option = option(
+    "--compression",
+    click.Choice(["none", "gzip", "snappy", "lz4", "zstd"]),
+    "none",
+    "How batches are compressed.",
+)
+partitions_option = option("--partitions", COUNT, 1, "The partitions of the topic.")
+
+
+@bench.command()
+@option("--bytes", COUNT, 256 << 20, "What one round of one measure moves, at most.")
+@size_option
+@option("--rounds", COUNT, 5, "How often each is measured.")
+@directory_option
+@json_option
+def limits(*, directory: Path | None, as_json: bool, **given: int) -> int:
+    """What the machine can do at best: checksums, writes, syncs, sendfile, ZeroMQ."""
+    from fastlog.bench.limits import MEASURES, Settings, run
+
+    with measured("limits", MEASURES) as done:
+        found = run(Settings(**given), directory=directory, done=done)
+    return tell(found, as_json=as_json)
+
+
+@bench.command()
+@option("--batches", COUNT, 512, "The batches of a round.")
+@option("--batch-bytes", BATCH_BYTES, 1 << 20, "The bytes of a batch, at most.")
+@size_option
+@pairs_option
+@directory_option
+@json_option
+def append(*, directory: Path | None, as_json: bool, **given: int) -> int:
+    """Append batches to a log in this process, without a broker."""
+    from fastlog.bench.append import Settings, run
+
+    with measured("append", given["pairs"]) as done:
+        found = run(Settings(**given), directory=directory, done=done)
+    return tell([found], as_json=as_json)
+
+
+@bench.command()
+@option("--fetches", COUNT, 512, "The fetches of a round.")
+@option("--fetch-bytes", click.IntRange(1024, 1 << 28), 1 << 20, "What one fetch brings, at most.")
+@batch_option
+@option("--ahead", COUNT, 2, "Fetches that are under way at a time.")
+@size_option
+@pairs_option
+@cluster_option
+@directory_option
+@json_option
+def fetch(*, bootstrap: str | None, directory: Path | None, as_json: bool, **given: int) -> int:
+    """Fetch by a raw socket that throws the bytes away."""
+    from fastlog.bench.fetch import Settings, run
+
+    with measured("fetch", given["pairs"]) as done:
+        found = run(Settings(**given), bootstrap=bootstrap, directory=directory, done=done)
+    return tell([found], as_json=as_json)
+
+
+@bench.command()
+@option("--records", COUNT, 2_000_000, "The records of a round.")
+@size_option
+@partitions_option
+@acks_option
+@compression_option
+@batch_option
+@option("--linger-ms", click.FloatRange(min=0), 5.0, "How long a batch waits for more records.")
+@option(
+    "--mode", click.Choice(["send", "many"]), "send", "Call send for each record, or send_many with lists."
+)
+@pairs_option
+@cluster_option
+@directory_option
+@json_option
+def produce(*, bootstrap: str | None, directory: Path | None, as_json: bool, **given: Any) -> int:
+    """Produce with the SDK, every delivery's result looked at."""
+    from fastlog.bench.produce import Settings, run
+
+    with measured("produce", given["pairs"]) as done:
+        found = run(Settings(**given), bootstrap=bootstrap, directory=directory, done=done)
+    return tell([found], as_json=as_json)
+
+
+@bench.command()
+@option("--records", COUNT, 4_000_000, "The records of a round, rounded up to whole batches.")
+@option(
+    "--mode",
+    click.Choice(["iterate", "poll", "values"]),
+    "iterate",
+    "One record and its value at a time, lists of records, or a batch's values as a list.",
+)
+@option("--max-poll-records", COUNT, 500, "The longest list of --mode poll.")
+@size_option
+@partitions_option
+@compression_option
+@batch_option
+@pairs_option
+@cluster_option
+@directory_option
+@json_option
+def consume(*, bootstrap: str | None, directory: Path | None, as_json: bool, **given: Any) -> int:
+    """Consume a topic from its start with the SDK."""
+    from fastlog.bench.consume import Settings, run
+
+    with measured("consume", given["pairs"]) as done:
+        found = run(Settings(**given), bootstrap=bootstrap, directory=directory, done=done)
+    return tell([found], as_json=as_json)
+
+
+@bench.command()
+@option("--rate", COUNT, 1_000, "Records a second, each due at its time whatever became of those before it.")
+@option("--seconds", click.FloatRange(min=0.05), 10.0, "How long each side runs, over all pairs.")
+@acks_option
+@size_option
+@pairs_option
+@cluster_option
+@directory_option
+@json_option
+def latency(*, bootstrap: str | None, directory: Path | None, as_json: bool, **given: Any) -> int:
+    """The time of single records at a fixed rate (open loop): to the acknowledgement, and to a consumer."""
+    from fastlog.bench.latency import Settings, run
+
+    with measured("latency", 2 * given["pairs"]) as done:
+        found = run(Settings(**given), bootstrap=bootstrap, directory=directory, done=done)
+    return tell(found, as_json=as_json)
+
+
+@contextmanager
+def measured(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar around a bench; SIGTERM ends it as Ctrl-C does, so that nothing is left behind."""
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with report.progress(f"bench {name}", total) as done:
+            yield done
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Raises KeyboardInterrupt."""
+    raise KeyboardInterrupt
+
+
+def tell(results: Iterable[Result], *, as_json: bool) -> int:
+    """Prints results: a JSON object on each line, or a table; 1 where one found a promise broken, otherwise 0."""
+    found = list(results)
+    if as_json:
+        for result in found:
+            report.print_json(result.as_json())
+    else:
+        head = ("", "records/s", "MB/s", "p50 ms", "p99 ms", "of limit", "limit")
+        report.print_table(head, [row_of(result) for result in found])
+        for result in found:
+            tell_pairs(f"{result.name}:" if len(found) > 1 else "", result.details)
+        if found:
+            tell_pairs("settings:", found[0].settings)
+    return int(any(result.failed for result in found))
+
+
+def row_of(result: Result) -> tuple[object, ...]:
+    """The table's row."""
+    figures = (
+        result.records_per_second,
+        result.megabytes_per_second,
+        result.p50_ms,
+        result.p99_ms,
+        result.ratio_to_limit,
+    )
+    return (result.name, *map(shown, figures), result.limit or "-")
+
+
+def tell_pairs(head: str, pairs: Mapping[str, object]) -> None:
+    """Prints names and values on one line; those that do not apply are left out."""
+    words = [f"{name}={shown(value)}" for name, value in pairs.items() if value is not None]
+    if words:
+        click.echo(" ".join([head, *words] if head else words))
+
+
+def shown(value: object) -> str:
+    """A figure for people: few digits, thousands apart."""
+    if value is None:
+        return "-"
+    if isinstance(value, float) and abs(value) < 1000:
+        return f"{value:.{SIGNIFICANT}g}"
+    return f"{value:,.0f}" if isinstance(value, float) else str(value)
