@@ -188,6 +188,55 @@ def latency(*, bootstrap: str | None, directory: Path | None, as_json: bool, **g
     return tell(found, as_json=as_json)
 
 
+@bench.command()
+@option("--clients", COUNT, 16, "Clients, each with one append under way.")
+@option("--durability", click.Choice(["os", "fsync"]), "fsync", "The topic's fastlog.durability.")
+@acks_option
+@option("--seconds", click.FloatRange(min=0.05), 10.0, "How long each side runs, over all pairs.")
+@size_option
+@pairs_option
+@cluster_option
+@directory_option
+@json_option
+def commits(*, bootstrap: str | None, directory: Path | None, as_json: bool, **given: Any) -> int:
+    """Acknowledged single appends from many clients at once."""
+    from fastlog.bench.commits import Settings, run
+
+    with measured("commits", given["pairs"]) as done:
+        found = run(Settings(**given), bootstrap=bootstrap, directory=directory, done=done)
+    return tell([found], as_json=as_json)
+
+
+@bench.command()
+@option("--idle-seconds", click.FloatRange(min=0), 1.0, "How long a broker has idled when it is looked at.")
+@pairs_option
+@directory_option
+@json_option
+def start(*, directory: Path | None, as_json: bool, **given: Any) -> int:
+    """Start brokers on empty directories: the time until they are ready, and their memory."""
+    from fastlog.bench.start import Settings, run
+
+    with measured("start", given["pairs"]) as done:
+        found = run(Settings(**given), directory=directory, done=done)
+    return tell([found], as_json=as_json)
+
+
+@bench.command()
+@option("--bytes", click.IntRange(1, 2_000_000_000), 1 << 30, "The bytes of the log.")
+@option("--batch-bytes", BATCH_BYTES, 1 << 20, "The bytes of a batch, at most.")
+@size_option
+@pairs_option
+@directory_option
+@json_option
+def recovery(*, directory: Path | None, as_json: bool, **given: int) -> int:
+    """Start a broker again after kill -9, with a log that was never synced."""
+    from fastlog.bench.recovery import Settings, run
+
+    with measured("recovery", given["pairs"]) as done:
+        found = run(Settings(**given), directory=directory, done=done)
+    return tell([found], as_json=as_json)
+
+
 @contextmanager
 def measured(name: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar around a bench; SIGTERM ends it as Ctrl-C does, so that nothing is left behind."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,11 @@ class Cluster:
                 )
             time.sleep(0.05)
 
+    def log_end_offset(self, topic: str, partition: int = 0) -> int:
+        """The offset after a partition's last record."""
+        place = (topic, partition)
+        return self._admin.list_offsets({place: "latest"})[place].offset
+
     def with_broker_cpu(self, work: Callable[[], Round]) -> Round:
         """A round with the processor time that the bench's own broker took meanwhile."""
         if self.broker is None:
@@ -84,13 +89,19 @@ def cluster_at(
 
     Raises NotReachableError where nobody answers.
     """
-    with ExitStack() as stack:
-        broker = None
-        if bootstrap is None:
-            broker = stack.enter_context(BrokerProcess(directory, settings))
+    if bootstrap is None:
+        with BrokerProcess(directory, settings) as broker:
             broker.start()
-            bootstrap = broker.bootstrap
-        admin = stack.enter_context(Admin(bootstrap, bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS))
-        if not admin.describe_cluster().brokers:
-            raise NotReachableError(f"no broker answers at {bootstrap}; is one running there?")
-        yield Cluster(bootstrap, broker, admin)
+            with cluster_of(broker) as own:
+                yield own
+        return
+    with Admin(bootstrap, bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS) as admin:
+        admin.describe_cluster()
+        yield Cluster(bootstrap, None, admin)
+
+
+@contextmanager
+def cluster_of(broker: BrokerProcess) -> Iterator[Cluster]:
+    """The cluster of a broker of the bench's own, which runs; it may be started again meanwhile."""
+    with Admin(broker.bootstrap, bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS) as admin:
+        yield Cluster(broker.bootstrap, broker, admin)

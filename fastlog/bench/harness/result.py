@@ -19,7 +19,7 @@ MEGABYTE = 1e6
 class Result:
     """One finding. None is what does not apply.
 
-    `records`, `seconds` and the rates are of one round, the median round by its seconds; the percentiles are over the
+    `records`, `seconds` and the rates are of one round, the median one by its rate; the percentiles are over the
     operations of all rounds. `limit` names the measure that `ratio_to_limit` compares with: the median of the ratios
     of the pairs, 1.0 where the limit is reached and more where it is beaten. `details` are further figures of this
     bench, `settings` what it was run with.
@@ -53,7 +53,7 @@ class Result:
 def from_rounds(name: str, rounds: list[Round], **fields: Any) -> Result:
     """The median round of a subject, with its percentiles."""
     times = list(chain.from_iterable(one.times_ns for one in rounds))
-    middle = sorted(rounds, key=lambda one: one.seconds)[len(rounds) // 2]
+    middle = sorted(rounds, key=attrgetter("rate"))[len(rounds) // 2]
     return Result(
         name=name,
         records=middle.records,
