@@ -19,6 +19,7 @@ HEAD_LINES = 5
 # import-linter reads sources, so it sees no import of a compiled module. What only the type checker reads is free
 NATIVE = "fastlog.native"
 NATIVE_IMPORTERS = (
+    "fastlog/bench/",
     "fastlog/broker/broker.py",
     "fastlog/cli/log.py",
     "fastlog/client/",
