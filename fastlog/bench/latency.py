@@ -20,10 +20,10 @@ from fastlog.bench.harness.bare_zmq import BareDealer
 from fastlog.bench.harness.cluster import cluster_at
 from fastlog.bench.harness.open_loop import pace, sharpen_timers
 from fastlog.bench.harness.result import Result, from_pairs
+from fastlog.bench.harness.sending import producer_at
 from fastlog.bench.harness.statistics import Pairs, Round, run_pairs
 from fastlog.bench.harness.workload import batch_of
 from fastlog.client.consumer.consumer import Consumer
-from fastlog.client.producer.producer import Producer
 from fastlog.errors import FastlogError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Bench:
         reader: threading.Thread | None = None,
     ) -> Round:
         settings = self.settings
-        with Producer(self._cluster.bootstrap, acks=settings.acks, linger_ms=0) as producer:
+        with producer_at(self._cluster.bootstrap, acks=settings.acks, linger_ms=0) as producer:
             # connects; a consumer that reads meanwhile takes no note of it
             producer.send(topic, b"").result()
 

@@ -18,16 +18,17 @@ from fastlog.bench.harness import machine
 from fastlog.bench.harness.bare_zmq import BareDealer
 from fastlog.bench.harness.cluster import cluster_at
 from fastlog.bench.harness.result import Result, from_pairs
+from fastlog.bench.harness.sending import producer_at
 from fastlog.bench.harness.statistics import Round, run_pairs
 from fastlog.bench.harness.workload import batch_of, values_of
 from fastlog.client.producer import settings as producer_settings
-from fastlog.client.producer.producer import Producer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fastlog.bench.harness.cluster import Cluster
     from fastlog.bench.harness.workload import SealedBatch
+    from fastlog.client.producer.producer import Producer
     from fastlog.native._sending import Delivery
 
 LIMIT = "bare DEALER -> ROUTER -> write of equal batches"
@@ -50,16 +51,6 @@ class Settings:
     mode: str = "send"
     pairs: int = 5
 
-    def producer(self, bootstrap: str) -> Producer:
-        """A producer with these settings."""
-        return Producer(
-            bootstrap,
-            acks=self.acks,
-            compression=self.compression,
-            batch_bytes=self.batch_bytes,
-            linger_ms=self.linger_ms,
-        )
-
 
 class Bench:
     """The rounds of both sides."""
@@ -76,7 +67,13 @@ class Bench:
         settings, work = self.settings, send_each if self.settings.mode == "send" else send_many
         with (
             self._cluster.topic(settings.partitions) as topic,
-            settings.producer(self._cluster.bootstrap) as producer,
+            producer_at(
+                self._cluster.bootstrap,
+                acks=settings.acks,
+                compression=settings.compression,
+                batch_bytes=settings.batch_bytes,
+                linger_ms=settings.linger_ms,
+            ) as producer,
         ):
             # connects, and makes the first batch's memory
             producer.send(topic, b"").result()

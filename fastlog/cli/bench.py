@@ -237,6 +237,37 @@ def recovery(*, directory: Path | None, as_json: bool, **given: int) -> int:
     return tell([found], as_json=as_json)
 
 
+@bench.command()
+@option("--minutes", click.FloatRange(min=0.05), 10.0, "How long records are written.")
+@option("--rate", click.IntRange(min=10), 10_000, "Records a second.")
+@option("--size", click.IntRange(20, 1 << 19), 100, "The bytes of a record's value.")
+@option("--partitions", COUNT, 2, "The partitions of the topic.")
+@cluster_option
+@directory_option
+@json_option
+def soak(*, bootstrap: str | None, directory: Path | None, as_json: bool, **given: Any) -> int:
+    """Run a steady load for long, and look for losses, duplicates and growth.
+
+    Retention deletes meanwhile; one consumer reads as records come, one returns in batches, one rewinds again and
+    again. Exit status 1 where a promise was broken.
+    """
+    from fastlog.bench.soak.run import Settings, run
+
+    def told(result: Result) -> None:
+        if as_json:
+            report.print_json(result.as_json())
+        else:
+            times = f"p50 {shown(result.p50_ms)} ms, p99 {shown(result.p99_ms)} ms"
+            click.echo(f"minute {result.details['minute']}: {result.records} records, {times}")
+
+    settings = Settings(**given)
+    with measured("soak", round(settings.seconds)) as done:
+        found = run(settings, bootstrap=bootstrap, directory=directory, told=told, done=done)
+    for problem in found.details["problems"]:
+        click.echo(f"fastlog: soak: {problem}", err=True)
+    return tell([found], as_json=as_json)
+
+
 @contextmanager
 def measured(name: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar around a bench; SIGTERM ends it as Ctrl-C does, so that nothing is left behind."""

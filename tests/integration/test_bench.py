@@ -162,10 +162,10 @@ def test_a_stalled_broker_shows_in_the_99th_percentile(make_broker: MakeBroker) 
     stopped = threading.Event()
 
     def stall() -> None:
-        """A fourth of each second."""
-        while not stopped.wait(0.75):
+        """More often than once in a round, which takes 0.4 s."""
+        while not stopped.wait(0.15):
             os.kill(broker.pid, signal.SIGSTOP)
-            time.sleep(0.25)
+            time.sleep(0.2)
             os.kill(broker.pid, signal.SIGCONT)
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -176,6 +176,6 @@ def test_a_stalled_broker_shows_in_the_99th_percentile(make_broker: MakeBroker) 
         stalling.join()
     assert process.returncode == 0
     acknowledged, _ = (json.loads(line) for line in out.splitlines())
-    # a tenth of all records and more were due while nothing could answer
-    assert acknowledged["p99_ms"] > 150
-    assert acknowledged["limit_p99_ms"] < acknowledged["p99_ms"]
+    # many of all records were due while nothing could answer; a loop that waits for each answer would have one slow
+    # record for each stall, below one in a hundred
+    assert acknowledged["p99_ms"] > 120

@@ -59,9 +59,14 @@ class BrokerProcess:
         return self.directory / "data"
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         """Its process id; raises FastlogError where it does not run."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or not self.is_running:
             raise FastlogError(
                 f"the bench's own broker has ended by itself; its log ends with: {self._log_tail()}"
             )

@@ -57,10 +57,19 @@ class Cluster:
                 )
             time.sleep(0.05)
 
+    def log_start_offset(self, topic: str, partition: int = 0) -> int:
+        """The offset of a partition's oldest record."""
+        place = (topic, partition)
+        return self._admin.list_offsets({place: "earliest"})[place].offset
+
     def log_end_offset(self, topic: str, partition: int = 0) -> int:
         """The offset after a partition's last record."""
         place = (topic, partition)
         return self._admin.list_offsets({place: "latest"})[place].offset
+
+    def cpu_seconds(self) -> float | None:
+        """Processor time of the bench's own broker up to now; None for another."""
+        return None if self.broker is None else self.broker.cpu_seconds()
 
     def with_broker_cpu(self, work: Callable[[], Round]) -> Round:
         """A round with the processor time that the bench's own broker took meanwhile."""
@@ -71,6 +80,9 @@ class Cluster:
         return replace(done, broker_cpu_seconds=self.broker.cpu_seconds() - before)
 
     def _remove(self, name: str) -> None:
+        if self.broker is not None and not self.broker.is_running:
+            # nobody to ask, and its topics go with its directory
+            return
         try:
             self._admin.delete_topic(name)
         except UnknownTopicOrPartitionError:

@@ -1,0 +1,204 @@
+"""The consumers of a soak, each in a process: `python -m fastlog.bench.soak.reader`.
+
+Standard input brings a job (one line of JSON) and later the ends of the partitions, when nothing more is written; when
+it is closed the process ends. Standard output has a line for each minute that is over, and a last one with what was
+found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastlog.bench.harness.statistics import percentile
+from fastlog.bench.soak.record import Checker
+from fastlog.client.admin import Admin
+from fastlog.client.consumer.consumer import Consumer
+from fastlog.errors import FastlogError, OffsetOutOfRangeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+POLL_RECORDS = 10_000
+POLL_SECONDS = 0.2
+MINUTE_NS = 60_000_000_000
+#: records of a minute that is over may still come for so long
+STRAGGLERS_NS = 5_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a reader is to do."""
+
+    kind: str
+    bootstrap: str
+    topic: str
+    partitions: int
+    #: how long a batch consumer is away, and a rewinding one rests
+    interval_seconds: float
+
+
+class Reader:
+    """What all kinds have in common."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.checker = Checker(job.partitions)
+        self.ends: list[int] | None = None
+        self.told = threading.Event()
+        self.details: dict[str, int] = {}
+
+    def finish_at(self, ends: list[int]) -> None:
+        """Nothing more is written: read up to these ends, then return from `run`."""
+        self.ends = ends
+        self.told.set()
+
+    def run(self) -> None:
+        """Reads until all is read. Raises FastlogError, BrokenRecordError for a finding."""
+        raise NotImplementedError
+
+    def new_consumer(self) -> Consumer:
+        """A consumer that stands where the checker does; to be too late is an error, not a new beginning."""
+        consumer = Consumer(self.job.bootstrap, auto_offset_reset="none")
+        consumer.assign(
+            positions={(self.job.topic, at): number for at, number in enumerate(self.checker.next)}
+        )
+        return consumer
+
+    def present_ends(self) -> list[int]:
+        """The log ends of all partitions as they are now."""
+        if self.ends is not None:
+            return self.ends
+        places = [(self.job.topic, at) for at in range(self.job.partitions)]
+        with Admin(self.job.bootstrap) as admin:
+            found = admin.list_offsets(dict.fromkeys(places, "latest"))
+        return [found[place].offset for place in places]
+
+    def has_read(self, ends: Sequence[int]) -> bool:
+        """Whether everything before `ends` is read."""
+        return all(read >= end for read, end in zip(self.checker.next, ends, strict=True))
+
+    def read_to(self, consumer: Consumer, ends: Sequence[int]) -> None:
+        """Reads up to `ends` and perhaps further."""
+        while not self.has_read(ends):
+            for record in consumer.poll(POLL_RECORDS, POLL_SECONDS):
+                self.checker.note(record)
+
+
+class OnlineReader(Reader):
+    """Reads what comes as it comes, and tells the latencies of each minute."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self._minutes: dict[int, list[int]] = {}
+        #: when the first record was due; the monotonic clock is the same in all processes of a machine
+        self._start_ns: int | None = None
+
+    def run(self) -> None:
+        """See Reader."""
+        with self.new_consumer() as consumer:
+            while self.ends is None or not self.has_read(self.ends):
+                records = consumer.poll(POLL_RECORDS, POLL_SECONDS)
+                now = time.perf_counter_ns()
+                for record in records:
+                    due = self.checker.note(record)
+                    if self._start_ns is None:
+                        self._start_ns = due
+                    minute = (due - self._start_ns) // MINUTE_NS
+                    self._minutes.setdefault(minute, []).append(now - due)
+                self._tell_minutes(now - STRAGGLERS_NS)
+        self._tell_minutes(None)
+
+    def _tell_minutes(self, before_ns: int | None) -> None:
+        over = None if before_ns is None else (before_ns - (self._start_ns or before_ns)) // MINUTE_NS
+        for minute in sorted(self._minutes):
+            if over is None or minute < over:
+                times = sorted(self._minutes.pop(minute))
+                figures = {"p50_ms": percentile(times, 50) / 1e6, "p99_ms": percentile(times, 99) / 1e6}
+                tell({"minute": minute + 1, "records": len(times), **figures})
+
+
+class BatchReader(Reader):
+    """Comes back again and again, with a new consumer that goes on where the last one stood."""
+
+    def run(self) -> None:
+        """See Reader."""
+        self.details["batches"] = 0
+        while self.ends is None or not self.has_read(self.ends):
+            self.told.wait(self.job.interval_seconds)
+            with self.new_consumer() as consumer:
+                self.read_to(consumer, self.present_ends())
+            self.details["batches"] += 1
+
+
+class RewindingReader(Reader):
+    """Goes back to the oldest record there is and reads up to the end, again and again."""
+
+    def run(self) -> None:
+        """See Reader."""
+        self.details = {"passes": 0, "overtaken": 0}
+        with self.new_consumer() as consumer:
+            last = False
+            while not last:
+                self.told.wait(self.job.interval_seconds)
+                # one pass more after the end was told
+                last = self.ends is not None
+                self._pass(consumer)
+
+    def _pass(self, consumer: Consumer) -> None:
+        ends = self.present_ends()
+        while True:
+            consumer.seek_to_beginning()
+            self.checker.jump()
+            self.checker.next = [0] * self.job.partitions
+            try:
+                self.read_to(consumer, ends)
+            except OffsetOutOfRangeError:
+                # retention took the beginning away while it was read, as it may
+                self.details["overtaken"] += 1
+                continue
+            self.details["passes"] += 1
+            return
+
+
+KINDS: dict[str, type[Reader]] = {"online": OnlineReader, "batch": BatchReader, "rewinding": RewindingReader}
+
+
+def tell(document: dict[str, Any]) -> None:
+    """One line for the starter."""
+    print(json.dumps(document), flush=True)
+
+
+def listen(reader: Reader) -> None:
+    """Waits for the ends; ends the process with its starter."""
+    line = sys.stdin.readline()
+    if line:
+        reader.finish_at(json.loads(line))
+        sys.stdin.read()
+    os._exit(1)
+
+
+def main() -> None:
+    """Does the job on standard input."""
+    # the starter decides when to end, also after Ctrl-C
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    job = Job(**json.loads(sys.stdin.readline()))
+    reader = KINDS[job.kind](job)
+    threading.Thread(target=listen, args=(reader,), daemon=True).start()
+    found: dict[str, Any] = {"problem": None}
+    try:
+        reader.run()
+    except FastlogError as error:
+        found["problem"] = str(error)
+    checker = reader.checker
+    tell({**found, "records": checker.records, "checksums": checker.checksums, **reader.details})
+
+
+if __name__ == "__main__":
+    main()

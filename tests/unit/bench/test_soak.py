@@ -1,0 +1,92 @@
+"""The judges of a soak: each fault that they are for, and no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastlog.bench.soak.record import SIZE_MIN, BrokenRecordError, Checker, make_value
+from fastlog.bench.soak.run import Settings
+from fastlog.bench.soak.watch import growth, is_flat
+from fastlog.native._records import Record
+
+
+def record(
+    number: int, *, offset: int | None = None, partition: int = 0, value: bytes | None = None
+) -> Record:
+    made, _ = make_value(number, 1000 + number, b"filling")
+    return Record("topic", partition, number if offset is None else offset, 0, None, value or made)
+
+
+def test_records_in_order_are_counted_and_summed_by_partition() -> None:
+    checker = Checker(2)
+    crcs = [make_value(number, 1000 + number, b"filling")[1] for number in range(3)]
+    dues = [checker.note(record(number, partition=1)) for number in range(3)]
+    assert dues == [1000, 1001, 1002]
+    assert (checker.records, checker.next, checker.checksums) == (3, [0, 3], [0, sum(crcs)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (record(2), "a gap"),
+        (record(0), "a duplicate"),
+        (record(1, offset=2), "a duplicate"),
+        (record(2, offset=1), "a gap"),
+        (record(1, value=make_value(1, 0, b"filling")[0][:-1] + b"x"), "the bytes have changed"),
+        (record(1, value=b"x" * (SIZE_MIN - 1)), "none of our records"),
+    ],
+)
+def test_whatever_is_not_the_next_record_is_named(wrong: Record, named: str) -> None:
+    checker = Checker(1)
+    checker.note(record(0))
+    with pytest.raises(BrokenRecordError, match=named):
+        checker.note(wrong)
+
+
+def test_a_rewinding_reader_may_begin_anywhere_but_skips_nothing() -> None:
+    checker = Checker(1)
+    checker.note(record(0))
+    checker.jump()
+    checker.note(record(70))
+    checker.note(record(71))
+    with pytest.raises(BrokenRecordError, match="a gap"):
+        checker.note(record(73))
+    checker.jump()
+    # a record that lies where another should
+    with pytest.raises(BrokenRecordError):
+        checker.note(record(5, offset=6))
+
+
+def test_growth_is_the_last_third_by_the_second() -> None:
+    warm_up = [10.0] * 20
+    assert growth([*warm_up, *[100.0] * 40]) == 1.0
+    assert growth([*warm_up, *[100.0] * 20, *[106.0] * 20]) == pytest.approx(1.06)
+    assert is_flat([*warm_up, *[100.0] * 20, *[105.0] * 20])
+    assert not is_flat([*warm_up, *[100.0] * 20, *[106.0] * 20])
+    assert is_flat([*warm_up, *[100.0] * 20, *[90.0] * 20]), "shrinking is no fault"
+    # one spike is none either
+    assert is_flat([*warm_up, *[100.0] * 30, 500.0, *[100.0] * 9])
+
+
+def test_too_few_samples_tell_nothing() -> None:
+    assert growth([1.0, 2.0, 3.0]) is None
+    assert is_flat([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("minutes", "window"), [(0.05, 3.0), (0.5, 10.0), (1, 20.0), (10, 60.0), (600, 60.0)]
+)
+def test_retention_keeps_a_third_of_a_short_run_and_a_minute_of_a_long_one(
+    minutes: float, window: float
+) -> None:
+    settings = Settings(minutes=minutes, rate=1_000_000, partitions=1)
+    assert settings.window_seconds == pytest.approx(window)
+    kept = int(settings.topic_configs()["retention.bytes"])
+    assert kept == pytest.approx(1_000_000 * 110 * window, rel=0.01)
+    assert settings.must_delete() == (minutes > 0.1)
+
+
+def test_a_slow_soak_need_not_delete() -> None:
+    settings = Settings(minutes=0.1, rate=10)
+    assert settings.topic_configs()["segment.bytes"] == str(1 << 20)
+    assert not settings.must_delete()
