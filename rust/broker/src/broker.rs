@@ -36,6 +36,8 @@ pub struct BrokerConfig {
     pub fetch_session_evict_after: Duration,
     /// Requests that may wait for records or replicas; above it the newest is answered at once.
     pub waiters_max: usize,
+    /// How long a segment has been full before it is synced.
+    pub full_segment_sync_delay: Duration,
 }
 
 impl Default for BrokerConfig {
@@ -50,6 +52,8 @@ impl Default for BrokerConfig {
             fetch_sessions_max: 1000,
             fetch_session_evict_after: Duration::from_secs(120),
             waiters_max: 100_000,
+            // vm.dirty_expire_centisecs: by then the kernel has written it by itself, and the sync has little to do
+            full_segment_sync_delay: Duration::from_secs(30),
         }
     }
 }
@@ -104,7 +108,7 @@ impl Broker {
                 config.fetch_session_evict_after,
             )),
             timer: Timer::start(config.waiters_max)?,
-            syncs: SyncThreads::start()?,
+            syncs: SyncThreads::start(config.full_segment_sync_delay)?,
             control: ControlQueue::new(config.control_queue_max, wakeup.clone()),
             events: Events::new(config.events_max, wakeup.clone()),
             budget: ByteBudget::new(config.request_bytes_max),

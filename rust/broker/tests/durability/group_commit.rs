@@ -6,6 +6,7 @@ use fastlog_broker::BrokerConfig;
 use fastlog_log::{LastStop, LogConfig};
 use fastlog_protocol::ErrorCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 const ALL: i16 = -1;
 const LEADER: i16 = 1;
@@ -298,7 +299,7 @@ fn what_a_dead_process_left_unsynced_is_on_the_disk_before_it_is_shown() {
 
 #[test]
 fn full_segments_are_synced_whatever_the_durability() {
-    let node = Node::start(&MemoryFileSystem::new(1));
+    let node = Node::start_with(&MemoryFileSystem::new(1), synced_when_full_for(Duration::ZERO));
     let partition = node.topic("t", os());
     hold(&node);
     for number in 0..40 {
@@ -306,13 +307,42 @@ fn full_segments_are_synced_whatever_the_durability() {
     }
     assert!(partition.log().segment_count() > 1);
     release(&node);
-    eventually("a recovery point", || partition.log().recovery_point() > 0);
-    let synced = partition.log().recovery_point();
+    let synced = partition.log().full_end_offset();
+    eventually("a recovery point", || partition.log().recovery_point() == synced);
     assert!(synced < 40, "the rest is left to the system");
     node.files.restart_machine();
     let again = Node::start(&node.files);
     again.open("t", os(), LastStop::MachineDied).unwrap();
     assert!(again.latest("t") >= synced);
+}
+
+fn synced_when_full_for(delay: Duration) -> BrokerConfig {
+    BrokerConfig { full_segment_sync_delay: delay, ..BrokerConfig::default() }
+}
+
+#[test]
+fn segments_that_become_full_while_others_wait_for_their_sync_are_synced_without_another_append() {
+    let delay = Duration::from_millis(100);
+    let node = Node::start_with(&MemoryFileSystem::new(1), synced_when_full_for(delay));
+    let partition = node.topic("t", os());
+    while partition.log().segment_count() < 6 {
+        node.produce("t", ALL, &value("v")).answer();
+    }
+    let synced = partition.log().full_end_offset();
+    eventually("a recovery point", || partition.log().recovery_point() == synced);
+}
+
+#[test]
+fn segments_that_are_not_full_for_long_are_not_synced_nor_does_a_stop_wait_for_that() {
+    let node = Node::start_with(&MemoryFileSystem::new(1), synced_when_full_for(Duration::from_secs(3600)));
+    let partition = node.topic("t", os());
+    let before = node.files.syncs();
+    for _ in 0..40 {
+        node.produce("t", ALL, &value("v")).answer();
+    }
+    assert!(partition.log().has_full_segment_to_flush());
+    node.broker.shutdown();
+    assert_eq!((node.files.syncs(), partition.log().recovery_point()), (before, 0));
 }
 
 #[test]

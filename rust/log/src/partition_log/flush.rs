@@ -16,12 +16,17 @@ impl Log {
         self.flush_below(|_| self.log_end_offset())
     }
 
-    /// The same for the segments that are full, so that after a crash there is never much more than one to scan.
-    pub fn flush_full_segments(&self) -> Result<i64, LogError> {
-        self.flush_below(|writer| writer.active.base_offset)
+    /// The same for the segments that are full and end at `until` at the latest, so that a crash leaves little to scan.
+    pub fn flush_full_segments(&self, until: i64) -> Result<i64, LogError> {
+        self.flush_below(|writer| until.min(writer.active.base_offset))
     }
 
-    /// Whether a segment became full that was not flushed since. Cheap.
+    /// Where the segments that are full end.
+    pub fn full_end_offset(&self) -> i64 {
+        self.writer.lock().active.base_offset
+    }
+
+    /// Whether there may be a full segment that is not flushed. Cheap.
     pub fn has_full_segment_to_flush(&self) -> bool {
         self.filled.load(Acquire)
     }
@@ -35,8 +40,9 @@ impl Log {
             if let Some(gone @ LogError::Gone { state: "deleted", .. }) = &writer.closed {
                 return Err(gone.clone());
             }
-            self.filled.store(false, Release);
-            end(&writer)
+            let end = end(&writer);
+            self.filled.store(end < writer.active.base_offset, Release);
+            end
         };
         let from = self.recovery_point();
         self.sync_from(from, end).inspect_err(|error| self.storage.poison(error))?;

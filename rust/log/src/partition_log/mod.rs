@@ -58,7 +58,7 @@ pub struct Log {
     first_unstable_offset: AtomicI64,
     writer: Mutex<Writer>,
     flushing: Mutex<()>,
-    /// A segment became full since the last flush began.
+    /// A segment became full that no flush was about since.
     filled: AtomicBool,
     /// Files were made or renamed since the directory was last synced.
     directory_changed: AtomicBool,
