@@ -18,6 +18,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="advertised.listeners", type="list", doc="The addresses that clients are told, one for each listener that they reach by another address than its own, such as through a proxy. Absent: the address that the client connected to.", differs="Kafka tells the address in listeners, or the host's name."),
     Setting(name="num.network.threads", type="int", unit="threads", default="3", minimum=1, maximum=256, doc="How many threads serve TCP connections. A request is handled on the thread that read it."),
     Setting(name="socket.request.max.bytes", type="int", unit="bytes", default="104857600", minimum=1024, maximum=2147483647, doc="The largest request that is read; a longer one closes its connection. Memory is taken as the bytes arrive."),
+    Setting(name="socket.send.buffer.bytes", type="int", unit="bytes", default="102400", minimum=-1, maximum=2147483647, doc="The send buffer of a TCP connection (SO_SNDBUF), of which the kernel makes twice as much; -1 leaves its size to the kernel. A small one keeps what is under way in the processor's cache; over a long way, a connection carries no more than the buffer in one round trip."),
     Setting(name="max.connections", type="int", unit="connections", default="10000", minimum=1, maximum=2147483647, doc="How many TCP connections may be open at once; one more is closed at its accept.", differs="Kafka has no bound, and fails when the process runs out of descriptors."),
     Setting(name="max.connections.per.ip", type="int", unit="connections", default="1000", minimum=1, maximum=2147483647, doc="How many TCP connections one client address may hold at once; one more is closed at its accept.", differs="Kafka has no bound: one client may take every connection."),
     Setting(name="connections.max.idle.ms", type="long", unit="ms", default="600000", minimum=1, doc="A connection that sends nothing and waits for nothing for so long is closed."),
@@ -73,6 +74,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     advertised_listeners: tuple[str, ...] | None
     num_network_threads: int
     socket_request_max_bytes: int
+    socket_send_buffer_bytes: int
     max_connections: int
     max_connections_per_ip: int
     connections_max_idle_ms: int

@@ -10,6 +10,9 @@ pub struct ServerConfig {
     pub io_threads: usize,
     /// Largest frame accepted (`socket.request.max.bytes`).
     pub request_bytes_max: usize,
+    /// The send buffer of a connection (`socket.send.buffer.bytes`); None leaves it to the kernel. On loopback the
+    /// kernel lets it grow to 4 MiB, and what it keeps for so many bytes under way falls out of the processor's cache.
+    pub send_buffer_bytes: Option<usize>,
     /// Open connections in all (`max.connections`).
     pub connections_max: usize,
     /// Open connections of one peer address (`max.connections.per.ip`).
@@ -32,6 +35,7 @@ impl Default for ServerConfig {
         Self {
             io_threads: 3,
             request_bytes_max: 104_857_600,
+            send_buffer_bytes: Some(102_400),
             connections_max: 10_000,
             connections_per_ip_max: 1_000,
             idle: Duration::from_secs(600),

@@ -45,6 +45,7 @@ pub enum ServerError {
 pub struct Server {
     running: Mutex<Option<Running>>,
     limits: Arc<ConnectionLimits>,
+    send_buffer_bytes: Option<usize>,
 }
 
 struct Running {
@@ -57,6 +58,7 @@ impl Server {
     /// Starts the threads; there are no listeners yet.
     pub fn start(handler: Arc<dyn Handler>, config: ServerConfig) -> Result<Self, ServerError> {
         let limits = ConnectionLimits::new(config.connections_max, config.connections_per_ip_max);
+        let send_buffer_bytes = config.send_buffer_bytes;
         let config = Arc::new(config);
         let disk = DiskThread::start().map_err(ServerError::Threads)?;
         let mut io_threads: Vec<IoThread> = Vec::new();
@@ -68,7 +70,8 @@ impl Server {
         let acceptor = started.and_then(|()| Acceptor::start(handler, limits.clone(), mailboxes));
         match acceptor {
             Ok(acceptor) => {
-                Ok(Self { running: Mutex::new(Some(Running { acceptor, io_threads, disk })), limits })
+                let running = Mutex::new(Some(Running { acceptor, io_threads, disk }));
+                Ok(Self { running, limits, send_buffer_bytes })
             }
             Err(error) => {
                 stop_threads(io_threads, disk, Duration::ZERO);
@@ -87,7 +90,7 @@ impl Server {
             port: config.port,
             cause,
         };
-        let (socket, address) = bind(config).map_err(refused)?;
+        let (socket, address) = bind(config, self.send_buffer_bytes).map_err(refused)?;
         let listener = Arc::new(Listener {
             name: config.name.clone(),
             protocol: config.protocol,
@@ -134,7 +137,10 @@ fn stop_threads(io_threads: Vec<IoThread>, disk: DiskThread, grace: Duration) {
     let _ended = thread.join();
 }
 
-fn bind(config: &ListenerConfig) -> io::Result<(mio::net::TcpListener, SocketAddr)> {
+fn bind(
+    config: &ListenerConfig,
+    send_buffer_bytes: Option<usize>,
+) -> io::Result<(mio::net::TcpListener, SocketAddr)> {
     let addresses: Vec<SocketAddr> = if config.host.is_empty() {
         vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), config.port)]
     } else {
@@ -142,7 +148,7 @@ fn bind(config: &ListenerConfig) -> io::Result<(mio::net::TcpListener, SocketAdd
     };
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in addresses {
-        match bind_to(address) {
+        match bind_to(address, send_buffer_bytes) {
             Ok(bound) => return Ok(bound),
             Err(error) => failed = error,
         }
@@ -150,11 +156,18 @@ fn bind(config: &ListenerConfig) -> io::Result<(mio::net::TcpListener, SocketAdd
     Err(failed)
 }
 
-fn bind_to(address: SocketAddr) -> io::Result<(mio::net::TcpListener, SocketAddr)> {
+fn bind_to(
+    address: SocketAddr,
+    send_buffer_bytes: Option<usize>,
+) -> io::Result<(mio::net::TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // a restart on the same port must not wait for old connections to time out
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    if let Some(bytes) = send_buffer_bytes {
+        // the connections take it over
+        socket.set_send_buffer_size(bytes)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener = std::net::TcpListener::from(socket);

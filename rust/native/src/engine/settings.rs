@@ -16,6 +16,7 @@ pub(crate) struct BrokerSettings {
     pub(super) producer_id_expiration_ms: i64,
     num_network_threads: usize,
     socket_request_max_bytes: usize,
+    socket_send_buffer_bytes: i32,
     max_connections: usize,
     max_connections_per_ip: usize,
     connections_max_idle_ms: u64,
@@ -42,6 +43,7 @@ impl BrokerSettings {
         ServerConfig {
             io_threads: self.num_network_threads,
             request_bytes_max: self.socket_request_max_bytes,
+            send_buffer_bytes: usize::try_from(self.socket_send_buffer_bytes).ok(),
             connections_max: self.max_connections,
             connections_per_ip_max: self.max_connections_per_ip,
             idle: Duration::from_millis(self.connections_max_idle_ms),

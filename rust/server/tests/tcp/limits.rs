@@ -163,6 +163,44 @@ fn a_peer_that_does_not_read_holds_a_bounded_number_of_answers() {
     }
 }
 
+/// Bytes that the kernel holds for a client who has not taken them yet.
+fn queued_bytes(node: &Node, client: &Client) -> usize {
+    let ports = [node.address.port(), client.stream.local_addr().unwrap().port()];
+    let [ours, theirs] = ports.map(|port| format!("0100007F:{port:04X}"));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = rows.into_iter().find(|row| row[1] == ours && row[2] == theirs).unwrap();
+    usize::from_str_radix(row[4].split_once(':').unwrap().0, 16).unwrap()
+}
+
+/// What the kernel holds of an answer of 7 MB that its client does not read, once it takes no more.
+fn queued_of_unread_answer(send_buffer_bytes: Option<usize>) -> usize {
+    let config = ServerConfig { send_buffer_bytes, ..test_server_config() };
+    let node = Node::start_with(BrokerConfig::default(), config);
+    node.topic("t");
+    let mut client = node.client();
+    for _ in 0..8 {
+        client.produce("t", &batch(&[&[7; 900_000]]));
+    }
+    let mut request = fetch_request("t", 0);
+    request.topics[0].partitions[0].partition_max_bytes = 50 << 20;
+    client.send(api_key::FETCH, 4, |w| request.encode(w, 4).unwrap());
+    let mut before = 0;
+    eventually("the socket takes no more", || {
+        let now = queued_bytes(&node, &client);
+        now > 0 && std::mem::replace(&mut before, now) == now
+    });
+    before
+}
+
+#[test]
+fn the_send_buffer_is_as_large_as_the_settings_say() {
+    let small = queued_of_unread_answer(Some(50_000));
+    assert!(small <= 2 * 50_000 + (64 << 10), "{small}");
+    let large = queued_of_unread_answer(None);
+    assert!(large > 1 << 20, "{large}");
+}
+
 #[test]
 fn pipelining_beyond_the_limit_only_pauses_reading() {
     let config = ServerConfig { in_flight_max: 4, ..test_server_config() };
