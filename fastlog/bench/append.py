@@ -52,7 +52,13 @@ def run(settings: Settings, *, directory: Path | None, done: Callable[[int], Non
         def round_of(times: list[int]) -> Round:
             return Round(batch.records * count, sum(times) / 1e9, len(batch.data) * count, times)
 
-        pairs = run_pairs(append, write, settings.pairs, done)
+        pairs = run_pairs(
+            append,
+            write,
+            settings.pairs,
+            done,
+            prepare=lambda: machine.touch_memory(place, len(batch.data) * count),
+        )
     return from_pairs(
         "append",
         pairs,

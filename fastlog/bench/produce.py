@@ -62,6 +62,11 @@ class Bench:
         self._cluster = cluster
         self._dealer = dealer
 
+    @property
+    def batches(self) -> int:
+        """The batches that hold a round's records."""
+        return -(-self.settings.records // self.batch.records)
+
     def produce(self) -> Round:
         """One round of the SDK."""
         settings, work = self.settings, send_each if self.settings.mode == "send" else send_many
@@ -87,7 +92,7 @@ class Bench:
 
     def write_bare(self) -> Round:
         """One round of the limit: as many batches as hold the records."""
-        count = -(-self.settings.records // self.batch.records)
+        count = self.batches
         self._dealer.fresh_file()
         start = time.perf_counter()
         self._dealer.send_times(self.batch.data, count)
@@ -137,7 +142,13 @@ def run(
         BareDealer(Path(name)) as dealer,
     ):
         bench = Bench(settings, cluster, dealer)
-        pairs = run_pairs(bench.produce, bench.write_bare, settings.pairs, done)
+        pairs = run_pairs(
+            bench.produce,
+            bench.write_bare,
+            settings.pairs,
+            done,
+            prepare=lambda: machine.touch_memory(Path(name), bench.batches * len(bench.batch.data)),
+        )
     return from_pairs(
         "produce",
         pairs,

@@ -51,23 +51,28 @@ class Pairs:
 
 
 def run_pairs(
-    subject: Callable[[], Round], limit: Callable[[], Round], pairs: int, done: Callable[[int], None]
+    subject: Callable[[], Round],
+    limit: Callable[[], Round],
+    pairs: int,
+    done: Callable[[int], None],
+    *,
+    prepare: Callable[[], None] = lambda: None,
 ) -> Pairs:
-    """Runs both in turn, `pairs` times, after one run each that does not count.
+    """Runs both in turn, `pairs` times, after one run each that does not count; `prepare` is called before each run.
 
     Who runs first changes from pair to pair: what one leaves behind (dirty pages, a warm cache, a slow minute) meets
     the other as often. `done` is told of each pair.
     """
-    subject()
-    limit()
-    subjects, limits = [], []
+    subjects: list[Round] = []
+    limits: list[Round] = []
+    sides = [(subject, subjects), (limit, limits)]
+    for side, _ in sides:
+        prepare()
+        side()
     for number in range(pairs):
-        if number % 2:
-            limits.append(limit())
-            subjects.append(subject())
-        else:
-            subjects.append(subject())
-            limits.append(limit())
+        for side, rounds in reversed(sides) if number % 2 else sides:
+            prepare()
+            rounds.append(side())
         done(1)
     return Pairs(subjects, limits)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastlog.bench.harness.machine import file_system, processor
+from fastlog.bench.harness.machine import file_system, processor, touch_memory
 
 MOUNTS = """\
 /dev/vda / ext4 rw 0 0
@@ -28,3 +28,8 @@ def test_the_processor_has_a_name(tmp_path: Path) -> None:
     cpuinfo.write_text("processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\n")
     assert processor(cpuinfo) == "Some CPU @ 3 GHz"
     assert processor(tmp_path / "absent")
+
+
+def test_touching_memory_leaves_no_file(tmp_path: Path) -> None:
+    touch_memory(tmp_path, 3 << 19)
+    assert not list(tmp_path.iterdir())

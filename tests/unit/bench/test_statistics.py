@@ -9,6 +9,24 @@ import pytest
 from fastlog.bench.harness.statistics import Pairs, Round, percentile, percentile_ms, run_pairs
 
 
+def test_memory_is_made_ready_before_each_run_of_either_side() -> None:
+    calls: list[str] = []
+
+    def side(name: str) -> Round:
+        calls.append(name)
+        return Round(1, 1.0, 0)
+
+    run_pairs(
+        lambda: side("subject"),
+        lambda: side("limit"),
+        2,
+        lambda _: None,
+        prepare=lambda: calls.append("prepare"),
+    )
+    assert calls[::2] == ["prepare"] * 6
+    assert calls[1::2] == ["subject", "limit", "subject", "limit", "limit", "subject"]
+
+
 def test_both_sides_warm_up_once_and_then_begin_in_turn() -> None:
     calls: list[str] = []
     told: list[int] = []
