@@ -8,6 +8,14 @@ import pytest
 
 from fastlog.protocol import codec
 from fastlog.protocol.api import ApiKey
+from fastlog.protocol.messages.fetch import (
+    FetchableTopicResponse,
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    FetchTopic,
+    PartitionData,
+)
 from fastlog.protocol.messages.join_group import (
     JoinGroupRequest,
     JoinGroupRequestProtocol,
@@ -15,10 +23,20 @@ from fastlog.protocol.messages.join_group import (
     JoinGroupResponseMember,
 )
 from fastlog.protocol.messages.metadata import (
+    MetadataRequest,
+    MetadataRequestTopic,
     MetadataResponse,
     MetadataResponseBroker,
     MetadataResponsePartition,
     MetadataResponseTopic,
+)
+from fastlog.protocol.messages.produce import (
+    PartitionProduceData,
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceData,
+    TopicProduceResponse,
 )
 
 # what a consumer of ten topics sends
@@ -39,6 +57,62 @@ JOINED = JoinGroupResponse(
     member_id="consumer-1-3d6a0be2",
     members=[JoinGroupResponseMember(f"consumer-{i}-3d6a0be2", None, bytes(160)) for i in range(10)],
 )
+# a batch of 64 KiB for each of ten partitions, and what comes of it
+BATCH = bytes(1 << 16)
+PARTITIONS = range(10)
+REQUESTS = {
+    "Produce": ProduceRequest(
+        acks=-1,
+        timeout_ms=30_000,
+        topic_data=[
+            TopicProduceData(name="t", partition_data=[PartitionProduceData(p, BATCH) for p in PARTITIONS])
+        ],
+    ),
+    "Fetch": FetchRequest(
+        max_wait_ms=500, topics=[FetchTopic(topic="t", partitions=[FetchPartition(p) for p in PARTITIONS])]
+    ),
+    "Metadata": MetadataRequest(topics=[MetadataRequestTopic(name=f"topic-{i}") for i in range(100)]),
+}
+RESPONSES = {
+    "Produce": ProduceResponse(
+        responses=[
+            TopicProduceResponse(
+                name="t", partition_responses=[PartitionProduceResponse(p) for p in PARTITIONS]
+            )
+        ]
+    ),
+    "Fetch": FetchResponse(
+        responses=[
+            FetchableTopicResponse(
+                topic="t", partitions=[PartitionData(p, records=BATCH) for p in PARTITIONS]
+            )
+        ]
+    ),
+}
+# the last ones that name topics rather than number them
+VERSIONS = {"Produce": 12, "Fetch": 12, "Metadata": 12}
+
+
+@pytest.mark.parametrize("api", REQUESTS)
+def test_request_out(benchmark: Any, api: str) -> None:
+    benchmark(codec.encode_request, REQUESTS[api], VERSIONS[api])
+
+
+@pytest.mark.parametrize("api", REQUESTS)
+def test_request_in(benchmark: Any, api: str) -> None:
+    message, version = REQUESTS[api], VERSIONS[api]
+    benchmark(codec.decode_request, message.API_KEY, version, codec.encode_request(message, version))
+
+
+@pytest.mark.parametrize("api", RESPONSES)
+def test_response_out(benchmark: Any, api: str) -> None:
+    benchmark(codec.encode_response, RESPONSES[api], VERSIONS[api])
+
+
+@pytest.mark.parametrize("api", RESPONSES)
+def test_response_in(benchmark: Any, api: str) -> None:
+    message, version = RESPONSES[api], VERSIONS[api]
+    benchmark(codec.decode_response, message.API_KEY, version, codec.encode_response(message, version))
 
 
 def metadata(partitions: int) -> MetadataResponse:

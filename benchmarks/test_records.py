@@ -47,6 +47,14 @@ def build_with_keys() -> BatchBuilder:
     return builder
 
 
+def build_with_headers() -> BatchBuilder:
+    builder = BatchBuilder(1 << 21)
+    append = builder.append
+    for value in VALUES:
+        append(value, headers=(("trace", b"12345678"),), timestamp_ms=NOW_MS)
+    return builder
+
+
 def measure(benchmark: Any, work: Callable[[], object], size: int | None = None) -> None:
     benchmark(work)
     if benchmark.stats is None:
@@ -68,15 +76,23 @@ def test_seal(benchmark: Any, codec: str) -> None:
     measure(benchmark, lambda: _engine.seal_batch(builder, compression=CODECS[codec]), builder.size_bytes)
 
 
-@pytest.mark.parametrize("codec", CODECS)
-def test_validate(benchmark: Any, codec: str) -> None:
-    builder = build()
+def validate(benchmark: Any, builder: BatchBuilder, codec: str) -> None:
     batch = bytes(_engine.seal_batch(builder, compression=CODECS[codec]))
     measure(
         benchmark,
         lambda: _engine.validate_batch(batch, now_ms=NOW_MS, max_batch_bytes=1 << 21),
         builder.size_bytes,
     )
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_validate(benchmark: Any, codec: str) -> None:
+    validate(benchmark, build(), codec)
+
+
+@pytest.mark.parametrize("make", [build_with_keys, build_with_headers])
+def test_validate_records_with(benchmark: Any, make: Callable[[], BatchBuilder]) -> None:
+    validate(benchmark, make(), "none")
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -100,14 +116,17 @@ def take_all(batch: RecordBatch) -> object:
     return iter(batch).take(RECORDS)
 
 
-@pytest.mark.parametrize(
-    "read",
-    [iterate, iterate_values, take_all, RecordBatch.values, RecordBatch.offsets],
-    ids=lambda it: it.__name__,
-)
+@pytest.mark.parametrize("read", [iterate, iterate_values, take_all], ids=lambda it: it.__name__)
 def test_read(benchmark: Any, read: Callable[[RecordBatch], object]) -> None:
     batch = RecordBatch(_engine.seal_batch(build()), "topic", 0)
     measure(benchmark, lambda: read(batch))
+
+
+@pytest.mark.parametrize("column", ["values", "keys", "offsets", "timestamps_ms", "headers"])
+def test_column(benchmark: Any, column: str) -> None:
+    builder = build_with_keys() if column == "keys" else build_with_headers()
+    batch = RecordBatch(_engine.seal_batch(builder), "topic", 0)
+    measure(benchmark, getattr(batch, column))
 
 
 def test_crc32c(benchmark: Any) -> None:

@@ -429,6 +429,14 @@ def append_batches(
     Each is checked as a broker checks it. The log is closed, its files stay. Raises a KafkaError.
     """
 
+def look_offsets_up(
+    directory: str | PathLike[str], topic: str, offsets: Sequence[int], *, now_ms: int
+) -> list[int]:
+    """Looks `offsets` up in the log `topic-0` below `directory`, one after the other; the time of each.
+
+    That is from the offset to file, position and length of its batches, as a fetch does. Raises a KafkaError.
+    """
+
 def discard_frames(
     address: str, count: int, *, requests: Sequence[bytes], ahead: int
 ) -> tuple[int, list[int]]:

@@ -5,6 +5,7 @@
 
 pub mod append;
 pub mod file_server;
+pub mod lookup;
 pub mod reader;
 pub mod write;
 

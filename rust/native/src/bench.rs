@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use fastlog_bench::{append, file_server, reader, write};
+use fastlog_bench::{append, file_server, lookup, reader, write};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -45,6 +45,20 @@ pub(crate) fn append_batches(
     let bytes = buffer.bytes();
     py.detach(|| append::append_times(&directory, topic, bytes, count, now_ms))
         .map_err(|error| kafka_error(py, error.code, &error.message))
+}
+
+/// Looks offsets up in a log; the nanoseconds of each.
+#[pyfunction]
+#[pyo3(signature = (directory, topic, offsets, *, now_ms))]
+pub(crate) fn look_offsets_up(
+    py: Python<'_>,
+    directory: PathBuf,
+    topic: &str,
+    offsets: Vec<i64>,
+    now_ms: i64,
+) -> PyResult<Vec<u64>> {
+    py.detach(|| lookup::lookup_times(&directory, topic, &offsets, now_ms))
+        .map_err(|error| kafka_error(py, error.code(), &error.to_string()))
 }
 
 /// Sends a whole file by sendfile(2) to each who connects.

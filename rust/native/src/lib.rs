@@ -18,7 +18,9 @@ mod _engine {
         compress, crc32c, decompress, open_batch, open_batches, restamp_batch, seal_batch, validate_batch,
     };
     #[pymodule_export]
-    use crate::bench::{BareFile, FileServer, append_batches, check_batches, discard_frames};
+    use crate::bench::{
+        BareFile, FileServer, append_batches, check_batches, discard_frames, look_offsets_up,
+    };
     #[pymodule_export]
     use crate::codec::{ApiCodec, decode_request_header};
     #[pymodule_export]
