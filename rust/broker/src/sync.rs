@@ -16,8 +16,8 @@ use crate::partition::Partition;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -90,7 +90,8 @@ struct Queue {
 }
 
 struct Waiting {
-    partition: Arc<Partition>,
+    /// Gone when its topic was deleted, whose open files would else keep their room on the disk until it is due.
+    partition: Weak<Partition>,
     due: Instant,
     /// Where its full segments ended when it asked; those that became full later are not due yet.
     full_end_offset: i64,
@@ -124,13 +125,13 @@ impl SyncQueue {
             return false;
         }
         let due = Instant::now() + self.delay;
-        queue.waiting.push_back(Waiting { partition: partition.clone(), due, full_end_offset });
+        queue.waiting.push_back(Waiting { partition: Arc::downgrade(partition), due, full_end_offset });
         drop(queue);
         self.changed.notify_one();
         true
     }
 
-    /// The next partition, once it is due; None when there is none and never will be.
+    /// The next one that is due; None when there is none and never will be.
     fn next(&self) -> Option<Waiting> {
         let mut queue = self.state.lock();
         loop {
@@ -147,24 +148,29 @@ impl SyncQueue {
 
     fn run(&self) {
         while let Some(next) = self.next() {
-            let partition = &next.partition;
-            self.state_of(partition).begin();
-            self.sync(&next);
-            // before this thread answers those who waited, so that another one can sync meanwhile
-            if self.state_of(partition).end() && !self.push(partition) && self.work == Work::Appends {
-                self.sync(&next);
+            if let Some(partition) = next.partition.upgrade() {
+                self.serve(&partition, next.full_end_offset);
             }
-            partition.notify();
         }
     }
 
-    fn sync(&self, next: &Waiting) {
-        next.partition.sync(|log| match self.work {
+    fn serve(&self, partition: &Arc<Partition>, full_end_offset: i64) {
+        self.state_of(partition).begin();
+        self.sync(partition, full_end_offset);
+        // before this thread answers those who waited, so that another one can sync meanwhile
+        if self.state_of(partition).end() && !self.push(partition) && self.work == Work::Appends {
+            self.sync(partition, full_end_offset);
+        }
+        partition.notify();
+    }
+
+    fn sync(&self, partition: &Partition, full_end_offset: i64) {
+        partition.sync(|log| match self.work {
             Work::Appends => log.flush(),
-            Work::FullSegments => log.flush_full_segments(next.full_end_offset).inspect(|_| {
+            Work::FullSegments => log.flush_full_segments(full_end_offset).inspect(|_| {
                 // one became full meanwhile
                 if log.has_full_segment_to_flush() {
-                    self.state_of(&next.partition).ask();
+                    self.state_of(partition).ask();
                 }
             }),
         });

@@ -346,6 +346,19 @@ fn segments_that_are_not_full_for_long_are_not_synced_nor_does_a_stop_wait_for_t
 }
 
 #[test]
+fn a_deleted_topic_whose_segments_wait_for_their_sync_keeps_nothing_open() {
+    let node = Node::start_with(&MemoryFileSystem::new(1), synced_when_full_for(Duration::from_secs(3600)));
+    let partition = node.topic("t", os());
+    while partition.log().segment_count() < 3 {
+        node.produce("t", ALL, &value("v")).answer();
+    }
+    let left = Arc::downgrade(&partition);
+    drop(partition);
+    assert!(node.broker.delete_partition("t", 0).unwrap());
+    assert!(left.upgrade().is_none());
+}
+
+#[test]
 fn os_topics_ask_for_no_sync() {
     let node = Node::start(&MemoryFileSystem::new(1));
     node.topic("t", LogConfig { segment_bytes: 1 << 20, ..os() });
