@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastlog.bench.harness.statistics import percentile
+from fastlog.bench.soak.minutes import Minutes
 from fastlog.bench.soak.record import Checker
 from fastlog.client.admin import Admin
 from fastlog.client.consumer.consumer import Consumer
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 POLL_RECORDS = 10_000
 POLL_SECONDS = 0.2
-MINUTE_NS = 60_000_000_000
-#: records of a minute that is over may still come for so long
-STRAGGLERS_NS = 5_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,34 +91,19 @@ class Reader:
 class OnlineReader(Reader):
     """Reads what comes as it comes, and tells the latencies of each minute."""
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        self._minutes: dict[int, list[int]] = {}
-        #: when the first record was due; the monotonic clock is the same in all processes of a machine
-        self._start_ns: int | None = None
-
     def run(self) -> None:
         """See Reader."""
+        minutes = Minutes()
         with self.new_consumer() as consumer:
             while self.ends is None or not self.has_read(self.ends):
                 records = consumer.poll(POLL_RECORDS, POLL_SECONDS)
                 now = time.perf_counter_ns()
                 for record in records:
-                    due = self.checker.note(record)
-                    if self._start_ns is None:
-                        self._start_ns = due
-                    minute = (due - self._start_ns) // MINUTE_NS
-                    self._minutes.setdefault(minute, []).append(now - due)
-                self._tell_minutes(now - STRAGGLERS_NS)
-        self._tell_minutes(None)
-
-    def _tell_minutes(self, before_ns: int | None) -> None:
-        over = None if before_ns is None else (before_ns - (self._start_ns or before_ns)) // MINUTE_NS
-        for minute in sorted(self._minutes):
-            if over is None or minute < over:
-                times = sorted(self._minutes.pop(minute))
-                figures = {"p50_ms": percentile(times, 50) / 1e6, "p99_ms": percentile(times, 99) / 1e6}
-                tell({"minute": minute + 1, "records": len(times), **figures})
+                    minutes.note(self.checker.note(record), now)
+                for minute in minutes.take_over(now):
+                    tell(minute)
+        for minute in minutes.take_over(None):
+            tell(minute)
 
 
 class BatchReader(Reader):

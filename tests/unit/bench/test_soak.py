@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fastlog.bench.soak.minutes import MINUTE_NS, STRAGGLERS_NS, Minutes
 from fastlog.bench.soak.record import SIZE_MIN, BrokenRecordError, Checker, make_value
 from fastlog.bench.soak.run import Settings
 from fastlog.bench.soak.watch import growth, is_flat
@@ -55,6 +56,20 @@ def test_a_rewinding_reader_may_begin_anywhere_but_skips_nothing() -> None:
     # a record that lies where another should
     with pytest.raises(BrokenRecordError):
         checker.note(record(5, offset=6))
+
+
+def test_each_minute_is_told_once_and_who_comes_later_counts_for_the_next() -> None:
+    minutes = Minutes()
+    start = 1_000
+    minutes.note(start, start + 2_000_000)
+    minutes.note(start + MINUTE_NS, start + MINUTE_NS + 4_000_000)
+    assert minutes.take_over(start + MINUTE_NS + STRAGGLERS_NS - 1) == []
+    first = minutes.take_over(start + MINUTE_NS + STRAGGLERS_NS)
+    assert first == [{"minute": 1, "records": 1, "p50_ms": 2.0, "p99_ms": 2.0}]
+    minutes.note(start, start + MINUTE_NS + 6_000_000)
+    assert minutes.take_over(start + 2 * MINUTE_NS) == []
+    assert minutes.take_over(None) == [{"minute": 2, "records": 2, "p50_ms": 4.0, "p99_ms": 60_006.0}]
+    assert minutes.take_over(None) == []
 
 
 def test_growth_is_the_last_third_by_the_second() -> None:
