@@ -132,15 +132,7 @@ impl Run {
                 (model.recovery_point, model.synced) = (point, point);
             }
             Step::FlushFullSegments => {
-                let full_end = log.full_end_offset();
-                // all but the last, whose end is not asked for
-                let point = log.flush_full_segments(full_end - 1).ok()?;
-                assert_eq!(point, model.recovery_point.max(full_end - 1));
-                assert!(log.has_full_segment_to_flush() || point >= full_end);
-                let point = log.flush_full_segments(full_end).ok()?;
-                assert_eq!(point, model.recovery_point.max(full_end));
-                assert!(!log.has_full_segment_to_flush());
-                (model.recovery_point, model.synced) = (point, model.synced.max(point));
+                flush_full_segments(model, &log)?;
             }
             Step::Truncate { back } => {
                 truncate(model, &log, *back)?;
@@ -337,6 +329,19 @@ fn a_snapshot_of_another_history_does_not_come_back() {
             run(&steps, seed, Some(at), Death::Machine);
         }
     }
+}
+
+/// First all but the last one, then that too.
+fn flush_full_segments(model: &mut Model, log: &Log) -> Option<()> {
+    let full_end = log.full_end_offset();
+    let point = log.flush_full_segments(full_end - 1).ok()?;
+    assert_eq!(point, model.recovery_point.max(full_end - 1));
+    assert!(log.has_full_segment_to_flush() || point >= full_end);
+    let point = log.flush_full_segments(full_end).ok()?;
+    assert_eq!(point, model.recovery_point.max(full_end));
+    assert!(!log.has_full_segment_to_flush());
+    (model.recovery_point, model.synced) = (point, model.synced.max(point));
+    Some(())
 }
 
 /// Cuts `back` records off the end, and the model with them. `None` = the process died in it.
