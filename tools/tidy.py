@@ -22,6 +22,7 @@ NATIVE_IMPORTERS = (
     "fastlog/bench/",
     "fastlog/broker/broker.py",
     "fastlog/cli/log.py",
+    "fastlog/cli/serve.py",
     "fastlog/client/",
     "fastlog/native/",
     "fastlog/protocol/codec.py",

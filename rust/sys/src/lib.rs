@@ -1,7 +1,8 @@
 //! System calls that the standard library lacks, as small safe functions.
 //!
-//! One of the two homes of `unsafe` code. rustix wraps what is needed here safely, so there is none at present.
+//! One of the two homes of `unsafe` code; rustix wraps most of what is needed here safely.
 
+pub mod allocator;
 pub mod event_fd;
 pub mod file;
 pub mod limits;

@@ -27,6 +27,11 @@ use uuid::Uuid;
 pub(crate) use control::ControlRequest;
 pub(crate) use zmq::ZmqIntake;
 
+#[pyfunction]
+pub(crate) fn keep_freed_memory() -> bool {
+    fastlog_sys::allocator::keep_freed_memory()
+}
+
 /// The data plane of one broker.
 #[pyclass(frozen, module = "fastlog.native._engine")]
 pub(crate) struct Engine {

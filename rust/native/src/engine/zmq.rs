@@ -105,7 +105,7 @@ impl ZmqIntake {
             let request = match buffers.as_slice() {
                 [only] => only.bytes(),
                 several => {
-                    joined = several.iter().flat_map(|it| it.bytes().iter().copied()).collect();
+                    joined = several.iter().map(ReadBuffer::bytes).collect::<Vec<_>>().concat();
                     &joined
                 }
             };
