@@ -54,6 +54,16 @@ cdef class Lock:
         """Gives the lock back; only after `acquire`."""
         self.give()
 
+    def attempt(self, work, argument, /):
+        """Returns `work(argument)`, done while the lock is held; None where it is taken."""
+        # no signal is looked at before `try`: one that raises cannot leave the lock taken
+        if not PyThread_acquire_lock(self.handle, NOWAIT_LOCK):
+            return None
+        try:
+            return work(argument)
+        finally:
+            self.give()
+
     def __enter__(self):
         self.take()
         return self

@@ -14,7 +14,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 # --- the broker's data plane ---
 
 def keep_freed_memory() -> bool:
-    """Lets this whole process keep memory that it has freed for what comes next, up to 64 MiB an arena of its allocator.
+    """Lets this whole process keep memory that it has freed for what comes next, up to 64 MiB an arena.
 
     For a process that is a broker's alone. False where the allocator is not glibc's, and nothing changes.
     """

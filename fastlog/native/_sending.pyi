@@ -1,13 +1,15 @@
 """What `Producer.send` does once per record: pick the partition, append to its open batch, make the delivery."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Self, TypeAlias, final
+from typing import Any, Self, TypeAlias, TypeVar, final
 
 from typing_extensions import disjoint_base
 
 from fastlog.client.producer.batch import Batch
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 @final
 class Lock:
@@ -15,6 +17,7 @@ class Lock:
 
     def acquire(self, blocking: bool = True) -> bool: ...
     def release(self) -> None: ...
+    def attempt(self, work: Callable[[Argument], Result], argument: Argument, /) -> Result | None: ...
     def __enter__(self) -> Lock: ...
     def __exit__(self, *_: object) -> None: ...
 

@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,35 +22,10 @@ from fastlog.errors import (
     NotReachableError,
     UnknownTopicOrPartitionError,
 )
-from tests.support.fake_broker import FakeBroker, FakeCluster, Fault
+from tests.support.fake_broker import FakeCluster, Fault, MakeCluster
 
 # lingers a little, since it would not take ZeroMQ otherwise
 QUICK: dict[str, Any] = {"linger_ms": 0.1, "retry_backoff_ms": 5, "retry_backoff_max_ms": 20}
-
-MakeCluster = Callable[..., FakeCluster]
-
-
-@pytest.fixture
-def make_cluster() -> Iterator[MakeCluster]:
-    made: list[FakeCluster] = []
-
-    def make(
-        *,
-        brokers: int = 1,
-        partitions: int = 1,
-        zmq: bool = False,
-        fault: Callable[[int], Fault] | None = None,
-    ) -> FakeCluster:
-        cluster = FakeCluster({"t": partitions})
-        made.append(cluster)
-        for _ in range(brokers):
-            FakeBroker(cluster, zmq_listener=zmq, fault=fault)
-        return cluster
-
-    yield make
-    for cluster in made:
-        for broker in cluster.brokers:
-            broker.stop()
 
 
 def producer_for(cluster: FakeCluster, **settings: Any) -> Producer:
@@ -70,13 +44,15 @@ def test_records_arrive_over_the_transport_that_metadata_names(make_cluster: Mak
     assert set(cluster.brokers[0].produced_over) == {"zmq" if zmq else "tcp"}
 
 
-@pytest.mark.parametrize("zmq", [False, True], ids=["tcp", "zmq"])
+@pytest.mark.parametrize(
+    ("zmq", "linger_ms"), [(False, 0.1), (True, 0.1), (False, 0)], ids=["tcp", "zmq", "inline"]
+)
 @pytest.mark.parametrize("kind", ["drop before", "drop after"])
 def test_a_lost_connection_neither_loses_nor_doubles_records(
-    make_cluster: MakeCluster, zmq: bool, kind: str
+    make_cluster: MakeCluster, zmq: bool, linger_ms: float, kind: str
 ) -> None:
     cluster = make_cluster(zmq=zmq, fault=lambda number: kind if number % 7 == 3 else None)
-    with producer_for(cluster, batch_bytes=1024) as producer:
+    with producer_for(cluster, batch_bytes=1024, linger_ms=linger_ms) as producer:
         deliveries = []
         for number in range(300):
             deliveries.append(producer.send("t", b"%06d" % number * 20))
@@ -104,14 +80,17 @@ def test_retriable_errors_are_retried_in_order(make_cluster: MakeCluster, code: 
     assert cluster.values("t") == [b"%03d" % number * 100 for number in range(100)]
 
 
-def test_random_faults_under_load_keep_every_record_once_and_in_order(make_cluster: MakeCluster) -> None:
+@pytest.mark.parametrize("linger_ms", [1, 0])
+def test_random_faults_under_load_keep_every_record_once_and_in_order(
+    make_cluster: MakeCluster, linger_ms: float
+) -> None:
     dice = random.Random(7)
 
     def fault(number: int) -> Fault:
         return dice.choice([None] * 12 + ["drop before", "drop after", 6, 19, 7, 2])
 
     cluster = make_cluster(partitions=4, zmq=True, fault=fault)
-    with producer_for(cluster, batch_bytes=2048, linger_ms=1) as producer:
+    with producer_for(cluster, batch_bytes=2048, linger_ms=linger_ms) as producer:
         deliveries = [
             producer.send("t", b"%d %06d %s" % (number % 4, number, b"x" * 50), partition=number % 4)
             for number in range(4000)
@@ -310,9 +289,10 @@ def test_an_unknown_topic_and_an_unreachable_cluster_are_named(make_cluster: Mak
         producer.send("t", b"x")
 
 
-def test_many_threads_share_a_producer(make_cluster: MakeCluster) -> None:
+@pytest.mark.parametrize("linger_ms", [1, 0])
+def test_many_threads_share_a_producer(make_cluster: MakeCluster, linger_ms: float) -> None:
     cluster = make_cluster(partitions=3, zmq=True)
-    with producer_for(cluster, batch_bytes=4096, linger_ms=1) as producer:
+    with producer_for(cluster, batch_bytes=4096, linger_ms=linger_ms) as producer:
 
         def work(worker: int) -> None:
             for number in range(500):

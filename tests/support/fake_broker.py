@@ -107,6 +107,9 @@ class FakeCluster:
             return [record.value for record in self.partitions[topic, partition].records]
 
 
+MakeCluster = Callable[..., FakeCluster]
+
+
 class FakeBroker:
     """One broker of a FakeCluster, on loopback ports the system picks. `fault` decides over each Produce request."""
 

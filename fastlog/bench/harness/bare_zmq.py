@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 import zmq
 
-from fastlog.bench.harness.open_loop import pace
+from fastlog.bench.harness.open_loop import pace, shortened
 from fastlog.errors import FastlogError
 from fastlog.native._engine import BareFile
 
@@ -114,7 +114,7 @@ class BareDealer:
                     self.socket.recv(zmq.NOBLOCK)
                     times.append(time.perf_counter_ns() - due.popleft())
             except zmq.Again:
-                select.select([self.socket], [], [], seconds)
+                select.select([self.socket], [], [], shortened(seconds))
 
         pace(send, rate=rate, count=count, sleep=receive)
         while due:

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NANOSECONDS = 1_000_000_000
+#: a timer wakes a thread some 40 µs late on a virtual machine. That is the harness' time and no one else's, so it
+#: sleeps until shortly before, and is awake for the rest, with the GIL given to whoever wants it
+AWAKE_SECONDS = 0.0001
+
+
+def doze(seconds: float) -> None:
+    """Sleeps for less than `seconds`, so that nothing is late that is due after them."""
+    time.sleep(shortened(seconds))
+
+
+def shortened(seconds: float) -> float:
+    """How much of `seconds` may be slept."""
+    return max(0.0, seconds - AWAKE_SECONDS)
 
 
 def pace(
@@ -24,7 +37,7 @@ def pace(
     rate: float,
     count: int,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
-    sleep: Callable[[float], object] = time.sleep,
+    sleep: Callable[[float], object] = doze,
 ) -> None:
     """Calls `send(number, due_ns)` for 0 to `count` - 1, `rate` times a second, each as soon as it is due.
 

@@ -37,6 +37,10 @@ def size_estimate(value: Any, key: Any, headers: Headers) -> int:
 
 def bytes_of(data: Any) -> int:
     """The bytes of a buffer; 0 for what is none."""
+    if type(data) is bytes:
+        return len(data)
+    if data is None:
+        return 0
     try:
         return memoryview(data).nbytes
     except TypeError:
@@ -63,7 +67,8 @@ class TopicQueues:
 
     def next_sticky(self) -> PartitionQueue:
         """Goes on to another partition for records without a key."""
-        self.lanes.sticky = self.choose(self.lanes.sticky, len(self.queues))
+        if len(self.queues) > 1:
+            self.lanes.sticky = self.choose(self.lanes.sticky, len(self.queues))
         return self.queues[self.lanes.sticky]
 
 
@@ -97,6 +102,8 @@ class Accumulator:
         self.closed: Exception | None = None
         #: `send` calls that wait for room
         self.blocked = 0
+        #: sends a batch on the thread that opened it, or says no: then the sender is woken. Called without the lock
+        self.send_at_once: Callable[[PartitionQueue], bool | None] | None = None
         self._space = threading.Condition(self.lock)  # type: ignore[arg-type]
         self._free_bytes = buffer_bytes
         self._buffer_bytes = buffer_bytes
@@ -133,20 +140,52 @@ class Accumulator:
         """Adds one record; blocks up to max_block_ms while the buffer is full, then raises BufferFullError."""
         if partition is None:
             partition = self._partitioner(key, len(topic.queues))
-        with self.lock:
-            queue = topic.queues[topic.lanes.sticky if partition is None else partition]
-            batch = queue.lane.batch
-            if batch is not None:
-                if batch.builder.append(value, key, headers, timestamp_ms):
-                    return Delivery(batch, batch.builder.count - 1, timestamp_ms)
-                self._close_open(queue)
-            if partition is None and queue.started:
-                queue = topic.next_sticky()
-            return self._append_to_new(queue, value, key, headers, timestamp_ms)
+        if self.send_at_once is None:
+            with self.lock:
+                return self._append(topic, partition, value, key, headers, timestamp_ms)[0]
+        left_to_sender = True
+        try:
+            with self.lock:
+                delivery, opened = self._append(topic, partition, value, key, headers, timestamp_ms)
+            left_to_sender = opened is not None and not self.send_at_once(opened)
+        finally:
+            # also where a signal's exception came between: the batch is open, and nobody would wake the sender for it
+            if left_to_sender:
+                with self.lock:
+                    self.wake()
+        return delivery
 
-    def _append_to_new(
-        self, queue: PartitionQueue, value: Any, key: Any, headers: Headers, timestamp_ms: int
-    ) -> Delivery:
+    def _append(
+        self,
+        topic: TopicQueues,
+        partition: int | None,
+        value: Any,
+        key: Any,
+        headers: Headers,
+        timestamp_ms: int,
+    ) -> tuple[Delivery, PartitionQueue | None]:
+        """Adds one record, under the lock; also returns the queue where a batch was opened for it."""
+        queue = topic.queues[topic.lanes.sticky if partition is None else partition]
+        batch = queue.lane.batch
+        if batch is not None:
+            if batch.builder.append(value, key, headers, timestamp_ms):
+                return Delivery(batch, batch.builder.count - 1, timestamp_ms), None
+            self._close_open(queue)
+        if partition is None and queue.started:
+            queue = topic.next_sticky()
+        size = self._room_for(queue, value, key, headers)
+        batch = queue.lane.batch
+        if batch is not None:
+            # of another thread, while this one waited; or of records with keys, in the sticky partition
+            if batch.builder.append(value, key, headers, timestamp_ms):
+                return Delivery(batch, batch.builder.count - 1, timestamp_ms), None
+            self._close_open(queue)
+        builder = self._new_builder(size)
+        builder.append(value, key, headers, timestamp_ms)
+        return Delivery(self._open(queue, builder, size), 0, timestamp_ms), queue
+
+    def _room_for(self, queue: PartitionQueue, value: Any, key: Any, headers: Headers) -> int:
+        """The size of a new batch that takes the record; blocks until the buffer has room for it."""
         size = size_estimate(value, key, headers)
         if size > self._max_request_bytes:
             raise MessageTooLargeError(
@@ -157,14 +196,10 @@ class Accumulator:
         size = max(size, self._batch_bytes)
         if self.closed is not None or self._free_bytes < size:
             self._wait_for_space(queue, size)
-        batch = queue.lane.batch
-        if batch is not None:
-            # of another thread, while this one waited; or of records with keys, in the sticky partition
-            if batch.builder.append(value, key, headers, timestamp_ms):
-                return Delivery(batch, batch.builder.count - 1, timestamp_ms)
-            self._close_open(queue)
-        builder = self._new_builder(size)
-        builder.append(value, key, headers, timestamp_ms)
+        return size
+
+    def _open(self, queue: PartitionQueue, builder: Any, size: int) -> Batch:
+        """Opens a batch, whose records `builder` takes."""
         self._free_bytes -= size
         batch = Batch(queue.topic, queue.partition, builder, self.lock, created_ms=self._clock_ms())
         batch.reserved_bytes = size
@@ -172,9 +207,11 @@ class Accumulator:
         queue.started = True
         queue.waiting.append(batch)
         self.active[queue] = None
-        if not self._sleeping or batch.created_ms + self._linger_ms < self._sleeping_until_ms:
+        if self.send_at_once is None and (
+            not self._sleeping or batch.created_ms + self._linger_ms < self._sleeping_until_ms
+        ):
             self.wake()
-        return Delivery(batch, 0, timestamp_ms)
+        return batch
 
     def _close_open(self, queue: PartitionQueue) -> None:
         """Takes no more records into the open batch, so that the sender may have it."""
@@ -240,6 +277,10 @@ class Accumulator:
             return False
         self._sleeping, self._sleeping_until_ms = True, until_ms
         return True
+
+    def is_asleep(self, until_ms: float) -> bool:
+        """Whether the sender sleeps, and until `until_ms` at the latest."""
+        return self._sleeping and self._sleeping_until_ms <= until_ms
 
     def wake_up(self) -> bool:
         """Notes that the sender is awake; whether `signal` was called meanwhile."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastlog.client.producer.batch import Batch
@@ -15,6 +15,7 @@ from fastlog.protocol.messages.produce import PartitionProduceData, ProduceReque
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from fastlog.client.producer.partition_queue import PartitionQueue
     from fastlog.native._sending import Lock
 
 INVALID_RECORD = 87
@@ -30,6 +31,24 @@ class Outcome:
     message: str = ""
     #: what the broker says about single records, by index in the batch
     record_messages: Mapping[int, str] | None = None
+
+
+@dataclass(slots=True)
+class ProduceToken:
+    """The batches of one request, at most one of each partition."""
+
+    entries: list[tuple[PartitionQueue, Batch]] = field(default_factory=list)
+    size_bytes: int = 0
+
+    def take(self, queue: PartitionQueue, connection: object) -> None:
+        """Takes the next batch of `queue`; see PartitionQueue.take."""
+        batch = queue.take(connection)
+        self.entries.append((queue, batch))
+        self.size_bytes += batch.size_bytes
+
+    def request(self, acks: int, timeout_ms: float) -> ProduceRequest:
+        """The request with all batches, which must be sealed."""
+        return produce_request([batch for _, batch in self.entries], acks, timeout_ms)
 
 
 def seal(batch: Batch, compression: int) -> None:

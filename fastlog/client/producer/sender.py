@@ -7,14 +7,15 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastlog.client.producer import requests
+from fastlog.client.producer.inline import LOOK_INTERVAL_MS, InlineSender
 from fastlog.client.producer.outage import Change, Outage
 from fastlog.client.producer.partition_queue import Action, Verdict
-from fastlog.client.producer.requests import Outcome
+from fastlog.client.producer.requests import Outcome, ProduceToken
 from fastlog.errors import DeliveryTimeoutError, FastlogError, error_for
+from fastlog.native._sending import Lock
 from fastlog.protocol.api import ApiKey
 from fastlog.transport.channel import ConnectionLostError, wait
 
@@ -35,19 +36,15 @@ logger = logging.getLogger("fastlog.producer")
 #: little enough that a broker with the default socket.request.max.bytes takes it
 REQUEST_BYTES_AIM = 4 * 1024 * 1024
 #: how often deliveries are looked through for those whose time is over
-EXPIRY_INTERVAL_MS = 100.0
-
-
-@dataclass(slots=True)
-class ProduceToken:
-    """What is in a request that was sent."""
-
-    entries: list[tuple[PartitionQueue, Batch]] = field(default_factory=list)
-    size_bytes: int = 0
+EXPIRY_INTERVAL_MS = LOOK_INTERVAL_MS
+#: so long after a send on a caller's thread the next one is expected, and this thread goes on looking after deadlines
+LIVELY_MS = 1_000.0
 
 
 class Sender(threading.Thread):
-    """Runs until `stop`; everything but `wake` and `stop` happens on its own thread."""
+    """Runs until `stop`. While it is awake it has the turn: connections and the taking of batches are its alone. While
+    it sleeps, `inline` may send on the thread of a caller.
+    """
 
     def __init__(
         self,
@@ -69,6 +66,20 @@ class Sender(threading.Thread):
         self._next_expiry_ms = -math.inf
         self._outage = Outage(settings.linger_ms)
         self._stopping = False
+        self._turn = Lock()
+        #: for callers of `send`, where batches do not linger; None otherwise
+        self.inline: InlineSender | None = None
+        # acks=0 ends a batch once it is sent, and callbacks are for this thread
+        if settings.linger_ms == 0 and settings.acks != 0:
+            self.inline = InlineSender(
+                settings=settings,
+                accumulator=accumulator,
+                background=background,
+                links=links,
+                turn=self._turn,
+                clock_ms=clock_ms,
+            )
+            accumulator.send_at_once = self.inline.send
 
     def stop(self) -> None:
         """Asks the thread to end; call the producer's wake-up after it."""
@@ -85,34 +96,54 @@ class Sender(threading.Thread):
                 FastlogError(f"the producer's sender thread ended: {error!r}; make a new producer")
             )
         finally:
-            self._links.close()
-            self._fail_everything()
+            with self._accumulator.lock:
+                # nobody sends inline any more
+                self._accumulator.wake_up()
+            with self._turn:
+                self._links.close()
+                self._fail_everything()
             with self._accumulator.lock:
                 self._wakeup.close()
 
     def _step(self) -> None:
-        now_ms = self._clock_ms()
+        with self._turn:
+            until_ms = self._work(self._clock_ms())
+            channels = self._links.channels()
+            with self._accumulator.lock:
+                asleep = self._accumulator.fall_asleep(until_ms)
+        if not asleep:
+            return
+        wait(channels, until_ms - self._clock_ms(), self._wakeup.descriptor)
+        with self._accumulator.lock:
+            signalled = self._accumulator.wake_up()
+        if signalled:
+            self._wakeup.acknowledge()
+
+    def _work(self, now_ms: float) -> float:
+        """Does what is to be done now; returns when there will be more."""
+        self._take_over(now_ms)
         self._receive(now_ms)
         if now_ms >= self._next_expiry_ms:
             self._expire(now_ms)
             self._tell_of_outage(now_ms)
             self._next_expiry_ms = now_ms + EXPIRY_INTERVAL_MS
-        due_ms = self._dispatch(now_ms)
-        self._sleep(due_ms)
-
-    def _sleep(self, due_ms: float) -> None:
-        until_ms = min(due_ms, self._links.next_deadline_ms())
-        if self._accumulator.buffered_bytes or self._outage.stuck:
+        until_ms = min(self._dispatch(now_ms), self._links.next_deadline_ms())
+        lively = self.inline is not None and now_ms < self.inline.sent_ms + LIVELY_MS
+        if lively or self._accumulator.buffered_bytes or self._outage.stuck:
             until_ms = min(until_ms, self._next_expiry_ms)
-        with self._accumulator.lock:
-            asleep = self._accumulator.fall_asleep(until_ms)
-        if not asleep:
+        return until_ms
+
+    def _take_over(self, now_ms: float) -> None:
+        """Deals with what could not be sent on a caller's thread."""
+        if self.inline is None or not self.inline.failed:
             return
-        wait(self._links.channels(), until_ms - self._clock_ms(), self._wakeup.descriptor)
-        with self._accumulator.lock:
-            signalled = self._accumulator.wake_up()
-        if signalled:
-            self._wakeup.acknowledge()
+        failed, self.inline.failed = self.inline.failed, []
+        for slot, token, error in failed:
+            if isinstance(error, Exception) and not isinstance(error, ConnectionLostError):
+                self._refuse(token, error)
+            else:
+                # half a request may have left: that connection is of no more use
+                self._lost(slot, str(error) or "the send was interrupted", now_ms, unanswerable=[token])
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -172,9 +203,11 @@ class Sender(threading.Thread):
     def _lost(
         self, slot: LinkSlot, reason: str, now_ms: float, unanswerable: Sequence[ProduceToken] = ()
     ) -> None:
-        """All that is unanswered on the connection goes back to its place in the queues."""
+        """All that is unanswered on the connection goes back to its place in the queues, and what is `unanswerable`."""
         for token in [*slot.lost(reason, now_ms), *unanswerable]:
             for queue, batch in token.entries:
+                if batch not in queue.in_flight:
+                    continue
                 batch.last_problem = reason
                 with self._accumulator.lock:
                     verdict = queue.lost(batch, now_ms)
@@ -225,8 +258,7 @@ class Sender(threading.Thread):
             token = plan[slot] = ProduceToken()
         elif token.size_bytes + size > REQUEST_BYTES_AIM:
             return
-        token.entries.append((queue, queue.take(slot.link)))
-        token.size_bytes += size
+        token.take(queue, slot.link)
         self._accumulator.changed(queue)
 
     def _may_send(self, queue: PartitionQueue, slot: LinkSlot, now_ms: float) -> bool:
@@ -245,9 +277,7 @@ class Sender(threading.Thread):
         if not token.entries:
             return
         settings = self._settings
-        request = requests.produce_request(
-            [batch for _, batch in token.entries], settings.acks, settings.request_timeout_ms
-        )
+        request = token.request(settings.acks, settings.request_timeout_ms)
         try:
             slot.send(request, slot.version(ApiKey.PRODUCE), token, now_ms, answered=settings.acks != 0)
         except ConnectionLostError as error:
@@ -264,7 +294,7 @@ class Sender(threading.Thread):
                 batch.complete(-1, -1)
                 self._release(batch)
 
-    def _refuse(self, token: ProduceToken, error: FastlogError) -> None:
+    def _refuse(self, token: ProduceToken, error: Exception) -> None:
         """Fails batches that were taken but cannot be sent at all."""
         for queue, batch in token.entries:
             with self._accumulator.lock:
