@@ -158,6 +158,7 @@ class Broker:
 
     def _bind_zmq(self, listener: Endpoint) -> int:
         # imported here: a broker without a ZeroMQ listener starts quicker
+        from fastlog.transport.connections import ConnectionLimits
         from fastlog.transport.router import RouterLimits, RouterListener
 
         settings = self._settings
@@ -167,6 +168,11 @@ class Broker:
             peer_requests_max=settings.fastlog_zmq_identity_requests_max,
             parked_answers_max=settings.fastlog_zmq_parked_answers_max,
             handshake_ms=settings.fastlog_zmq_handshake_ms,
+            connections=ConnectionLimits(
+                connections_max=settings.max_connections,
+                connections_per_ip_max=settings.max_connections_per_ip,
+                frame_timeout_ms=settings.fastlog_frame_timeout_ms,
+            ),
         )
         self._router = RouterListener(limits)
         self._undo.callback(self._router.stop)

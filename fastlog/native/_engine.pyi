@@ -184,11 +184,18 @@ class ZmqIntake:
     def completions_fd(self) -> int:
         """A descriptor that is readable when there is something to drain."""
 
-    def drain_completions(self) -> list[tuple[int, bytes | None]]:
-        """(peer, answer) of each request that ended by now; None is that it has no answer."""
+    def drain_completions(self, bytes_max: int) -> list[tuple[int, bytes | None]]:
+        """(peer, answer) of requests that ended by now; None is that it has no answer.
+
+        It stops at the answer that makes them `bytes_max` or more; the descriptor then stays readable. Releases the GIL
+        while it reads files.
+        """
 
     def is_exhausted(self) -> bool:
         """Whether the memory for requests is used up."""
+
+    def memory_bytes_max(self) -> int:
+        """The memory for requests, in bytes (`queued.max.request.bytes`)."""
 
 # --- the wire codec: none of it blocks or releases the GIL ---
 

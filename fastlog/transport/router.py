@@ -1,9 +1,10 @@
 """The ZeroMQ listener: a ROUTER socket on a thread of its own that gives requests to the engine and takes its answers.
 
 One message is one request without a length prefix; more than one frame is their concatenation. What arrives is handed
-to the engine in the order of arrival, straight from ZeroMQ's memory. Every queue has a bound: messages (MAXMSGSIZE),
-queues of a peer (high-water marks), unanswered requests of a peer, answers that wait for a peer whose queue is full. A
-peer that breaks a bound or sends garbage loses its request, which is logged, and nothing else.
+to the engine in the order of arrival, straight from ZeroMQ's memory. Every queue has a bound: frames (MAXMSGSIZE),
+messages of more than one frame, queues of a peer (high-water marks), unanswered requests of a peer, answers that wait
+for a peer whose queue is full; a peer that breaks one of these or sends garbage loses its request, which is logged, and
+nothing else. Connections, their time and their memory are bounded by `Connections`, which ends what goes beyond.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import msgspec
 import zmq
 
 from fastlog.events import EventLog
+from fastlog.transport.connections import Connection, ConnectionLimits, Connections
 from fastlog.transport.dealer import NO_WAIT, readable
 
 if TYPE_CHECKING:
@@ -35,6 +37,16 @@ RETRY_MS = 10
 BURST = 64
 # one log line about refused requests in so many milliseconds
 COMPLAIN_INTERVAL_MS = 1_000
+# connections are looked at so often, and where that takes long, for this part of the time at most
+CHECK_SECONDS = 0.1
+CHECK_SHARE = 0.05
+# or when so many bytes of answers were given to libzmq since the last look
+CHECK_BYTES = 32 * 1024 * 1024
+# what one look at the engine's completions brings into memory
+COMPLETIONS_BYTES = 16 * 1024 * 1024
+# a frame's header in ZMTP, for frames up to this size and for larger ones
+SHORT_FRAME_BYTES_MAX = 255
+SHORT_HEADER_BYTES, LONG_HEADER_BYTES = 2, 9
 # a peer whose host is gone is noticed after 10 + 3 * 5 seconds of silence
 KEEPALIVE_IDLE_SECONDS = 10
 KEEPALIVE_INTERVAL_SECONDS = 5
@@ -55,12 +67,19 @@ class Intake(Protocol):
         """Readable when there is something to drain."""
         ...
 
-    def drain_completions(self) -> list[tuple[int, bytes | None]]:
-        """(peer, answer) of each request that has its answer by now; None is that there will be none."""
+    def drain_completions(self, bytes_max: int) -> list[tuple[int, bytes | None]]:
+        """(peer, answer) of requests that have their answer by now; None is that there will be none.
+
+        It stops at the answer that makes them `bytes_max` or more; the descriptor then stays readable.
+        """
         ...
 
     def is_exhausted(self) -> bool:
         """Whether the memory for requests is used up, so that none should be taken for a while."""
+        ...
+
+    def memory_bytes_max(self) -> int:
+        """The memory for requests (`queued.max.request.bytes`)."""
         ...
 
 
@@ -72,6 +91,7 @@ class RouterLimits(msgspec.Struct, frozen=True, kw_only=True):
     peer_requests_max: int
     parked_answers_max: int
     handshake_ms: int
+    connections: ConnectionLimits
 
 
 class BindError(OSError):
@@ -81,9 +101,10 @@ class BindError(OSError):
 class _Peer:
     """A peer with requests that are not answered yet."""
 
-    __slots__ = ("identity", "number", "outstanding", "parked")
+    __slots__ = ("connection", "identity", "number", "outstanding", "parked")
 
-    def __init__(self, identity: bytes, number: int) -> None:
+    def __init__(self, identity: bytes, number: int, connection: Connection) -> None:
+        self.connection = connection
         self.identity = identity
         self.number = number
         self.outstanding = 0
@@ -99,6 +120,9 @@ class RouterListener:
         self._log = EventLog("zmq")
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
+        self._connections = Connections(self._context, self._socket, limits.connections)
+        self._check_at = 0.0
+        self._unchecked_bytes = 0
         self._endpoint = ""
         # peers by identity and number; only those with requests in flight, so neither grows with time
         self._peers: dict[bytes, _Peer] = {}
@@ -172,6 +196,7 @@ class RouterListener:
 
     def _close_socket(self) -> None:
         if not self._socket.closed:
+            self._connections.close()
             # what the peers' queues still hold is sent, but not waited for longer than a moment
             self._socket.close(linger=500)
             self._context.term()
@@ -189,7 +214,7 @@ class RouterListener:
         # is the last to touch the socket before each wait; zmq_poll would look at it three times more often
         requests, completions = int(self._socket.getsockopt(zmq.FD)), self._intake.completions_fd()
         poller = select.poll()
-        for descriptor in (requests, completions, self._stop_read):
+        for descriptor in (requests, completions, self._connections.descriptor(), self._stop_read):
             poller.register(descriptor, select.POLLIN)
         timeout: int | None = 0
         while not self._is_over():
@@ -201,13 +226,33 @@ class RouterListener:
                 self._retry_parked()
             if completions in ready:
                 self._take_completions()
-            if self._deadline is None and not self._intake.is_exhausted():
+            takes_requests = self._deadline is None and not self._intake.is_exhausted()
+            self._check_connections(takes_requests)
+            if takes_requests:
                 more = self._take_requests()
                 poller.modify(requests, select.POLLIN)
-                timeout = 0 if more else RETRY_MS if self._parked else None
+                timeout = 0 if more else RETRY_MS if self._parked else self._time_to_check_ms()
             else:
                 poller.modify(requests, 0)
                 timeout = RETRY_MS
+
+    def _time_to_check_ms(self) -> int | None:
+        return int(CHECK_SECONDS * 1000) if self._connections else None
+
+    def _check_connections(self, takes_requests: bool) -> None:
+        now = time.monotonic()
+        self._connections.update(now, self._log)
+        if now < self._check_at and self._unchecked_bytes < CHECK_BYTES:
+            return
+        self._unchecked_bytes = 0
+        self._connections.check(
+            now=now,
+            memory_bytes_max=self._intake.memory_bytes_max(),
+            delivering=takes_requests,
+            log=self._log,
+        )
+        ended = time.monotonic()
+        self._check_at = ended + max(CHECK_SECONDS, (ended - now) / CHECK_SHARE)
 
     def _is_over(self) -> bool:
         if self._deadline is None:
@@ -217,39 +262,52 @@ class RouterListener:
     def _take_requests(self) -> bool:
         """Handles what has come; whether there may be more."""
         for _ in range(BURST):
+            if self._unchecked_bytes >= CHECK_BYTES:
+                return True
             if not readable(self._socket):
                 return False
             # a message is there as a whole or not at all
             identity = self._socket.recv(NO_WAIT)
             frame = self._socket.recv(NO_WAIT, copy=False)
+            connection = self._connections.of(frame, time.monotonic(), self._log)
             frames = [frame.buffer]
             while frame.more:
                 frame = self._socket.recv(NO_WAIT, copy=False)
                 frames.append(frame.buffer)
-            self._take(self._peer(identity), frames)
+            if connection is None:
+                self._complain(identity, "it speaks an older ZeroMQ protocol than 3")
+                continue
+            connection.delivered += sum(map(_wire_bytes, frames))
+            self._take(self._peer(identity, connection), frames)
         return True
 
     def _take(self, peer: _Peer, frames: list[memoryview]) -> None:
         if peer.outstanding >= self._limits.peer_requests_max:
-            self._complain(peer, f"it has {peer.outstanding} unanswered requests")
+            self._complain(peer.identity, f"it has {peer.outstanding} unanswered requests")
+            return
+        size = sum(map(len, frames))
+        if size > self._limits.message_bytes_max:
+            self._complain(peer.identity, f"its message has {size} bytes, more than socket.request.max.bytes")
             return
         peer.outstanding += 1
         try:
             answer = self._intake.submit(peer.number, frames)
         except ValueError as error:
-            self._complain(peer, str(error))
+            self._complain(peer.identity, str(error))
             self._answered(peer)
             return
         if answer is not None:
             self._send(peer, answer)
             self._answered(peer)
 
-    def _peer(self, identity: bytes) -> _Peer:
+    def _peer(self, identity: bytes, connection: Connection) -> _Peer:
         peer = self._peers.get(identity)
         if peer is None:
-            peer = _Peer(identity, self._next_number)
+            peer = _Peer(identity, self._next_number, connection)
             self._next_number += 1
             self._peers[identity] = self._numbers[peer.number] = peer
+        # who connects again may keep its identity
+        peer.connection = connection
         return peer
 
     def _answered(self, peer: _Peer) -> None:
@@ -262,7 +320,7 @@ class RouterListener:
             self._numbers.pop(peer.number, None)
 
     def _take_completions(self) -> None:
-        for number, answer in self._intake.drain_completions():
+        for number, answer in self._intake.drain_completions(COMPLETIONS_BYTES):
             peer = self._numbers.get(number)
             if peer is None:
                 continue
@@ -271,12 +329,15 @@ class RouterListener:
             self._answered(peer)
 
     def _send(self, peer: _Peer, answer: bytes) -> None:
+        peer.connection.sent += _wire_bytes(answer)
+        self._unchecked_bytes += len(answer)
         # behind those that wait already, so that a peer's answers keep their order
         if peer.parked or not self._try_send(peer, answer):
             if len(self._parked) >= self._limits.parked_answers_max:
-                oldest, _ = self._parked.popleft()
+                oldest, dropped = self._parked.popleft()
                 oldest.parked -= 1
-                self._complain(oldest, "its queue stayed full, so its oldest answer is dropped")
+                oldest.connection.sent -= _wire_bytes(dropped)
+                self._complain(oldest.identity, "its queue stayed full, so its oldest answer is dropped")
                 self._forget_idle(oldest)
             peer.parked += 1
             self._parked.append((peer, answer))
@@ -305,15 +366,19 @@ class RouterListener:
                 raise
         return True
 
-    def _complain(self, peer: _Peer, reason: str) -> None:
+    def _complain(self, identity: bytes, reason: str) -> None:
         self._refused += 1
         now = time.monotonic() * 1000
         if now - self._complained_at >= COMPLAIN_INTERVAL_MS:
             self._complained_at = now
-            self._log.warning(
-                "request refused", peer=peer.identity.hex(), reason=reason, refused=self._refused
-            )
+            self._log.warning("request refused", peer=identity.hex(), reason=reason, refused=self._refused)
             self._refused = 0
+
+
+def _wire_bytes(frame: memoryview | bytes) -> int:
+    """Bytes of a frame on the wire."""
+    size = len(frame)
+    return size + (SHORT_HEADER_BYTES if size <= SHORT_FRAME_BYTES_MAX else LONG_HEADER_BYTES)
 
 
 def _numeric(host: str, port: int) -> str:

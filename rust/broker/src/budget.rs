@@ -24,6 +24,11 @@ impl ByteBudget {
         self.used.load(Ordering::Relaxed) >= self.limit_bytes
     }
 
+    /// The limit.
+    pub fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
     /// Bytes held now.
     pub fn used_bytes(&self) -> usize {
         self.used.load(Ordering::Relaxed)

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ pub(crate) struct ZmqIntake {
 
 /// Answers that came later, in the order in which they came.
 struct Completions {
-    queue: Mutex<Vec<(u64, Answer)>>,
+    queue: Mutex<VecDeque<(u64, Answer)>>,
     wakeup: Wakeup,
 }
 
@@ -35,7 +36,7 @@ impl ReplySink for ToQueue {
     fn answer(&mut self, answer: Answer) {
         let mut queue = self.completions.queue.lock();
         let first = queue.is_empty();
-        queue.push((self.peer, answer));
+        queue.push_back((self.peer, answer));
         drop(queue);
         if first {
             self.completions.wakeup.wake();
@@ -50,7 +51,7 @@ impl ReplySink for ToQueue {
 
 impl ZmqIntake {
     pub(super) fn new(broker: Arc<Broker>, listener: Listener) -> io::Result<Self> {
-        let completions = Completions { queue: Mutex::new(Vec::new()), wakeup: Wakeup::new()? };
+        let completions = Completions { queue: Mutex::default(), wakeup: Wakeup::new()? };
         Ok(Self {
             broker,
             listener: Arc::new(listener),
@@ -77,6 +78,27 @@ impl ZmqIntake {
             }
             Outcome::Close(reason) => Err(reason),
         }
+    }
+
+    /// Answers that came later, in memory; file ranges are small until they are read, so no more than are asked for.
+    fn gather_completions(&self, bytes_max: usize) -> Vec<(u64, Option<bytes::Bytes>)> {
+        self.completions.wakeup.clear();
+        let (mut gathered, mut size) = (Vec::new(), 0);
+        while size < bytes_max {
+            let Some((peer, answer)) = self.completions.queue.lock().pop_front() else { return gathered };
+            let bytes = match answer {
+                Answer::Response(response) => gather(&self.broker, response),
+                Answer::Nothing => None,
+                Answer::Close(reason) => {
+                    complain(&self.broker, reason);
+                    None
+                }
+            };
+            size += bytes.as_ref().map_or(0, bytes::Bytes::len);
+            gathered.push((peer, bytes));
+        }
+        self.completions.wakeup.wake();
+        gathered
     }
 }
 
@@ -122,24 +144,20 @@ impl ZmqIntake {
         self.completions.wakeup.as_raw_fd()
     }
 
-    fn drain_completions<'py>(&self, py: Python<'py>) -> Vec<(u64, Option<Bound<'py, PyBytes>>)> {
-        let gathered: Vec<_> = py.detach(|| {
-            self.completions.wakeup.clear();
-            let taken = std::mem::take(&mut *self.completions.queue.lock());
-            let read = taken.into_iter().map(|(peer, answer)| match answer {
-                Answer::Response(response) => (peer, gather(&self.broker, response)),
-                Answer::Nothing => (peer, None),
-                Answer::Close(reason) => {
-                    complain(&self.broker, reason);
-                    (peer, None)
-                }
-            });
-            read.collect()
-        });
+    fn drain_completions<'py>(
+        &self,
+        py: Python<'py>,
+        bytes_max: usize,
+    ) -> Vec<(u64, Option<Bound<'py, PyBytes>>)> {
+        let gathered = py.detach(|| self.gather_completions(bytes_max));
         gathered.into_iter().map(|(peer, it)| (peer, it.map(|bytes| PyBytes::new(py, &bytes)))).collect()
     }
 
     fn is_exhausted(&self) -> bool {
         self.broker.budget().is_exhausted()
+    }
+
+    fn memory_bytes_max(&self) -> usize {
+        self.broker.budget().limit_bytes()
     }
 }
