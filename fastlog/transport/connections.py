@@ -17,6 +17,7 @@ import os
 import socket
 import struct
 import termios
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -56,10 +57,22 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Connection:
     """One connection and what is known of its bytes."""
 
-    __slots__ = ("delivered", "descriptor", "inbound", "opened", "outbound", "peer", "seen", "sent", "since")
+    __slots__ = (
+        "delivered",
+        "descriptor",
+        "identity",
+        "inbound",
+        "opened",
+        "outbound",
+        "peer",
+        "seen",
+        "sent",
+        "since",
+    )
 
     def __init__(self, descriptor: int, peer: Any, now: float) -> None:
         self.descriptor = descriptor
+        self.identity = b""
         self.peer = peer
         self.opened = now
         #: bytes of requests delivered, and of answers given to libzmq, since it opened
@@ -85,6 +98,8 @@ class Connections:
         self._router = router
         self._limits = limits
         self._open: dict[int, Connection] = {}
+        # those that a message came by
+        self._known: dict[bytes, Connection] = {}
         self._per_ip: Counter[str] = Counter()
         self._calm_bytes = resident_bytes()
         router.monitor(MONITOR_ADDRESS, int(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED))
@@ -109,15 +124,25 @@ class Connections:
             if event == zmq.EVENT_ACCEPTED:
                 self._accepted(descriptor, now, log)
 
-    def of(self, frame: zmq.Frame, now: float, log: EventLog) -> Connection | None:
-        """The connection that the frame of a message came by; None where the peer made no handshake (ZMTP 1 and 2)."""
+    def of(self, identity: bytes, frame: zmq.Frame, log: EventLog) -> Connection | None:
+        """The connection that a message of `identity` came by; None where it made no handshake (ZMTP 1 and 2)."""
+        connection = self._known.get(identity)
+        if connection is not None:
+            return connection
+        # its begin was told before its first message came
+        now = time.monotonic()
         self.update(now, log)
         try:
             descriptor = int(frame.get(zmq.SRCFD))
         except zmq.ZMQError:
             return None
-        # one that has ended meanwhile takes its counts with it
-        return self._open.get(descriptor) or Connection(-1, None, now)
+        connection = self._open.get(descriptor)
+        if connection is None:
+            # it has ended meanwhile, and takes its counts with it
+            return Connection(-1, None, now)
+        connection.identity = identity
+        self._known[identity] = connection
+        return connection
 
     def check(self, *, now: float, memory_bytes_max: int, delivering: bool, log: EventLog) -> None:
         """Ends connections whose message is late and, while too much memory is held, those that hold most.
@@ -153,6 +178,7 @@ class Connections:
     def _forget(self, descriptor: int) -> None:
         connection = self._open.pop(descriptor, None)
         if connection is not None:
+            self._known.pop(connection.identity, None)
             ip = connection.peer[0]
             self._per_ip[ip] -= 1
             if not self._per_ip[ip]:

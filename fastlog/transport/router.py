@@ -269,25 +269,28 @@ class RouterListener:
             # a message is there as a whole or not at all
             identity = self._socket.recv(NO_WAIT)
             frame = self._socket.recv(NO_WAIT, copy=False)
-            connection = self._connections.of(frame, time.monotonic(), self._log)
+            connection = self._connections.of(identity, frame, self._log)
             frames = [frame.buffer]
+            size = len(frames[0])
+            wire_bytes = _wire_bytes(size)
             while frame.more:
                 frame = self._socket.recv(NO_WAIT, copy=False)
                 frames.append(frame.buffer)
+                size += len(frames[-1])
+                wire_bytes += _wire_bytes(len(frames[-1]))
             if connection is None:
                 self._complain(identity, "it speaks an older ZeroMQ protocol than 3")
-                continue
-            connection.delivered += sum(map(_wire_bytes, frames))
-            self._take(self._peer(identity, connection), frames)
+            elif size > self._limits.message_bytes_max:
+                self._complain(identity, f"its message has {size} bytes, more than socket.request.max.bytes")
+            else:
+                self._take(self._peer(identity, connection), frames)
+            if connection is not None:
+                connection.delivered += wire_bytes
         return True
 
     def _take(self, peer: _Peer, frames: list[memoryview]) -> None:
         if peer.outstanding >= self._limits.peer_requests_max:
             self._complain(peer.identity, f"it has {peer.outstanding} unanswered requests")
-            return
-        size = sum(map(len, frames))
-        if size > self._limits.message_bytes_max:
-            self._complain(peer.identity, f"its message has {size} bytes, more than socket.request.max.bytes")
             return
         peer.outstanding += 1
         try:
@@ -329,14 +332,14 @@ class RouterListener:
             self._answered(peer)
 
     def _send(self, peer: _Peer, answer: bytes) -> None:
-        peer.connection.sent += _wire_bytes(answer)
+        peer.connection.sent += _wire_bytes(len(answer))
         self._unchecked_bytes += len(answer)
         # behind those that wait already, so that a peer's answers keep their order
         if peer.parked or not self._try_send(peer, answer):
             if len(self._parked) >= self._limits.parked_answers_max:
                 oldest, dropped = self._parked.popleft()
                 oldest.parked -= 1
-                oldest.connection.sent -= _wire_bytes(dropped)
+                oldest.connection.sent -= _wire_bytes(len(dropped))
                 self._complain(oldest.identity, "its queue stayed full, so its oldest answer is dropped")
                 self._forget_idle(oldest)
             peer.parked += 1
@@ -375,9 +378,8 @@ class RouterListener:
             self._refused = 0
 
 
-def _wire_bytes(frame: memoryview | bytes) -> int:
-    """Bytes of a frame on the wire."""
-    size = len(frame)
+def _wire_bytes(size: int) -> int:
+    """Bytes on the wire of a frame of `size` bytes."""
     return size + (SHORT_HEADER_BYTES if size <= SHORT_FRAME_BYTES_MAX else LONG_HEADER_BYTES)
 
 
