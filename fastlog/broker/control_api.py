@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import msgspec
@@ -135,7 +135,7 @@ def message_of(error: KafkaError | None) -> str | None:
     return error.message or error.name if error else None
 
 
-Name = TypeVar("Name", str, bytes)
+Name = TypeVar("Name", bound=Hashable)
 
 
 def repeated(names: list[Name]) -> set[Name]:

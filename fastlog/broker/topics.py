@@ -28,14 +28,14 @@ from fastlog.events import EventLog
 from fastlog.ports import AlreadyExistsError, ConfigResource, PartitionState, StoreError, Topic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
     from fastlog.broker.configs import Configs
     from fastlog.broker.data_plane import DataPlane
     from fastlog.ports import MetadataStore, Random
 
-# Kafka's own bound on one topic's partitions in one request; a count from the wire costs a file each
+# Kafka's own bound (ReplicationControlManager, MAX_PARTITIONS_PER_BATCH); a count from the wire costs files each
 PARTITIONS_PER_REQUEST_MAX = 10_000
 DEFAULT = -1
 
@@ -114,6 +114,15 @@ class Topics:
                 f"topic name {name!r} collides with {other!r}: '.' and '_' are the same in metrics"
             )
 
+    def check_together(self, counts: Iterable[int]) -> None:
+        """Raises PolicyViolationError where the new partitions that one request asks for are too many together."""
+        default = self._configs.config.broker().num_partitions
+        total = sum(default if count == DEFAULT else max(count, 0) for count in counts)
+        if total > PARTITIONS_PER_REQUEST_MAX:
+            raise PolicyViolationError(
+                f"{total} partitions are more than the {PARTITIONS_PER_REQUEST_MAX} of one request; ask in several"
+            )
+
     def create(
         self,
         name: str,
@@ -179,10 +188,6 @@ class Topics:
             partition_count = settings.num_partitions
         if replication_factor == DEFAULT:
             replication_factor = settings.default_replication_factor
-        if partition_count > PARTITIONS_PER_REQUEST_MAX:
-            raise PolicyViolationError(
-                f"{partition_count} partitions are more than the {PARTITIONS_PER_REQUEST_MAX} of one request"
-            )
         return place(partition_count, replication_factor, brokers)
 
     def grow(
@@ -201,10 +206,6 @@ class Topics:
                 f"topic {name!r} has {present} partitions; {count} would not be more"
             )
         added = count - present
-        if added > PARTITIONS_PER_REQUEST_MAX:
-            raise PolicyViolationError(
-                f"{added} partitions are more than the {PARTITIONS_PER_REQUEST_MAX} of one request"
-            )
         factor = len(topic.partitions[0].replicas)
         if assignments is not None:
             rows = dict(enumerate(assignments))

@@ -191,9 +191,6 @@ class ZmqIntake:
         while it reads files.
         """
 
-    def is_exhausted(self) -> bool:
-        """Whether the memory for requests is used up."""
-
     def memory_bytes_max(self) -> int:
         """The memory for requests, in bytes (`queued.max.request.bytes`)."""
 

@@ -74,10 +74,6 @@ class Intake(Protocol):
         """
         ...
 
-    def is_exhausted(self) -> bool:
-        """Whether the memory for requests is used up, so that none should be taken for a while."""
-        ...
-
     def memory_bytes_max(self) -> int:
         """The memory for requests (`queued.max.request.bytes`)."""
         ...
@@ -226,11 +222,9 @@ class RouterListener:
                 self._retry_parked()
             if completions in ready:
                 self._take_completions()
-            takes_requests = self._deadline is None and not self._intake.is_exhausted()
-            self._check_connections(takes_requests)
-            if takes_requests:
+            self._check_connections()
+            if self._deadline is None:
                 more = self._take_requests()
-                poller.modify(requests, select.POLLIN)
                 timeout = 0 if more else RETRY_MS if self._parked else self._time_to_check_ms()
             else:
                 poller.modify(requests, 0)
@@ -239,7 +233,7 @@ class RouterListener:
     def _time_to_check_ms(self) -> int | None:
         return int(CHECK_SECONDS * 1000) if self._connections else None
 
-    def _check_connections(self, takes_requests: bool) -> None:
+    def _check_connections(self) -> None:
         now = time.monotonic()
         self._connections.update(now, self._log)
         if now < self._check_at and self._unchecked_bytes < CHECK_BYTES:
@@ -248,7 +242,7 @@ class RouterListener:
         self._connections.check(
             now=now,
             memory_bytes_max=self._intake.memory_bytes_max(),
-            delivering=takes_requests,
+            delivering=self._deadline is None,
             log=self._log,
         )
         ended = time.monotonic()

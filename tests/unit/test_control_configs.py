@@ -246,3 +246,16 @@ def test_the_authorizer_is_asked_with_the_whole_context(plane: ControlPlane) -> 
     assert plane.ask(InitProducerIdRequest(transactional_id=None)).error_code == 31
     assert change(plane, BROKER, "1", ("num.partitions", SET, "2")).error_code == 31
     assert asked[0] == ("User:ANONYMOUS", "test", "127.0.0.1:5", Operation.DESCRIBE_CONFIGS, "orders")
+
+
+def test_a_resource_that_stands_twice_is_described_once(plane: ControlPlane) -> None:
+    wanted = [DescribeConfigsResource(BROKER, "1", keys) for keys in (None, None, ["node.id"], None)]
+    results = plane.ask(DescribeConfigsRequest(resources=wanted)).results
+    assert [len(result.configs) > 1 for result in results] == [True, False]
+
+
+def test_many_resources_are_compared_quickly(plane: ControlPlane) -> None:
+    """Twenty thousand, of which each is looked for among all others, would take minutes."""
+    resources = [alter_configs.AlterConfigsResource(TOPIC, f"t{number}", []) for number in range(20_000)]
+    answer = plane.ask(alter_configs.AlterConfigsRequest(resources=resources))
+    assert {result.error_code for result in answer.responses} == {3}

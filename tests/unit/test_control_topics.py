@@ -109,6 +109,18 @@ def test_each_topic_is_answered_alone(plane: ControlPlane) -> None:
     assert len(results) == 3
 
 
+def test_too_many_partitions_together_are_refused_as_a_whole(plane: ControlPlane) -> None:
+    results = create(plane, creatable("one", partitions=6_000), creatable("two", partitions=4_001))
+    assert {result.name: result.error_code for result in results} == {"one": 44, "two": 44}
+    assert plane.store.topics() == []
+    create(plane, creatable("orders"), creatable("clicks"))
+    wanted = [CreatePartitionsTopic(name, 5_002, None) for name in ("orders", "clicks", "absent")]
+    grown = plane.ask(CreatePartitionsRequest(wanted, 1000, False))
+    assert {result.name: result.error_code for result in grown.results} == dict.fromkeys(
+        ("orders", "clicks", "absent"), 44
+    )
+
+
 def test_validate_only_changes_nothing(plane: ControlPlane) -> None:
     (result,) = create(plane, creatable("orders", partitions=2), validate_only=True)
     assert (result.error_code, result.num_partitions, result.topic_id) == (0, 2, bytes(16))
@@ -302,6 +314,11 @@ def test_metadata_creates_absent_topics_where_both_sides_allow_it(plane: Control
     assert sorted(plane.published) == ["clicks", "orders"]
     metadata(plane, "views", allow=False)
     assert sorted(plane.published) == ["clicks", "orders"]
+
+
+def test_metadata_does_not_create_topics_by_the_ten_thousands(plane: ControlPlane) -> None:
+    metadata(plane, *(f"t{number}" for number in range(10_001)))
+    assert plane.published == {}
 
 
 def test_metadata_creates_nothing_where_the_broker_forbids_it(tmp_path: Path) -> None:

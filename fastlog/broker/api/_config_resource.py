@@ -45,8 +45,3 @@ def alterable(
     else:
         services.require_cluster(context, Operation.ALTER_CONFIGS)
     return resource
-
-
-def repeated_resources(resources: list[tuple[int, str]]) -> set[tuple[int, str]]:
-    """Those that stand more than once."""
-    return {resource for resource in resources if resources.count(resource) > 1}

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastlog.broker.api._config_resource import alterable, repeated_resources
-from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of
+from fastlog.broker.api._config_resource import alterable
+from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of, repeated
 from fastlog.errors import InvalidRequestError, KafkaError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.alter_configs import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def handle(services: Services, context: RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse:
     """Replaces, or only checks, the settings of each resource."""
-    twice = repeated_resources([(it.resource_type, it.resource_name) for it in request.resources])
+    twice = repeated([(it.resource_type, it.resource_name) for it in request.resources])
 
     def replace(wanted: AlterConfigsResource) -> None:
         resource = alterable(services, context, wanted.resource_type, wanted.resource_name, twice)

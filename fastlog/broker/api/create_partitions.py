@@ -1,7 +1,7 @@
 """CreatePartitions (API key 37), versions 0-3.
 
-Each topic succeeds or fails alone. Differs from Apache Kafka: the answer comes when the logs are open, whatever the
-request's time-out.
+Each topic succeeds or fails alone, but more than 10,000 new partitions together are refused as a whole. Differs from
+Apache Kafka: the answer comes when the logs are open, whatever the request's time-out.
 
 KIPs: 0 partitions added to a topic (195).
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of, repeated
-from fastlog.errors import InvalidRequestError, KafkaError
+from fastlog.errors import InvalidRequestError, KafkaError, PolicyViolationError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.create_partitions import (
     CreatePartitionsRequest,
@@ -29,6 +29,10 @@ def handle(
     services: Services, context: RequestContext, request: CreatePartitionsRequest
 ) -> CreatePartitionsResponse:
     """Gives each topic the number of partitions asked for."""
+    try:
+        services.topics.check_together(_added(services, wanted) for wanted in request.topics)
+    except PolicyViolationError as error:
+        return refuse(request, error)
     twice = repeated([topic.name for topic in request.topics])
     results = [
         _result(name, InvalidRequestError("the topic stands twice in one request")) for name in sorted(twice)
@@ -39,6 +43,13 @@ def handle(
         if wanted.name not in twice
     ]
     return CreatePartitionsResponse(results=results)
+
+
+def _added(services: Services, wanted: CreatePartitionsTopic) -> int:
+    """How many partitions are new, 0 where the topic does not exist."""
+    if wanted.name not in services.topics:
+        return 0
+    return max(wanted.count - len(services.topics.named(wanted.name).partitions), 0)
 
 
 def _grow(

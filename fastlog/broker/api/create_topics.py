@@ -1,7 +1,8 @@
 """CreateTopics (API key 19), versions 2-7.
 
-Each topic succeeds or fails alone. Differs from Apache Kafka: the answer comes when the logs are open, whatever the
-request's time-out, and compression.type takes `producer` only.
+Each topic succeeds or fails alone, but more than 10,000 partitions together are refused as a whole. Differs from
+Apache Kafka: the answer comes when the logs are open, whatever the request's time-out, and compression.type takes
+`producer` only.
 
 KIPs: 4 -1 for the default partitions and replication factor (464), 5 settings in the answer (525), 7 topic ids (516).
 """
@@ -12,7 +13,13 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of, repeated
-from fastlog.errors import InvalidConfigError, InvalidReplicaAssignmentError, InvalidRequestError, KafkaError
+from fastlog.errors import (
+    InvalidConfigError,
+    InvalidReplicaAssignmentError,
+    InvalidRequestError,
+    KafkaError,
+    PolicyViolationError,
+)
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.create_topics import (
     CreatableTopic,
@@ -29,6 +36,10 @@ if TYPE_CHECKING:
 
 def handle(services: Services, context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse:
     """Creates, or only checks, each topic."""
+    try:
+        services.topics.check_together(len(it.assignments) or it.num_partitions for it in request.topics)
+    except PolicyViolationError as error:
+        return refuse(request, error)
     twice = repeated([topic.name for topic in request.topics])
     results = [
         _failed(name, InvalidRequestError(f"topic {name!r} stands twice in one request"))

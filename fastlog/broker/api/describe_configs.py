@@ -1,8 +1,8 @@
 """DescribeConfigs (API key 32), versions 1-4.
 
 Answers every key of a topic or of this broker with the value in force, where it comes from, what stands behind it, and
-what it means. Differs from Apache Kafka: settings whose feature is not there are absent; broker loggers, client metrics
-and groups have no settings and are refused with INVALID_REQUEST.
+what it means. Differs from Apache Kafka: a resource that stands twice is described once; settings whose feature is not
+there are absent; broker loggers, client metrics and groups have no settings and are refused with INVALID_REQUEST.
 
 KIPs: 1 synonyms (226), 3 types and documentation (569).
 """
@@ -37,9 +37,13 @@ CONFIG_TYPES = {"boolean": 1, "string": 2, "int": 3, "long": 5, "double": 6, "li
 def handle(
     services: Services, context: RequestContext, request: DescribeConfigsRequest
 ) -> DescribeConfigsResponse:
-    """Describes each resource."""
+    """Describes each resource, one that stands twice once: the answer is not to grow with repetitions."""
+    distinct = {
+        (it.resource_type, it.resource_name, tuple(it.configuration_keys or ())): it
+        for it in request.resources
+    }
     return DescribeConfigsResponse(
-        results=[_describe(services, context, wanted, request) for wanted in request.resources]
+        results=[_describe(services, context, wanted, request) for wanted in distinct.values()]
     )
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastlog.broker.api._config_resource import alterable, repeated_resources
+from fastlog.broker.api._config_resource import alterable
 from fastlog.broker.configs import Alteration
-from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of
+from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of, repeated
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.incremental_alter_configs import (
     AlterConfigsResource,
@@ -30,7 +30,7 @@ def handle(
     services: Services, context: RequestContext, request: IncrementalAlterConfigsRequest
 ) -> IncrementalAlterConfigsResponse:
     """Changes, or only checks, each resource."""
-    twice = repeated_resources([(it.resource_type, it.resource_name) for it in request.resources])
+    twice = repeated([(it.resource_type, it.resource_name) for it in request.resources])
 
     def alter(wanted: AlterConfigsResource) -> None:
         resource = alterable(services, context, wanted.resource_type, wanted.resource_name, twice)

@@ -4,6 +4,7 @@ The data plane answers Metadata by itself; a request that names topics which are
 their creation, comes here whole. The topics are created with the broker's defaults, then the data plane answers, with
 INVALID_TOPIC_EXCEPTION for bad names. Differs from Apache Kafka: the answer comes when the topics are there, so a
 client needs no second request; a topic that could not be created is answered as unknown, and the log has the reason.
+More than 10,000 partitions together are not created.
 
 KIPs: 4 creation only if the client allows it (203).
 """
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Services, attempt
+from fastlog.broker.topics import DEFAULT
+from fastlog.errors import PolicyViolationError
 from fastlog.events import EventLog
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.metadata import (
@@ -40,9 +43,16 @@ def handle(services: Services, context: RequestContext, request: MetadataRequest
         services.topics.create(name)
 
     log = EventLog("topics")
-    for name in dict.fromkeys(topic.name for topic in request.topics or ()):
-        if not name or name in services.topics:
-            continue
+    asked = dict.fromkeys(topic.name for topic in request.topics or ())
+    absent = [name for name in asked if name and name not in services.topics]
+    try:
+        services.topics.check_together(DEFAULT for _ in absent)
+    except PolicyViolationError as refusal:
+        log.warning(
+            "topics not created on request of their metadata", topics=len(absent), reason=str(refusal)
+        )
+        return
+    for name in absent:
         error = attempt("Metadata", name, create, name)
         if error:
             log.warning("topic not created on request of its metadata", topic=name, reason=str(error))

@@ -9,7 +9,10 @@ use crate::request::response::{Answer, Outcome, Reply, ReplySink};
 use bytes::Bytes;
 use fastlog_protocol::api_key;
 use fastlog_protocol::header::RequestHeader;
-use fastlog_protocol::primitives::{ProtocolError, Reader};
+use fastlog_protocol::primitives::{ProtocolError, REQUEST_ELEMENTS_MAX, Reader};
+
+/// A request for the control plane that is larger than this is not taken while memory is short.
+const SMALL_REQUEST_BYTES: usize = 256 << 10;
 
 /// A request on its way to the code of its API.
 pub(crate) struct Incoming<'a, 'r> {
@@ -26,7 +29,8 @@ pub(crate) struct Incoming<'a, 'r> {
 impl<'a> Incoming<'a, '_> {
     /// A reader of the body.
     pub(crate) fn body(&self) -> Reader<'a> {
-        Reader::new(self.request.get(self.body_offset..).unwrap_or_default())
+        let body = self.request.get(self.body_offset..).unwrap_or_default();
+        Reader::with_budget(body, REQUEST_ELEMENTS_MAX)
     }
 }
 
@@ -82,6 +86,9 @@ fn handle_here(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outco
 
 /// Leaves the request to the control plane.
 pub(crate) fn enqueue(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Outcome {
+    if incoming.request.len() > SMALL_REQUEST_BYTES && broker.budget().is_exhausted() {
+        return Outcome::Close("queued.max.request.bytes is used up, and the request is large".to_owned());
+    }
     let header = &incoming.header;
     let request = ControlRequest {
         context: incoming.context.clone(),

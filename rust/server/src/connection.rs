@@ -4,7 +4,9 @@ use crate::config::ServerConfig;
 use crate::handler::Handler;
 use crate::limits::ConnectionPermit;
 use crate::mailbox::{Accepted, ConnectionReply, Mailbox, ReplyAddress};
-use crate::read_buffer::{Next, Read, ReadBuffer, SCRATCH_BYTES, next_frame, read_into};
+use crate::read_buffer::{
+    Next, Read, ReadBuffer, SCRATCH_BYTES, next_frame, peek_into, read_again, read_into,
+};
 use crate::write_queue::{WriteQueue, Written};
 use fastlog_broker::{Answer, FileRange, Level, Outcome, Reply, RequestContext};
 use mio::net::TcpStream;
@@ -159,11 +161,12 @@ impl Connection {
             if self.ended || !self.readable {
                 return Turn::Wait;
             }
-            if around.handler.budget().is_exhausted() {
-                self.input.release();
+            // of a peer that sends no more only the rest comes, and then its end, which frees what it holds
+            if !around.handler.budget().is_exhausted() || self.half_closed {
+                self.read(around);
+            } else if !self.read_whole(around) {
                 return Turn::Starved;
             }
-            self.read(around);
         }
         Turn::Again
     }
@@ -223,6 +226,33 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// While memory is short: hands in the frames that lie whole in the socket, since they need none. False when
+    /// there is a frame that is not, or is too large for that.
+    fn read_whole(&mut self, around: &mut Surroundings<'_>) -> bool {
+        self.input.release();
+        if !self.input.is_empty() {
+            return false;
+        }
+        around.scratch.clear();
+        around.scratch.reserve_exact(SCRATCH_BYTES);
+        match peek_into(&self.stream, around.scratch) {
+            Read::Blocked => self.readable = false,
+            Read::End => self.ended = true,
+            Read::Some(_) => {
+                let mut scratch = std::mem::take(around.scratch);
+                let used = self.dispatch(&scratch, around);
+                let read = read_again(&self.stream, scratch.get_mut(..used).unwrap_or_default());
+                self.ended |= read == Read::End;
+                *around.scratch = scratch;
+                if used == 0 {
+                    return false;
+                }
+                self.last_progress = around.now;
+            }
+        }
+        true
     }
 
     /// Hands in the whole frames among the bytes kept.
@@ -306,7 +336,9 @@ impl Connection {
         }
         if let Some(began) = self.frame_began {
             let arrived = self.input.unread().len() as u64;
-            let stretch = Duration::from_secs(arrived / FRAME_BYTES_PER_SECOND_MIN);
+            // while memory is short nobody is waited for longer than needs be
+            let stretch = if memory_is_short { 0 } else { arrived / FRAME_BYTES_PER_SECOND_MIN };
+            let stretch = Duration::from_secs(stretch);
             if now.duration_since(began) > config.frame_deadline + stretch {
                 return Some(format!("a frame was not whole after {:?}", now.duration_since(began)));
             }

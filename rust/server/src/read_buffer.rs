@@ -7,6 +7,7 @@
 use fastlog_broker::{ByteBudget, BytePermit};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -63,6 +64,33 @@ pub(crate) fn read_into(socket: impl AsFd, buffer: &mut Vec<u8>) -> Read {
             Err(_) => Read::End,
         };
     }
+}
+
+/// Looks at what `buffer` has room for, and leaves it in the socket.
+pub(crate) fn peek_into(socket: impl AsFd, buffer: &mut Vec<u8>) -> Read {
+    loop {
+        return match recv(&socket, spare_capacity(buffer), RecvFlags::PEEK) {
+            Ok((0, _)) => Read::End,
+            Ok((count, _)) => Read::Some(count),
+            Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) => Read::Blocked,
+            Err(_) => Read::End,
+        };
+    }
+}
+
+/// Reads `bytes` again that were looked at.
+pub(crate) fn read_again(socket: impl AsFd, mut bytes: &mut [u8]) -> Read {
+    let wanted = bytes.len();
+    while !bytes.is_empty() {
+        match rustix::io::read(&socket, &mut *bytes) {
+            Ok(0) => return Read::End,
+            Ok(count) => bytes = bytes.get_mut(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(_) => return Read::End,
+        }
+    }
+    Read::Some(wanted)
 }
 
 /// The bytes that a connection has read and not yet handed in.

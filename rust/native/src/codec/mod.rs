@@ -12,7 +12,7 @@ use decode::Decoder;
 use encode::Encoder;
 use failure::{Failure, MalformedMessageError, Outcome, UnsupportedVersionError};
 use fastlog_protocol::header::{RequestHeader, read_response_header, write_response_header};
-use fastlog_protocol::primitives::{Reader, Writer};
+use fastlog_protocol::primitives::{ELEMENTS_MAX, REQUEST_ELEMENTS_MAX, Reader, Writer};
 use fastlog_protocol::schema::{self, Api, Struct};
 use input::Input;
 use pyo3::exceptions::PyValueError;
@@ -47,7 +47,7 @@ impl ApiCodec {
         buffer: &Bound<'py, PyAny>,
         offset: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.decode(self.api.request, version, buffer, offset)
+        self.decode(self.api.request, version, buffer, offset, REQUEST_ELEMENTS_MAX)
     }
 
     /// The response's body in `buffer` from `offset` on, to its end.
@@ -58,7 +58,7 @@ impl ApiCodec {
         buffer: &Bound<'py, PyAny>,
         offset: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.decode(self.api.response, version, buffer, offset)
+        self.decode(self.api.response, version, buffer, offset, ELEMENTS_MAX)
     }
 
     /// The correlation id and the body of the response in `buffer`, which starts with its header.
@@ -137,6 +137,7 @@ impl ApiCodec {
         version: i16,
         buffer: &Bound<'py, PyAny>,
         offset: usize,
+        elements_max: u32,
     ) -> PyResult<Bound<'py, PyAny>> {
         let input = Input::new(buffer)?;
         let body = input.bytes().get(offset..).ok_or_else(|| {
@@ -146,7 +147,7 @@ impl ApiCodec {
             ))
         })?;
         self.check(version)?;
-        self.read(message, version, &mut Reader::new(body), buffer.py())
+        self.read(message, version, &mut Reader::with_budget(body, elements_max), buffer.py())
     }
 
     fn read<'py>(

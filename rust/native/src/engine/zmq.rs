@@ -153,10 +153,6 @@ impl ZmqIntake {
         gathered.into_iter().map(|(peer, it)| (peer, it.map(|bytes| PyBytes::new(py, &bytes)))).collect()
     }
 
-    fn is_exhausted(&self) -> bool {
-        self.broker.budget().is_exhausted()
-    }
-
     fn memory_bytes_max(&self) -> usize {
         self.broker.budget().limit_bytes()
     }

@@ -5,6 +5,9 @@ use uuid::Uuid;
 
 /// The most array elements that one message may hold, all its arrays together.
 pub const ELEMENTS_MAX: u32 = 1_000_000;
+/// The same for a request from a client: one element of a few bytes makes a few hundred of memory while it is handled,
+/// and no cluster has a broker that leads so many partitions.
+pub const REQUEST_ELEMENTS_MAX: u32 = 200_000;
 /// The most tagged fields that one struct may have; Kafka's own have at most four.
 pub const TAGS_MAX: u32 = 64;
 /// Elements that an array gets room for at once; a longer one grows as its elements are read.
@@ -27,7 +30,13 @@ impl<'a> Reader<'a> {
     /// A reader at the start of `buffer`.
     #[must_use]
     pub const fn new(buffer: &'a [u8]) -> Self {
-        Self { rest: buffer, outside: 0, total: buffer.len(), budget: ELEMENTS_MAX }
+        Self::with_budget(buffer, ELEMENTS_MAX)
+    }
+
+    /// A reader at the start of `buffer` that reads at most `elements_max` array elements.
+    #[must_use]
+    pub const fn with_budget(buffer: &'a [u8], elements_max: u32) -> Self {
+        Self { rest: buffer, outside: 0, total: buffer.len(), budget: elements_max }
     }
 
     /// Bytes not read yet.

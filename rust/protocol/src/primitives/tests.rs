@@ -62,6 +62,17 @@ fn a_claimed_count_is_checked_against_what_remains() {
 }
 
 #[test]
+fn a_request_has_a_smaller_budget_than_an_answer() {
+    let bytes = [&250_000i32.to_be_bytes()[..], &[0; 250_000]].concat();
+    let count = |mut r: Reader<'_>| r.array(false, 1, Reader::i8).map(|it| it.len());
+    assert_eq!(count(Reader::new(&bytes)), Ok(250_000));
+    assert_eq!(
+        count(Reader::with_budget(&bytes, REQUEST_ELEMENTS_MAX)),
+        Err(ProtocolError::TooManyElements { count: 250_000, limit: 200_000, at: 4 })
+    );
+}
+
+#[test]
 fn all_arrays_of_a_message_share_one_budget() {
     let half = [&600_000_i32.to_be_bytes()[..], &vec![0; 600_000]].concat();
     let twice = [&half[..], &half[..]].concat();

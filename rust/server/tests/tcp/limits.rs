@@ -68,13 +68,13 @@ fn arrays_with_millions_of_elements_are_refused_and_cost_nothing() {
 #[test]
 fn large_answers_that_nobody_reads_give_way_when_memory_is_short() {
     let config = ServerConfig { frame_deadline: Duration::from_millis(50), ..test_server_config() };
-    let broker = BrokerConfig { request_bytes_max: 8 << 20, ..BrokerConfig::default() };
+    let broker = BrokerConfig { request_bytes_max: 12 << 20, ..BrokerConfig::default() };
     let node = Node::start_with(broker, config);
     let mut greedy = node.client();
     greedy.send(api_key::METADATA, 8, |w| {
-        w.i32(900_000);
+        w.i32(190_000);
         // all of them different: what is named twice is answered once
-        (0..900_000).for_each(|number| w.raw(format!("\0\u{6}{number:06}").as_bytes()));
+        (0..190_000).for_each(|number| w.raw(format!("\0\u{3c}{number:060}").as_bytes()));
         w.raw(&[0, 0, 0]);
     });
     node.expect_event("large answers were not read while memory is short");
@@ -96,6 +96,32 @@ fn above_the_budget_reading_stops_until_there_is_room() {
     hog.reset();
     assert_eq!(other.answer(api_key::API_VERSIONS, 0).0, sent);
     eventually("all is given back", || node.broker.budget().used_bytes() == 0);
+}
+
+#[test]
+fn above_the_budget_requests_that_lie_whole_in_the_socket_are_answered() {
+    let config = BrokerConfig { request_bytes_max: 1 << 20, ..BrokerConfig::default() };
+    let node = Node::start_with(config, test_server_config());
+    node.topic("t");
+    let mut hog = node.client();
+    hog.stream.write_all(&50_000_000i32.to_be_bytes()).unwrap();
+    hog.stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    while hog.stream.write(&[0; 65536]).is_ok() {}
+    let mut other = node.client();
+    other.ping();
+    other.produce("t", &batch(&[&[7; 50_000]]));
+    // several at once, and one that is not whole: that waits, what is before it does not
+    let mut bytes: Vec<u8> = (0..3).flat_map(|_| other.frame(api_key::API_VERSIONS, 0, |_| {})).collect();
+    let half = other.frame(api_key::API_VERSIONS, 0, |_| {});
+    bytes.extend(&half[..half.len() / 2]);
+    other.stream.write_all(&bytes).unwrap();
+    let numbers: Vec<_> = (0..3).map(|_| other.answer(api_key::API_VERSIONS, 0).0).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    assert!(node.broker.budget().used_bytes() < 4 << 20);
+    hog.reset();
+    eventually("its part is given back", || node.broker.budget().used_bytes() < 1 << 20);
+    other.stream.write_all(&half[half.len() / 2..]).unwrap();
+    assert_eq!(other.answer(api_key::API_VERSIONS, 0).0, numbers[2] + 1);
 }
 
 #[test]
