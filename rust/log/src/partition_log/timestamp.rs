@@ -85,8 +85,7 @@ impl Log {
 
 /// The first record of a segment that is as young as `timestamp` and not below offset `start`.
 fn first_in(segment: &Segment, timestamp: i64, start: i64) -> Result<Option<TimestampedOffset>, LogError> {
-    let from = segment.time_index.offset_before(timestamp);
-    let from = from.during("read the time index of", segment.log.path())?.max(start);
+    let from = segment.offset_before(timestamp)?.max(start);
     let wanted = |record: &RecordView<'_>| record.timestamp >= timestamp && record.offset >= start;
     first_record(segment, from, timestamp, wanted)
 }

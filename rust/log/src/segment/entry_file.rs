@@ -52,13 +52,16 @@ impl<const N: usize> EntryFile<N> {
     }
 
     /// Reads the file and keeps the longest start of it whose every entry may follow the one before (`follows`);
-    /// what comes after that, as zeros or half an entry, is cut off. A missing file counts as empty and is made, if
-    /// not now for want of room then when there is some.
-    pub(crate) fn load(&self, mut follows: impl FnMut(Option<&[u8; N]>, &[u8; N]) -> bool) -> io::Result<()> {
+    /// what comes after that, as zeros or half an entry, is cut off; false = there was such. A missing file counts as
+    /// empty and is made, if not now for want of room then when there is some.
+    pub(crate) fn load(
+        &self,
+        mut follows: impl FnMut(Option<&[u8; N]>, &[u8; N]) -> bool,
+    ) -> io::Result<bool> {
         let file = match self.file.create() {
             Err(error) if is_disk_full(&error) => {
                 *self.state.lock() = State::new();
-                return Ok(());
+                return Ok(true);
             }
             result => result?,
         };
@@ -79,12 +82,13 @@ impl<const N: usize> EntryFile<N> {
                 state.written += 1;
             }
         }
-        if state.written * N as u64 != length {
+        let is_whole = state.written * N as u64 == length;
+        if !is_whole {
             file.set_len(state.written * N as u64)?;
             state.unsynced = true;
         }
         *self.state.lock() = state;
-        Ok(())
+        Ok(is_whole)
     }
 
     /// How many entries there are, those in memory included.

@@ -312,32 +312,50 @@ impl Segment {
         }
         let mut scan = self.scan_from(from, end)?;
         loop {
-            match scan.step(i64::MAX).during("read", path())? {
-                Step::Batch(located) if located.header.last_offset() >= offset => return Ok(Some(located)),
-                Step::Batch(_) => {}
+            let damage = match scan.step(i64::MAX).during("read", path())? {
                 Step::End => return Ok(None),
-                Step::Bad(bad) => {
-                    // a wrong index would do this too; without it the walk tells
-                    if from > 0 && !self.starts_batch(from) {
+                Step::Batch(located) => match self.damage_starting_at(located.position) {
+                    // its header may claim anything: what recovery found wrong is not in the header
+                    Some(known) => known,
+                    // an index that is right never leads beyond the offset
+                    None if from > 0 && located.position == from && located.header.base_offset > offset => {
                         return self.find_without_index(offset, end);
                     }
-                    let damage = self.note_damage(&bad, scan.offset_min(), scan.leader_epoch())?;
-                    match damage.next {
-                        Some((position, next)) if next <= offset => {
-                            scan = self.scan_from(position, end)?;
-                        }
-                        _ => return Err(self.corrupt(&damage)),
-                    }
+                    None if located.header.last_offset() >= offset => return Ok(Some(located)),
+                    None => continue,
+                },
+                // a wrong index would do this too; without it the walk tells
+                Step::Bad(_) if from > 0 && !self.starts_batch(from) => {
+                    return self.find_without_index(offset, end);
                 }
+                Step::Bad(bad) => self.note_damage(&bad, scan.offset_min(), scan.leader_epoch())?,
+            };
+            match damage.next {
+                Some((position, next)) if next <= offset => scan = self.scan_from(position, end)?,
+                _ => return Err(self.corrupt(&damage)),
             }
         }
     }
 
-    /// The index pointed at no batch: it is dropped, and built anew by the walk.
+    /// The index pointed at no batch, or beyond the one that was looked for: it is dropped, and built anew by the walk.
     fn find_without_index(&self, offset: i64, end: u64) -> Result<Option<Located>, LogError> {
         tracing::warn!(segment = %self.log.path().display(), "the offset index is wrong and is not used");
         self.offset_index.entries().truncate(0).during("reset the index of", self.log.path())?;
         self.find_batch(offset, end)
+    }
+
+    /// An offset before which every record is older than `timestamp`. The time index is a hint too: an entry that does
+    /// not say what its batch says is not believed, and then it is the first offset.
+    pub(crate) fn offset_before(&self, timestamp: i64) -> Result<i64, LogError> {
+        let entry = self.time_index.last_before(timestamp);
+        match entry.during("read the time index of", self.log.path())? {
+            Some(entry) if self.is_sound_time(entry)? => Ok(entry.offset),
+            Some(_) => {
+                tracing::warn!(segment = %self.log.path().display(), "the time index is wrong and is not used");
+                Ok(self.base_offset)
+            }
+            None => Ok(self.base_offset),
+        }
     }
 
     fn starts_batch(&self, position: u64) -> bool {
@@ -375,8 +393,8 @@ impl Segment {
     /// Notes damage that a read came upon, looking for where reading can go on. `offset` is the one expected at the bad
     /// place.
     pub(crate) fn note_damage(&self, bad: &Bad, offset: i64, leader_epoch: i32) -> Result<Damage, LogError> {
-        if let Some(known) = self.damages.lock().iter().find(|known| known.position == bad.position) {
-            return Ok(known.clone());
+        if let Some(known) = self.damage_starting_at(bad.position) {
+            return Ok(known);
         }
         let (file, end) = (self.file()?, self.size());
         let next =
@@ -399,6 +417,11 @@ impl Segment {
         tracing::error!(error = %self.corrupt(&damage), "damaged segment");
         self.damages.lock().push(damage.clone());
         damage
+    }
+
+    /// Known damage at a position.
+    fn damage_starting_at(&self, position: u64) -> Option<Damage> {
+        self.damages.lock().iter().find(|known| known.position == position).cloned()
     }
 
     /// Known damage at an offset.

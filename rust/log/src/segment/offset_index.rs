@@ -36,13 +36,15 @@ impl OffsetIndex {
     /// Keeps the entries that ascend and point into a segment of `size` bytes. Kafka never writes an entry for the
     /// first batch, so a position of 0 is no entry but padding.
     pub(crate) fn load(&self, size: u64) -> io::Result<()> {
-        self.entries.load(|last, entry| {
+        // what is cut off is found again by the walk from the last entry on
+        let _is_whole = self.entries.load(|last, entry| {
             let last = last.map(|last| self.decode(last));
             let entry = self.decode(entry);
             let (offset, position) =
                 last.map_or((self.base_offset - 1, 0), |last| (last.offset, last.position));
             entry.offset > offset && entry.position > position && entry.position < size
-        })
+        })?;
+        Ok(())
     }
 
     pub(crate) fn last(&self) -> Option<OffsetEntry> {

@@ -96,7 +96,9 @@ impl Segment {
             return self.reset_indexes();
         }
         self.offset_index.load(self.size()).during("read the index of", path())?;
-        self.time_index.load().during("read the time index of", path())?;
+        if !self.time_index.load().during("read the time index of", path())? {
+            return self.reset_indexes();
+        }
         if let Trust::Below(offset) = trust {
             self.offset_index.truncate_to(offset).during("cut the index of", path())?;
             self.time_index.truncate_to(offset).during("cut the time index of", path())?;
@@ -115,7 +117,7 @@ impl Segment {
     }
 
     /// Whether the batch that an entry of the time index names has that timestamp.
-    fn is_sound_time(&self, newest: TimestampOffset) -> Result<bool, LogError> {
+    pub(super) fn is_sound_time(&self, newest: TimestampOffset) -> Result<bool, LogError> {
         let from =
             self.offset_index.position_before(newest.offset).during("read the index of", self.log.path())?;
         let mut scan = self.scan_from(from, self.size())?;

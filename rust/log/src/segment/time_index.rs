@@ -37,8 +37,9 @@ impl TimeIndex {
         &self.entries
     }
 
-    /// Keeps the entries that ascend in timestamp and do not descend in offset.
-    pub(crate) fn load(&self) -> io::Result<()> {
+    /// Keeps the entries that ascend in timestamp and in offset; false = not all did, and the largest timestamp is not
+    /// known.
+    pub(crate) fn load(&self) -> io::Result<bool> {
         self.entries.load(|last, entry| {
             let last = last.map_or(TimestampOffset { timestamp: -1, offset: self.base_offset - 1 }, |last| {
                 self.decode(last)
@@ -64,11 +65,11 @@ impl TimeIndex {
         self.entries.push(bytes);
     }
 
-    /// An offset before which every record is older than `timestamp`.
-    pub(crate) fn offset_before(&self, timestamp: i64) -> io::Result<i64> {
+    /// The last entry that is older than `timestamp`: if it is sound, so is every record before its offset.
+    pub(crate) fn last_before(&self, timestamp: i64) -> io::Result<Option<TimestampOffset>> {
         // Strictly older: the batch of an entry with this very timestamp may hold the first record to have it.
         let found = self.entries.last_where(|entry| self.decode(entry).timestamp < timestamp)?;
-        Ok(found.map_or(self.base_offset, |(_, entry)| self.decode(&entry).offset))
+        Ok(found.map(|(_, entry)| self.decode(&entry)))
     }
 
     /// Drops entries of batches that reach `offset` or beyond.

@@ -234,6 +234,56 @@ fn synced_records_that_are_missing_are_said() {
     assert_eq!((log.log_end_offset(), log.recovery_point()), (35, 35));
 }
 
+/// Where each offset leads, and the first record at or after each time.
+fn answers(log: &Log) -> (Vec<u64>, Vec<Option<i64>>) {
+    let end = log.log_end_offset();
+    let position = |offset| log.read(offset, 1, end, true).unwrap().unwrap().position;
+    let by_time = |time| log.offset_for_timestamp(time, end).unwrap().map(|found| found.offset);
+    ((0..end).map(position).collect(), (NOW_MS - 1..NOW_MS + 2 * end).step_by(3).map(by_time).collect())
+}
+
+#[test]
+fn no_flipped_bit_of_an_index_changes_an_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = open(directory.path(), config(), LastStop::Clean);
+    for number in 0..55 {
+        // the newest record lies in the middle of a segment
+        let time = if number < 30 { number * 3 } else { number % 5 };
+        append(&log, &batch_at(NOW_MS + time, &["some value"])).unwrap();
+    }
+    log.close(true).unwrap();
+    assert!(log.segment_count() > 1);
+    let expected = answers(&reopen(directory.path(), config(), LastStop::Clean, 55).0);
+    // the low bytes of the two numbers of an entry: where a change is hardest to tell from the truth
+    for (name, entry_bytes, low_bytes) in
+        [("00000000000000000000.index", 8, [3, 7]), ("00000000000000000000.timeindex", 12, [7, 11])]
+    {
+        let path = partition(directory.path()).join(name);
+        let sound = fs::read(&path).unwrap();
+        let places = (0..sound.len()).filter(|place| low_bytes.contains(&(place % entry_bytes)));
+        for (place, bit) in places.flat_map(|place| (0..8).map(move |bit| (place, bit))) {
+            let mut flipped = sound.clone();
+            flipped[place] ^= 1 << bit;
+            fs::write(&path, flipped).unwrap();
+            let (log, _) = reopen(directory.path(), config(), LastStop::Clean, 55);
+            assert_eq!(answers(&log), expected, "bit {bit} of byte {place} of {name}");
+        }
+        fs::write(&path, sound).unwrap();
+    }
+}
+
+#[test]
+fn reading_goes_on_after_a_batch_whose_header_claims_the_offsets_of_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = killed(directory.path(), one_segment(), 50);
+    // the last offset delta: the batch seems to hold 64 offsets more
+    flip(&files[0], position_of(directory.path(), 30) + 26);
+    let (log, _) = reopen(directory.path(), one_segment(), LastStop::ProcessDied, 0);
+    assert_eq!(values_below(&log, 0, 30, 300).unwrap(), expected(0, 30));
+    assert_eq!(log.read(30, 300, 50, true).unwrap_err().code(), ErrorCode::KAFKA_STORAGE_ERROR);
+    assert_eq!(values_below(&log, 31, 50, 300).unwrap(), expected(31, 50));
+}
+
 #[test]
 fn indexes_are_hints() {
     type Spoil = fn(&Path);
