@@ -19,10 +19,14 @@ CYTHON_SOURCES := $(wildcard core_ext/*.pyx core_ext/*.pxd fastlog/native/*.pxd)
 STUBS := $(patsubst fastlog/native/%.pyi,fastlog.native.%,$(filter-out %/__init__.pyi,$(wildcard fastlog/native/_*.pyi)))
 FAST_TESTS := $(wildcard tests/unit tests/wire tests/property tests/formats)
 SERVER_TESTS := $(wildcard tests/integration tests/fault)
+# how long each fuzz target runs, and in the long form
+SECONDS_EACH := 20
+FUZZ_SECONDS_LONG := 120
+TARGETS ?=
 # prints how long a suite took beside what it may take: $(TIMED) NAME SECONDS COMMAND…
 TIMED := $(PY) tools/timed.py
 
-.PHONY: help build run demo power-loss bench test-fast test test-all check fmt relock clean
+.PHONY: help build run demo power-loss bench fuzz fuzz-replay test-fast test test-all check fmt relock clean
 .PHONY: $(addprefix check-,lint types layers stubs cython tidy locks generated rustfmt clippy) rust-test python-test server-test long-test
 
 help: ## this list
@@ -83,14 +87,23 @@ long-test: build
 	@$(TIMED) rust-long 600 $(CARGO) test --manifest-path rust/Cargo.toml --workspace --locked --quiet -- --include-ignored
 	@$(TIMED) long 1800 $(PY) -m pytest -n 2 --dist loadfile --long tests $(ARGS)
 
+fuzz: $(STAMPS)/environment ## hostile bytes; SECONDS_EACH=N for each target, TARGETS='…' for some
+	@$(TIMED) fuzz-build 300 $(PY) tools/fuzz.py build
+	@$(TIMED) fuzz $$(($(SECONDS_EACH) * 4)) $(PY) tools/fuzz.py run --seconds $(SECONDS_EACH) $(TARGETS)
+
+fuzz-replay: $(STAMPS)/environment ## one input again: TARGET=… FILE=…
+	@$(PY) tools/fuzz.py replay $(TARGET) $(FILE)
+
 test-fast: ## no servers, 3 minutes at most
 	@$(MAKE) --no-print-directory rust-test
 	@$(MAKE) --no-print-directory python-test
 
-test: test-fast ## also with brokers, other people's clients and faults, 20 minutes at most
+test: test-fast ## also fuzzing, brokers, other people's clients and faults, 20 minutes at most
+	@$(MAKE) --no-print-directory fuzz
 	@$(MAKE) --no-print-directory server-test
 
 test-all: ## everything, long forms too
+	@$(MAKE) --no-print-directory fuzz SECONDS_EACH=$(FUZZ_SECONDS_LONG)
 	@$(MAKE) --no-print-directory long-test
 
 # ---- gates ----
@@ -130,7 +143,7 @@ check-rustfmt: $(STAMPS)/environment
 
 check-clippy: $(STAMPS)/environment
 	@$(TIMED) clippy 300 $(CARGO) clippy --manifest-path rust/Cargo.toml --workspace --all-targets --locked --quiet \
-	  -- -D warnings
+	  --features fastlog-fuzz/libfuzzer -- -D warnings
 
 fmt: $(STAMPS)/environment ## writes what check asks for, where a program can
 	for tool in tools/generate_*.py; do $(PY) "$$tool"; done

@@ -109,6 +109,12 @@ impl Connection {
         self.half_closed |= event.is_read_closed();
     }
 
+    /// As if epoll said that it can be read and written.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn set_ready(&mut self) {
+        (self.readable, self.writable) = (true, true);
+    }
+
     /// What was to be read is in memory.
     pub(crate) fn set_warm(&mut self) {
         self.warming = false;

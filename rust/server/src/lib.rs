@@ -7,6 +7,8 @@ mod acceptor;
 mod config;
 mod connection;
 mod disk_thread;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handler;
 mod io_thread;
 mod limits;
