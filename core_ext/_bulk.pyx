@@ -209,7 +209,7 @@ cdef class Run:
         if self.chosen != NULL and self.chosen[index] != STICKY:
             partition = self.chosen[index]
         delivery = self.producer._send_slowly(
-            self.topic, bytes_of(self.values.items[index]), key, partition, self.headers, stamp
+            self.topic, bytes_of(self.values.items[index]), key, partition, self.headers, stamp, True
         )
         if self.handover.spread:
             self.handover.partitions[self.handover.count] = delivery.batch.partition

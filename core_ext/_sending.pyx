@@ -209,7 +209,9 @@ cdef class TopicLanes:
 
 
 cdef class Sending:
-    """The base of Producer; a subclass has `_send_slowly` with the arguments of `send` by position."""
+    """The base of Producer; a subclass has `_send_slowly` with the arguments of `send` by position, and one more: whether
+    many records follow at once.
+    """
 
     def __cinit__(self, *_, **__):
         self.lock = Lock()

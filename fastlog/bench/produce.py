@@ -46,10 +46,16 @@ class Settings:
     partitions: int = 1
     acks: str = "all"
     compression: str = "none"
-    batch_bytes: int = producer_settings.BATCH_BYTES
+    batch_bytes: int | None = None
     linger_ms: float = 5
     mode: str = "send"
     pairs: int = 5
+
+    @property
+    def batch_bytes_in_use(self) -> int:
+        """What is asked for, or the producer's own choice."""
+        own = producer_settings.BATCH_BYTES if self.mode == "send" else producer_settings.BULK_BATCH_BYTES
+        return own if self.batch_bytes is None else self.batch_bytes
 
 
 class Bench:
@@ -58,7 +64,7 @@ class Bench:
     def __init__(self, settings: Settings, cluster: Cluster, dealer: BareDealer) -> None:
         self.settings = settings
         self.values = values_of(settings.size)
-        self.batch = batch_of(settings.size, settings.batch_bytes, settings.compression)
+        self.batch = batch_of(settings.size, settings.batch_bytes_in_use, settings.compression)
         self._cluster = cluster
         self._dealer = dealer
 
@@ -155,6 +161,7 @@ def run(
         limit=LIMIT,
         settings={
             **asdict(settings),
+            "batch_bytes": settings.batch_bytes_in_use,
             **limit_shape(bench.batch),
             "bootstrap": bootstrap,
             **machine.describe(directory),

@@ -126,7 +126,11 @@ def fetch(*, bootstrap: str | None, directory: Path | None, as_json: bool, **giv
 @partitions_option
 @acks_option
 @compression_option
-@batch_option
+@click.option(
+    "--batch-bytes",
+    type=BATCH_BYTES,
+    help="The largest batch, before compression.  [262144 by send, 1048576 by send_many]",
+)
 @option("--linger-ms", click.FloatRange(min=0), 5.0, "How long a batch waits for more records.")
 @option(
     "--mode", click.Choice(["send", "many"]), "send", "Call send for each record, or send_many with lists."

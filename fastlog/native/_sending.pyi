@@ -90,7 +90,9 @@ class TopicLanes:
 
 @disjoint_base
 class Sending:
-    """The base of Producer; a subclass has `_send_slowly` with the arguments of `send` by position."""
+    """The base of Producer; a subclass has `_send_slowly` with the arguments of `send` by position, and one more:
+    whether many records follow at once.
+    """
 
     refusal: BaseException | None
     def __new__(cls, *_: Any, **__: Any) -> Sending: ...

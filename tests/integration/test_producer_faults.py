@@ -127,6 +127,24 @@ def test_a_batch_that_is_too_large_is_halved(make_cluster: MakeCluster) -> None:
     assert called == [70]
 
 
+def test_batches_become_as_small_as_the_broker_takes_them(
+    make_cluster: MakeCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = make_cluster()
+    cluster.max_batch_bytes = 3_000
+    values = [b"%04d" % number * 25 for number in range(100)]
+    with producer_for(cluster, batch_bytes=10_000) as producer:
+        for _ in range(5):
+            producer.send_many("t", values)
+            producer.flush(10)
+        assert "too large for the broker" in caplog.text
+        caplog.clear()
+        producer.send_many("t", values)
+        producer.flush(10)
+    assert caplog.text == ""
+    assert cluster.values("t") == values * 6
+
+
 def test_a_record_that_is_too_large_for_the_topic_fails_alone(make_cluster: MakeCluster) -> None:
     cluster = make_cluster()
     cluster.max_batch_bytes = 3_000

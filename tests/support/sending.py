@@ -29,6 +29,7 @@ class StillProducer(Sending):
             self._hash_keys_natively()
         values: dict[str, Any] = {
             "batch_bytes": 1000,
+            "bulk_batch_bytes": settings.get("batch_bytes", 1000),
             "buffer_bytes": 1 << 30,
             "max_request_bytes": 5000,
             "linger_ms": 5,
@@ -53,11 +54,20 @@ class StillProducer(Sending):
         self.topic_lanes[TOPIC] = self.queues.lanes
 
     def _send_slowly(
-        self, topic: str, value: Any, key: Any, partition: int | None, headers: Any, timestamp_ms: int
+        self,
+        topic: str,
+        value: Any,
+        key: Any,
+        partition: int | None,
+        headers: Any,
+        timestamp_ms: int,
+        more_follow: bool = False,
     ) -> Any:
         if partition is not None:
             check_partition(self.queues, partition)
-        return self.accumulator.append(self.queues, partition, value, key, headers, timestamp_ms)
+        return self.accumulator.append(
+            self.queues, partition, value, key, headers, timestamp_ms, more_follow=more_follow
+        )
 
     def send_many(self, values: Any, keys: Any = None, **options: Any) -> BulkDelivery:
         """As Producer's, where nothing goes wrong on the way."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fastlog.native._sending import Lock
 
 Headers = Any
+#: value, key, headers, timestamp in milliseconds
+Record = tuple[Any, Any, Headers, int]
 
 #: batch header, and more than a record's lengths, deltas and attributes take
 RECORD_OVERHEAD = 61 + 40
@@ -84,6 +86,7 @@ class Accumulator:
         lock: Lock,
         *,
         batch_bytes: int,
+        bulk_batch_bytes: int,
         buffer_bytes: int,
         max_request_bytes: int,
         linger_ms: float,
@@ -108,6 +111,7 @@ class Accumulator:
         self._free_bytes = buffer_bytes
         self._buffer_bytes = buffer_bytes
         self._batch_bytes = batch_bytes
+        self._bulk_batch_bytes = bulk_batch_bytes
         self._max_request_bytes = max_request_bytes
         self._linger_ms = linger_ms
         self._max_block_ms = max_block_ms
@@ -136,18 +140,25 @@ class Accumulator:
         key: Any,
         headers: Headers,
         timestamp_ms: int,
+        *,
+        more_follow: bool = False,
     ) -> Delivery:
-        """Adds one record; blocks up to max_block_ms while the buffer is full, then raises BufferFullError."""
+        """Adds one record; blocks up to max_block_ms while the buffer is full, then raises BufferFullError.
+
+        `more_follow`: at once and many, so that a larger batch is worth its memory.
+        """
         if partition is None:
             partition = self._partitioner(key, len(topic.queues))
+        batch_bytes = self._bulk_bytes(len(topic.queues)) if more_follow else self._batch_bytes
+        record = value, key, headers, timestamp_ms
         if self.send_at_once is None:
             with self.lock:
-                return self._append(topic, partition, value, key, headers, timestamp_ms)[0]
+                return self._append(topic, partition, record, batch_bytes)[0]
         left_to_sender = True
         try:
             with self.lock:
-                delivery, opened = self._append(topic, partition, value, key, headers, timestamp_ms)
-            left_to_sender = opened is not None and not self.send_at_once(opened)
+                delivery, opened = self._append(topic, partition, record, batch_bytes)
+            left_to_sender = opened is not None and (more_follow or not self.send_at_once(opened))
         finally:
             # also where a signal's exception came between: the batch is open, and nobody would wake the sender for it
             if left_to_sender:
@@ -155,45 +166,50 @@ class Accumulator:
                     self.wake()
         return delivery
 
+    def _bulk_bytes(self, partitions: int) -> int:
+        """The size of batches that are filled at once: one of each partition takes a quarter of the buffer."""
+        share = self._buffer_bytes // (4 * partitions)
+        return max(self._batch_bytes, min(self._bulk_batch_bytes, share))
+
     def _append(
-        self,
-        topic: TopicQueues,
-        partition: int | None,
-        value: Any,
-        key: Any,
-        headers: Headers,
-        timestamp_ms: int,
+        self, topic: TopicQueues, partition: int | None, record: Record, batch_bytes: int
     ) -> tuple[Delivery, PartitionQueue | None]:
         """Adds one record, under the lock; also returns the queue where a batch was opened for it."""
         queue = topic.queues[topic.lanes.sticky if partition is None else partition]
-        batch = queue.lane.batch
-        if batch is not None:
-            if batch.builder.append(value, key, headers, timestamp_ms):
-                return Delivery(batch, batch.builder.count - 1, timestamp_ms), None
-            self._close_open(queue)
+        delivery = self._append_to_open(queue, record)
+        if delivery is not None:
+            return delivery, None
         if partition is None and queue.started:
             queue = topic.next_sticky()
-        size = self._room_for(queue, value, key, headers)
-        batch = queue.lane.batch
-        if batch is not None:
-            # of another thread, while this one waited; or of records with keys, in the sticky partition
-            if batch.builder.append(value, key, headers, timestamp_ms):
-                return Delivery(batch, batch.builder.count - 1, timestamp_ms), None
-            self._close_open(queue)
+        size = self._room_for(queue, record, batch_bytes)
+        # of another thread, while this one waited; or of records with keys, in the sticky partition
+        delivery = self._append_to_open(queue, record)
+        if delivery is not None:
+            return delivery, None
         builder = self._new_builder(size)
-        builder.append(value, key, headers, timestamp_ms)
-        return Delivery(self._open(queue, builder, size), 0, timestamp_ms), queue
+        builder.append(*record)
+        return Delivery(self._open(queue, builder, size), 0, record[3]), queue
 
-    def _room_for(self, queue: PartitionQueue, value: Any, key: Any, headers: Headers) -> int:
+    def _append_to_open(self, queue: PartitionQueue, record: Record) -> Delivery | None:
+        """Adds one record to the open batch; closes that where it has no room."""
+        batch = queue.lane.batch
+        if batch is None:
+            return None
+        if batch.builder.append(*record):
+            return Delivery(batch, batch.builder.count - 1, record[3])
+        self._close_open(queue)
+        return None
+
+    def _room_for(self, queue: PartitionQueue, record: Record, batch_bytes: int) -> int:
         """The size of a new batch that takes the record; blocks until the buffer has room for it."""
-        size = size_estimate(value, key, headers)
+        size = size_estimate(*record[:3])
         if size > self._max_request_bytes:
             raise MessageTooLargeError(
                 f"a record of about {size} bytes for {queue.topic}-{queue.partition} is larger than "
                 f"max_request_bytes={self._max_request_bytes}; split it, or raise max_request_bytes and the topic's "
                 "max.message.bytes"
             )
-        size = max(size, self._batch_bytes)
+        size = max(size, min(batch_bytes, queue.batch_bytes_max))
         if self.closed is not None or self._free_bytes < size:
             self._wait_for_space(queue, size)
         return size

@@ -111,6 +111,8 @@ class PartitionQueue:
         self.decided_ms = -math.inf
         #: a batch was opened since the topic is known
         self.started = False
+        #: new batches are made no larger: halved when the broker finds one too large
+        self.batch_bytes_max = SEQUENCE_END
         #: the connection that the batches in flight are on
         self.connection: object | None = None
         self._idempotent = idempotent
@@ -217,6 +219,10 @@ class PartitionQueue:
 
     def replace(self, batch: Batch, parts: Sequence[Batch]) -> None:
         """Queues `parts`, which hold the records of `batch` in order, in its place and under its sequence."""
+        # what was made room for: the size before compression, as for new batches; 0 for a part of one that was halved
+        made_for = batch.reserved_bytes + sum(part.reserved_bytes for part in parts)
+        if made_for:
+            self.batch_bytes_max = min(self.batch_bytes_max, made_for // 2)
         sequence = batch.base_sequence
         for part in parts:
             part.ordinal, part.attempts = batch.ordinal, batch.attempts

@@ -60,7 +60,7 @@ class Producer(Sending):
         *,
         acks: str | int = "all",
         linger_ms: float = 5,
-        batch_bytes: int = limits.BATCH_BYTES,
+        batch_bytes: int | None = None,
         compression: str | None = None,
         idempotence: bool | None = None,
         buffer_bytes: int = 64 * 1024 * 1024,
@@ -79,9 +79,9 @@ class Producer(Sending):
 
         `bootstrap` is HOST:PORT, several separated by commas or as a list. `acks` is "all", 1 (the leader) or 0
         (nobody: a delivery is done once it is sent). A batch of a partition is sent when it has `batch_bytes` or
-        after `linger_ms`. `compression` is None, "gzip", "snappy", "lz4" or "zstd". `partitioner` is "murmur2",
-        "consistent" or a function (key, partition_count) -> partition, or None for one that changes from batch to
-        batch.
+        after `linger_ms`; by default 256 KiB, and up to 1 MiB with `send_many`. `compression` is None, "gzip",
+        "snappy", "lz4" or "zstd". `partitioner` is "murmur2", "consistent" or a function (key, partition_count) ->
+        partition, or None for one that changes from batch to batch.
 
         `idempotence` is on where acks is "all". `buffer_bytes` bounds the memory of records that are not
         acknowledged: when it is used up, `send` blocks up to `max_block_ms` and then raises BufferFullError. A
@@ -94,7 +94,10 @@ class Producer(Sending):
         self._settings = limits.ProducerSettings(
             acks=acks_code,
             linger_ms=linger_ms,
-            batch_bytes=batch_bytes,
+            batch_bytes=min(limits.BATCH_BYTES, max_request_bytes) if batch_bytes is None else batch_bytes,
+            bulk_batch_bytes=min(limits.BULK_BATCH_BYTES, max_request_bytes)
+            if batch_bytes is None
+            else batch_bytes,
             compression=limits.parse_compression(compression),
             idempotent=acks_code == -1 if idempotence is None else idempotence,
             buffer_bytes=buffer_bytes,
@@ -142,13 +145,16 @@ class Producer(Sending):
         partition: int | None,
         headers: Sequence[tuple[str, Buffer | None]] | None,
         timestamp_ms: int,
+        more_follow: bool = False,
     ) -> Delivery:
         queues = self._accumulator.topics.get(topic)
         if queues is None:
             queues = self._first_use(topic)
         if partition is not None:
             check_partition(queues, partition)
-        return self._accumulator.append(queues, partition, value, key, headers, timestamp_ms)
+        return self._accumulator.append(
+            queues, partition, value, key, headers, timestamp_ms, more_follow=more_follow
+        )
 
     def send_many(
         self,
@@ -246,6 +252,7 @@ class Producer(Sending):
         return Accumulator(
             self.lock,
             batch_bytes=settings.batch_bytes,
+            bulk_batch_bytes=settings.bulk_batch_bytes,
             buffer_bytes=settings.buffer_bytes,
             max_request_bytes=settings.max_request_bytes,
             linger_ms=settings.linger_ms,

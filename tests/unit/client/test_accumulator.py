@@ -22,6 +22,7 @@ class Harness:
         self.signals = 0
         values: dict[str, Any] = {
             "batch_bytes": 1000,
+            "bulk_batch_bytes": 4000,
             "buffer_bytes": 10_000,
             "max_request_bytes": 5000,
             "linger_ms": 5,
@@ -149,3 +150,21 @@ def test_the_first_record_of_a_batch_says_what_it_must_be(value: Any, headers: A
     with pytest.raises(TypeError, match=says):
         harness.accumulator.append(harness.topic, 0, value, None, headers, 0)
     assert harness.accumulator.buffered_bytes == 0
+
+
+def test_batches_that_are_filled_at_once_are_larger_within_a_quarter_of_the_buffer() -> None:
+    def limit(*, more_follow: bool, buffer_bytes: int, learned: int | None = None) -> int:
+        harness = Harness(buffer_bytes=buffer_bytes)
+        queue = harness.topic.queues[0]
+        if learned is not None:
+            queue.batch_bytes_max = learned
+        harness.accumulator.append(harness.topic, 0, b"x", None, None, 0, more_follow=more_follow)
+        return int(queue.waiting[0].builder.limit_bytes)
+
+    assert limit(more_follow=False, buffer_bytes=100_000) == 1000
+    assert limit(more_follow=True, buffer_bytes=100_000) == 4000
+    # three partitions
+    assert limit(more_follow=True, buffer_bytes=24_000) == 2000
+    assert limit(more_follow=True, buffer_bytes=6_000) == 1000
+    # a broker found larger ones too large
+    assert limit(more_follow=True, buffer_bytes=100_000, learned=700) == 700
