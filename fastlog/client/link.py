@@ -107,12 +107,12 @@ class Link:
         """
         correlation_id = self._next_correlation_id
         self._next_correlation_id = (correlation_id + 1) % CORRELATION_END
-        frame = codec.encode_request_frame(request, version, correlation_id, self._client_id)
+        parts = codec.encode_request_parts(request, version, correlation_id, self._client_id)
         if answered:
             deadline = now_ms + (timeout_ms or self._request_timeout_ms)
             api_key = int(request.API_KEY)
             self.unanswered[correlation_id] = Unanswered(correlation_id, api_key, version, deadline, token)
-        self.channel.send(frame)
+        self.channel.send(*parts)
 
     def process(self, now_ms: float) -> list[Answer]:
         """Goes on with everything that can go on and returns the answers that came. Raises ConnectionLostError."""

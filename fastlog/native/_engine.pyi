@@ -209,6 +209,9 @@ class ApiCodec:
     def encode_request_frame(
         self, version: int, message: object, correlation_id: int, client_id: str | None
     ) -> bytes: ...
+    def encode_request_parts(
+        self, version: int, message: object, correlation_id: int, client_id: str | None
+    ) -> list[Buffer]: ...
     def encode_response_frame(self, version: int, message: object, correlation_id: int) -> bytes: ...
 
 def decode_request_header(buffer: Buffer) -> tuple[int, int, int, str | None, int]:

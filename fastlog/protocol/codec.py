@@ -28,6 +28,7 @@ __all__ = [
     "decode_response_frame",
     "encode_request",
     "encode_request_frame",
+    "encode_request_parts",
     "encode_response",
     "encode_response_frame",
 ]
@@ -80,6 +81,13 @@ def encode_response(message: Response, version: int) -> bytes:
 def encode_request_frame(message: Request, version: int, correlation_id: int, client_id: str | None) -> bytes:
     """The request with its header, without the length."""
     return _codec(message.API_KEY).encode_request_frame(version, message, correlation_id, client_id)
+
+
+def encode_request_parts(
+    message: Request, version: int, correlation_id: int, client_id: str | None
+) -> list[Buffer]:
+    """The same in parts, one after the other: records of 16 KiB and more are among them as given, not copied."""
+    return _codec(message.API_KEY).encode_request_parts(version, message, correlation_id, client_id)
 
 
 def encode_response_frame(key: int, version: int, correlation_id: int, message: Response) -> bytes:

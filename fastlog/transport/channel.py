@@ -41,8 +41,11 @@ class Channel(Protocol):
     def advance(self) -> None:
         """Goes on with connecting and with what is half sent. Raises ConnectionLostError where the connection ended."""
 
-    def send(self, message: Bytes) -> None:
-        """Sends one message; the channel holds on to its memory until it has left. Raises ConnectionLostError."""
+    def send(self, *parts: Bytes) -> None:
+        """Sends one message, given in one or more parts; the channel holds on to their memory until it has left.
+
+        Raises ConnectionLostError.
+        """
 
     def receive(self) -> list[Bytes]:
         """All messages that have come in whole. Raises ConnectionLostError where the connection ended."""

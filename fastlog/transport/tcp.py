@@ -57,10 +57,11 @@ class TcpChannel:
         if self.connected and self._outgoing:
             self._flush()
 
-    def send(self, message: Bytes) -> None:
+    def send(self, *parts: Bytes) -> None:
         """See Channel."""
-        self._outgoing.append(memoryview(LENGTH.pack(len(message))))
-        self._outgoing.append(memoryview(message).cast("B"))
+        views = [memoryview(part).cast("B") for part in parts]
+        self._outgoing.append(memoryview(LENGTH.pack(sum(map(len, views)))))
+        self._outgoing.extend(views)
         if self.connected:
             self._flush()
 

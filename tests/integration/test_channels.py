@@ -59,6 +59,11 @@ def test_messages_go_both_ways_over_zeromq(
     channel.send(large)
     identity, first = peer.recv_multipart()
     assert (first, peer.recv_multipart()[1]) == (b"early", large)
+    # in parts, into the same memory each time
+    for size in (3, 100_000, 10):
+        channel.send(b"a" * size, memoryview(b"b" * size), b"c")
+    for size in (3, 100_000, 10):
+        assert peer.recv_multipart()[1:] == [b"a" * size + b"b" * size + b"c"]
     peer.send_multipart([identity, b"one"])
     peer.send_multipart([identity, b"tw", b"o"])
     assert run_until(channel, lambda got: len(got) == 2) == [b"one", b"two"]

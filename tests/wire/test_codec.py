@@ -128,3 +128,20 @@ def test_apis_and_versions_outside_the_table_are_refused() -> None:
         codec.decode_request(ApiKey.JOIN_GROUP, 10, b"")
     with pytest.raises(UnsupportedVersionError, match="the API key 7 is not one"):
         codec.decode_request(7, 0, b"")
+
+
+@pytest.mark.parametrize("version", [3, 9, 11])
+def test_a_request_in_parts_is_the_same_and_copies_no_large_records(version: int) -> None:
+    batches = [bytes(20_000), bytearray(b"small"), memoryview(bytearray(b"x" * 16_384)), b"y" * 16_383]
+    topics = [
+        TopicProduceData(
+            name=name, partition_data=[PartitionProduceData(n, batch) for n, batch in enumerate(batches)]
+        )
+        for name in ("one", "two")
+    ]
+    request = ProduceRequest(acks=-1, timeout_ms=1, topic_data=topics)
+    parts = codec.encode_request_parts(request, version, 7, "me")
+    assert b"".join(parts) == codec.encode_request_frame(request, version, 7, "me")
+    left = [part for part in parts if any(part is batch for batch in batches)]
+    assert [id(part) for part in left] == [id(batches[0]), id(batches[2])] * 2
+    assert codec.encode_request_parts(JOIN, 9, 7, "me") == [codec.encode_request_frame(JOIN, 9, 7, "me")]

@@ -7,13 +7,23 @@ use fastlog_protocol::schema::{Field, Kind, Struct};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use std::cell::RefCell;
 use uuid::Uuid;
 
+/// From here on records are not copied where they can be left out.
+const LEFT_OUT_BYTES: usize = 16 * 1024;
+
+/// What was left out of the bytes: where it belongs, and the object that has it.
+pub(super) type LeftOut = RefCell<Vec<(usize, Py<PyAny>)>>;
+
 /// Writes messages of one API and version.
+#[derive(Clone, Copy)]
 pub(super) struct Encoder<'c> {
     pub(super) classes: &'c Classes,
     pub(super) version: i16,
     pub(super) flexible: bool,
+    /// Where large records are noted instead of being copied; `None` = all is copied.
+    pub(super) left_out: Option<&'c LeftOut>,
 }
 
 type Object<'py> = Bound<'py, PyAny>;
@@ -54,7 +64,9 @@ impl Encoder<'_> {
         w.uvarint(present.len() as u32);
         for (tag, field, inner) in present {
             let mut bytes = Writer::new();
-            self.field(&mut bytes, field, &inner).map_err(|failure| failure.in_field(field.name))?;
+            // positions in these bytes are not the message's
+            let copying = Encoder { left_out: None, ..*self };
+            copying.field(&mut bytes, field, &inner).map_err(|failure| failure.in_field(field.name))?;
             w.tagged(tag, |w| {
                 w.raw(bytes.as_bytes());
                 Ok(())
@@ -133,7 +145,8 @@ impl Encoder<'_> {
                 Ok(text) => w.string(text.to_str()?, self.flexible)?,
                 Err(_) => return Err(Failure::wrong_type("str", value)),
             },
-            Kind::Bytes | Kind::Records => return self.bytes(w, value),
+            Kind::Bytes => return self.bytes(w, value, None),
+            Kind::Records => return self.bytes(w, value, self.left_out),
             Kind::Uuid => w.uuid(uuid(value)?),
             Kind::Bool => w.bool(number(value, "bool")?),
             Kind::Int8 => w.i8(number(value, "an int of 8 bits")?),
@@ -147,14 +160,20 @@ impl Encoder<'_> {
         Ok(())
     }
 
-    /// The content of any object with the buffer protocol.
-    fn bytes(&self, w: &mut Writer, value: &Object<'_>) -> Outcome<()> {
-        if let Ok(bytes) = value.cast::<PyBytes>() {
+    /// The content of any object with the buffer protocol; only its length where it is large and may be left out.
+    fn bytes(&self, w: &mut Writer, value: &Object<'_>, left_out: Option<&LeftOut>) -> Outcome<()> {
+        if left_out.is_none()
+            && let Ok(bytes) = value.cast::<PyBytes>()
+        {
             return Ok(w.bytes(bytes.as_bytes(), self.flexible)?);
         }
         let buffer =
             PyBuffer::<u8>::get(value).map_err(|_| Failure::wrong_type("bytes or another buffer", value))?;
         w.count(buffer.item_count(), self.flexible)?;
+        if let Some(left_out) = left_out.filter(|_| buffer.item_count() >= LEFT_OUT_BYTES) {
+            left_out.borrow_mut().push((w.len(), value.clone().unbind()));
+            return Ok(());
+        }
         buffer.copy_to_slice(value.py(), w.reserve(buffer.item_count()))?;
         Ok(())
     }

@@ -9,7 +9,7 @@ mod input;
 
 use classes::Classes;
 use decode::Decoder;
-use encode::Encoder;
+use encode::{Encoder, LeftOut};
 use failure::{Failure, MalformedMessageError, Outcome, UnsupportedVersionError};
 use fastlog_protocol::header::{RequestHeader, read_response_header, write_response_header};
 use fastlog_protocol::primitives::{ELEMENTS_MAX, REQUEST_ELEMENTS_MAX, Reader, Writer};
@@ -106,6 +106,33 @@ impl ApiCodec {
         self.encode(self.api.request, version, message, |w| Ok(header.encode(w)?))
     }
 
+    /// The same in parts, which lie one after the other: large records are among them as they were given.
+    fn encode_request_parts<'py>(
+        &self,
+        version: i16,
+        message: &Bound<'py, PyAny>,
+        correlation_id: i32,
+        client_id: Option<&str>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let header = RequestHeader { api_key: self.api.key, api_version: version, correlation_id, client_id };
+        let left_out = LeftOut::default();
+        let w = self.write(self.api.request, version, message, |w| Ok(header.encode(w)?), Some(&left_out))?;
+        let py = message.py();
+        let mut parts = Vec::new();
+        let mut rest = w.as_bytes();
+        let mut done = 0;
+        for (position, value) in left_out.into_inner() {
+            let (before, after) = rest.split_at_checked(position - done).unwrap_or((rest, &[]));
+            parts.push(PyBytes::new(py, before).into_any());
+            parts.push(value.into_bound(py));
+            (rest, done) = (after, position);
+        }
+        if !rest.is_empty() {
+            parts.push(PyBytes::new(py, rest).into_any());
+        }
+        Ok(parts)
+    }
+
     /// The response with its header, without the length before it.
     fn encode_response_frame<'py>(
         &self,
@@ -174,15 +201,28 @@ impl ApiCodec {
         value: &Bound<'py, PyAny>,
         header: impl FnOnce(&mut Writer) -> Outcome<()>,
     ) -> PyResult<Bound<'py, PyBytes>> {
+        let w = self.write(message, version, value, header, None)?;
+        Ok(PyBytes::new(value.py(), w.as_bytes()))
+    }
+
+    fn write(
+        &self,
+        message: &'static Struct,
+        version: i16,
+        value: &Bound<'_, PyAny>,
+        header: impl FnOnce(&mut Writer) -> Outcome<()>,
+        left_out: Option<&LeftOut>,
+    ) -> PyResult<Writer> {
         self.check(version)?;
-        let encoder = Encoder { classes: &self.classes, version, flexible: self.api.is_flexible(version) };
+        let flexible = self.api.is_flexible(version);
+        let encoder = Encoder { classes: &self.classes, version, flexible, left_out };
         let mut w = Writer::with_capacity(CAPACITY);
         let whole = |w: &mut Writer| -> Outcome<()> {
             header(w)?;
             encoder.structure(w, message, value)
         };
         whole(&mut w).map_err(|failure| failure.into_py(message.name, version))?;
-        Ok(PyBytes::new(value.py(), w.as_bytes()))
+        Ok(w)
     }
 }
 
