@@ -209,8 +209,8 @@ cdef class TopicLanes:
 
 
 cdef class Sending:
-    """The base of Producer; a subclass has `_send_slowly` with the arguments of `send` by position, and one more: whether
-    many records follow at once.
+    """The base of Producer; a subclass has `_send_slowly` with the arguments of `send` by position, and one more:
+    whether many records follow at once.
     """
 
     def __cinit__(self, *_, **__):

@@ -8,8 +8,8 @@ from typing_extensions import disjoint_base
 from fastlog.client.producer.batch import Batch
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
 
 @final
 class Lock:
@@ -17,7 +17,7 @@ class Lock:
 
     def acquire(self, blocking: bool = True) -> bool: ...
     def release(self) -> None: ...
-    def attempt(self, work: Callable[[Argument], Result], argument: Argument, /) -> Result | None: ...
+    def attempt(self, work: Callable[[_Argument], _Result], argument: _Argument, /) -> _Result | None: ...
     def __enter__(self) -> Lock: ...
     def __exit__(self, *_: object) -> None: ...
 
