@@ -249,7 +249,11 @@ def read_snapshot(file: Path, wish: Wish) -> Finding:
     except ValueError as error:
         finding.problems.append(str(error))
         return finding
-    finding.counts = {"producers": len(producers)}
+    # one of each batch that is remembered
+    finding.counts = {
+        "producers": len({entry["producer_id"] for entry in producers}),
+        "entries": len(producers),
+    }
     # the checksum covers everything behind itself
     actual = crc32c(data[6:])
     if actual != crc:

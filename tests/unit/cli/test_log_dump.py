@@ -47,7 +47,7 @@ def test_a_whole_partition_is_in_order(partition: Path, capsys: pytest.CaptureFi
     assert found[".log"]["counts"] == {"batches": 2, "records": 5, "first_offset": 0, "last_offset": 4}
     assert found[".index"]["counts"] == {"entries": 1}
     assert found[".timeindex"]["counts"] == {"entries": 1}
-    assert found[".snapshot"]["counts"] == {"producers": 1}
+    assert found[".snapshot"]["counts"] == {"producers": 1, "entries": 1}
 
 
 def test_records_are_json_lines(partition: Path, capsys: pytest.CaptureFixture[str]) -> None:

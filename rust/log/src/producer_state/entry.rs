@@ -127,6 +127,16 @@ impl ProducerEntry {
         self.last_timestamp_ms = now_ms;
     }
 
+    /// Puts the batches that were remembered of the same producer before this one's, where they are of its epoch.
+    pub(crate) fn put_before(&mut self, older: Self) {
+        if older.producer_epoch == self.producer_epoch {
+            let newer = std::mem::replace(&mut self.batches, older.batches);
+            self.batches.extend(newer);
+            let excess = self.batches.len().saturating_sub(BATCHES_MAX);
+            self.batches.drain(..excess);
+        }
+    }
+
     /// Sequences of another epoch mean nothing.
     pub(crate) fn adopt_epoch(&mut self, producer_epoch: i16) {
         if self.producer_epoch != producer_epoch {

@@ -2,7 +2,9 @@
 //!
 //! Kafka's version 1, big-endian: version 2 | CRC-32C of what follows 4 | count 4, then for each producer id 8 |
 //! epoch 2 | last sequence 4 | last offset 8 | offset delta 4 | timestamp 8 | coordinator epoch 4 | first offset of the
-//! open transaction 8. Only the last batch of a producer is kept.
+//! open transaction 8. Kafka keeps the last batch of a producer only, so that after a restart it answers a duplicate of
+//! an older one with an error. Here a producer has an entry for each batch that is remembered, oldest first, of which
+//! Kafka's reader keeps the last.
 
 use std::path::Path;
 
@@ -15,6 +17,9 @@ use crate::file_system::{FileSystem, atomic_file};
 
 const VERSION: i16 = 1;
 const ENTRY_BYTES: usize = 46;
+/// Stands for a producer of which no batch is remembered.
+const NO_BATCH: BatchEntry =
+    BatchEntry { last_sequence: NO_SEQUENCE, last_offset: -1, offset_delta: 0, timestamp_ms: -1 };
 
 /// Writes the state to `path`. The death of the machine may tear it, which its CRC then tells.
 pub(crate) fn write(
@@ -34,27 +39,31 @@ pub(crate) fn read(file_system: &dyn FileSystem, path: &Path) -> Result<Producer
 }
 
 fn encode(state: &ProducerState) -> Vec<u8> {
-    let mut body = Vec::with_capacity(4 + state.entries.len() * ENTRY_BYTES);
-    body.extend_from_slice(&(state.entries.len() as i32).to_be_bytes());
-    let mut entries: Vec<_> = state.entries.iter().collect();
-    entries.sort_unstable_by_key(|(producer_id, _)| **producer_id);
-    for (producer_id, entry) in entries {
-        let none =
-            BatchEntry { last_sequence: NO_SEQUENCE, last_offset: -1, offset_delta: 0, timestamp_ms: -1 };
-        let last = entry.batches.back().copied().unwrap_or(none);
-        body.extend_from_slice(&producer_id.to_be_bytes());
-        body.extend_from_slice(&entry.producer_epoch.to_be_bytes());
-        body.extend_from_slice(&last.last_sequence.to_be_bytes());
-        body.extend_from_slice(&last.last_offset.to_be_bytes());
-        body.extend_from_slice(&last.offset_delta.to_be_bytes());
-        body.extend_from_slice(&entry.last_timestamp_ms.to_be_bytes());
-        body.extend_from_slice(&entry.coordinator_epoch.to_be_bytes());
-        body.extend_from_slice(&entry.txn_first_offset.unwrap_or(-1).to_be_bytes());
+    let mut producers: Vec<_> = state.entries.iter().collect();
+    producers.sort_unstable_by_key(|(producer_id, _)| **producer_id);
+    let mut entries = Vec::with_capacity(producers.len() * ENTRY_BYTES);
+    for (producer_id, producer) in producers {
+        if producer.batches.is_empty() {
+            encode_entry(&mut entries, *producer_id, producer, &NO_BATCH);
+        }
+        for batch in &producer.batches {
+            encode_entry(&mut entries, *producer_id, producer, batch);
+        }
     }
-    let mut bytes = VERSION.to_be_bytes().to_vec();
-    bytes.extend_from_slice(&crc32c(&body).to_be_bytes());
-    bytes.extend_from_slice(&body);
-    bytes
+    let count = (entries.len() / ENTRY_BYTES) as i32;
+    let body = [&count.to_be_bytes(), entries.as_slice()].concat();
+    [&VERSION.to_be_bytes()[..], &crc32c(&body).to_be_bytes(), &body].concat()
+}
+
+fn encode_entry(out: &mut Vec<u8>, producer_id: i64, producer: &ProducerEntry, batch: &BatchEntry) {
+    out.extend_from_slice(&producer_id.to_be_bytes());
+    out.extend_from_slice(&producer.producer_epoch.to_be_bytes());
+    out.extend_from_slice(&batch.last_sequence.to_be_bytes());
+    out.extend_from_slice(&batch.last_offset.to_be_bytes());
+    out.extend_from_slice(&batch.offset_delta.to_be_bytes());
+    out.extend_from_slice(&producer.last_timestamp_ms.to_be_bytes());
+    out.extend_from_slice(&producer.coordinator_epoch.to_be_bytes());
+    out.extend_from_slice(&producer.txn_first_offset.unwrap_or(-1).to_be_bytes());
 }
 
 fn decode(bytes: &[u8]) -> Result<ProducerState, &'static str> {
@@ -73,9 +82,12 @@ fn decode(bytes: &[u8]) -> Result<ProducerState, &'static str> {
     }
     let mut state = ProducerState::default();
     for entry in entries {
-        let (producer_id, entry) = decode_entry(entry).ok_or("it is cut short")?;
+        let (producer_id, mut entry) = decode_entry(entry).ok_or("it is cut short")?;
         if let Some(first_offset) = entry.txn_first_offset {
             state.open.insert(first_offset, producer_id);
+        }
+        if let Some(older) = state.entries.remove(&producer_id) {
+            entry.put_before(older);
         }
         state.entries.insert(producer_id, entry);
     }

@@ -47,6 +47,30 @@ fn a_spoilt_snapshot_is_an_error() {
     }
 }
 
+#[test]
+fn the_batches_of_a_producer_are_remembered_in_their_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let mut state = ProducerState::default();
+    for sequence in 0..7 {
+        state.append(&header(7, 1, sequence, i64::from(sequence), false), 1);
+        state.append(&header(8, 0, 40 + sequence, 100 + i64::from(sequence), false), 1);
+    }
+    // a new epoch forgets those of the one before
+    state.append(&header(8, 1, 0, 200, false), 1);
+    snapshot::write(&RealFileSystem, &path, &state).unwrap();
+    let read = snapshot::read(&RealFileSystem, &path).unwrap();
+    assert_eq!(read.count(), 2);
+    for sequence in 2..7 {
+        let again = read.check(&header(7, 1, sequence, 0, false)).unwrap();
+        assert!(matches!(again, Verdict::Duplicate(batch) if batch.base_offset() == i64::from(sequence)));
+    }
+    read.check(&header(7, 1, 1, 0, false)).unwrap_err();
+    assert!(matches!(read.check(&header(8, 1, 0, 0, false)).unwrap(), Verdict::Duplicate(_)));
+    assert_eq!(read.check(&header(8, 1, 1, 0, false)).unwrap(), Verdict::Append);
+    assert_eq!(std::fs::metadata(path).unwrap().len(), 10 + 6 * 46);
+}
+
 fn header(producer_id: i64, epoch: i16, sequence: i32, offset: i64, transactional: bool) -> BatchHeader {
     let attributes = Attributes::default().with_transactional(transactional);
     let mut builder =

@@ -68,11 +68,49 @@ fn sequences_survive_a_clean_stop_and_a_crash() {
         let stop = if clean { LastStop::Clean } else { LastStop::ProcessDied };
         let (log, _) = open(directory.path(), config(), stop);
         assert_eq!(log.producer_count(), 1);
-        let again = append(&log, &idempotent(9, 0, 6, "v")).unwrap();
-        assert!(again.duplicate, "clean: {clean}");
-        assert_eq!(again.base_offset, 106);
+        for sequence in 2..7 {
+            let again = append(&log, &idempotent(9, 0, sequence, "v")).unwrap();
+            assert!(again.duplicate, "clean: {clean}");
+            assert_eq!(again.base_offset, 100 + i64::from(sequence));
+        }
+        for sequence in [0, 1, 8] {
+            let error = append(&log, &idempotent(9, 0, sequence, "v")).unwrap_err();
+            assert_eq!(error.code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+        }
         append(&log, &idempotent(9, 0, 7, "v")).unwrap();
     }
+}
+
+#[test]
+fn sequences_survive_in_snapshots_of_full_segments() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = create(directory.path());
+    for sequence in 0..7 {
+        append(&log, &idempotent(9, 0, sequence, "v")).unwrap();
+    }
+    // so much that the batches lie segments before the last snapshot
+    fill(&log, 500);
+    assert!(log.segment_count() > 3);
+    drop(log);
+    let (log, _) = open(directory.path(), config(), LastStop::ProcessDied);
+    for sequence in 2..7 {
+        assert_eq!(append(&log, &idempotent(9, 0, sequence, "v")).unwrap().base_offset, i64::from(sequence));
+    }
+}
+
+#[test]
+fn an_idle_producer_is_forgotten_over_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = create(directory.path());
+    append(&log, &idempotent(9, 0, 0, "v")).unwrap();
+    log.close(true).unwrap();
+    let day_ms = 24 * 60 * 60 * 1000;
+    let (log, _) = open(directory.path(), config(), LastStop::Clean);
+    log.advance_high_watermark(1);
+    log.enforce_retention(NOW_MS + day_ms - 1).unwrap();
+    assert_eq!(log.producer_count(), 1);
+    log.enforce_retention(NOW_MS + day_ms).unwrap();
+    assert_eq!(log.producer_count(), 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A data directory that a real Kafka wrote (tests/formats) opens, reads, and is continued; what we build anew equals
 //! what Kafka built, byte for byte.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -88,6 +89,13 @@ fn kafkas_log_is_continued() {
     assert_eq!(records_of(&log), [before, vec![(612, "ours".to_owned())]].concat());
 }
 
+/// The producers of a snapshot. Of the entries of one, Kafka keeps the last. When a producer last wrote is left out, since
+/// it is not in the batches.
+fn as_kafka_reads(snapshot: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let entries = snapshot[10..].chunks(46);
+    entries.map(|entry| (entry[..8].to_vec(), [&entry[8..26], &entry[34..]].concat())).collect()
+}
+
 #[test]
 fn indexes_snapshots_and_epochs_built_anew_equal_kafkas() {
     let directory = copy();
@@ -112,10 +120,8 @@ fn indexes_snapshots_and_epochs_built_anew_equal_kafkas() {
         let suffix = kafkas.extension().map_or("", |extension| extension.to_str().unwrap());
         let ours = fs::read(partition.join(&name));
         match suffix {
-            // one at the log's end; when a producer last wrote is not in the batches
             "snapshot" if name == "00000000000000000612.snapshot" => {
-                let kafkas = fs::read(kafkas).unwrap();
-                assert_eq!(ours.unwrap().len(), kafkas.len());
+                assert_eq!(as_kafka_reads(&ours.unwrap()), as_kafka_reads(&fs::read(kafkas).unwrap()));
             }
             "snapshot" => {}
             _ => assert!(ours.unwrap() == fs::read(&kafkas).unwrap(), "{} differs", name.display()),
