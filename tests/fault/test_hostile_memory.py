@@ -139,7 +139,6 @@ def test_the_largest_arrays_that_are_taken(make_broker: MakeBroker, frame: bytes
             assert connection.receive_frame()
             connection.socket.close()
     assert onlooker.grown_bytes < 300 * MIB, f"{onlooker.grown_bytes / MIB:.0f} MiB"
-    print(f"grown by {onlooker.grown_bytes / MIB:.0f} MiB for 3 x {len(frame) / MIB:.1f}")
 
 
 def test_above_the_budget_large_requests_wait_and_small_ones_are_answered(make_broker: MakeBroker) -> None:

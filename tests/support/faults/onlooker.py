@@ -52,6 +52,7 @@ class Onlooker:
             thread.join()
         assert self._broker.is_running(), self._broker.log()
         self.grown_bytes = self._high_water_bytes() - self._before_bytes
+        print(f"grown by {self.grown_bytes / MIB:.0f} MiB")
         assert not self._failed, self._failed
         assert len(self._answered) == len(self._threads)
 
