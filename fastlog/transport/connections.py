@@ -17,7 +17,6 @@ import os
 import socket
 import struct
 import termios
-import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -34,9 +33,10 @@ if TYPE_CHECKING:
 MONITOR_ADDRESS = "inproc://connections"
 # struct tcp_info of linux/tcp.h: tcpi_bytes_acked, tcpi_bytes_received (Linux 4.1)
 BYTES_ACKED_AND_RECEIVED = struct.Struct("=120xQQ")
-# so much may be undelivered without being part of a message: greeting, READY, and heartbeats since
+# so much may be undelivered without being part of a message: greeting and READY
 HANDSHAKE_BYTES = 512
-HEARTBEAT_BYTES_PER_SECOND = 64
+# and for each byte that libzmq itself sent: it answers a PING of 9 bytes and more with a PONG of 7 and more
+HEARTBEAT_RATIO = 2
 # the slowest sender that a large message's deadline is stretched for, as on TCP
 MESSAGE_BYTES_PER_SECOND_MIN = 64 * 1024
 # as little as this, over all connections, is nobody's fault, whatever the process's memory does
@@ -60,9 +60,9 @@ class Connection:
     __slots__ = (
         "delivered",
         "descriptor",
+        "heartbeats",
         "identity",
         "inbound",
-        "opened",
         "outbound",
         "peer",
         "seen",
@@ -70,13 +70,14 @@ class Connection:
         "since",
     )
 
-    def __init__(self, descriptor: int, peer: Any, now: float) -> None:
+    def __init__(self, descriptor: int, peer: Any) -> None:
         self.descriptor = descriptor
         self.identity = b""
         self.peer = peer
-        self.opened = now
         #: bytes of requests delivered, and of answers given to libzmq, since it opened
         self.delivered = self.sent = 0
+        #: bytes that libzmq sent of its own
+        self.heartbeats = 0
         #: bytes that libzmq holds, as of the last check
         self.inbound = self.outbound = 0
         #: `delivered` at the last check, and since when a message is not whole
@@ -116,13 +117,13 @@ class Connections:
         """Readable when `update` has something to do that it did not see."""
         return int(self._monitor.getsockopt(zmq.FD))
 
-    def update(self, now: float, log: EventLog) -> None:
+    def update(self, log: EventLog) -> None:
         """Takes note of connections that came and went; ends those beyond the limits."""
         while readable(self._monitor):
             event, descriptor = MONITOR_EVENT.unpack(self._monitor.recv_multipart(NO_WAIT)[0])
             self._forget(descriptor)
             if event == zmq.EVENT_ACCEPTED:
-                self._accepted(descriptor, now, log)
+                self._accepted(descriptor, log)
 
     def of(self, identity: bytes, frame: zmq.Frame, log: EventLog) -> Connection | None:
         """The connection that a message of `identity` came by; None where it made no handshake (ZMTP 1 and 2)."""
@@ -130,8 +131,7 @@ class Connections:
         if connection is not None:
             return connection
         # its begin was told before its first message came
-        now = time.monotonic()
-        self.update(now, log)
+        self.update(log)
         try:
             descriptor = int(frame.get(zmq.SRCFD))
         except zmq.ZMQError:
@@ -139,7 +139,7 @@ class Connections:
         connection = self._open.get(descriptor)
         if connection is None:
             # it has ended meanwhile, and takes its counts with it
-            return Connection(-1, None, now)
+            return Connection(-1, None)
         connection.identity = identity
         self._known[identity] = connection
         return connection
@@ -150,7 +150,7 @@ class Connections:
         `delivering` is false while the caller takes no messages: what then waits is not the peers' fault.
         """
         for connection in list(self._open.values()):
-            if not self._look(connection, now):
+            if not self._look(connection):
                 continue
             if reason := self._why_late(connection, now, delivering=delivering):
                 self._end(connection, reason, log)
@@ -161,12 +161,12 @@ class Connections:
         self._router.disable_monitor()
         self._monitor.close(linger=0)
 
-    def _accepted(self, descriptor: int, now: float, log: EventLog) -> None:
+    def _accepted(self, descriptor: int, log: EventLog) -> None:
         duplicate = _duplicate(descriptor)
         if duplicate is None:
             return
         with duplicate:
-            connection = Connection(descriptor, duplicate.getpeername(), now)
+            connection = Connection(descriptor, duplicate.getpeername())
         self._open[descriptor] = connection
         ip = connection.peer[0]
         self._per_ip[ip] += 1
@@ -185,7 +185,7 @@ class Connections:
                 del self._per_ip[ip]
 
     @staticmethod
-    def _look(connection: Connection, now: float) -> bool:
+    def _look(connection: Connection) -> bool:
         """Brings the connection's numbers up to date; false when it is gone."""
         duplicate = _duplicate(connection.descriptor, connection.peer)
         if duplicate is None:
@@ -196,7 +196,8 @@ class Connections:
             fcntl.ioctl(duplicate.fileno(), termios.FIONREAD, unread)
         acked, received = BYTES_ACKED_AND_RECEIVED.unpack(info)
         undelivered = received - unread[0] - connection.delivered
-        allowed = HANDSHAKE_BYTES + HEARTBEAT_BYTES_PER_SECOND * (now - connection.opened)
+        connection.heartbeats = max(connection.heartbeats, acked - connection.sent)
+        allowed = HANDSHAKE_BYTES + HEARTBEAT_RATIO * connection.heartbeats
         connection.inbound = undelivered if undelivered > allowed else 0
         connection.outbound = max(0, connection.sent - acked)
         return True

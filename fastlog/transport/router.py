@@ -235,7 +235,7 @@ class RouterListener:
 
     def _check_connections(self) -> None:
         now = time.monotonic()
-        self._connections.update(now, self._log)
+        self._connections.update(self._log)
         if now < self._check_at and self._unchecked_bytes < CHECK_BYTES:
             return
         self._unchecked_bytes = 0

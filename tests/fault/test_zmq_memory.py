@@ -9,9 +9,21 @@ import pytest
 import zmq
 
 from tests.conftest import MakeBroker
+from tests.support.admin import create_topic
 from tests.support.broker import BrokerProcess, wait_until
 from tests.support.faults.onlooker import MIB, Onlooker
-from tests.support.wire import API_VERSIONS, METADATA, request, string
+from tests.support.wire import (
+    API_VERSIONS,
+    FETCH,
+    METADATA,
+    Batch,
+    RawConnection,
+    produce_error,
+    produce_request,
+    record,
+    request,
+    string,
+)
 from tests.support.zmtp import ZmtpConnection, frame
 
 BUDGET_BYTES = 64 * MIB
@@ -86,6 +98,30 @@ def test_answers_that_nobody_reads_are_given_up(small: BrokerProcess) -> None:
     assert onlooker.grown_bytes < GROWTH_BYTES_MAX, f"{onlooker.grown_bytes / MIB:.0f} MiB"
 
 
+def test_many_answers_that_become_ready_at_once(small: BrokerProcess) -> None:
+    """Long polls of a peer that reads nothing: a record that ends them all makes 100 answers of 16 MB."""
+    topic = create_topic(small.bootstrap, "polled")
+    poll = struct.pack(">iiiib", -1, 60_000, 16 * MIB, 100 * MIB, 0)
+    poll += struct.pack(">i", 1) + string(topic) + struct.pack(">iiqi", 1, 0, 0, 100 * MIB)
+    batch = produce_request(topic, Batch([record(0, bytes(900_000))]).encode())
+    with Onlooker(small) as onlooker, RawConnection(small.tcp_port) as producer:
+        for _ in range(19):
+            assert produce_error(producer.ask(batch) or b"") == 0
+        with ZmtpConnection(small.zmq_port) as deaf:
+            deaf.send(frame(request(FETCH, 4, poll)))
+            assert len(deaf.receive_message()) > 16 * MIB
+        with ZmtpConnection(small.zmq_port) as deaf:
+            last = poll.replace(struct.pack(">i", 16 * MIB), struct.pack(">i", 17 * MIB), 1)
+            deaf.send(frame(request(FETCH, 4, last)) * 100)
+            deaf.send(frame(request(API_VERSIONS, 0, b"")))
+            # all polls are handled when this one, which has its answer at once, is
+            assert struct.unpack_from(">ih", deaf.receive_message()) == (7, 0)
+            for _ in range(2):
+                assert produce_error(producer.ask(batch) or b"") == 0
+            wait_until("it is closed", lambda: "bytes are held for ZeroMQ's peers" in small.log(), seconds=60)
+    assert onlooker.grown_bytes < GROWTH_BYTES_MAX, f"{onlooker.grown_bytes / MIB:.0f} MiB"
+
+
 def half_a_frame(connection: ZmtpConnection) -> None:
     connection.send(frame(bytes(2000), claim=4000))
 
@@ -100,10 +136,11 @@ def test_a_message_must_be_whole_in_time(
 ) -> None:
     broker = make_broker(settings={"fastlog.frame.timeout.ms": "500"})
     with ZmtpConnection(broker.zmq_port) as quiet, ZmtpConnection(broker.zmq_port) as slow:
+        quiet.ping(1000)
         half(slow)
         assert slow.is_closed()
         assert "a message was not whole after" in broker.log()
-        # who only is silent keeps its connection
+        # who sends but heartbeats keeps its connection
         quiet.send(frame(request(API_VERSIONS, 0, b"")))
         assert struct.unpack_from(">ih", quiet.receive_message()) == (7, 0)
 

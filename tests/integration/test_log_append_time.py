@@ -49,7 +49,7 @@ def test_every_record_has_the_broker_s_time(broker: BrokerProcess, topic_name: s
     create_topic(broker.bootstrap, topic_name, config=config)
     before = now_ms()
     early = produce(broker.bootstrap, topic_name, compression)
-    between = max(now_ms(), max(early)) + 1
+    between = max(now_ms(), *early) + 1
     while now_ms() <= between:
         time.sleep(0.001)
     late = produce(broker.bootstrap, topic_name, compression)

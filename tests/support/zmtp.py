@@ -47,6 +47,13 @@ class ZmtpConnection:
             size = struct.unpack(">Q", bytes([size]) + self._receive(7))[0]
         return self._receive(size)
 
+    def ping(self, count: int) -> None:
+        """Sends heartbeats and reads their answers."""
+        # time to live of 0, no context
+        ping, pong = b"\x04\x07\x04PING\0\0", b"\x04\x05\x04PONG"
+        self.socket.sendall(ping * count)
+        assert self._receive(len(pong) * count) == pong * count
+
     def is_closed(self) -> bool:
         """Waits until the broker closed the connection; false when it stays open."""
         try:
