@@ -191,7 +191,8 @@ pub(crate) fn find_good_batch(
     offset_min: i64,
     leader_epoch_min: i32,
 ) -> io::Result<Option<Located>> {
-    let mut window = vec![0; WINDOW_BYTES_MAX];
+    let window_bytes = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX).min(WINDOW_BYTES_MAX);
+    let mut window = vec![0; window_bytes];
     let mut start = from;
     while start + HEADER_BYTES as u64 <= end {
         let count = usize::try_from(end - start).unwrap_or(usize::MAX).min(WINDOW_BYTES_MAX);
