@@ -17,8 +17,8 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 CRATE = ROOT / "rust/fuzz"
@@ -41,8 +41,7 @@ INPUT_BYTES_MAX = 8192
 TAIL_LINES = 80
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What one target did."""
 
     target: str
@@ -113,7 +112,8 @@ def fuzz(program: Path, target: str, seconds: int) -> Outcome:
         folder.mkdir(parents=True, exist_ok=True)
     arguments = [str(folder) for folder in (corpus, seeds, kept) if folder.is_dir()]
     arguments += [f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS}", f"-rss_limit_mb={RSS_MIB}"]
-    arguments += [f"-max_len={INPUT_BYTES_MAX}", f"-artifact_prefix={WORK / target}/", "-print_final_stats=1"]
+    arguments += [f"-dict={CRATE}/numbers.dict", f"-max_len={INPUT_BYTES_MAX}"]
+    arguments += [f"-artifact_prefix={WORK / target}/", "-print_final_stats=1"]
     process = invoke(program, target, arguments, FUZZ_SEEDS=str(seeds))
     output, _ = process.communicate()
     return Outcome(target=target, seconds=seconds, output=output, status=process.returncode)

@@ -137,3 +137,25 @@ def test_an_old_rust_is_one_line(tmp_path: Path) -> None:
         "fastlog: building needs Rust 1.89 or newer with Cargo, and this is rustc 1.80.1."
     )
     assert run.stderr.count("\n") == 1
+
+
+def test_fuzz_runs_every_target_of_the_crate_and_finds_its_folders() -> None:
+    names = load("fuzz").targets()
+    files = {path.stem for path in (ROOT / "rust/fuzz/src/targets").glob("*.rs")}
+    assert set(names) == files - {"mod", "table"}
+    assert {path.name for path in (ROOT / "rust/fuzz/regressions").iterdir()} <= set(names)
+
+
+def test_fuzz_tells_of_a_finding_what_it_was_where_it_lies_and_how_to_see_it_again() -> None:
+    output = "#9\tNEW cov: 7 ft: 9 corp: 3/40b\npanicked at x.rs:1\nTest unit written to /w/frame/crash-1\n"
+    module = load("fuzz")
+    outcome = module.Outcome(target="frame", seconds=20, output=output, status=77)
+    assert outcome.line().split() == [
+        *("fuzz", "frame", "20", "s", "0", "executions", "0/s"),
+        *("corpus", "3", "(40b)", "edges", "7", "FAILED"),
+    ]
+    finding = outcome.finding()
+    assert "panicked at x.rs:1" in finding
+    assert "make fuzz-replay TARGET=frame FILE=/w/frame/crash-1" in finding
+    died = module.Outcome(target="frame", seconds=20, output="out of memory\n", status=-9)
+    assert died.finding() == "out of memory\nfuzz: frame ended with status -9 and left no input"

@@ -18,7 +18,7 @@ use uuid::Uuid;
 pub(crate) const TOPIC: &str = "t";
 
 /// A request of its header and body.
-pub(crate) fn request(api_key: i16, api_version: i16, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+fn request(api_key: i16, api_version: i16, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let header = RequestHeader { api_key, api_version, correlation_id: 77, client_id: Some("c") };
     let mut writer = Writer::new();
     header.encode(&mut writer).unwrap();
@@ -26,7 +26,7 @@ pub(crate) fn request(api_key: i16, api_version: i16, body: impl FnOnce(&mut Wri
     writer.into_bytes()
 }
 
-pub(crate) fn produce(version: i16, acks: i16, compression: Compression) -> Vec<u8> {
+fn produce(version: i16, acks: i16, compression: Compression) -> Vec<u8> {
     let mut builder = Builder::new().producer(5, 0, 0);
     for number in 0..3u8 {
         builder.append(1000, Some(&[number]), Some(b"some value"));
@@ -38,11 +38,15 @@ pub(crate) fn produce(version: i16, acks: i16, compression: Compression) -> Vec<
     request(api_key::PRODUCE, version, |w| it.encode(w, version).unwrap())
 }
 
-pub(crate) fn fetch(version: i16) -> Vec<u8> {
-    let partitions = vec![FetchPartition { partition_max_bytes: 1000, ..FetchPartition::default() }];
+/// `max_wait_ms`: how long it waits for more than there is.
+fn fetch(version: i16, max_wait_ms: i32, fetch_offset: i64) -> Vec<u8> {
+    let partition = FetchPartition { partition_max_bytes: 1000, fetch_offset, ..FetchPartition::default() };
+    let partitions = vec![partition];
     let topics = vec![FetchTopic { topic: TOPIC, partitions, ..FetchTopic::default() }];
     let forgotten = ForgottenTopic { topic: TOPIC, partitions: vec![1], ..ForgottenTopic::default() };
     let it = FetchRequest {
+        max_wait_ms,
+        min_bytes: 500,
         max_bytes: 1000,
         topics,
         forgotten_topics_data: vec![forgotten],
@@ -72,7 +76,7 @@ fn leader_epoch(version: i16) -> Vec<u8> {
 }
 
 /// What the control plane answers.
-pub(crate) fn create_topics() -> Vec<u8> {
+fn create_topics() -> Vec<u8> {
     request(api_key::CREATE_TOPICS, 7, |w| w.raw(&[1, 0, 0, 0, 0, 0, 0]))
 }
 
@@ -80,9 +84,10 @@ pub(crate) fn create_topics() -> Vec<u8> {
 pub(crate) fn all() -> Vec<Vec<u8>> {
     let mut all = vec![create_topics(), produce(9, 0, Compression::None), produce(9, 1, Compression::Zstd)];
     all.extend((3..=9).map(|version| produce(version, -1, Compression::None)));
-    all.extend((4..=12).map(fetch));
+    all.extend((4..=12).flat_map(|version| [0, i32::MAX].map(|max_wait_ms| fetch(version, max_wait_ms, 0))));
+    all.extend([i64::MIN, i64::MAX].map(|offset| fetch(12, i32::MAX, offset)));
     all.extend((1..=7).map(|version| list_offsets(version, 1000)));
-    all.extend([-1, -2, -3].map(|timestamp| list_offsets(7, timestamp)));
+    all.extend([-1, -2, -3, i64::MIN, i64::MAX].map(|timestamp| list_offsets(7, timestamp)));
     all.extend((0..=12).map(metadata));
     all.extend((2..=4).map(leader_epoch));
     let client = [2, b'a', 2, b'1', 0];

@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 const UNCHECKED_BYTES: usize = 16;
 const CHANGES_MAX: usize = 8;
 
+/// Batches by base offset.
+type Served = BTreeMap<i64, Vec<u8>>;
+
 /// What was done to the files.
 #[derive(Debug, Default)]
 struct Changes {
@@ -26,21 +29,26 @@ struct Changes {
     first: BTreeMap<PathBuf, usize>,
     /// Bytes of any segment that were written over.
     ranges: Vec<Range<usize>>,
+    /// Bytes came, went or moved, so that positions are no longer what they were.
+    moved: bool,
 }
 
 impl Changes {
     fn note(&mut self, path: &Path, range: Range<usize>) {
-        if path.extension().is_some_and(|suffix| suffix == "log") {
+        if is_segment(path) {
             let first = self.first.entry(path.to_owned()).or_insert(range.start);
             *first = range.start.min(*first);
             self.ranges.push(range);
         }
     }
 
+    fn touch(&self, bytes: Range<usize>) -> bool {
+        self.ranges.iter().any(|it| it.start < bytes.end && bytes.start < it.end)
+    }
+
     /// Whether the part of a batch that has no checksum may have been changed.
     fn may_misplace(&self, position: usize) -> bool {
-        let unchecked = position..position + UNCHECKED_BYTES;
-        self.ranges.iter().any(|it| it.start < unchecked.end && unchecked.start < it.end)
+        self.touch(position..position + UNCHECKED_BYTES)
     }
 
     /// Whether that of any batch may have been changed.
@@ -100,8 +108,11 @@ pub(super) fn run(bytes: &[u8]) {
     let file_system = on_disk(&files);
     let opening = Opening { last_stop: Some(last_stop), recovery_point: Some(recovery_point) };
     let Ok(opened) = open(&file_system, opening) else { return };
-    check(&opened, &changes);
     let before = served(&opened.log, &changes);
+    check_prefix(&opened, &before, &changes);
+    if last_stop != LastStop::MachineDied && recovery_point == 0 {
+        check_nothing_else_is_lost(&opened, &before, &changes);
+    }
     check_goes_on(&opened, &before, &changes);
     let Opened { directory, log, report } = opened;
     // an end that is not known cannot be closed clean
@@ -131,9 +142,11 @@ fn change(files: &mut Files, input: &mut Input<'_>, changes: &mut Changes) {
     let file = files.get_mut(path).unwrap();
     let length = file.len();
     let place = usize::from(input.u16()) % (length + 1);
+    changes.moved |= !matches!(kind % 6, 0 | 3);
     match kind % 6 {
         0 => {
             let patch = input.counted();
+            changes.moved |= place + patch.len() > length;
             file.resize(length.max(place + patch.len()), 0);
             file[place..place + patch.len()].copy_from_slice(patch);
             changes.note(path, place..place + patch.len());
@@ -168,10 +181,9 @@ fn change(files: &mut Files, input: &mut Input<'_>, changes: &mut Changes) {
 }
 
 /// What was not touched is served, up to the first change.
-fn check(opened: &Opened, changes: &Changes) {
+fn check_prefix(opened: &Opened, served: &Served, changes: &Changes) {
     // where the first segments are gone the log starts later
     let untouched = changes.untouched_below().max(opened.log.log_start_offset());
-    let served = served(&opened.log, changes);
     for (base, batch) in WRITTEN.batches.range(opened.log.log_start_offset()..untouched) {
         if BatchHeader::parse(batch).unwrap().next_offset() <= untouched {
             assert_eq!(
@@ -183,8 +195,31 @@ fn check(opened: &Opened, changes: &Changes) {
     }
 }
 
+/// Where every CRC was looked at and only the process may have died, the changed batches alone are not served.
+fn check_nothing_else_is_lost(opened: &Opened, served: &Served, changes: &Changes) {
+    if changes.moved || changes.may_mislead() {
+        return;
+    }
+    for bytes in WRITTEN.files.iter().filter(|(path, _)| is_segment(path)).map(|(_, bytes)| bytes) {
+        let mut position = 0;
+        for batch in batches(bytes) {
+            let batch = batch.unwrap();
+            let base = BatchHeader::parse(batch).unwrap().base_offset;
+            let is_touched = changes.touch(position..position + batch.len());
+            position += batch.len();
+            let what =
+                || format!("the batch at {base}, which was not changed: {changes:?}, {:?}", opened.report);
+            assert!(is_touched || served.get(&base).is_some_and(|it| it == batch), "{}", what());
+        }
+    }
+}
+
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|suffix| suffix == "log")
+}
+
 /// All batches that readers are given and whose CRC fits, by base offset. Each was written so.
-fn served(log: &Log, changes: &Changes) -> BTreeMap<i64, Vec<u8>> {
+fn served(log: &Log, changes: &Changes) -> Served {
     let mut served = BTreeMap::new();
     let mut offset = log.log_start_offset();
     // where a base offset leads beyond what was written there is nothing to compare with
@@ -234,7 +269,7 @@ fn is_written(header: &BatchHeader, batch: &[u8], position: usize, changes: &Cha
 const OURS: i64 = 77;
 
 /// A record can be appended and is there, unless the end of the log is not known.
-fn check_goes_on(opened: &Opened, before: &BTreeMap<i64, Vec<u8>>, changes: &Changes) {
+fn check_goes_on(opened: &Opened, before: &Served, changes: &Changes) {
     let Opened { log, report, .. } = opened;
     let mut builder = Builder::new().producer(OURS, 0, 0);
     builder.append(NOW_MS, None, Some(b"one more"));
@@ -253,25 +288,32 @@ fn check_goes_on(opened: &Opened, before: &BTreeMap<i64, Vec<u8>>, changes: &Cha
     assert_kept(before, &after, "lost by an append");
 }
 
-fn assert_kept(before: &BTreeMap<i64, Vec<u8>>, after: &BTreeMap<i64, Vec<u8>>, when: &str) {
+fn assert_kept(before: &Served, after: &Served, when: &str) {
     for (offset, batch) in before {
         assert_eq!(after.get(offset), Some(batch), "the batch at {offset} is {when}");
     }
 }
 
-/// One change of each kind to each file, at the end and in the middle.
+/// One change of each kind to each file, at the end and in the middle; and to each part of a batch.
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let paths = WRITTEN.files.keys().filter(|path| path.starts_with(partition_directory()));
     let mut seeds = vec![vec![0, 0], vec![1, 0], vec![2, 0], vec![2, 20]];
     for (number, path) in (0..).zip(paths) {
-        let middle = (WRITTEN.files[path].len() / 2) as u16;
-        for kind in 0..6 {
-            let [high, low] = middle.to_be_bytes();
-            let change = [vec![kind, number, high, low], counted(&[1, 2, 3, 4]), vec![0; 4]].concat();
-            for last_stop in 0..3 {
-                seeds.push([&[last_stop, 0], change.as_slice()].concat());
-                seeds.push([&[last_stop, 10], change.as_slice()].concat());
-            }
+        let bytes = &WRITTEN.files[path];
+        let change = |kind: u8, place: usize, patch: &[u8]| {
+            let place = (place as u16).to_be_bytes();
+            [vec![kind, number, place[0], place[1]], counted(patch), vec![0; 4]].concat()
+        };
+        let mut changes = Vec::from_iter((0..6).map(|kind| change(kind, bytes.len() / 2, &[1, 2, 3, 4])));
+        if is_segment(path) {
+            let second = batches(bytes).next().unwrap().unwrap().len();
+            // magic, CRC, attributes, last offset delta, count, records
+            changes.extend([16, 17, 21, 23, 57, 61].map(|field| change(0, second + field, &[7])));
+        }
+        for change in changes {
+            seeds.extend(
+                [[0, 0], [1, 0], [2, 0], [0, 10], [1, 10], [2, 10]].map(|how| [&how, &*change].concat()),
+            );
         }
     }
     seeds
