@@ -90,8 +90,11 @@ class Engine:
     def listen(self, name: str, host: str, port: int) -> int:
         """Serves TCP at an address; the bound port. An empty host is every interface. Raises OSError."""
 
-    def zmq_intake(self, name: str, host: str, port: int) -> ZmqIntake:
+    def zmq_intake(self, name: str, host: str, port: int) -> Intake:
         """The engine's side of a ZeroMQ listener; `host` and `port` are what its clients are told."""
+
+    def own_intake(self) -> Intake:
+        """Where the broker hands in requests of its own, which may write to Kafka's own topics."""
 
     def finish_waiting(self) -> None:
         """Answers all long polls now and later ones at once, and takes no more control requests."""
@@ -171,8 +174,8 @@ class ControlRequest:
         """Closes the connection; the reason is for the log line."""
 
 @final
-class ZmqIntake:
-    """The engine's side of a ZeroMQ listener; one thread uses it."""
+class Intake:
+    """Takes requests from Python: those of a ZeroMQ listener, or the broker's own; one thread uses it."""
 
     def submit(self, peer: int, frames: Sequence[Buffer]) -> bytes | None:
         """Handles one request, the concatenation of `frames`; the answer, or None where it comes later.

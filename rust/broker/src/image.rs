@@ -8,6 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// Kafka's own topics, which clients read and do not write.
+const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+
+/// Whether a topic of that name is one of Kafka's own.
+pub fn is_internal_topic(name: &str) -> bool {
+    INTERNAL_TOPICS.contains(&name)
+}
+
 /// What Metadata answers from.
 #[derive(Clone, Debug, Default)]
 pub struct Image {

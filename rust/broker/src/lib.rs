@@ -23,7 +23,8 @@ pub use broker::{Broker, BrokerConfig, Clock, SystemClock};
 pub use budget::{ByteBudget, BytePermit};
 pub use events::{Event, Events, Level};
 pub use image::{
-    ApiRange, Image, ImageBroker, ImagePartition, ImageTopic, PublishedImage, is_valid_topic_name,
+    ApiRange, Image, ImageBroker, ImagePartition, ImageTopic, PublishedImage, is_internal_topic,
+    is_valid_topic_name,
 };
 pub use log_manager::{LogManager, OpenPartition};
 pub use partition::{Partition, PartitionSettings, PartitionTable, Replication};

@@ -24,7 +24,7 @@ mod _engine {
     #[pymodule_export]
     use crate::codec::{ApiCodec, decode_request_header};
     #[pymodule_export]
-    use crate::engine::{ControlRequest, Engine, ZmqIntake, keep_freed_memory};
+    use crate::engine::{ControlRequest, Engine, Intake, keep_freed_memory};
     #[pymodule_export]
     use crate::fetch::{BrokerFailed, FetchedChunk, Fetcher, PartitionFailed};
 }

@@ -5,10 +5,13 @@
 //! with acks=1 until the batch is synced, where the topic's `fastlog.durability` is fsync.
 //! Differs from Apache Kafka: null records are answered with `INVALID_RECORD` instead of with nothing, and
 //! transactional batches with `INVALID_TXN_STATE` as long as there is no transaction that they could belong to.
+//! Only the broker itself writes to Kafka's own topics (`__consumer_offsets`); Kafka lets a client with the client id
+//! `__admin_client` do so too.
 //! KIPs: 467 (record errors, v8), 110 (zstd, v7).
 
 use crate::broker::Broker;
 use crate::dispatch::Incoming;
+use crate::image::is_internal_topic;
 use crate::partition::Partition;
 use crate::produce::{Copies, DelayedProduce, PartitionResult, TopicResult, encode};
 use crate::request::context::{Operation, Resource};
@@ -94,6 +97,8 @@ impl<'a> Produce<'_, '_, 'a, '_> {
             Some(ErrorCode::INVALID_REQUIRED_ACKS)
         } else if !self.broker.allows(self.incoming.context, Operation::Write, resource) {
             Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED)
+        } else if is_internal_topic(topic.name) && !self.incoming.context.listener.inter_broker {
+            Some(ErrorCode::INVALID_TOPIC_EXCEPTION)
         } else {
             None
         };

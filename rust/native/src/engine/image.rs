@@ -1,6 +1,6 @@
 //! The metadata image, from Python's topics.
 
-use fastlog_broker::{ApiRange, Image, ImageBroker, ImagePartition, ImageTopic};
+use fastlog_broker::{ApiRange, Image, ImageBroker, ImagePartition, ImageTopic, is_internal_topic};
 use pyo3::prelude::*;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -51,7 +51,7 @@ impl From<Topic> for ImageTopic {
             offline_replicas: Vec::new(),
         });
         Self {
-            is_internal: false,
+            is_internal: is_internal_topic(&topic.name),
             id: topic.topic_id,
             partitions: partitions.collect(),
             name: topic.name.into(),

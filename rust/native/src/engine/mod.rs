@@ -4,9 +4,9 @@
 mod control;
 mod failure;
 mod image;
+mod intake;
 mod log_lines;
 mod settings;
-mod zmq;
 
 use failure::to_python;
 use fastlog_broker::{
@@ -25,7 +25,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub(crate) use control::ControlRequest;
-pub(crate) use zmq::ZmqIntake;
+pub(crate) use intake::Intake;
 
 #[pyfunction]
 pub(crate) fn keep_freed_memory() -> bool {
@@ -55,6 +55,11 @@ impl Engine {
     ) -> PyResult<T> {
         let logs = self.logs()?;
         py.detach(|| work(&logs)).map_err(|error| to_python(&error))
+    }
+
+    fn intake(&self, listener: Listener) -> PyResult<Intake> {
+        Intake::new(self.broker.clone(), listener)
+            .map_err(|error| PyOSError::new_err(format!("cannot make an intake: {error}")))
     }
 
     fn server(&self) -> PyResult<Arc<Server>> {
@@ -218,10 +223,14 @@ impl Engine {
         bound.map(|address| address.port()).map_err(|error| PyOSError::new_err(error.to_string()))
     }
 
-    fn zmq_intake(&self, name: String, host: String, port: u16) -> PyResult<ZmqIntake> {
-        let listener = Listener { name, protocol: ListenerProtocol::Zmq, inter_broker: false, host, port };
-        ZmqIntake::new(self.broker.clone(), listener)
-            .map_err(|error| PyOSError::new_err(format!("cannot make the ZeroMQ intake: {error}")))
+    fn zmq_intake(&self, name: String, host: String, port: u16) -> PyResult<Intake> {
+        self.intake(Listener { name, protocol: ListenerProtocol::Zmq, inter_broker: false, host, port })
+    }
+
+    /// What comes in here comes from the broker itself.
+    fn own_intake(&self) -> PyResult<Intake> {
+        let (name, host) = ("the broker".to_owned(), String::new());
+        self.intake(Listener { name, protocol: ListenerProtocol::Zmq, inter_broker: true, host, port: 0 })
     }
 
     fn finish_waiting(&self, py: Python<'_>) {

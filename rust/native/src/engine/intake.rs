@@ -1,5 +1,5 @@
-//! Requests that arrive by ZeroMQ: handed in by the thread that owns the socket, answered at once or by way of a queue
-//! that an eventfd announces.
+//! Requests that Python hands in: those that came by ZeroMQ, and the broker's own. They are answered at once or by way of
+//! a queue that an eventfd announces.
 
 use crate::buffer::ReadBuffer;
 use fastlog_broker::{Answer, Broker, Listener, Outcome, Reply, ReplySink, RequestContext, Response, Wakeup};
@@ -12,9 +12,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-/// The engine's side of a ZeroMQ listener.
+/// Where requests are handed in.
 #[pyclass(frozen, module = "fastlog.native._engine")]
-pub(crate) struct ZmqIntake {
+pub(crate) struct Intake {
     broker: Arc<Broker>,
     listener: Arc<Listener>,
     principal: Arc<str>,
@@ -44,12 +44,12 @@ impl ReplySink for ToQueue {
     }
 
     fn is_open(&self) -> bool {
-        // ZeroMQ does not tell when a peer goes; its answer is dropped when it is sent
+        // ZeroMQ does not tell when a peer goes: its answer is dropped when it is sent
         true
     }
 }
 
-impl ZmqIntake {
+impl Intake {
     pub(super) fn new(broker: Arc<Broker>, listener: Listener) -> io::Result<Self> {
         let completions = Completions { queue: Mutex::default(), wakeup: Wakeup::new()? };
         Ok(Self {
@@ -87,10 +87,10 @@ impl ZmqIntake {
         while size < bytes_max {
             let Some((peer, answer)) = self.completions.queue.lock().pop_front() else { return gathered };
             let bytes = match answer {
-                Answer::Response(response) => gather(&self.broker, response),
+                Answer::Response(response) => self.gather(response),
                 Answer::Nothing => None,
                 Answer::Close(reason) => {
-                    complain(&self.broker, reason);
+                    self.complain(reason);
                     None
                 }
             };
@@ -100,20 +100,20 @@ impl ZmqIntake {
         self.completions.wakeup.wake();
         gathered
     }
-}
 
-/// The whole response in memory; None, which is said in the log, when a file became shorter meanwhile.
-fn gather(broker: &Broker, response: Response) -> Option<bytes::Bytes> {
-    response.into_bytes().inspect_err(|error| complain(broker, error.to_string())).ok()
-}
+    /// The whole response in memory; None, which is said in the log, when a file became shorter meanwhile.
+    fn gather(&self, response: Response) -> Option<bytes::Bytes> {
+        response.into_bytes().inspect_err(|error| self.complain(error.to_string())).ok()
+    }
 
-fn complain(broker: &Broker, reason: String) {
-    let fields = vec![("listener", "ZMQ".to_owned()), ("reason", reason)];
-    broker.events().push(fastlog_broker::Level::Warning, "a request got no answer", fields);
+    fn complain(&self, reason: String) {
+        let fields = vec![("listener", self.listener.name.clone()), ("reason", reason)];
+        self.broker.events().push(fastlog_broker::Level::Warning, "a request got no answer", fields);
+    }
 }
 
 #[pymethods]
-impl ZmqIntake {
+impl Intake {
     fn submit<'py>(
         &self,
         py: Python<'py>,
@@ -132,7 +132,7 @@ impl ZmqIntake {
                 }
             };
             let response = self.handle(peer, request)?;
-            response.map_or(Ok(None), |it| match gather(&self.broker, it) {
+            response.map_or(Ok(None), |it| match self.gather(it) {
                 Some(bytes) => Ok(Some(bytes)),
                 None => Err("its answer could not be read".to_owned()),
             })
