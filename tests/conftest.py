@@ -16,6 +16,7 @@ MakeBroker = Callable[..., BrokerProcess]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests marked long")
+    parser.addoption("--rewrite", action="store_true", help="write scenarios down as they happen now")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,0 +1,274 @@
+"""One partition of `__consumer_offsets`: the groups that belong to it and what they have committed.
+
+Kafka's GroupCoordinatorShard. What lasts changes only by records: a request makes records, and what they say is taken
+in when they are in the log. What a restart may forget (who waits, who is about to join) changes at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastlog.errors import InvalidGroupIdError, KafkaError, NotCoordinatorError
+from fastlog.protocol.messages.delete_groups import DeletableGroupResult
+from fastlog.protocol.messages.join_group import JoinGroupResponse
+from fastlog.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
+from fastlog.protocol.messages.sync_group import SyncGroupResponse
+from fastlog.state.effects import Effects
+from fastlog.state.group.join import Join, Joins
+from fastlog.state.group.listing import describe, list_groups
+from fastlog.state.group.rebalance import JOIN, SESSION, SYNC, Rebalances
+from fastlog.state.group.session import Sessions
+from fastlog.state.group.stored import group_of
+from fastlog.state.group.sync import Syncs
+from fastlog.state.group.table import GroupTable
+from fastlog.state.offsets.commit import check_commit, records_of, refuse_commit
+from fastlog.state.offsets.delete import (
+    check_group_delete,
+    check_offset_delete,
+    delete_offsets,
+    forget_group,
+    forget_topic,
+)
+from fastlog.state.offsets.expiry import expire
+from fastlog.state.offsets.fetch import fetch
+from fastlog.state.offsets.table import OffsetTable
+from fastlog.state.records import GroupMetadata, OffsetCommit, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from fastlog.protocol.messages.describe_groups import DescribedGroup
+    from fastlog.protocol.messages.heartbeat import HeartbeatRequest
+    from fastlog.protocol.messages.leave_group import LeaveGroupRequest
+    from fastlog.protocol.messages.list_groups import ListedGroup
+    from fastlog.protocol.messages.offset_commit import OffsetCommitRequest
+    from fastlog.protocol.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
+    from fastlog.protocol.messages.sync_group import SyncGroupRequest
+    from fastlog.state.deadlines import Deadlines, Key
+    from fastlog.state.effects import Outcome, Reply
+    from fastlog.state.group.settings import GroupSettings
+    from fastlog.state.moment import Moment
+    from fastlog.state.offsets.settings import OffsetSettings
+
+
+class Coordinator:
+    """The groups of one partition. Its caller gives it the time, and carries out the effects of each call in order."""
+
+    def __init__(
+        self, deadlines: Deadlines, group_settings: GroupSettings, offset_settings: OffsetSettings
+    ) -> None:
+        self._deadlines = deadlines
+        self._offset_settings = offset_settings
+        self._groups = GroupTable()
+        self._offsets = OffsetTable()
+        self._rebalances = Rebalances(deadlines, group_settings)
+        self._joins = Joins(self._groups, self._rebalances, group_settings)
+        self._syncs = Syncs(self._groups, self._rebalances)
+        self._sessions = Sessions(self._groups, self._rebalances)
+        self._max_size = group_settings.max_size
+
+    # --- from the log, and back ---
+
+    def load(self, records: Iterable[Record], now: Moment) -> Effects:
+        """Takes in what the log says, the last record of each key; every member's session begins anew."""
+        effects = Effects()
+        last = list(records)
+        # groups first: an offset makes a group without members where there is none
+        for record in sorted(last, key=lambda it: isinstance(it, OffsetCommit)):
+            self._replay(record)
+        for group in self._groups:
+            for member in group.members.values():
+                self._rebalances.extend_session(group, member, now)
+            if len(group.members) > self._max_size:
+                self._rebalances.begin(group, now, effects)
+        return effects
+
+    def unload(self) -> Effects:
+        """Ends it: whoever waits is sent to look for another coordinator."""
+        effects = Effects()
+        code = NotCoordinatorError.code
+        for group in self._groups:
+            for key in (JOIN, SYNC):
+                self._deadlines.cancel((key, group.group_id))
+            for member_id in group.pending_joins:
+                self._rebalances.end_session(group, member_id)
+            for member in group.members.values():
+                self._rebalances.end_session(group, member.member_id)
+                if member.join_reply is not None:
+                    response = JoinGroupResponse(error_code=code, member_id=member.member_id)
+                    effects.answer(member.join_reply, response)
+                    member.join_reply = None
+                if member.sync_reply is not None:
+                    effects.answer(member.sync_reply, SyncGroupResponse(error_code=code))
+                    member.sync_reply = None
+        self._groups = GroupTable()
+        return effects
+
+    def _replay(self, record: Record) -> None:
+        if isinstance(record, OffsetCommit):
+            self._offsets.replay(record)
+            if record.value is not None:
+                self._groups.find_or_make(record.group_id).is_stored = True
+        elif record.value is None:
+            self._forget(record.group_id)
+        else:
+            self._groups.put(group_of(record.group_id, record.value))
+
+    def _forget(self, group_id: str) -> None:
+        group = self._groups.find(group_id)
+        if group is not None and (group.members or group.pending_joins):
+            # someone came while the record of its end was being written
+            group.is_stored = False
+        else:
+            self._groups.remove(group_id)
+
+    def _write(
+        self,
+        records: list[Record],
+        out: Effects,
+        then: Callable[[Outcome, Effects], None],
+    ) -> None:
+        """Has records written; what they say is taken in when they are in the log, and `then` is told."""
+
+        def written(outcome: Outcome, _: Moment, effects: Effects) -> None:
+            if outcome.is_in_log:
+                for record in records:
+                    self._replay(record)
+            then(outcome, effects)
+
+        out.write(records, written)
+
+    # --- members ---
+
+    def join(self, join: Join, now: Moment) -> Effects:
+        """JoinGroup."""
+        effects = Effects()
+        self._joins.join(join, now, effects)
+        return effects
+
+    def sync(self, request: SyncGroupRequest, reply: Reply, now: Moment) -> Effects:
+        """SyncGroup."""
+        effects = Effects()
+        self._syncs.sync(request, reply, now, effects)
+        return effects
+
+    def heartbeat(self, request: HeartbeatRequest, now: Moment) -> None:
+        """Heartbeat: raises the KafkaError that it is answered with, or is a success."""
+        self._sessions.heartbeat(request, now)
+
+    def leave(self, request: LeaveGroupRequest, reply: Reply, now: Moment) -> Effects:
+        """LeaveGroup, with `members` filled in whatever the version."""
+        effects = Effects()
+        self._sessions.leave(request, reply, now, effects)
+        return effects
+
+    def deadline(self, key: Key, now: Moment) -> Effects:
+        """A deadline that this coordinator set is reached."""
+        effects = Effects()
+        group = self._groups.find(key[1])
+        if group is None:
+            return effects
+        if key[0] == SESSION:
+            self._sessions.session_over(group, key[2], now, effects)
+        elif key[0] == JOIN:
+            self._rebalances.join_time_over(group, now, effects)
+        else:
+            self._rebalances.sync_time_over(group, now, effects)
+        return effects
+
+    # --- offsets ---
+
+    def commit(self, request: OffsetCommitRequest, version: int, reply: Reply, now: Moment) -> Effects:
+        """OffsetCommit, of partitions that exist."""
+        effects = Effects()
+        group = self._groups.find(request.group_id)
+        try:
+            check_commit(group, request, version)
+        except KafkaError as error:
+            effects.answer(reply, refuse_commit(request, error.code))
+            return effects
+        if group is not None:
+            self._sessions.has_committed(group, request.member_id, now)
+        records, response = records_of(request, self._offset_settings.metadata_bytes_max, now)
+        if not records:
+            effects.answer(reply, response)
+            return effects
+
+        def then(outcome: Outcome, out: Effects) -> None:
+            out.answer(reply, refuse_commit(request, outcome.code) if outcome.code else response)
+
+        self._write(records, effects, then)
+        return effects
+
+    def fetch(self, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
+        """OffsetFetch of one group."""
+        return fetch(self._offsets, request)
+
+    def topics(self) -> set[str]:
+        """The topics of which there are offsets."""
+        return {topic for group_id in self._offsets for topic in self._offsets.of_group(group_id)}
+
+    def delete_offsets(self, request: OffsetDeleteRequest, reply: Reply) -> Effects:
+        """OffsetDelete, of partitions that exist."""
+        effects = Effects()
+        try:
+            if not request.group_id:
+                raise InvalidGroupIdError("a group id is not empty")
+            group = check_offset_delete(self._groups.find(request.group_id), request.group_id)
+        except KafkaError as error:
+            effects.answer(reply, OffsetDeleteResponse(error_code=error.code))
+            return effects
+        records, response = delete_offsets(self._offsets, group, request)
+        if not records:
+            effects.answer(reply, response)
+            return effects
+
+        def then(outcome: Outcome, out: Effects) -> None:
+            out.answer(reply, OffsetDeleteResponse(error_code=outcome.code) if outcome.code else response)
+
+        self._write(records, effects, then)
+        return effects
+
+    def topic_deleted(self, topic: str) -> Effects:
+        """Takes away the offsets of a topic that is gone; every group by itself."""
+        effects = Effects()
+        for records in forget_topic(self._offsets, topic):
+            self._write(records, effects, _ignore)
+        return effects
+
+    # --- groups ---
+
+    def describe(self, group_id: str, version: int) -> DescribedGroup:
+        """DescribeGroups of one group."""
+        return describe(self._groups.find(group_id), group_id, version)
+
+    def list_groups(self, states: Iterable[str], types: Iterable[str]) -> list[ListedGroup]:
+        """ListGroups, of those that are here."""
+        return list_groups(self._groups, states, types)
+
+    def delete_group(self, group_id: str, reply: Reply) -> Effects:
+        """DeleteGroups of one group; answered with a DeletableGroupResult."""
+        effects = Effects()
+        try:
+            check_group_delete(self._groups.find(group_id), group_id)
+        except KafkaError as error:
+            effects.answer(reply, DeletableGroupResult(group_id, error.code, error.message))
+            return effects
+
+        def then(outcome: Outcome, out: Effects) -> None:
+            out.answer(reply, DeletableGroupResult(group_id, outcome.code))
+
+        self._write([*forget_group(self._offsets, group_id), GroupMetadata(group_id, None)], effects, then)
+        return effects
+
+    def expire_offsets(self, now: Moment) -> Effects:
+        """Takes away what is too old, and the groups of which nothing is left; every group by itself."""
+        effects = Effects()
+        for group in self._groups:
+            if records := expire(self._offsets, group, self._offset_settings.retention_ms, now.wall_ms):
+                self._write(records, effects, _ignore)
+        return effects
+
+
+def _ignore(outcome: Outcome, out: Effects) -> None:
+    """Nobody waits for it: what could not be written is tried again the next time."""

@@ -1,0 +1,1 @@
+"""Groups whose members share out partitions among themselves: Kafka's classic group protocol."""
