@@ -21,6 +21,7 @@ NATIVE = "fastlog.native"
 NATIVE_IMPORTERS = (
     "fastlog/bench/",
     "fastlog/broker/broker.py",
+    "fastlog/broker/groups/offsets_log.py",
     "fastlog/cli/log.py",
     "fastlog/cli/serve.py",
     "fastlog/client/",

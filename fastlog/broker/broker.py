@@ -18,6 +18,8 @@ from fastlog.broker.configs import Configs
 from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Services
 from fastlog.broker.control_loop import ControlLoop
+from fastlog.broker.groups.coordinator import GroupCoordinator
+from fastlog.broker.groups.offsets_log import OffsetsLog
 from fastlog.broker.housekeeping import Housekeeping, tasks
 from fastlog.broker.image import publish_cluster
 from fastlog.broker.producer_ids import ProducerIds
@@ -28,11 +30,15 @@ from fastlog.config import Endpoint, parse_advertised, parse_listeners
 from fastlog.errors import FastlogError
 from fastlog.events import EventLog
 from fastlog.native._engine import Engine
+from fastlog.state.group.settings import GroupSettings
+from fastlog.state.offsets.settings import OffsetSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastlog.broker.context import Authorizer
     from fastlog.config import Config
-    from fastlog.ports import Clock, Random
+    from fastlog.ports import Clock, Random, Topic
     from fastlog.transport.router import RouterListener
 
 TCP = "PLAINTEXT"
@@ -108,9 +114,11 @@ class Broker:
             configs=self._configs,
             data_plane=self._engine,
             random=self._random,
-            publish=self._engine.publish_topics,
+            publish=self._publish,
         )
         self._undo.callback(self._configs.subscribe(self._topics.apply_settings))
+        self._groups = self._group_coordinator()
+        self._undo.callback(self._groups.stop)
         self._topics.load()
         for stray in self._engine.finish_opening():
             self._log.warning(
@@ -119,6 +127,31 @@ class Broker:
             )
         self._log.info(
             "logs open", directory=str(self._data_dir), cluster_id=self._cluster_id, last_stop=last_stop
+        )
+
+    def _publish(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
+        self._engine.publish_topics(put, removed)
+        self._groups.topics_changed(put, removed)
+
+    def _group_coordinator(self) -> GroupCoordinator:
+        settings = self._settings
+        log = OffsetsLog(self._engine.own_intake(), timeout_ms=settings.offsets_commit_timeout_ms)
+        return GroupCoordinator(
+            log,
+            self._clock,
+            self._random,
+            topic_exists=self._topics.__contains__,
+            groups=GroupSettings(
+                min_session_timeout_ms=settings.group_min_session_timeout_ms,
+                max_session_timeout_ms=settings.group_max_session_timeout_ms,
+                initial_rebalance_delay_ms=settings.group_initial_rebalance_delay_ms,
+                max_size=settings.group_max_size,
+            ),
+            offsets=OffsetSettings(
+                metadata_bytes_max=settings.offset_metadata_max_bytes,
+                retention_ms=settings.offsets_retention_minutes * 60_000,
+            ),
+            retention_check_interval_ms=settings.offsets_retention_check_interval_ms,
         )
 
     def _listen(self) -> tuple[Endpoint, ...]:
@@ -142,8 +175,9 @@ class Broker:
                 port = self._engine.listen(listener.scheme, listener.host, listener.port)
                 bound.append(Endpoint(TCP, listener.host, port))
         bound.sort(key=lambda endpoint: [it.scheme for it in self._listeners].index(endpoint.scheme))
-        control = ControlLoop(self._engine, self._services(bound), APIS)
+        control = ControlLoop(self._engine, self._services(bound), APIS, self._groups)
         self._undo.callback(control.stop)
+        self._groups.start()
         control.start()
         if self._router is not None:
             (at,) = [endpoint for endpoint in bound if endpoint.scheme == ZMQ]
@@ -189,6 +223,7 @@ class Broker:
             data_plane=self._engine,
             addresses=Addresses(bound, self._advertised),
             authorizer=self._authorizer,
+            groups=self._groups,
         )
 
     def stop(self) -> None:
@@ -203,6 +238,7 @@ class Broker:
     def _stop_listening(self, grace_ms: int) -> None:
         # long polls are answered now, so that listeners need not wait for them
         self._engine.finish_waiting()
+        self._groups.finish_waiting()
         if self._router is not None:
             self._router.begin_stop(grace_ms)
         self._engine.stop_listening(grace_ms)

@@ -51,6 +51,9 @@ CLUSTER_OPERATIONS = (
 )
 """What can be done to the cluster."""
 
+GROUP_OPERATIONS = (Operation.READ, Operation.DELETE, Operation.DESCRIBE)
+"""What can be done to a group."""
+
 
 class ResourceType(IntEnum):
     """What it is done to; the numbers are Kafka's resource types."""

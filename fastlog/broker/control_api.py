@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import msgspec
 
-from fastlog.broker.context import CLUSTER_NAME, CLUSTER_OPERATIONS, RequestContext, ResourceType
+from fastlog.broker.context import CLUSTER_NAME, RequestContext, ResourceType
 from fastlog.errors import (
     ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
     KafkaError,
     KafkaStorageError,
     TopicAuthorizationFailedError,
@@ -21,12 +23,14 @@ from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.api import ApiKey
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from fastlog.broker.addresses import Addresses
     from fastlog.broker.configs import Configs
     from fastlog.broker.context import Authorizer, Operation
     from fastlog.broker.data_plane import DataPlane
+    from fastlog.broker.groups.coordinator import GroupCoordinator
     from fastlog.broker.producer_ids import ProducerIds
     from fastlog.broker.topics import Topics
 
@@ -48,6 +52,7 @@ class Services:
         data_plane: DataPlane,
         addresses: Addresses,
         authorizer: Authorizer,
+        groups: GroupCoordinator,
     ) -> None:
         self.node_id = node_id
         self.cluster_id = cluster_id
@@ -58,25 +63,42 @@ class Services:
         self.data_plane = data_plane
         self.addresses = addresses
         self.authorizer = authorizer
+        self.groups = groups
 
     def require_topic(self, context: RequestContext, operation: Operation, name: str) -> None:
         """Raises TopicAuthorizationFailedError unless the client may do `operation` to the topic."""
         if not self.authorizer.allows(context, operation, ResourceType.TOPIC, name):
             raise TopicAuthorizationFailedError(f"{context.principal} may not {operation.name} topic {name}")
 
+    def require_group(self, context: RequestContext, operation: Operation, group_id: str) -> None:
+        """Raises GroupAuthorizationFailedError unless the client may do `operation` to the group."""
+        if not self.authorizer.allows(context, operation, ResourceType.GROUP, group_id):
+            raise GroupAuthorizationFailedError(
+                f"{context.principal} may not {operation.name} group {group_id}"
+            )
+
     def require_cluster(self, context: RequestContext, operation: Operation) -> None:
         """Raises ClusterAuthorizationFailedError unless the client may do `operation` to the cluster."""
         if not self.authorizer.allows(context, operation, ResourceType.CLUSTER, CLUSTER_NAME):
             raise ClusterAuthorizationFailedError(f"{context.principal} may not {operation.name} the cluster")
 
-    def cluster_operations(self, context: RequestContext) -> int:
-        """One bit for each operation that the client may do to the cluster."""
+    def operations(
+        self, context: RequestContext, candidates: Sequence[Operation], kind: ResourceType, name: str
+    ) -> int:
+        """One bit for each of `candidates` that the client may do to the resource."""
         allows = self.authorizer.allows
-        return sum(
-            1 << operation
-            for operation in CLUSTER_OPERATIONS
-            if allows(context, operation, ResourceType.CLUSTER, CLUSTER_NAME)
-        )
+        return sum(1 << operation for operation in candidates if allows(context, operation, kind, name))
+
+
+class Lane(Enum):
+    """A thread that handles requests one after the other."""
+
+    ASKS = "asks"
+    """For what changes nothing. May block."""
+    CHANGES = "changes"
+    """For what changes topics or settings. May block."""
+    GROUPS = "groups"
+    """For groups and their offsets, whose state no other thread touches. Waits for nothing but its own appends."""
 
 
 class ControlApi(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,10 +107,10 @@ class ControlApi(msgspec.Struct, frozen=True, kw_only=True):
     key: ApiKey
     versions: tuple[int, int]
     """First and last version served, both inclusive."""
-    changes_metadata: bool
-    """Whether it changes topics or settings: those requests are handled one after the other."""
+    lane: Lane
+    """Which thread handles its requests."""
     handle: Callable[[Services, RequestContext, Any], Any]
-    """Answers a request; None has the data plane answer it. May block."""
+    """Answers a request, with a `Later` where the answer is not there yet; None has the data plane answer it."""
     refuse: Callable[[Any, KafkaError], Any]
     """The answer in which every part of a request failed with the error."""
 

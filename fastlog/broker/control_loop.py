@@ -1,9 +1,9 @@
 """Drains the engine's control queue in an asyncio loop and has each request answered.
 
-The loop only hands over: handlers may block on the metadata store or on a disk, so they run on two threads of their
-own, one for what changes metadata (one request after the other, in their order) and one for what only asks. Each
+The loop only hands over: handlers may block on the metadata store or on a disk, so they run on threads of their own,
+one a lane: what changes metadata (one request after the other, in their order), what only asks, and groups. Each
 request gets an answer: what a handler did not foresee is answered with UNKNOWN_SERVER_ERROR and logged with its
-traceback.
+traceback. An answer that comes later (`Later`) holds up nobody but its own connection.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastlog.broker.context import RequestContext
-from fastlog.broker.control_api import server_error, storage_error
+from fastlog.broker.control_api import Lane, server_error, storage_error
+from fastlog.broker.later import Later
 from fastlog.broker.worker import Worker
 from fastlog.errors import MalformedMessageError
 from fastlog.events import EventLog
@@ -21,11 +22,11 @@ from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.codec import decode_request, encode_response_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fastlog.broker.control_api import ControlApi, Services
 
-# taken from the engine's bounded queue and not answered yet; the rest waits there, where the bound is
+# taken from the engine's bounded queue and not handled yet; the rest waits there, where the bound is
 IN_HAND_MAX = 64
 
 
@@ -95,6 +96,14 @@ class ControlRequest(Protocol):
         ...
 
 
+class LaneThread(Protocol):
+    """Runs what it is given, in order, on a thread of its own."""
+
+    def put(self, work: Callable[..., object], *arguments: object) -> None:
+        """Has the call made."""
+        ...
+
+
 class ControlSource(Protocol):
     """The engine's side of the queue."""
 
@@ -114,16 +123,19 @@ class ControlSource(Protocol):
 class ControlLoop:
     """Serves the control queue from `start` to `stop`; the asyncio loop and its thread are its own."""
 
-    def __init__(self, source: ControlSource, services: Services, apis: Sequence[ControlApi]) -> None:
+    def __init__(
+        self, source: ControlSource, services: Services, apis: Sequence[ControlApi], groups: LaneThread
+    ) -> None:
         self._source = source
         self._services = services
         self._apis = {int(api.key): api for api in apis}
         self._log = EventLog("control")
         self._engine_log = EventLog("engine")
-        self._changes = Worker("fastlog-changes")
-        self._asks = Worker("fastlog-asks")
-        # what follows is touched in the loop only
+        self._workers = {lane: Worker(f"fastlog-{lane.value}") for lane in (Lane.ASKS, Lane.CHANGES)}
+        self._lanes: dict[Lane, LaneThread] = {**self._workers, Lane.GROUPS: groups}
+        self._counting = threading.Lock()
         self._in_hand = 0
+        self._is_waited_for = False
         self._draining = True
         self._idle: asyncio.Event
         # not of the policy's making: which loop the program uses is no concern of the broker's
@@ -134,16 +146,21 @@ class ControlLoop:
         """Begins to drain."""
         self._loop.add_reader(self._source.control_fd(), self._drain)
         self._loop.call_soon(self._drain)
-        for thread in (self._changes, self._asks, self._thread):
-            thread.start()
+        for worker in self._workers.values():
+            worker.start()
+        self._thread.start()
+
+    def lane(self, lane: Lane) -> LaneThread:
+        """The thread of a lane."""
+        return self._lanes[lane]
 
     def stop(self) -> None:
-        """Answers what was taken and drains no more; what is left in the queue is the engine's to give up. Blocks."""
+        """Handles what was taken and drains no more; what is left in the queue is the engine's to give up. Blocks."""
         if self._thread.ident is not None:
             asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
-        for worker in (self._changes, self._asks):
+        for worker in self._workers.values():
             worker.stop()
         self._loop.close()
         self._write_events()
@@ -152,37 +169,56 @@ class ControlLoop:
         self._draining = False
         self._loop.remove_reader(self._source.control_fd())
         self._idle = asyncio.Event()
-        if self._in_hand:
+        with self._counting:
+            self._is_waited_for = is_busy = self._in_hand > 0
+        if is_busy:
             await self._idle.wait()
 
     def _drain(self) -> None:
-        room = IN_HAND_MAX - self._in_hand
+        with self._counting:
+            room = IN_HAND_MAX - self._in_hand
+            # who makes room wakes this loop only if that is needed: it costs more than a heartbeat
+            self._is_waited_for = room <= 0 or not self._draining
+        if room <= 0:
+            # the descriptor stays readable while requests wait
+            self._loop.remove_reader(self._source.control_fd())
         # this clears the descriptor: log lines are taken after it, or one that comes in between would wait for the next
         requests = self._source.drain_control(room) if self._draining and room > 0 else ()
         self._write_events()
+        by_lane: dict[Lane, list[tuple[ControlApi, ControlRequest]]] = {}
         for request in requests:
             api = self._apis.get(request.api_key)
             if api is None:
                 request.close(f"no control API has the key {request.api_key}")
                 continue
-            self._in_hand += 1
-            worker = self._changes if api.changes_metadata else self._asks
-            worker.put(self._serve_one, api, request)
+            by_lane.setdefault(api.lane, []).append((api, request))
+        for lane, batch in by_lane.items():
+            with self._counting:
+                self._in_hand += len(batch)
+                self._is_waited_for = self._in_hand >= IN_HAND_MAX
+            self._lanes[lane].put(self._serve_batch, batch)
 
-    def _serve_one(self, api: ControlApi, asked: ControlRequest) -> None:
-        try:
-            self._serve(api, asked)
-        except Exception:
-            self._log.exception("a request was given up without an answer")
-        self._loop.call_soon_threadsafe(self._done)
+    def _serve_batch(self, batch: list[tuple[ControlApi, ControlRequest]]) -> None:
+        for api, asked in batch:
+            try:
+                self._serve(api, asked)
+            except Exception:
+                self._log.exception("a request was given up without an answer")
+        with self._counting:
+            self._in_hand -= len(batch)
+            wake, self._is_waited_for = self._is_waited_for, False
+        if wake:
+            self._loop.call_soon_threadsafe(self._room_made)
 
-    def _done(self) -> None:
-        was_full = self._in_hand >= IN_HAND_MAX
-        self._in_hand -= 1
-        if not self._draining and not self._in_hand:
-            self._idle.set()
-        if was_full:
+    def _room_made(self) -> None:
+        if self._draining:
+            self._loop.add_reader(self._source.control_fd(), self._drain)
             self._drain()
+            return
+        with self._counting:
+            is_busy = self._is_waited_for = self._in_hand > 0
+        if not is_busy:
+            self._idle.set()
 
     def _write_events(self) -> None:
         events, dropped = self._source.drain_events()
@@ -200,28 +236,36 @@ class ControlLoop:
             return
         try:
             response = api.handle(self._services, context_of(asked), request)
-            frame = self._encode(api, asked, response)
         except StoreUnavailableError as error:
-            frame = self._encode(api, asked, api.refuse(request, storage_error(error)))
+            response = api.refuse(request, storage_error(error))
         except Exception:
-            self._log.exception(
-                "request failed",
-                request=api.key.name,
-                version=asked.api_version,
-                client=asked.client_address,
-                client_id=asked.client_id,
-            )
-            frame = self._encode(api, asked, api.refuse(request, server_error()))
-        if frame is None:
-            asked.answer_by_engine()
+            response = self._failed(api, asked, request)
+        if isinstance(response, Later):
+            response.then(lambda it: self._answer(api, asked, request, it))
         else:
-            asked.answer(frame)
+            self._answer(api, asked, request, response)
 
-    @staticmethod
-    def _encode(api: ControlApi, asked: ControlRequest, response: Any) -> bytes | None:
+    def _failed(self, api: ControlApi, asked: ControlRequest, request: Any) -> Any:
+        """The answer to what is a fault of ours, which is logged."""
+        self._log.exception(
+            "request failed",
+            request=api.key.name,
+            version=asked.api_version,
+            client=asked.client_address,
+            client_id=asked.client_id,
+        )
+        return api.refuse(request, server_error())
+
+    def _answer(self, api: ControlApi, asked: ControlRequest, request: Any, response: Any) -> None:
         if response is None:
-            return None
-        return encode_response_frame(api.key, asked.api_version, asked.correlation_id, response)
+            asked.answer_by_engine()
+            return
+        try:
+            frame = encode_response_frame(api.key, asked.api_version, asked.correlation_id, response)
+        except Exception:
+            failed = self._failed(api, asked, request)
+            frame = encode_response_frame(api.key, asked.api_version, asked.correlation_id, failed)
+        asked.answer(frame)
 
 
 def context_of(asked: ControlRequest) -> RequestContext:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+OFFSETS_TOPIC = "__consumer_offsets"
+"""Where groups and their offsets are kept."""
+INTERNAL_TOPICS = (OFFSETS_TOPIC, "__transaction_state")
 NAME_LENGTH_MAX = 249
 _NAME = re.compile(r"[a-zA-Z0-9._-]+", re.ASCII)
 
@@ -19,6 +22,11 @@ def why_invalid(name: str) -> str | None:
     if not _NAME.fullmatch(name):
         return f"topic name {name!r} has other characters than letters, digits, '.', '_' and '-'"
     return None
+
+
+def is_internal(name: str) -> bool:
+    """Whether a topic of that name is one of Kafka's own."""
+    return name in INTERNAL_TOPICS
 
 
 def collision_key(name: str) -> str:

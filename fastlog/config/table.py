@@ -61,6 +61,17 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="log.flush.start.offset.checkpoint.interval.ms", type="int", unit="ms", default="60000", minimum=1, maximum=2147483647, doc="How often the log start offsets are written down."),
     Setting(name="replica.high.watermark.checkpoint.interval.ms", type="long", unit="ms", default="5000", minimum=1, doc="How often the high watermarks are written down."),
     Setting(name="producer.id.expiration.ms", type="int", unit="ms", default="86400000", minimum=1, maximum=2147483647, doc="How long a partition remembers an idempotent producer that is silent; its next sequence is then accepted whatever it is."),
+    Setting(name="group.min.session.timeout.ms", type="int", unit="ms", default="6000", minimum=0, doc="The shortest session time-out that a member of a group may ask for: so long it may be silent."),
+    Setting(name="group.max.session.timeout.ms", type="int", unit="ms", default="1800000", minimum=0, doc="The longest session time-out that a member of a group may ask for."),
+    Setting(name="group.initial.rebalance.delay.ms", type="int", unit="ms", default="3000", minimum=0, doc="How long the first rebalance of an empty group waits for more members; it begins anew with each that comes."),
+    Setting(name="group.max.size", type="int", unit="members", default="100000", minimum=1, doc="How many members a group may have; one more is refused.", differs="Kafka has no bound: anyone could fill the memory with members that never join."),
+    Setting(name="offset.metadata.max.bytes", type="int", unit="bytes", default="4096", minimum=0, doc="How much text a client may keep beside a committed offset."),
+    Setting(name="offsets.retention.minutes", type="int", unit="minutes", default="10080", minimum=1, doc="How long committed offsets are kept after their group became empty; of topics that a group does not read any more, and of offsets without a group, after the commit."),
+    Setting(name="offsets.retention.check.interval.ms", type="long", unit="ms", default="600000", minimum=1, doc="How often committed offsets are looked at for that."),
+    Setting(name="offsets.commit.timeout.ms", type="int", unit="ms", default="5000", minimum=1, doc="How long a commit waits for the in-sync replicas of __consumer_offsets."),
+    Setting(name="offsets.topic.num.partitions", type="int", unit="partitions", default="50", minimum=1, maximum=10000, doc="The partitions of __consumer_offsets, when it is made. It cannot be changed afterwards."),
+    Setting(name="offsets.topic.replication.factor", type="int", unit="replicas", default="1", minimum=1, maximum=32767, doc="The replicas of each partition of __consumer_offsets, when it is made.", differs="Kafka's default is 3, with which a single broker has no groups; its own configuration files say 1."),
+    Setting(name="offsets.topic.segment.bytes", type="int", unit="bytes", default="104857600", minimum=1048576, doc="The segment size of __consumer_offsets, when it is made: small, so that the cleaner comes by soon."),
     Setting(name="fastlog.shutdown.timeout.ms", type="long", unit="ms", default="10000", minimum=0, doc="How long a clean stop waits for requests in flight before it closes their connections."),
 )
 
@@ -96,6 +107,17 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_flush_start_offset_checkpoint_interval_ms: int
     replica_high_watermark_checkpoint_interval_ms: int
     producer_id_expiration_ms: int
+    group_min_session_timeout_ms: int
+    group_max_session_timeout_ms: int
+    group_initial_rebalance_delay_ms: int
+    group_max_size: int
+    offset_metadata_max_bytes: int
+    offsets_retention_minutes: int
+    offsets_retention_check_interval_ms: int
+    offsets_commit_timeout_ms: int
+    offsets_topic_num_partitions: int
+    offsets_topic_replication_factor: int
+    offsets_topic_segment_bytes: int
     fastlog_shutdown_timeout_ms: int
 
 

@@ -10,11 +10,16 @@ from fastlog.broker.api import APIS
 from fastlog.broker.configs import Configs
 from fastlog.broker.context import AllowAll, RequestContext
 from fastlog.broker.control_api import Services
+from fastlog.broker.groups.coordinator import GroupCoordinator
+from fastlog.broker.later import Later
 from fastlog.broker.producer_ids import ProducerIds
 from fastlog.broker.topics import Topics
 from fastlog.cluster.local import LocalStore, encode_cluster_id
 from fastlog.config import Config, Endpoint
 from fastlog.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
+from fastlog.state.group.settings import GroupSettings
+from fastlog.state.offsets.settings import OffsetSettings
+from tests.support.group_log import MemoryLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +43,21 @@ class CountingRandom:
         """The next id."""
         self._next += 1
         return UUID(int=self._next << 64)
+
+
+class StillClock:
+    """Time that stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.ms = 1_700_000_000_000
+
+    def now_ms(self) -> int:
+        """Wall time."""
+        return self.ms
+
+    def monotonic_ms(self) -> int:
+        """The same."""
+        return self.ms
 
 
 class Crash(Exception):  # noqa: N818  # not an error of the program: the test's kill -9
@@ -101,6 +121,8 @@ class ControlPlane:
         self.static = dict(static or {})
         self.data_plane = FakeDataPlane()
         self.random = CountingRandom()
+        self.clock = StillClock()
+        self.group_log = MemoryLog()
         self.published: dict[str, Topic] = {}
         self.boot()
 
@@ -118,6 +140,15 @@ class ControlPlane:
             publish=self._publish,
         )
         self.configs.subscribe(self.topics.apply_settings)
+        self.groups = GroupCoordinator(
+            self.group_log,
+            self.clock,
+            self.random,
+            topic_exists=self.topics.__contains__,
+            groups=GroupSettings(initial_rebalance_delay_ms=0, max_size=3),
+            offsets=OffsetSettings(),
+            retention_check_interval_ms=1000,
+        )
         self.topics.load()
         self.authorizer: Any = AllowAll()
         self.services = Services(
@@ -130,24 +161,53 @@ class ControlPlane:
             data_plane=self.data_plane,
             addresses=Addresses([Endpoint("PLAINTEXT", "127.0.0.1", 9092)], []),
             authorizer=self.authorizer,
+            groups=self.groups,
         )
 
     def restart(self) -> None:
         """What a kill -9 and a new start do: memory is gone, store and directories stay."""
         self.store.close()
+        self.groups.stop()
         self.data_plane.open.clear()
         self.data_plane.dies_before = ""
         self.boot()
 
     def _publish(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
         self.published.update({topic.name: topic for topic in put})
+        self.groups.topics_changed(put, removed)
         for name in removed:
             del self.published[name]
 
     def ask(self, request: Any, version: int = -1) -> Any:
-        """What the handler answers; the newest version where none is given."""
+        """What the handler answers, in the end; the newest version where none is given."""
+        answer = self.begin(request, version)
+        self.settle()
+        assert answer, f"{request!r} is not answered yet"
+        return answer[0]
+
+    def begin(self, request: Any, version: int = -1) -> list[Any]:
+        """A list that has what the handler answers, once it does."""
         api = next(api for api in APIS if api.key == request.API_KEY)
-        return api.handle(self.services, context(version if version >= 0 else api.versions[1]), request)
+        answers: list[Any] = []
+        answer = api.handle(self.services, context(version if version >= 0 else api.versions[1]), request)
+        if isinstance(answer, Later):
+            answer.then(answers.append)
+        else:
+            answers.append(answer)
+        return answers
+
+    def settle(self, ms: int = 0) -> None:
+        """Lets time pass, and the group coordinator do what it has to do."""
+        self.clock.ms += ms
+        # a partition of groups is read in each turn
+        for _ in range(60):
+            self.groups.turn()
+
+    def close(self) -> None:
+        """Gives up what it has open."""
+        self.groups.stop()
+        self.group_log.close()
+        self.store.close()
 
 
 def context(version: int = 0) -> RequestContext:

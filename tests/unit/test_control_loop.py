@@ -7,16 +7,19 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
-from fastlog.broker.control_api import ControlApi
+from fastlog.broker.control_api import ControlApi, Lane
 from fastlog.broker.control_loop import IN_HAND_MAX, ControlLoop
 from fastlog.broker.housekeeping import Housekeeping, Task
+from fastlog.broker.later import Later
 from fastlog.errors import KafkaStorageError
 from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.codec import decode_request_header, decode_response_frame, encode_request_frame
 from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
+from fastlog.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
 from tests.support.broker import wait_until
 
 
@@ -28,8 +31,8 @@ class Asked:
     client_address = "127.0.0.1:5"
     local_address = ("127.0.0.1", 9092)
 
-    def __init__(self, *, cut: int = 0, api_key: int | None = None) -> None:
-        frame = encode_request_frame(DescribeClusterRequest(), 1, 7, "test")
+    def __init__(self, message: Any = None, *, cut: int = 0, api_key: int | None = None) -> None:
+        frame = encode_request_frame(message or DescribeClusterRequest(), 1, 7, "test")
         key, self.api_version, self.correlation_id, self.client_id, self.body_offset = decode_request_header(
             frame
         )
@@ -38,7 +41,7 @@ class Asked:
         self.result: Any = None
 
     def answer(self, frame: bytes) -> None:
-        self.result = decode_response_frame(60, 1, frame)
+        self.result = decode_response_frame(self.api_key, 1, frame)
 
     def answer_by_engine(self) -> None:
         self.result = "engine"
@@ -87,14 +90,28 @@ def api(handle: Any, *, refuse: Any = None) -> ControlApi:
     return ControlApi(
         key=ApiKey.DESCRIBE_CLUSTER,
         versions=(0, 1),
-        changes_metadata=False,
+        lane=Lane.ASKS,
         handle=handle,
         refuse=refuse or (lambda request, error: DescribeClusterResponse(error_code=error.code)),
     )
 
 
+class GroupLane:
+    """A lane whose thread is the test's."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Any, tuple[Any, ...]]] = []
+
+    def put(self, work: Any, *arguments: Any) -> None:
+        self.waiting.append((work, arguments))
+
+    def work(self) -> None:
+        for work, arguments in self.waiting:
+            work(*arguments)
+
+
 def run(source: Source, served: ControlApi, *asked: Asked) -> None:
-    loop = ControlLoop(source, None, [served])  # type: ignore[arg-type]
+    loop = ControlLoop(source, None, [served], GroupLane())  # type: ignore[arg-type]
     loop.start()
     source.put(*asked)
     wait_until("all have an answer", lambda: all(it.result is not None for it in asked))
@@ -168,6 +185,37 @@ def test_more_requests_than_may_be_in_hand_are_all_answered(source: Source) -> N
     assert all(asked.result for asked in many)
 
 
+def test_requests_that_wait_for_their_answer_keep_nobody_else_from_being_served(source: Source) -> None:
+    waiting: list[Later] = []
+
+    def handle(*_: object) -> Later:
+        waiting.append(Later())
+        return waiting[-1]
+
+    lane = GroupLane()
+    joins = msgspec.structs.replace(api(handle), lane=Lane.GROUPS, key=ApiKey.JOIN_GROUP)
+    asks = api(lambda *_: DescribeClusterResponse(cluster_id="c"))
+    control = ControlLoop(source, None, [joins, asks], lane)  # type: ignore[arg-type]
+    control.start()
+    try:
+        many = [Asked(JoinGroupRequest()) for _ in range(2 * IN_HAND_MAX)]
+        for number in range(2):
+            source.put(*many[number * IN_HAND_MAX : (number + 1) * IN_HAND_MAX])
+            wait_until("they are taken", lambda: lane.waiting)
+            lane.work()
+            lane.waiting.clear()
+        other = Asked()
+        source.put(other)
+        wait_until("another has its answer", lambda: other.result is not None)
+        assert other.result[1].cluster_id == "c"
+        assert [asked.result for asked in many] == [None] * len(many)
+        for later in waiting:
+            later.answer(JoinGroupResponse(generation_id=5))
+        assert [asked.result[1].generation_id for asked in many] == [5] * len(many)
+    finally:
+        control.stop()
+
+
 class TestClock:
     """Time that stands still unless it is moved."""
 
@@ -204,7 +252,7 @@ def test_a_line_that_comes_while_requests_are_taken_does_not_wait_for_the_next(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with contextlib.closing(LateLine()) as source:
-        control = ControlLoop(source, None, [])  # type: ignore[arg-type]
+        control = ControlLoop(source, None, [], GroupLane())  # type: ignore[arg-type]
         control.start()
         try:
             source.put(Asked())

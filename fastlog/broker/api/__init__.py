@@ -13,6 +13,7 @@ from fastlog.broker.api import (
     init_producer_id,
     metadata,
 )
+from fastlog.broker.api.groups import GROUP_APIS
 from fastlog.broker.control_api import ControlApi
 
 APIS: tuple[ControlApi, ...] = (
@@ -27,4 +28,5 @@ APIS: tuple[ControlApi, ...] = (
     create_partitions.API,
     incremental_alter_configs.API,
     describe_cluster.API,
+    *GROUP_APIS,
 )

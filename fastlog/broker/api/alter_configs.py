@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.api._config_resource import alterable
-from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of, repeated
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
 from fastlog.errors import InvalidRequestError, KafkaError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.alter_configs import (
@@ -58,6 +58,4 @@ def refuse(request: AlterConfigsRequest, error: KafkaError) -> AlterConfigsRespo
     return AlterConfigsResponse(responses=[_response(it, error) for it in request.resources])
 
 
-API = ControlApi(
-    key=ApiKey.ALTER_CONFIGS, versions=(0, 2), changes_metadata=True, handle=handle, refuse=refuse
-)
+API = ControlApi(key=ApiKey.ALTER_CONFIGS, versions=(0, 2), lane=Lane.CHANGES, handle=handle, refuse=refuse)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of, repeated
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
 from fastlog.errors import InvalidRequestError, KafkaError, PolicyViolationError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.create_partitions import (
@@ -73,5 +73,5 @@ def refuse(request: CreatePartitionsRequest, error: KafkaError) -> CreatePartiti
 
 
 API = ControlApi(
-    key=ApiKey.CREATE_PARTITIONS, versions=(0, 3), changes_metadata=True, handle=handle, refuse=refuse
+    key=ApiKey.CREATE_PARTITIONS, versions=(0, 3), lane=Lane.CHANGES, handle=handle, refuse=refuse
 )

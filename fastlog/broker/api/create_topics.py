@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of, repeated
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
 from fastlog.errors import (
     InvalidConfigError,
     InvalidReplicaAssignmentError,
@@ -110,6 +110,4 @@ def refuse(request: CreateTopicsRequest, error: KafkaError) -> CreateTopicsRespo
     return CreateTopicsResponse(topics=[_failed(topic.name, error) for topic in request.topics])
 
 
-API = ControlApi(
-    key=ApiKey.CREATE_TOPICS, versions=(2, 7), changes_metadata=True, handle=handle, refuse=refuse
-)
+API = ControlApi(key=ApiKey.CREATE_TOPICS, versions=(2, 7), lane=Lane.CHANGES, handle=handle, refuse=refuse)

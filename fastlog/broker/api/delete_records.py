@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import ControlApi, Services, attempt, code_of
-from fastlog.errors import KafkaError, PolicyViolationError
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of
+from fastlog.broker.names import is_internal
+from fastlog.errors import InvalidTopicError, KafkaError, PolicyViolationError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.delete_records import (
     DeleteRecordsPartition,
@@ -35,6 +36,8 @@ def handle(
 
     def check(name: str) -> None:
         services.require_topic(context, Operation.DELETE, name)
+        if is_internal(name):
+            raise InvalidTopicError(f"records of {name} are the broker's own and not to be deleted")
         services.topics.named(name)
         if "delete" not in services.configs.topic_settings(name).cleanup_policy:
             raise PolicyViolationError(f"cleanup.policy of topic {name} does not delete records")
@@ -80,6 +83,4 @@ def refuse(request: DeleteRecordsRequest, error: KafkaError) -> DeleteRecordsRes
     )
 
 
-API = ControlApi(
-    key=ApiKey.DELETE_RECORDS, versions=(0, 2), changes_metadata=False, handle=handle, refuse=refuse
-)
+API = ControlApi(key=ApiKey.DELETE_RECORDS, versions=(0, 2), lane=Lane.ASKS, handle=handle, refuse=refuse)

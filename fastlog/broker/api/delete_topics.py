@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of
 from fastlog.errors import InvalidRequestError, KafkaError, UnknownTopicIdError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.message import ZERO_UUID
@@ -97,6 +97,4 @@ def refuse(request: DeleteTopicsRequest, error: KafkaError) -> DeleteTopicsRespo
     )
 
 
-API = ControlApi(
-    key=ApiKey.DELETE_TOPICS, versions=(1, 6), changes_metadata=True, handle=handle, refuse=refuse
-)
+API = ControlApi(key=ApiKey.DELETE_TOPICS, versions=(1, 6), lane=Lane.CHANGES, handle=handle, refuse=refuse)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastlog.broker.context import Operation
-from fastlog.broker.control_api import ControlApi, Services
+from fastlog.broker.context import CLUSTER_NAME, CLUSTER_OPERATIONS, Operation, ResourceType
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.errors import KafkaError, MismatchedEndpointTypeError, UnsupportedEndpointTypeError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.describe_cluster import (
@@ -42,8 +42,9 @@ def handle(
         return refuse(request, error)
     told = services.addresses.told(context)
     asked = request.include_cluster_authorized_operations
+    may = services.operations(context, CLUSTER_OPERATIONS, ResourceType.CLUSTER, CLUSTER_NAME)
     return DescribeClusterResponse(
-        cluster_authorized_operations=services.cluster_operations(context) if asked else NOT_ASKED,
+        cluster_authorized_operations=may if asked else NOT_ASKED,
         endpoint_type=request.endpoint_type,
         cluster_id=services.cluster_id,
         controller_id=services.node_id,
@@ -56,6 +57,4 @@ def refuse(request: DescribeClusterRequest, error: KafkaError) -> DescribeCluste
     return DescribeClusterResponse(error_code=error.code, error_message=error.message)
 
 
-API = ControlApi(
-    key=ApiKey.DESCRIBE_CLUSTER, versions=(0, 2), changes_metadata=False, handle=handle, refuse=refuse
-)
+API = ControlApi(key=ApiKey.DESCRIBE_CLUSTER, versions=(0, 2), lane=Lane.ASKS, handle=handle, refuse=refuse)

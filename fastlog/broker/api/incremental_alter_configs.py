@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.api._config_resource import alterable
 from fastlog.broker.configs import Alteration
-from fastlog.broker.control_api import ControlApi, Services, attempt, code_of, message_of, repeated
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.incremental_alter_configs import (
     AlterConfigsResource,
@@ -60,5 +60,5 @@ def refuse(request: IncrementalAlterConfigsRequest, error: KafkaError) -> Increm
 
 
 API = ControlApi(
-    key=ApiKey.INCREMENTAL_ALTER_CONFIGS, versions=(0, 1), changes_metadata=True, handle=handle, refuse=refuse
+    key=ApiKey.INCREMENTAL_ALTER_CONFIGS, versions=(0, 1), lane=Lane.CHANGES, handle=handle, refuse=refuse
 )

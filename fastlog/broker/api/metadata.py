@@ -14,7 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import ControlApi, Services, attempt
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt
+from fastlog.broker.groups.offsets_topic import create as create_offsets_topic
+from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.broker.topics import DEFAULT
 from fastlog.errors import PolicyViolationError
 from fastlog.events import EventLog
@@ -40,7 +42,10 @@ def handle(services: Services, context: RequestContext, request: MetadataRequest
 
     def create(name: str) -> None:
         services.require_topic(context, Operation.CREATE, name)
-        services.topics.create(name)
+        if name == OFFSETS_TOPIC:
+            create_offsets_topic(services.topics, services.configs.config.broker())
+        else:
+            services.topics.create(name)
 
     log = EventLog("topics")
     asked = dict.fromkeys(topic.name for topic in request.topics or ())
@@ -68,4 +73,4 @@ def refuse(request: MetadataRequest, error: KafkaError) -> MetadataResponse:
     )
 
 
-API = ControlApi(key=ApiKey.METADATA, versions=(0, 12), changes_metadata=True, handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.METADATA, versions=(0, 12), lane=Lane.CHANGES, handle=handle, refuse=refuse)

@@ -1,0 +1,144 @@
+"""OffsetFetch (API key 9), versions 1-9.
+
+Nothing committed is offset -1 without an error. `require_stable` changes nothing while there are no transactions.
+
+KIPs: 2 all partitions by null topics (88), 5 leader epochs (320), 7 require_stable (447), 8 many groups (709), 9 member
+epochs (848; not looked at here, where no group has them).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fastlog.broker.context import Operation, ResourceType
+from fastlog.broker.control_api import ControlApi, Lane, Services
+from fastlog.errors import KafkaError, TopicAuthorizationFailedError
+from fastlog.protocol.api import ApiKey
+from fastlog.protocol.messages.offset_fetch import (
+    OffsetFetchRequest,
+    OffsetFetchRequestGroup,
+    OffsetFetchRequestTopics,
+    OffsetFetchResponse,
+    OffsetFetchResponseGroup,
+    OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+)
+
+if TYPE_CHECKING:
+    from fastlog.broker.context import RequestContext
+
+BATCHED_FROM = 8
+# version 1 has no error but those of its partitions
+ERROR_FROM = 2
+NOTHING = -1
+
+
+def handle(services: Services, context: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse:
+    """Tells what groups have committed; each group fails alone."""
+    if context.api_version >= BATCHED_FROM:
+        return OffsetFetchResponse(groups=[_fetch(services, context, group) for group in request.groups])
+    answer = _fetch(services, context, _single(request))
+    return _of_one(request, answer, context.api_version)
+
+
+def _single(request: OffsetFetchRequest) -> OffsetFetchRequestGroup:
+    if request.topics is None:
+        return OffsetFetchRequestGroup(group_id=request.group_id, topics=None)
+    topics = [
+        OffsetFetchRequestTopics(name=it.name, partition_indexes=it.partition_indexes)
+        for it in request.topics
+    ]
+    return OffsetFetchRequestGroup(group_id=request.group_id, topics=topics)
+
+
+def _fetch(
+    services: Services, context: RequestContext, group: OffsetFetchRequestGroup
+) -> OffsetFetchResponseGroup:
+    def may_see(topic: str) -> bool:
+        return services.authorizer.allows(context, Operation.DESCRIBE, ResourceType.TOPIC, topic)
+
+    try:
+        services.require_group(context, Operation.DESCRIBE, group.group_id)
+        coordinator = services.groups.coordinator_of(group.group_id)
+    except KafkaError as error:
+        return OffsetFetchResponseGroup(group_id=group.group_id, error_code=error.code)
+    if group.topics is None:
+        answer = coordinator.fetch(group)
+        answer.topics = [topic for topic in answer.topics if may_see(topic.name)]
+        return answer
+    seen = [topic for topic in group.topics if may_see(topic.name)]
+    answer = coordinator.fetch(msgspec.structs.replace(group, topics=seen))
+    for topic in group.topics:
+        if not may_see(topic.name):
+            answer.topics.append(_unseen(topic))
+    return answer
+
+
+def _unseen(topic: OffsetFetchRequestTopics) -> OffsetFetchResponseTopics:
+    code = TopicAuthorizationFailedError.code
+    return OffsetFetchResponseTopics(
+        name=topic.name,
+        partitions=[
+            OffsetFetchResponsePartitions(index, NOTHING, error_code=code)
+            for index in topic.partition_indexes
+        ],
+    )
+
+
+def _of_one(
+    request: OffsetFetchRequest, group: OffsetFetchResponseGroup, version: int
+) -> OffsetFetchResponse:
+    if group.error_code:
+        return _failed(request, group.error_code, version)
+    return OffsetFetchResponse(
+        topics=[
+            OffsetFetchResponseTopic(
+                name=topic.name,
+                partitions=[
+                    OffsetFetchResponsePartition(
+                        it.partition_index,
+                        it.committed_offset,
+                        it.committed_leader_epoch,
+                        it.metadata,
+                        it.error_code,
+                    )
+                    for it in topic.partitions
+                ],
+            )
+            for topic in group.topics
+        ]
+    )
+
+
+def _failed(request: OffsetFetchRequest, code: int, version: int) -> OffsetFetchResponse:
+    if version >= ERROR_FROM:
+        return OffsetFetchResponse(error_code=code)
+    return OffsetFetchResponse(
+        topics=[
+            OffsetFetchResponseTopic(
+                name=topic.name,
+                partitions=[
+                    OffsetFetchResponsePartition(index, NOTHING, error_code=code)
+                    for index in topic.partition_indexes
+                ],
+            )
+            for topic in request.topics or ()
+        ]
+    )
+
+
+def refuse(request: OffsetFetchRequest, error: KafkaError) -> OffsetFetchResponse:
+    """The answer in which everything failed, for whatever version."""
+    failed = _failed(request, error.code, 1)
+    failed.error_code = error.code
+    failed.groups = [
+        OffsetFetchResponseGroup(group_id=group.group_id, error_code=error.code) for group in request.groups
+    ]
+    return failed
+
+
+API = ControlApi(key=ApiKey.OFFSET_FETCH, versions=(1, 9), lane=Lane.GROUPS, handle=handle, refuse=refuse)

@@ -1,0 +1,315 @@
+"""The group coordinator of this broker: one thread, to which all groups and committed offsets belong.
+
+It takes requests in bursts: each is decided at once, the records of a burst are appended together, one request to the
+data plane for all partitions, and who committed is answered when that is acknowledged. Every method that names no other
+is for its own thread, which is where the handlers of the lane `groups` run.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from fastlog.broker.groups.inbox import Inbox
+from fastlog.broker.groups.offsets_topic import partition_of
+from fastlog.broker.groups.shard import Shard
+from fastlog.broker.later import Later
+from fastlog.broker.names import OFFSETS_TOPIC
+from fastlog.errors import KafkaError, KafkaStorageError, NotCoordinatorError
+from fastlog.events import EventLog
+from fastlog.state.coordinator import Coordinator
+from fastlog.state.deadlines import Deadlines
+from fastlog.state.effects import MESSAGE_TOO_LARGE, STORED, UNKNOWN_SERVER_ERROR, Effects, failed
+from fastlog.state.moment import Moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from fastlog.broker.groups.log import GroupLog
+    from fastlog.ports import Clock, Random, Topic
+    from fastlog.state.effects import Outcome, Write
+    from fastlog.state.group.settings import GroupSettings
+    from fastlog.state.offsets.settings import OffsetSettings
+
+EXPIRY = ("expiry",)
+
+
+class GroupCoordinator:
+    """Serves groups from `start` to `stop`."""
+
+    def __init__(
+        self,
+        log: GroupLog,
+        clock: Clock,
+        random: Random,
+        *,
+        topic_exists: Callable[[str], bool],
+        groups: GroupSettings,
+        offsets: OffsetSettings,
+        retention_check_interval_ms: int,
+    ) -> None:
+        self._offsets_log = log
+        self._clock = clock
+        self._random = random
+        self._topic_exists = topic_exists
+        self._settings = groups, offsets
+        self._retention_check_interval_ms = retention_check_interval_ms
+        self._log = EventLog("groups")
+        self._deadlines = Deadlines()
+        self._partition_count = 0
+        self._shards: dict[int, Shard] = {}
+        self._loading: list[Shard] = []
+        self._dirty: dict[int, Shard] = {}
+        self._in_flight: dict[int, list[Shard]] = {}
+        self._now = self._moment()
+        self._deadlines.set(EXPIRY, self._now.monotonic_ms + retention_check_interval_ms)
+        self._is_stopped = False
+        self._inbox = Inbox()
+        self._inbox.watch(log.completions_fd())
+        self._thread = threading.Thread(target=self._run, name="fastlog-groups", daemon=True)
+
+    # --- from any thread ---
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def put(self, work: Callable[..., object], *arguments: object) -> None:
+        """Has the call made on the coordinator's thread."""
+        self._inbox.put(work, *arguments)
+
+    def topics_changed(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
+        """Topics were made, changed or deleted: serves the groups of partitions led here, forgets offsets."""
+        for topic in put:
+            if topic.name == OFFSETS_TOPIC:
+                self.put(self._lead, len(topic.partitions))
+        for name in removed:
+            self.put(self._topic_removed, name)
+
+    def finish_waiting(self) -> None:
+        """Sends all members to look for another coordinator, and serves no more groups. Blocks until that is done."""
+        if self._thread.ident is not None:
+            done = threading.Event()
+            self.put(self._unload)
+            self.put(done.set)
+            done.wait()
+
+    def stop(self) -> None:
+        """Ends the thread; what was appended and not acknowledged by then is not answered. Again is harmless."""
+        if self._thread.ident is not None and self._thread.is_alive():
+            self.put(self._stop)
+            self._thread.join()
+        self._inbox.close()
+
+    # --- what handlers work with ---
+
+    def ask(self, group_id: str, call: Callable[[Coordinator, Later, Moment], Effects]) -> Later:
+        """Has the group's coordinator decide; the answer that it gives to the reply in the middle.
+
+        Raises NOT_COORDINATOR where the group is not served here, COORDINATOR_LOAD_IN_PROGRESS until it is.
+        """
+        later = Later()
+        shard = self._shard(group_id)
+        self._carry_out(shard, call(shard.coordinator(), later, self._now))
+        return later
+
+    def coordinator_of(self, group_id: str) -> Coordinator:
+        """The group's coordinator, to be asked what changes nothing but sessions; raises as `ask`."""
+        return self._shard(group_id).coordinator()
+
+    @property
+    def now(self) -> Moment:
+        """The time of this burst."""
+        return self._now
+
+    def fresh_id(self, name: str) -> str:
+        """A member id that nobody has, with a name in front for who reads logs."""
+        return f"{name}-{self._random.uuid()}"
+
+    def coordinators(self) -> Iterator[Coordinator]:
+        """Those that are served here, by partition; COORDINATOR_LOAD_IN_PROGRESS where one is not ready."""
+        for _, shard in sorted(self._shards.items()):
+            yield shard.coordinator()
+
+    def _shard(self, group_id: str) -> Shard:
+        shard = None
+        if self._partition_count:
+            shard = self._shards.get(partition_of(group_id, self._partition_count))
+        if shard is None:
+            raise NotCoordinatorError(f"group {group_id!r} is not coordinated by this broker")
+        return shard
+
+    def _carry_out(self, shard: Shard, effects: Effects) -> None:
+        """Sends the answers; has the records appended at the end of the burst."""
+        for reply, response in effects.answers:
+            reply.answer(response)
+        if effects.writes:
+            shard.pending.extend(effects.writes)
+            self._dirty[shard.partition] = shard
+
+    # --- the thread ---
+
+    def _moment(self) -> Moment:
+        return Moment(self._clock.monotonic_ms(), self._clock.now_ms())
+
+    def _run(self) -> None:
+        while not self._is_stopped:
+            self.turn(self._timeout_ms())
+
+    def turn(self, timeout_ms: int | None = 0) -> None:
+        """Waits for something to do, at most `timeout_ms`, and does it; None waits for ever."""
+        work, _ = self._inbox.wait(timeout_ms)
+        self._now = self._moment()
+        for call, arguments in work:
+            self._guarded(call, *arguments)
+        for step in (self._take_completions, self._take_deadlines, self._load_page, self._flush):
+            self._guarded(step)
+
+    def _guarded(self, call: Callable[..., object], *arguments: object) -> None:
+        try:
+            call(*arguments)
+        except Exception:
+            # a fault of ours with one group is not to end the others
+            self._log.exception("the group coordinator failed at something and goes on")
+
+    def _timeout_ms(self) -> int | None:
+        if self._loading:
+            return 0
+        due_ms = self._deadlines.next_ms()
+        return None if due_ms is None else max(0, due_ms - self._clock.monotonic_ms())
+
+    def _stop(self) -> None:
+        self._is_stopped = True
+
+    def _take_deadlines(self) -> None:
+        while (key := self._deadlines.pop(self._now.monotonic_ms)) is not None:
+            if key == EXPIRY:
+                self._expire_offsets()
+                continue
+            with suppress(NotCoordinatorError):
+                shard = self._shard(key[1])
+                self._carry_out(shard, shard.coordinator().deadline(key, self._now))
+
+    def _expire_offsets(self) -> None:
+        self._deadlines.set(EXPIRY, self._now.monotonic_ms + self._retention_check_interval_ms)
+        for shard in self._shards.values():
+            if shard.is_loaded:
+                self._carry_out(shard, shard.coordinator().expire_offsets(self._now))
+
+    # --- partitions ---
+
+    def _lead(self, partition_count: int) -> None:
+        # groups stay where they are should partitions be added
+        self._partition_count = self._partition_count or partition_count
+        for partition in range(self._partition_count):
+            if partition not in self._shards:
+                shard = Shard(partition, Coordinator(self._deadlines, *self._settings))
+                self._shards[partition] = shard
+                self._loading.append(shard)
+
+    def _load_page(self) -> None:
+        if not self._loading:
+            return
+        shard = self._loading[0]
+        try:
+            effects = shard.load_page(self._offsets_log, self._now)
+        except KafkaError as error:
+            self._log.error("groups cannot be read", partition=shard.partition, reason=str(error))
+            shard.fail()
+        else:
+            if effects is not None:
+                self._loaded(shard, effects)
+        if not shard.is_loading:
+            self._loading.pop(0)
+
+    def _loaded(self, shard: Shard, effects: Effects) -> None:
+        self._carry_out(shard, effects)
+        coordinator = shard.coordinator()
+        for topic in coordinator.topics():
+            # it was deleted, and a stop came before the offsets were
+            if not self._topic_exists(topic):
+                self._carry_out(shard, coordinator.topic_deleted(topic))
+
+    def _topic_removed(self, name: str) -> None:
+        if name == OFFSETS_TOPIC:
+            self._unload()
+            return
+        for shard in self._shards.values():
+            if shard.is_loaded:
+                self._carry_out(shard, shard.coordinator().topic_deleted(name))
+
+    def _unload(self) -> None:
+        self._flush()
+        shards, self._shards, self._loading = self._shards, {}, []
+        self._partition_count = 0
+        for shard in shards.values():
+            if shard.is_loaded:
+                self._carry_out(shard, shard.coordinator().unload())
+
+    # --- appends ---
+
+    def _flush(self) -> None:
+        while self._dirty:
+            shards, self._dirty = self._dirty, {}
+            batches = {}
+            for partition, shard in shards.items():
+                # one append of a partition at a time: what comes meanwhile shares the next one
+                if not shard.in_flight and (batch := self._batch(shard)) is not None:
+                    batches[partition] = batch
+            if batches:
+                self._append([shards[partition] for partition in batches], batches)
+
+    def _batch(self, shard: Shard) -> Any:
+        while shard.pending:
+            batch, count = self._offsets_log.batch(shard.pending, self._now.wall_ms)
+            if count:
+                shard.in_flight = [shard.pending.popleft() for _ in range(count)]
+                return batch
+            shard.in_flight = [shard.pending.popleft()]
+            self._written(shard, MESSAGE_TOO_LARGE)
+        return None
+
+    def _append(self, shards: list[Shard], batches: dict[int, Any]) -> None:
+        try:
+            number, codes = self._offsets_log.append(batches)
+        except Exception as error:
+            self._log.exception("records of groups could not be handed to the data plane")
+            code = error.code if isinstance(error, KafkaError) else UNKNOWN_SERVER_ERROR
+            number, codes = 0, dict.fromkeys(batches, code)
+        if codes is None:
+            self._in_flight[number] = shards
+        else:
+            self._tell(shards, codes)
+
+    def _take_completions(self) -> None:
+        if not self._in_flight:
+            return
+        for number, codes in self._offsets_log.completed():
+            shards = self._in_flight.pop(number, [])
+            self._tell(shards, codes or {shard.partition: KafkaStorageError.code for shard in shards})
+
+    def _tell(self, shards: list[Shard], codes: dict[int, int]) -> None:
+        for shard in shards:
+            self._written(shard, codes.get(shard.partition, KafkaStorageError.code))
+
+    def _written(self, shard: Shard, code: int) -> None:
+        outcome = failed(code) if code else STORED
+        if code:
+            self._log.warning(
+                "records of groups could not be written",
+                partition=shard.partition,
+                writes=len(shard.in_flight),
+                code=code,
+            )
+        writes, shard.in_flight = shard.in_flight, []
+        for write in writes:
+            self._guarded(self._told, shard, write, outcome)
+        if shard.pending:
+            self._dirty[shard.partition] = shard
+
+    def _told(self, shard: Shard, write: Write, outcome: Outcome) -> None:
+        effects = Effects()
+        if write.then is not None:
+            write.then(outcome, self._now, effects)
+        self._carry_out(shard, effects)

@@ -1,0 +1,63 @@
+"""Work for a thread that also waits for a descriptor and for deadlines."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+
+Work = tuple[Callable[..., object], tuple[object, ...]]
+
+
+class Inbox:
+    """Takes work from any thread; one thread waits for it, and for the descriptors it watches."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[Work] = []
+        self._sleeps = False
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller = select.poll()
+        self._poller.register(self._wakeup, select.POLLIN)
+
+    def put(self, work: Callable[..., object], *arguments: object) -> None:
+        """Has the call made; the one who puts bounds how many wait."""
+        with self._lock:
+            self._waiting.append((work, arguments))
+            wake, self._sleeps = self._sleeps, False
+        if wake:
+            os.eventfd_write(self._wakeup, 1)
+
+    def watch(self, descriptor: int) -> None:
+        """Has `wait` end when the descriptor is readable too."""
+        self._poller.register(descriptor, select.POLLIN)
+
+    def wait(self, timeout_ms: int | None) -> tuple[list[Work], set[int]]:
+        """The work that has come, and the watched descriptors that are readable; waits while there is neither.
+
+        `timeout_ms` of None is for ever. Descriptors are looked at only where there is no work.
+        """
+        with self._lock:
+            if self._waiting:
+                return self._take(), set()
+            self._sleeps = True
+        ready = {descriptor for descriptor, _ in self._poller.poll(timeout_ms)}
+        if self._wakeup in ready:
+            ready.discard(self._wakeup)
+            os.eventfd_read(self._wakeup)
+        with self._lock:
+            self._sleeps = False
+            return self._take(), ready
+
+    def _take(self) -> list[Work]:
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    def close(self) -> None:
+        """Gives up the descriptor; what is put from now on is dropped. Again is harmless."""
+        with self._lock:
+            self._sleeps = False
+            wakeup, self._wakeup = self._wakeup, -1
+        if wakeup >= 0:
+            os.close(wakeup)
