@@ -23,6 +23,7 @@ from fastlog.broker.groups.offsets_log import OffsetsLog
 from fastlog.broker.housekeeping import Housekeeping, tasks
 from fastlog.broker.image import publish_cluster
 from fastlog.broker.producer_ids import ProducerIds
+from fastlog.broker.serving import Serving
 from fastlog.broker.system import SystemClock, SystemRandom
 from fastlog.broker.topics import Topics
 from fastlog.cluster.local import LocalStore, check_store, encode_cluster_id
@@ -175,9 +176,10 @@ class Broker:
                 port = self._engine.listen(listener.scheme, listener.host, listener.port)
                 bound.append(Endpoint(TCP, listener.host, port))
         bound.sort(key=lambda endpoint: [it.scheme for it in self._listeners].index(endpoint.scheme))
-        control = ControlLoop(self._engine, self._services(bound), APIS, self._groups)
+        serving = Serving(self._services(bound), APIS)
+        control = ControlLoop(self._engine, serving)
         self._undo.callback(control.stop)
-        self._groups.start()
+        self._groups.start(self._engine, serving)
         control.start()
         if self._router is not None:
             (at,) = [endpoint for endpoint in bound if endpoint.scheme == ZMQ]

@@ -5,24 +5,44 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Protocol
 
-import msgspec
 
-
-class RequestContext(msgspec.Struct, frozen=True, kw_only=True):
+class RequestContext(Protocol):
     """What came with a control request beside its body."""
 
-    api_version: int
-    correlation_id: int
-    client_id: str | None
-    """What the client calls itself; not to be trusted."""
-    principal: str
-    """Who the client is, `User:ANONYMOUS` without authentication."""
-    listener: str
-    """The name of the listener that it came in by."""
-    client_address: str | None
-    """The peer's HOST:PORT; None where the transport does not tell (ZeroMQ)."""
-    local_address: tuple[str, int] | None
-    """Host and port that the client connected to; None where the transport does not tell."""
+    @property
+    def api_version(self) -> int:
+        """The version, one of those that are served."""
+        ...
+
+    @property
+    def correlation_id(self) -> int:
+        """What the answer carries back."""
+        ...
+
+    @property
+    def client_id(self) -> str | None:
+        """What the client calls itself; not to be trusted."""
+        ...
+
+    @property
+    def principal(self) -> str:
+        """Who the client is, `User:ANONYMOUS` without authentication."""
+        ...
+
+    @property
+    def listener(self) -> str:
+        """The name of the listener that it came in by."""
+        ...
+
+    @property
+    def client_address(self) -> str | None:
+        """The peer's HOST:PORT; None where the transport does not tell (ZeroMQ)."""
+        ...
+
+    @property
+    def local_address(self) -> tuple[str, int] | None:
+        """Host and port that the client connected to; None where the transport does not tell."""
+        ...
 
 
 class Operation(IntEnum):
@@ -51,7 +71,13 @@ CLUSTER_OPERATIONS = (
 )
 """What can be done to the cluster."""
 
-GROUP_OPERATIONS = (Operation.READ, Operation.DELETE, Operation.DESCRIBE)
+GROUP_OPERATIONS = (
+    Operation.READ,
+    Operation.DELETE,
+    Operation.DESCRIBE,
+    Operation.DESCRIBE_CONFIGS,
+    Operation.ALTER_CONFIGS,
+)
 """What can be done to a group."""
 
 

@@ -98,7 +98,7 @@ class Lane(Enum):
     CHANGES = "changes"
     """For what changes topics or settings. May block."""
     GROUPS = "groups"
-    """For groups and their offsets, whose state no other thread touches. Waits for nothing but its own appends."""
+    """For groups and their offsets, whose state no other thread touches: with a queue of its own in the data plane."""
 
 
 class ControlApi(msgspec.Struct, frozen=True, kw_only=True):

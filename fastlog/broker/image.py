@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from fastlog.broker.control_api import Lane
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -26,12 +28,14 @@ class ImageSink(Protocol):
         controller_id: int,
         auto_create_topics: bool,
         apis: Sequence[tuple[int, int, int]],
+        group_apis: Sequence[tuple[int, int, int]],
         endpoints: Mapping[str, tuple[str, int]],
         zmq_endpoint: tuple[str, int] | None,
     ) -> None:
         """Replaces what is said of the cluster and of this broker.
 
-        `apis` are (key, first version, last version) of what the control plane serves. `endpoints` are the advertised
+        `apis` are (key, first version, last version) of what the control plane serves, but for `group_apis`, whose
+        requests have a queue of their own. `endpoints` are the advertised
         addresses by listener; where a listener has none, clients are told the address that they connected to. An empty
         host in `zmq_endpoint` stands for the host that the client connected to.
         """
@@ -55,7 +59,8 @@ def publish_cluster(
         cluster_id=cluster_id,
         controller_id=node_id,
         auto_create_topics=auto_create_topics,
-        apis=[(int(api.key), *api.versions) for api in apis],
+        apis=[(int(api.key), *api.versions) for api in apis if api.lane is not Lane.GROUPS],
+        group_apis=[(int(api.key), *api.versions) for api in apis if api.lane is Lane.GROUPS],
         endpoints=told,
         zmq_endpoint=told.get("ZMQ", own),
     )

@@ -73,6 +73,7 @@ class Engine:
         controller_id: int,
         auto_create_topics: bool,
         apis: Sequence[tuple[int, int, int]],
+        group_apis: Sequence[tuple[int, int, int]],
         endpoints: Mapping[str, tuple[str, int]],
         zmq_endpoint: tuple[str, int] | None,
     ) -> None:
@@ -83,6 +84,12 @@ class Engine:
 
     def drain_control(self, limit: int) -> list[ControlRequest]:
         """Takes at most `limit` control requests; the descriptor stays readable while some are left."""
+
+    def groups_fd(self) -> int:
+        """A descriptor that is readable when `drain_groups` has something."""
+
+    def drain_groups(self, limit: int) -> list[ControlRequest]:
+        """Takes at most `limit` requests of groups; the descriptor stays readable while some are left."""
 
     def drain_events(self) -> tuple[list[tuple[str, str, dict[str, str]]], int]:
         """Takes the log lines, (level, text, fields) each, and the number of those that did not fit."""

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 from fastlog.errors import InvalidGroupIdError, KafkaError, NotCoordinatorError
 from fastlog.protocol.messages.delete_groups import DeletableGroupResult
-from fastlog.protocol.messages.join_group import JoinGroupResponse
 from fastlog.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from fastlog.protocol.messages.sync_group import SyncGroupResponse
 from fastlog.state.effects import Effects
 from fastlog.state.group.join import Join, Joins
 from fastlog.state.group.listing import describe, list_groups
-from fastlog.state.group.rebalance import JOIN, SESSION, SYNC, Rebalances
+from fastlog.state.group.rebalance import JOIN, SESSION, SYNC, Rebalances, refused_join
 from fastlog.state.group.session import Sessions
 from fastlog.state.group.stored import group_of
 from fastlog.state.group.sync import Syncs
@@ -95,8 +94,7 @@ class Coordinator:
             for member in group.members.values():
                 self._rebalances.end_session(group, member.member_id)
                 if member.join_reply is not None:
-                    response = JoinGroupResponse(error_code=code, member_id=member.member_id)
-                    effects.answer(member.join_reply, response)
+                    effects.answer(member.join_reply, refused_join(code, member.member_id))
                     member.join_reply = None
                 if member.sync_reply is not None:
                     effects.answer(member.sync_reply, SyncGroupResponse(error_code=code))

@@ -17,6 +17,8 @@ LOWER = {
     ApiKey.PRODUCE: "topic ids and a leader's address in the answer come with replication",
     ApiKey.FETCH: "topic ids come with replication",
     ApiKey.LIST_OFFSETS: "tiered storage",
+    ApiKey.OFFSET_COMMIT: "topic ids come with replication",
+    ApiKey.OFFSET_FETCH: "topic ids come with replication",
     ApiKey.METADATA: "version 13 only adds an error for the whole answer",
 }
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import msgspec
+
 from fastlog.broker.addresses import Addresses
 from fastlog.broker.api import APIS
 from fastlog.broker.configs import Configs
-from fastlog.broker.context import AllowAll, RequestContext
+from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Services
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.later import Later
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from fastlog.broker.context import RequestContext
     from fastlog.config import TopicSettings
     from fastlog.ports import Topic
 
@@ -210,14 +213,18 @@ class ControlPlane:
         self.store.close()
 
 
+class Context(msgspec.Struct, frozen=True):
+    """Who asks: a client on the loopback address."""
+
+    api_version: int = 0
+    correlation_id: int = 1
+    client_id: str | None = "test"
+    principal: str = "User:ANONYMOUS"
+    listener: str = "PLAINTEXT"
+    client_address: str | None = "127.0.0.1:5"
+    local_address: tuple[str, int] | None = ("127.0.0.1", 9092)
+
+
 def context(version: int = 0) -> RequestContext:
     """A client on the loopback address."""
-    return RequestContext(
-        api_version=version,
-        correlation_id=1,
-        client_id="test",
-        principal="User:ANONYMOUS",
-        listener="PLAINTEXT",
-        client_address="127.0.0.1:5",
-        local_address=("127.0.0.1", 9092),
-    )
+    return Context(version)

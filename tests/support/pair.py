@@ -34,6 +34,9 @@ MASKED = [
     "topic_id",
     "producer_id",
     "log_append_time_ms",
+    "member_id",
+    "leader",
+    "client_host",
     "log_dir",
     "total_bytes",
     "usable_bytes",
@@ -52,6 +55,8 @@ NAMES = [
     "node_id",
     "api_key",
     "log_dir",
+    "group_id",
+    "group_instance_id",
 ]
 
 Make = Callable[["Side"], Any]

@@ -14,6 +14,7 @@ from fastlog.broker.control_api import ControlApi, Lane
 from fastlog.broker.control_loop import IN_HAND_MAX, ControlLoop
 from fastlog.broker.housekeeping import Housekeeping, Task
 from fastlog.broker.later import Later
+from fastlog.broker.serving import Serving
 from fastlog.errors import KafkaStorageError
 from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.api import ApiKey
@@ -96,22 +97,8 @@ def api(handle: Any, *, refuse: Any = None) -> ControlApi:
     )
 
 
-class GroupLane:
-    """A lane whose thread is the test's."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Any, tuple[Any, ...]]] = []
-
-    def put(self, work: Any, *arguments: Any) -> None:
-        self.waiting.append((work, arguments))
-
-    def work(self) -> None:
-        for work, arguments in self.waiting:
-            work(*arguments)
-
-
 def run(source: Source, served: ControlApi, *asked: Asked) -> None:
-    loop = ControlLoop(source, None, [served], GroupLane())  # type: ignore[arg-type]
+    loop = ControlLoop(source, Serving(None, [served]))  # type: ignore[arg-type]
     loop.start()
     source.put(*asked)
     wait_until("all have an answer", lambda: all(it.result is not None for it in asked))
@@ -192,20 +179,13 @@ def test_requests_that_wait_for_their_answer_keep_nobody_else_from_being_served(
         waiting.append(Later())
         return waiting[-1]
 
-    lane = GroupLane()
-    joins = msgspec.structs.replace(api(handle), lane=Lane.GROUPS, key=ApiKey.JOIN_GROUP)
+    many, other = [Asked(JoinGroupRequest()) for _ in range(2 * IN_HAND_MAX)], Asked()
+    waits = msgspec.structs.replace(api(handle), key=ApiKey.JOIN_GROUP)
     asks = api(lambda *_: DescribeClusterResponse(cluster_id="c"))
-    control = ControlLoop(source, None, [joins, asks], lane)  # type: ignore[arg-type]
+    control = ControlLoop(source, Serving(None, [waits, asks]))  # type: ignore[arg-type]
     control.start()
     try:
-        many = [Asked(JoinGroupRequest()) for _ in range(2 * IN_HAND_MAX)]
-        for number in range(2):
-            source.put(*many[number * IN_HAND_MAX : (number + 1) * IN_HAND_MAX])
-            wait_until("they are taken", lambda: lane.waiting)
-            lane.work()
-            lane.waiting.clear()
-        other = Asked()
-        source.put(other)
+        source.put(*many, other)
         wait_until("another has its answer", lambda: other.result is not None)
         assert other.result[1].cluster_id == "c"
         assert [asked.result for asked in many] == [None] * len(many)
@@ -252,7 +232,7 @@ def test_a_line_that_comes_while_requests_are_taken_does_not_wait_for_the_next(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with contextlib.closing(LateLine()) as source:
-        control = ControlLoop(source, None, [], GroupLane())  # type: ignore[arg-type]
+        control = ControlLoop(source, Serving(None, []))  # type: ignore[arg-type]
         control.start()
         try:
             source.put(Asked())

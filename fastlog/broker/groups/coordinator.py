@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastlog.broker.groups.inbox import Inbox
 from fastlog.broker.groups.offsets_topic import partition_of
@@ -27,12 +27,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from fastlog.broker.groups.log import GroupLog
+    from fastlog.broker.serving import ControlRequest, Serving
     from fastlog.ports import Clock, Random, Topic
     from fastlog.state.effects import Outcome, Write
     from fastlog.state.group.settings import GroupSettings
     from fastlog.state.offsets.settings import OffsetSettings
 
 EXPIRY = ("expiry",)
+# requests that are taken together, and whose records are appended together
+BURST = 256
+
+
+class GroupSource(Protocol):
+    """The engine's queue of requests of groups."""
+
+    def groups_fd(self) -> int:
+        """Readable when there is something to drain."""
+        ...
+
+    def drain_groups(self, limit: int) -> Sequence[ControlRequest]:
+        """Takes requests, at most `limit`."""
+        ...
 
 
 class GroupCoordinator:
@@ -67,12 +82,17 @@ class GroupCoordinator:
         self._is_stopped = False
         self._inbox = Inbox()
         self._inbox.watch(log.completions_fd())
+        self._source: GroupSource | None = None
+        self._serving: Serving
         self._thread = threading.Thread(target=self._run, name="fastlog-groups", daemon=True)
 
     # --- from any thread ---
 
-    def start(self) -> None:
-        """Starts the thread."""
+    def start(self, source: GroupSource, serving: Serving) -> None:
+        """Starts the thread, which serves the requests of `source`."""
+        self._source = source
+        self._serving = serving
+        self._inbox.watch(source.groups_fd())
         self._thread.start()
 
     def put(self, work: Callable[..., object], *arguments: object) -> None:
@@ -159,12 +179,24 @@ class GroupCoordinator:
 
     def turn(self, timeout_ms: int | None = 0) -> None:
         """Waits for something to do, at most `timeout_ms`, and does it; None waits for ever."""
-        work, _ = self._inbox.wait(timeout_ms)
+        work = self._inbox.wait(timeout_ms)
         self._now = self._moment()
         for call, arguments in work:
             self._guarded(call, *arguments)
-        for step in (self._take_completions, self._take_deadlines, self._load_page, self._flush):
-            self._guarded(step)
+        if self._source is not None:
+            for request in self._source.drain_groups(BURST):
+                api = self._serving.api_of(request)
+                if api is not None:
+                    self._serving.serve(api, request)
+        if self._in_flight:
+            self._guarded(self._take_completions)
+        due_ms = self._deadlines.next_ms()
+        if due_ms is not None and due_ms <= self._now.monotonic_ms:
+            self._guarded(self._take_deadlines)
+        if self._loading:
+            self._guarded(self._load_page)
+        if self._dirty:
+            self._guarded(self._flush)
 
     def _guarded(self, call: Callable[..., object], *arguments: object) -> None:
         try:
@@ -209,8 +241,6 @@ class GroupCoordinator:
                 self._loading.append(shard)
 
     def _load_page(self) -> None:
-        if not self._loading:
-            return
         shard = self._loading[0]
         try:
             effects = shard.load_page(self._offsets_log, self._now)
@@ -283,8 +313,6 @@ class GroupCoordinator:
             self._tell(shards, codes)
 
     def _take_completions(self) -> None:
-        if not self._in_flight:
-            return
         for number, codes in self._offsets_log.completed():
             shards = self._in_flight.pop(number, [])
             self._tell(shards, codes or {shard.partition: KafkaStorageError.code for shard in shards})

@@ -33,22 +33,21 @@ class Inbox:
         """Has `wait` end when the descriptor is readable too."""
         self._poller.register(descriptor, select.POLLIN)
 
-    def wait(self, timeout_ms: int | None) -> tuple[list[Work], set[int]]:
-        """The work that has come, and the watched descriptors that are readable; waits while there is neither.
+    def wait(self, timeout_ms: int | None) -> list[Work]:
+        """The work that has come; waits while there is none and nothing that is watched is readable.
 
-        `timeout_ms` of None is for ever. Descriptors are looked at only where there is no work.
+        `timeout_ms` of None is for ever.
         """
         with self._lock:
             if self._waiting:
-                return self._take(), set()
+                return self._take()
             self._sleeps = True
-        ready = {descriptor for descriptor, _ in self._poller.poll(timeout_ms)}
-        if self._wakeup in ready:
-            ready.discard(self._wakeup)
+        ready = self._poller.poll(timeout_ms)
+        if any(descriptor == self._wakeup for descriptor, _ in ready):
             os.eventfd_read(self._wakeup)
         with self._lock:
             self._sleeps = False
-            return self._take(), ready
+            return self._take()
 
     def _take(self) -> list[Work]:
         taken, self._waiting = self._waiting, []

@@ -20,7 +20,7 @@ from fastlog.protocol.messages.sync_group import SyncGroupResponse
 from fastlog.state.effects import Effects, Reply
 from fastlog.state.group.group import Group, GroupState
 from fastlog.state.group.member import Member, Protocols
-from fastlog.state.group.rebalance import generation_of
+from fastlog.state.group.rebalance import generation_of, refused_join
 from fastlog.state.group.stored import record_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ FENCED_INSTANCE_ID = 82
 # the versions from which a member has to come back with the id it was given, and may be told that it need not assign
 MEMBER_ID_REQUIRED_FROM = 4
 SKIP_ASSIGNMENT_FROM = 9
-NULL_PROTOCOL_FROM = 7
 
 
 class Join(msgspec.Struct, frozen=True):
@@ -73,7 +72,7 @@ class Joins:
                 else (self._table.of_member(request.group_id))
             )
         except KafkaError as error:
-            out.answer(join.reply, JoinGroupResponse(error_code=error.code, member_id=request.member_id))
+            out.answer(join.reply, refused_join(error.code, request.member_id))
             return
         try:
             self._check_room(group, request.member_id)
@@ -138,7 +137,7 @@ class Joins:
             self._rebalances.extend_pending(group, join.fresh_id, join.request.session_timeout_ms, now)
             out.answer(
                 join.reply,
-                JoinGroupResponse(error_code=MemberIdRequiredError.code, member_id=join.fresh_id),
+                refused_join(MemberIdRequiredError.code, join.fresh_id),
             )
         else:
             self._add(group, join, join.fresh_id, now, out)
@@ -219,9 +218,7 @@ class Joins:
     def _replace(self, group: Group, old_member_id: str, new_member_id: str, out: Effects) -> Member:
         member = group.members[old_member_id]
         if member.join_reply is not None:
-            out.answer(
-                member.join_reply, JoinGroupResponse(error_code=FENCED_INSTANCE_ID, member_id=old_member_id)
-            )
+            out.answer(member.join_reply, refused_join(FENCED_INSTANCE_ID, old_member_id))
             member.join_reply = None
             group.waiting_joins -= 1
         if member.sync_reply is not None:
@@ -297,11 +294,5 @@ def _rebalance_timeout_ms(request: JoinGroupRequest) -> int:
 
 
 def _refusal(error: KafkaError, join: Join) -> JoinGroupResponse:
-    is_told_id = not isinstance(error, GroupMaxSizeReachedError)
-    response = JoinGroupResponse(
-        error_code=error.code, member_id=join.request.member_id if is_told_id else ""
-    )
-    is_stranger = not isinstance(error, (GroupMaxSizeReachedError, InconsistentGroupProtocolError))
-    if is_stranger and join.version >= NULL_PROTOCOL_FROM:
-        response.protocol_name = None
-    return response
+    is_full = isinstance(error, GroupMaxSizeReachedError)
+    return refused_join(error.code, "" if is_full else join.request.member_id)

@@ -167,6 +167,11 @@ class Rebalances:
         self._deadlines.cancel((SYNC, group.group_id))
 
 
+def refused_join(code: int, member_id: str = "") -> JoinGroupResponse:
+    """The answer of a join that failed; protocol type and name are null, where the version can say so."""
+    return JoinGroupResponse(error_code=code, protocol_name=None, member_id=member_id)
+
+
 def generation_of(group: Group, member_id: str, *, skip_assignment: bool = False) -> JoinGroupResponse:
     """What a member is told of the generation; the leader gets the metadata of all members."""
     members = []

@@ -11,7 +11,6 @@ from fastlog.errors import (
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
-from fastlog.protocol.messages.join_group import JoinGroupResponse
 from fastlog.protocol.messages.leave_group import (
     LeaveGroupRequest,
     LeaveGroupResponse,
@@ -20,6 +19,7 @@ from fastlog.protocol.messages.leave_group import (
 )
 from fastlog.protocol.messages.sync_group import SyncGroupResponse
 from fastlog.state.group.group import Group, GroupState
+from fastlog.state.group.rebalance import refused_join
 
 if TYPE_CHECKING:
     from fastlog.protocol.messages.heartbeat import HeartbeatRequest
@@ -131,7 +131,7 @@ class Sessions:
     def _turn_away(member: Member, out: Effects) -> None:
         """What it waits for will not come: its client is to begin anew, should it be there still."""
         if member.join_reply is not None:
-            out.answer(member.join_reply, JoinGroupResponse(error_code=UnknownMemberIdError.code))
+            out.answer(member.join_reply, refused_join(UnknownMemberIdError.code))
         if member.sync_reply is not None:
             out.answer(member.sync_reply, SyncGroupResponse(error_code=UnknownMemberIdError.code))
 

@@ -3,7 +3,7 @@
 use crate::budget::ByteBudget;
 use crate::events::{Events, wall_clock_ms};
 use crate::fetch::SessionCache;
-use crate::image::PublishedImage;
+use crate::image::{Lane, PublishedImage};
 use crate::partition::{Partition, PartitionSettings, PartitionTable};
 use crate::request::context::{Authorizer, Operation, RequestContext, Resource};
 use crate::request::control_queue::{ControlQueue, ControlRequest};
@@ -22,7 +22,7 @@ use std::time::Duration;
 pub struct BrokerConfig {
     /// `node.id`
     pub node_id: i32,
-    /// Requests that may wait for the control plane (`queued.max.requests`).
+    /// Requests that may wait for the control plane in each of its queues (`queued.max.requests`).
     pub control_queue_max: usize,
     /// Bytes of requests held in memory (`queued.max.request.bytes`).
     pub request_bytes_max: usize,
@@ -45,7 +45,7 @@ impl Default for BrokerConfig {
     fn default() -> Self {
         Self {
             node_id: 1,
-            control_queue_max: 500,
+            control_queue_max: 10_000,
             request_bytes_max: 1 << 30,
             events_max: 1024,
             fetch_bytes_max: 55 << 20,
@@ -85,6 +85,7 @@ pub struct Broker {
     pub(crate) timer: Timer,
     syncs: SyncThreads,
     control: ControlQueue,
+    groups: ControlQueue,
     events: Events,
     budget: Arc<ByteBudget>,
     wakeup: Arc<Wakeup>,
@@ -110,6 +111,7 @@ impl Broker {
             timer: Timer::start(config.waiters_max)?,
             syncs: SyncThreads::start(config.full_segment_sync_delay)?,
             control: ControlQueue::new(config.control_queue_max, wakeup.clone()),
+            groups: ControlQueue::new(config.control_queue_max, Arc::new(Wakeup::new()?)),
             events: Events::new(config.events_max, wakeup.clone()),
             budget: ByteBudget::new(config.request_bytes_max),
             wakeup,
@@ -134,9 +136,21 @@ impl Broker {
         crate::dispatch::answer_metadata(self, request);
     }
 
-    /// The requests that the control plane is to answer.
+    /// The requests that the control plane is to answer, but for those of groups.
     pub fn control(&self) -> &ControlQueue {
         &self.control
+    }
+
+    /// The requests of groups, which the control plane is to answer; it has a wakeup of its own.
+    pub fn groups(&self) -> &ControlQueue {
+        &self.groups
+    }
+
+    pub(crate) fn queue(&self, lane: Lane) -> &ControlQueue {
+        match lane {
+            Lane::Control => &self.control,
+            Lane::Groups => &self.groups,
+        }
     }
 
     /// The log lines that the control plane is to write.
@@ -196,6 +210,7 @@ impl Broker {
     pub fn finish_waiting(&self) {
         self.timer.finish_all();
         self.control.close();
+        self.groups.close();
     }
 
     /// Ends the broker's threads, after the syncs that were asked for. Closing the logs is left to who opened them.

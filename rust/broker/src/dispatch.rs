@@ -2,7 +2,7 @@
 
 use crate::api;
 use crate::broker::Broker;
-use crate::image::ApiRange;
+use crate::image::{ApiRange, Lane};
 use crate::request::context::RequestContext;
 use crate::request::control_queue::ControlRequest;
 use crate::request::response::{Answer, Outcome, Reply, ReplySink};
@@ -64,8 +64,8 @@ pub(crate) fn dispatch(
         api::api_versions::handle(broker, &incoming)
     } else if SERVED.iter().any(|range| range.key == key && range.contains(version)) {
         handle_here(broker, &mut incoming)
-    } else if broker.image.load().control_api(key).is_some_and(|range| range.contains(version)) {
-        Ok(enqueue(broker, &mut incoming))
+    } else if let Some(lane) = broker.image.load().lane(key, version) {
+        Ok(enqueue(broker, &mut incoming, lane))
     } else {
         return Outcome::Close(format!("{} version {version} is not served", name(key)));
     };
@@ -85,7 +85,7 @@ fn handle_here(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outco
 }
 
 /// Leaves the request to the control plane.
-pub(crate) fn enqueue(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Outcome {
+pub(crate) fn enqueue(broker: &Broker, incoming: &mut Incoming<'_, '_>, lane: Lane) -> Outcome {
     if incoming.request.len() > SMALL_REQUEST_BYTES && broker.budget().is_exhausted() {
         return Outcome::Close("queued.max.request.bytes is used up, and the request is large".to_owned());
     }
@@ -102,7 +102,7 @@ pub(crate) fn enqueue(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Outco
         permit: broker.budget().charge(incoming.request.len()),
     };
     // a full queue has closed the connection by way of the reply
-    broker.control().push(request);
+    broker.queue(lane).push(request);
     Outcome::Later { exclusive: true }
 }
 

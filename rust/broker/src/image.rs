@@ -29,6 +29,8 @@ pub struct Image {
     pub auto_create_topics: bool,
     /// The APIs that the control plane serves.
     pub control_apis: Vec<ApiRange>,
+    /// Those of groups, which the control plane serves on a thread of their own.
+    pub group_apis: Vec<ApiRange>,
     topics: HashMap<Arc<str>, Arc<ImageTopic>>,
     names: HashMap<Uuid, Arc<str>>,
 }
@@ -89,6 +91,15 @@ pub struct ApiRange {
     pub max_version: i16,
 }
 
+/// Which of the control plane's queues a request waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Topics, settings, and whatever has no queue of its own.
+    Control,
+    /// Groups and their offsets.
+    Groups,
+}
+
 impl ApiRange {
     /// Whether the version is one of them.
     pub fn contains(&self, version: i16) -> bool {
@@ -126,9 +137,14 @@ impl Image {
         true
     }
 
-    /// The versions in which the control plane serves an API.
-    pub fn control_api(&self, key: i16) -> Option<&ApiRange> {
-        self.control_apis.iter().find(|range| range.key == key)
+    /// The queue of an API that the control plane serves in that version.
+    pub fn lane(&self, key: i16, version: i16) -> Option<Lane> {
+        let serves = |apis: &[ApiRange]| apis.iter().any(|it| it.key == key && it.contains(version));
+        if serves(&self.group_apis) {
+            Some(Lane::Groups)
+        } else {
+            serves(&self.control_apis).then_some(Lane::Control)
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub use broker::{Broker, BrokerConfig, Clock, SystemClock};
 pub use budget::{ByteBudget, BytePermit};
 pub use events::{Event, Events, Level};
 pub use image::{
-    ApiRange, Image, ImageBroker, ImagePartition, ImageTopic, PublishedImage, is_internal_topic,
+    ApiRange, Image, ImageBroker, ImagePartition, ImageTopic, Lane, PublishedImage, is_internal_topic,
     is_valid_topic_name,
 };
 pub use log_manager::{LogManager, OpenPartition};

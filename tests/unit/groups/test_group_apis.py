@@ -338,7 +338,7 @@ def test_a_member_is_named_after_its_client_and_described_with_its_host(ready: C
     group = ready.ask(DescribeGroupsRequest(["g"], include_authorized_operations=True)).groups[0]
     member = group.members[0]
     assert (member.client_id, member.client_host, member.member_assignment) == ("test", "/127.0.0.1", b"a")
-    assert group.authorized_operations == 1 << 3 | 1 << 6 | 1 << 8
+    assert group.authorized_operations == 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
     assert ready.ask(DescribeGroupsRequest(["g"])).groups[0].authorized_operations == -(2**31)
 
 

@@ -1,8 +1,6 @@
-"""DeleteGroups (API key 42), versions 0-3.
+"""DeleteGroups (API key 42), versions 0-2.
 
 Each group succeeds or fails alone; its offsets go with it.
-
-KIPs: 3 messages (1043).
 """
 
 from __future__ import annotations
@@ -61,4 +59,4 @@ def refuse(request: DeleteGroupsRequest, error: KafkaError) -> DeleteGroupsRespo
     )
 
 
-API = ControlApi(key=ApiKey.DELETE_GROUPS, versions=(0, 3), lane=Lane.GROUPS, handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.DELETE_GROUPS, versions=(0, 2), lane=Lane.GROUPS, handle=handle, refuse=refuse)

@@ -13,20 +13,31 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services
+from fastlog.broker.later import Later
 from fastlog.errors import KafkaError
 from fastlog.protocol.api import ApiKey
-from fastlog.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
 from fastlog.state.group.join import Join
+from fastlog.state.group.rebalance import refused_join
 
 if TYPE_CHECKING:
     from fastlog.broker.context import RequestContext
-    from fastlog.broker.later import Later
+    from fastlog.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
+
+NULL_PROTOCOL_FROM = 7
 
 
 def handle(
     services: Services, context: RequestContext, request: JoinGroupRequest
 ) -> Later | JoinGroupResponse:
     """Lets a member join."""
+    if context.api_version < NULL_PROTOCOL_FROM:
+        return _without_null(_join(services, context, request))
+    return _join(services, context, request)
+
+
+def _join(
+    services: Services, context: RequestContext, request: JoinGroupRequest
+) -> Later | JoinGroupResponse:
     groups = services.groups
     client_id = context.client_id or ""
     try:
@@ -49,6 +60,16 @@ def handle(
         return refuse(request, error)
 
 
+def _without_null(answer: Later | JoinGroupResponse) -> Later | JoinGroupResponse:
+    """The answer in a version that has no null for the protocol's name."""
+    if isinstance(answer, Later):
+        named = Later()
+        answer.then(lambda response: named.answer(_without_null(response)))
+        return named
+    answer.protocol_name = answer.protocol_name or ""
+    return answer
+
+
 def _host(context: RequestContext) -> str:
     """The client's host as Kafka writes it, which has a slash in front of an address without a name."""
     address = context.client_address
@@ -57,7 +78,7 @@ def _host(context: RequestContext) -> str:
 
 def refuse(request: JoinGroupRequest, error: KafkaError) -> JoinGroupResponse:
     """The answer of a request that failed."""
-    return JoinGroupResponse(error_code=error.code, member_id=request.member_id)
+    return refused_join(error.code, request.member_id)
 
 
 API = ControlApi(key=ApiKey.JOIN_GROUP, versions=(0, 9), lane=Lane.GROUPS, handle=handle, refuse=refuse)

@@ -48,7 +48,8 @@ fn api_keys(broker: &Broker) -> Vec<ApiVersion> {
         ApiVersion { api_key: range.key, min_version, max_version: range.max_version }
     });
     let mut keys: Vec<_> = here.collect();
-    for range in &broker.image.load().control_apis {
+    let image = broker.image.load();
+    for range in image.control_apis.iter().chain(&image.group_apis) {
         if SERVED.iter().all(|it| it.key != range.key) {
             keys.push(ApiVersion {
                 api_key: range.key,

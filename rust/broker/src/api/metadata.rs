@@ -11,7 +11,7 @@
 use super::respond;
 use crate::broker::Broker;
 use crate::dispatch::{Incoming, enqueue};
-use crate::image::{Image, ImageBroker, ImagePartition, ImageTopic, is_valid_topic_name};
+use crate::image::{Image, ImageBroker, ImagePartition, ImageTopic, Lane, is_valid_topic_name};
 use crate::request::context::{ListenerProtocol, Operation, RequestContext, Resource};
 use crate::request::response::Outcome;
 use fastlog_protocol::ErrorCode;
@@ -34,7 +34,7 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
     let version = incoming.header.api_version;
     let request = MetadataRequest::decode(&mut incoming.body(), version)?;
     if may_create_topics(&request, version, &broker.image.load()) {
-        return Ok(enqueue(broker, incoming));
+        return Ok(enqueue(broker, incoming, Lane::Control));
     }
     answer(broker, incoming)
 }

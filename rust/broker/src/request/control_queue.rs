@@ -1,5 +1,4 @@
-//! The bounded queue of requests that the control plane answers. It is drained by Python's event loop, which
-//! an eventfd wakes.
+//! A bounded queue of requests that the control plane answers. A thread of Python's drains it, which an eventfd wakes.
 
 use crate::budget::BytePermit;
 use crate::request::context::RequestContext;
@@ -50,6 +49,11 @@ impl ControlQueue {
     /// A queue of at most `capacity` requests that wakes `wakeup` when it stops being empty.
     pub fn new(capacity: usize, wakeup: Arc<Wakeup>) -> Self {
         Self { state: Mutex::new(State::default()), capacity, wakeup }
+    }
+
+    /// What tells that there is something to drain.
+    pub fn wakeup(&self) -> &Wakeup {
+        &self.wakeup
     }
 
     /// Adds a request and says true. When the queue is full or closed it says false, and the request is given

@@ -2,7 +2,7 @@
 
 use super::failure::closed;
 use bytes::Bytes;
-use fastlog_broker::{Broker, ControlRequest as Request};
+use fastlog_broker::{Broker, ControlRequest as Request, RequestContext};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -18,17 +18,9 @@ pub(crate) struct ControlRequest {
     #[pyo3(get)]
     correlation_id: i32,
     #[pyo3(get)]
-    client_id: Option<String>,
-    #[pyo3(get)]
-    principal: String,
-    #[pyo3(get)]
-    listener: String,
-    #[pyo3(get)]
-    client_address: Option<String>,
-    #[pyo3(get)]
-    local_address: Option<(String, u16)>,
-    #[pyo3(get)]
     body_offset: usize,
+    context: RequestContext,
+    client_id: Option<String>,
     bytes: Bytes,
     broker: Arc<Broker>,
     /// None once answered.
@@ -37,17 +29,13 @@ pub(crate) struct ControlRequest {
 
 impl ControlRequest {
     pub(super) fn new(broker: Arc<Broker>, request: Request) -> Self {
-        let context = &request.context;
         Self {
             api_key: request.api_key,
             api_version: request.api_version,
             correlation_id: request.correlation_id,
-            client_id: request.client_id.clone(),
-            principal: context.principal.to_string(),
-            listener: context.listener.name.clone(),
-            client_address: context.client_address.map(|it| it.to_string()),
-            local_address: context.local_address.map(|it| (it.ip().to_canonical().to_string(), it.port())),
             body_offset: request.body_offset,
+            context: request.context.clone(),
+            client_id: request.client_id.clone(),
             bytes: request.request.clone(),
             broker,
             request: Mutex::new(Some(request)),
@@ -61,6 +49,32 @@ impl ControlRequest {
 
 #[pymethods]
 impl ControlRequest {
+    // who asks is put into Python's words when that is wanted: heartbeats do not
+    #[getter]
+    fn client_id(&self) -> Option<&str> {
+        self.client_id.as_deref()
+    }
+
+    #[getter]
+    fn principal(&self) -> &str {
+        &self.context.principal
+    }
+
+    #[getter]
+    fn listener(&self) -> &str {
+        &self.context.listener.name
+    }
+
+    #[getter]
+    fn client_address(&self) -> Option<String> {
+        self.context.client_address.map(|it| it.to_string())
+    }
+
+    #[getter]
+    fn local_address(&self) -> Option<(String, u16)> {
+        self.context.local_address.map(|it| (it.ip().to_canonical().to_string(), it.port()))
+    }
+
     #[getter]
     fn request<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.bytes)

@@ -10,7 +10,7 @@ mod settings;
 
 use failure::to_python;
 use fastlog_broker::{
-    AllowAll, Broker, Clock, Listener, ListenerProtocol, LogManager, OpenPartition, SystemClock,
+    AllowAll, Broker, Clock, ControlQueue, Listener, ListenerProtocol, LogManager, OpenPartition, SystemClock,
 };
 use fastlog_log::{Checkpoint, Identity, LastStop, LogError};
 use fastlog_server::{ListenerConfig, Server};
@@ -55,6 +55,11 @@ impl Engine {
     ) -> PyResult<T> {
         let logs = self.logs()?;
         py.detach(|| work(&logs)).map_err(|error| to_python(&error))
+    }
+
+    fn drain(&self, queue: &ControlQueue, limit: usize) -> Vec<ControlRequest> {
+        let taken = queue.drain(limit).into_iter();
+        taken.map(|request| ControlRequest::new(self.broker.clone(), request)).collect()
     }
 
     fn intake(&self, listener: Listener) -> PyResult<Intake> {
@@ -176,13 +181,14 @@ impl Engine {
         self.broker.image().update(|image| image::change_topics(image, put, &removed));
     }
 
-    #[pyo3(signature = (*, cluster_id, controller_id, auto_create_topics, apis, endpoints, zmq_endpoint))]
+    #[pyo3(signature = (*, cluster_id, controller_id, auto_create_topics, apis, group_apis, endpoints, zmq_endpoint))]
     fn publish_cluster(
         &self,
         cluster_id: String,
         controller_id: i32,
         auto_create_topics: bool,
         apis: Vec<(i16, i16, i16)>,
+        group_apis: Vec<(i16, i16, i16)>,
         endpoints: image::Endpoints,
         zmq_endpoint: Option<(String, u16)>,
     ) {
@@ -192,6 +198,7 @@ impl Engine {
             image.controller_id = controller_id;
             image.auto_create_topics = auto_create_topics;
             image.control_apis = image::apis(apis);
+            image.group_apis = image::apis(group_apis);
             image.brokers = vec![own];
         });
     }
@@ -204,8 +211,17 @@ impl Engine {
 
     fn drain_control(&self, limit: usize) -> Vec<ControlRequest> {
         self.broker.wakeup().clear();
-        let taken = self.broker.control().drain(limit);
-        taken.into_iter().map(|request| ControlRequest::new(self.broker.clone(), request)).collect()
+        self.drain(self.broker.control(), limit)
+    }
+
+    fn groups_fd(&self) -> i32 {
+        self.broker.groups().wakeup().as_raw_fd()
+    }
+
+    fn drain_groups(&self, limit: usize) -> Vec<ControlRequest> {
+        let groups = self.broker.groups();
+        groups.wakeup().clear();
+        self.drain(groups, limit)
     }
 
     fn drain_events(&self) -> (Vec<log_lines::Line>, u64) {

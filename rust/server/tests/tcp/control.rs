@@ -41,6 +41,24 @@ fn a_request_arrives_with_its_context_and_is_answered() {
 }
 
 #[test]
+fn requests_of_groups_have_a_queue_of_their_own() {
+    let node = serving(BrokerConfig { control_queue_max: 1, ..BrokerConfig::default() });
+    let group_api = ApiRange { key: api_key::HEARTBEAT, min_version: 0, max_version: 4 };
+    node.broker.image().update(|image| image.group_apis = vec![group_api]);
+    let mut other = node.client();
+    other.send(KEY, 7, |_| {});
+    eventually("a request is queued", || !node.broker.control().is_empty());
+    let mut client = node.client();
+    client.send(api_key::HEARTBEAT, 3, |w| w.raw(b"body"));
+    eventually("it is queued beside the full one", || !node.broker.groups().is_empty());
+    let request = node.broker.groups().drain(1).remove(0);
+    assert_eq!((request.api_key, request.api_version), (api_key::HEARTBEAT, 3));
+    request.reply.send(b"\0\0\0\x01answer".to_vec().into());
+    assert_eq!(client.receive(), b"\0\0\0\x01answer");
+    assert_eq!(node.broker.control().len(), 1);
+}
+
+#[test]
 fn the_wakeup_is_readable_while_something_waits() {
     let node = serving(BrokerConfig::default());
     let wakeup = node.broker.wakeup().clone();

@@ -175,6 +175,16 @@ fn an_unknown_topic_or_partition_is_3_and_is_not_created() {
 }
 
 #[test]
+fn a_client_does_not_write_to_kafkas_own_topics() {
+    let node = Node::start();
+    node.topic("__consumer_offsets");
+    let mut client = node.client();
+    assert_eq!(client.produce("__consumer_offsets", &batch(&[b"v"])), (17, -1));
+    assert_eq!(client.produce("__transaction_state", &batch(&[b"v"])), (17, -1));
+    assert_eq!(node.broker.partitions().get("__consumer_offsets", 0).unwrap().log().log_end_offset(), 0);
+}
+
+#[test]
 fn a_partition_led_elsewhere_is_6() {
     let node = Node::start();
     node.broker.image().update(|image| {
