@@ -1,0 +1,204 @@
+"""Members of consumer groups, of every client library, each in a process of its own: `python -m … LIBRARY …`.
+
+A member prints one line of JSON for what happens to it: `{"assigned": [partition, …]}` when it is told what to read,
+`{"partition": p, "offset": o, "value": v}` for each record, and commits what it has read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[3]
+SESSION_MS = 6_000
+# a static member that is killed has this long to come back: a new process, on a busy machine
+STATIC_SESSION_MS = 60_000
+LIBRARIES = ("confluent", "aiokafka", "kafka-python")
+
+
+class Member:
+    """One member's process, from the outside."""
+
+    def __init__(self, library: str, bootstrap: str, group_id: str, topic: str, *extra: str) -> None:
+        command = [sys.executable, "-m", "tests.support.clients.members", library, bootstrap, group_id, topic]
+        self.library = library
+        self.assigned: list[int] = []
+        self.assignments = 0
+        self.records: list[tuple[int, int, str]] = []
+        self.process = subprocess.Popen([*command, *extra], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            # a member that is killed may leave half a line
+            with contextlib.suppress(json.JSONDecodeError):
+                self._take(json.loads(line))
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if "assigned" in event:
+            self.assigned = sorted(event["assigned"])
+            self.assignments += 1
+        else:
+            self.records.append((event["partition"], event["offset"], event["value"]))
+
+    def leave(self) -> int:
+        """Has it close its consumer and end; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self._end()
+
+    def kill(self) -> None:
+        """Ends it without a farewell."""
+        self.process.kill()
+        self._end()
+
+    def _end(self) -> int:
+        status = self.process.wait(30)
+        self._thread.join(10)
+        return status
+
+
+def session_ms(instance_id: str | None) -> int:
+    """A member's session time-out."""
+    return STATIC_SESSION_MS if instance_id else SESSION_MS
+
+
+def tell(event: dict[str, Any]) -> None:
+    """Prints one line."""
+    print(json.dumps(event), flush=True)
+
+
+def tell_record(partition: int, offset: int, value: bytes) -> None:
+    """Prints a record's line."""
+    tell({"partition": partition, "offset": offset, "value": value.decode()})
+
+
+#: set by SIGTERM: the test wants the member to leave
+stopped = threading.Event()
+
+
+def confluent(bootstrap: str, group_id: str, topic: str, instance_id: str | None) -> None:
+    """librdkafka."""
+    from confluent_kafka import Consumer
+
+    config: dict[str, Any] = {
+        "bootstrap.servers": bootstrap,
+        "group.id": group_id,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "session.timeout.ms": session_ms(instance_id),
+        "heartbeat.interval.ms": 500,
+        "max.poll.interval.ms": 120_000,
+        "partition.assignment.strategy": "range",
+    }
+    if instance_id:
+        config["group.instance.id"] = instance_id
+    consumer = Consumer(config)
+
+    def assigned(_: object, partitions: Iterable[Any]) -> None:
+        tell({"assigned": [it.partition for it in partitions]})
+
+    consumer.subscribe([topic], on_assign=assigned)
+    try:
+        while not stopped.is_set():
+            message = consumer.poll(0.2)
+            if message is not None and message.error() is None:
+                tell_record(message.partition(), message.offset(), message.value())
+                with contextlib.suppress(Exception):
+                    consumer.commit(message, asynchronous=False)
+    finally:
+        consumer.close()
+
+
+def kafka_python(bootstrap: str, group_id: str, topic: str, instance_id: str | None) -> None:
+    """kafka-python."""
+    from kafka import ConsumerRebalanceListener, KafkaConsumer
+
+    class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+        def on_partitions_revoked(self, revoked: object) -> None:
+            pass
+
+        def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+            tell({"assigned": [it.partition for it in assigned]})
+
+    from kafka.coordinator.assignors.range import RangePartitionAssignor
+
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=group_id,
+        group_instance_id=instance_id,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        session_timeout_ms=session_ms(instance_id),
+        heartbeat_interval_ms=500,
+        partition_assignment_strategy=[RangePartitionAssignor],
+    )
+    consumer.subscribe([topic], listener=Listener())
+    try:
+        while not stopped.is_set():
+            for records in consumer.poll(timeout_ms=200, max_records=20).values():
+                for record in records:
+                    tell_record(record.partition, record.offset, record.value)
+                with contextlib.suppress(Exception):
+                    consumer.commit()
+    finally:
+        consumer.close()
+
+
+def aiokafka(bootstrap: str, group_id: str, topic: str, instance_id: str | None) -> None:
+    """aiokafka."""
+    from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+    from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+
+    class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+        async def on_partitions_revoked(self, revoked: object) -> None:
+            pass
+
+        async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+            tell({"assigned": [it.partition for it in assigned]})
+
+    async def run() -> None:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=group_id,
+            group_instance_id=instance_id,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            session_timeout_ms=session_ms(instance_id),
+            heartbeat_interval_ms=500,
+            partition_assignment_strategy=[RangePartitionAssignor],
+        )
+        consumer.subscribe([topic], listener=Listener())
+        await consumer.start()
+        try:
+            while not stopped.is_set():
+                for records in (await consumer.getmany(timeout_ms=200, max_records=20)).values():
+                    for record in records:
+                        tell_record(record.partition, record.offset, record.value)
+                    with contextlib.suppress(Exception):
+                        await consumer.commit()
+        finally:
+            await consumer.stop()
+
+    asyncio.run(run())
+
+
+def main() -> None:
+    """Runs a member until SIGTERM."""
+    library, bootstrap, group_id, topic, *extra = sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    run = {"confluent": confluent, "aiokafka": aiokafka, "kafka-python": kafka_python}[library]
+    run(bootstrap, group_id, topic, extra[0] if extra else None)
+
+
+if __name__ == "__main__":
+    main()
