@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from fastlog.state.moment import Moment
     from fastlog.state.offsets.settings import OffsetSettings
 
+# tombstones of one write: some hundred bytes each at most, and a batch has a mebibyte
+PART_RECORDS = 1_000
+
 
 class Coordinator:
     """The groups of one partition. Its caller gives it the time, and carries out the effects of each call in order."""
@@ -135,6 +138,21 @@ class Coordinator:
             then(outcome, effects)
 
         out.write(records, written)
+
+    def _write_in_parts(
+        self, records: list[Record], out: Effects, then: Callable[[Outcome, Effects], None]
+    ) -> None:
+        """As `_write`, of records that need not be written together and may be too many for one batch."""
+        parts = [records[at : at + PART_RECORDS] for at in range(0, len(records), PART_RECORDS)]
+        failures: list[Outcome] = []
+
+        def note(outcome: Outcome, _: Effects) -> None:
+            if outcome.code:
+                failures.append(outcome)
+
+        for part in parts[:-1]:
+            self._write(part, out, note)
+        self._write(parts[-1], out, lambda outcome, effects: then((*failures, outcome)[0], effects))
 
     # --- members ---
 
@@ -224,14 +242,14 @@ class Coordinator:
         def then(outcome: Outcome, out: Effects) -> None:
             out.answer(reply, OffsetDeleteResponse(error_code=outcome.code) if outcome.code else response)
 
-        self._write(records, effects, then)
+        self._write_in_parts(records, effects, then)
         return effects
 
     def topic_deleted(self, topic: str) -> Effects:
         """Takes away the offsets of a topic that is gone; every group by itself."""
         effects = Effects()
         for records in forget_topic(self._offsets, topic):
-            self._write(records, effects, _ignore)
+            self._write_in_parts(records, effects, _ignore)
         return effects
 
     # --- groups ---
@@ -256,7 +274,8 @@ class Coordinator:
         def then(outcome: Outcome, out: Effects) -> None:
             out.answer(reply, DeletableGroupResult(group_id, outcome.code))
 
-        self._write([*forget_group(self._offsets, group_id), GroupMetadata(group_id, None)], effects, then)
+        records = [*forget_group(self._offsets, group_id), GroupMetadata(group_id, None)]
+        self._write_in_parts(records, effects, then)
         return effects
 
     def expire_offsets(self, now: Moment) -> Effects:
@@ -264,7 +283,7 @@ class Coordinator:
         effects = Effects()
         for group in self._groups:
             if records := expire(self._offsets, group, self._offset_settings.retention_ms, now.wall_ms):
-                self._write(records, effects, _ignore)
+                self._write_in_parts(records, effects, _ignore)
         return effects
 
 

@@ -50,9 +50,9 @@ class Deadlines:
     def pop(self, now_ms: int) -> Key | None:
         """Takes one key whose deadline is reached, the earliest first; None when there is none."""
         while self._queue and self._queue[0][0] <= now_ms:
-            _, key = self._queue.pop(0)
+            at_ms, key = self._queue.pop(0)
             wanted = self._wanted[key]
-            if wanted <= now_ms:
+            if wanted == at_ms:
                 del self._wanted[key], self._queued[key]
                 return key  # type: ignore[no-any-return]  # the queue has no types
             self._queued[key] = wanted

@@ -432,3 +432,22 @@ def test_groups_are_listed(both: Pair, group_id: str, version: int) -> None:
 @pytest.mark.parametrize("version", range(7))
 def test_groups_that_are_not_there_are_described(both: Pair, group_id: str, version: int) -> None:
     both.same(DescribeGroupsRequest([group_id, ""], include_authorized_operations=version >= 3), version)
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize("version", [5, 9])
+def test_a_group_id_that_is_too_long_ends_the_connection(both: Pair, version: int) -> None:
+    if version >= 6:
+        # the codec writes no such string: its length is said by hand, in front of nothing else
+        header = struct.pack(">hhih", JoinGroupRequest.API_KEY, version, CORRELATION_ID, -1) + b"\0"
+        both.same_frame(header + b"\x81\x80\x02" + b"x" * 40_000)
+    both.same(join_request("g" * 32_000, session_timeout_ms=1), version)
+
+
+def test_a_group_id_of_the_longest_kind_is_served(both: Pair) -> None:
+    long = "g" * 32_767
+    both.same(commit_request(long, (TOPIC, 0, 7)), 8)
+    both.same(fetch_request(long, [0], 8), 8)
+    both.same(DeleteGroupsRequest([long]), 2)

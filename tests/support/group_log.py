@@ -5,16 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from fastlog.broker.groups.log import Page
+from fastlog.broker.groups.log import Page, Pairs
 from fastlog.errors import error_for
-from fastlog.state.records import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from fastlog.state.effects import Write
-
-Pairs = list[tuple[bytes, "bytes | None"]]
 
 
 class MemoryLog:
@@ -34,13 +29,14 @@ class MemoryLog:
         self._done: list[tuple[int, dict[int, int] | None]] = []
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK)
 
-    def batch(self, writes: Iterable[Write], wall_ms: int) -> tuple[Pairs, int]:
+    def batch(self, writes: Iterable[Pairs], wall_ms: int) -> tuple[Pairs, int]:
         """All of them: there is no bound."""
-        pairs, count = [], 0
-        for write in writes:
-            pairs += [encode(record) for record in write.records]
+        together: Pairs = []
+        count = 0
+        for pairs in writes:
+            together += pairs
             count += 1
-        return pairs, count
+        return together, count
 
     def append(self, batches: Mapping[int, Pairs]) -> tuple[int, dict[int, int] | None]:
         """Keeps them, or fails."""

@@ -22,6 +22,7 @@ from fastlog.state.coordinator import Coordinator
 from fastlog.state.deadlines import Deadlines
 from fastlog.state.effects import MESSAGE_TOO_LARGE, STORED, UNKNOWN_SERVER_ERROR, Effects, failed
 from fastlog.state.moment import Moment
+from fastlog.state.records import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -164,8 +165,14 @@ class GroupCoordinator:
         """Sends the answers; has the records appended at the end of the burst."""
         for reply, response in effects.answers:
             reply.answer(response)
-        if effects.writes:
-            shard.pending.extend(effects.writes)
+        for write in effects.writes:
+            try:
+                pairs = [encode(record) for record in write.records]
+            except ValueError as error:
+                self._log.warning("a record of a group cannot be written", reason=str(error))
+                self._told(shard, write, failed(UNKNOWN_SERVER_ERROR))
+                continue
+            shard.pending.append((write, pairs))
             self._dirty[shard.partition] = shard
 
     # --- the thread ---
@@ -292,11 +299,11 @@ class GroupCoordinator:
 
     def _batch(self, shard: Shard) -> Any:
         while shard.pending:
-            batch, count = self._offsets_log.batch(shard.pending, self._now.wall_ms)
+            waiting = (pairs for _, pairs in shard.pending)
+            batch, count = self._offsets_log.batch(waiting, self._now.wall_ms)
+            shard.in_flight = [shard.pending.popleft()[0] for _ in range(count or 1)]
             if count:
-                shard.in_flight = [shard.pending.popleft() for _ in range(count)]
                 return batch
-            shard.in_flight = [shard.pending.popleft()]
             self._written(shard, MESSAGE_TOO_LARGE)
         return None
 

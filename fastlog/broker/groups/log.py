@@ -9,14 +9,14 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from fastlog.state.effects import Write
+Pairs = list[tuple[bytes, bytes | None]]
+"""Keys and values of records."""
 
 
 class Page(msgspec.Struct):
     """A piece of a partition's log."""
 
-    records: list[tuple[bytes, bytes | None]]
-    """Key and value of each."""
+    records: Pairs
     next_offset: int
     is_last: bool
     """Whether it reaches to the high watermark."""
@@ -25,7 +25,7 @@ class Page(msgspec.Struct):
 class GroupLog(Protocol):
     """The partitions of `__consumer_offsets`; one thread uses it."""
 
-    def batch(self, writes: Iterable[Write], wall_ms: int) -> tuple[Any, int]:
+    def batch(self, writes: Iterable[Pairs], wall_ms: int) -> tuple[Any, int]:
         """A batch of as many of `writes`, from the first on, as fit together, and how many that are.
 
         None fits where already the first is too large for a batch.

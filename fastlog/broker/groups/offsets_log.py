@@ -19,12 +19,11 @@ from fastlog.protocol.codec import decode_response_frame, encode_request_frame
 from fastlog.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from fastlog.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from fastlog.state.records import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from fastlog.state.effects import Write
+    from fastlog.broker.groups.log import Pairs
 
 PRODUCE_VERSION, FETCH_VERSION, LIST_OFFSETS_VERSION = 9, 12, 7
 EARLIEST = -2
@@ -63,13 +62,12 @@ class OffsetsLog:
         self._timeout_ms = timeout_ms
         self._next_number = 1
 
-    def batch(self, writes: Iterable[Write], wall_ms: int) -> tuple[BatchBuilder, int]:
+    def batch(self, writes: Iterable[Pairs], wall_ms: int) -> tuple[BatchBuilder, int]:
         """A batch of as many of `writes` as fit together; see GroupLog."""
         batch = BatchBuilder(BATCH_BYTES_MAX)
         left = BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES
         count = 0
-        for write in writes:
-            pairs = [encode(record) for record in write.records]
+        for pairs in writes:
             left -= sum(len(key) + len(value or b"") + RECORD_OVERHEAD_BYTES for key, value in pairs)
             if left < 0:
                 break

@@ -12,7 +12,7 @@ from fastlog.state.records import decode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastlog.broker.groups.log import GroupLog
+    from fastlog.broker.groups.log import GroupLog, Pairs
     from fastlog.state.coordinator import Coordinator
     from fastlog.state.effects import Effects, Write
     from fastlog.state.moment import Moment
@@ -31,7 +31,8 @@ class Shard:
         self._next_offset = -1
         # the last value of each key, as the cleaner would leave them: only these are looked into
         self._last: dict[bytes, bytes | None] = {}
-        self.pending: deque[Write] = deque()
+        self.pending: deque[tuple[Write, Pairs]] = deque()
+        """What is to be appended, encoded."""
         self.in_flight: list[Write] = []
 
     @property

@@ -8,6 +8,8 @@ from fastlog.errors import MalformedMessageError
 
 _INT16, _INT32, _INT64 = struct.Struct(">h"), struct.Struct(">i"), struct.Struct(">q")
 
+STRING_BYTES_MAX = 2**15 - 1
+
 
 def int16(value: int) -> bytes:
     """Two bytes, big-endian."""
@@ -15,10 +17,12 @@ def int16(value: int) -> bytes:
 
 
 def string(text: str | None) -> bytes:
-    """A length of two bytes and UTF-8; the length of null is -1."""
+    """A length of two bytes and UTF-8; the length of null is -1. ValueError where it does not fit."""
     if text is None:
         return b"\xff\xff"
     raw = text.encode()
+    if len(raw) > STRING_BYTES_MAX:
+        raise ValueError(f"a string of {len(raw)} bytes does not fit into a record, {STRING_BYTES_MAX} do")
     return _INT16.pack(len(raw)) + raw
 
 

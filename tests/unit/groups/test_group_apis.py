@@ -400,6 +400,81 @@ def test_old_offsets_go_at_the_next_look(ready: ControlPlane) -> None:
     assert ready.ask(ListGroupsRequest()).groups == []
 
 
+# --- bad input ---
+
+
+def test_a_member_whose_name_no_record_can_hold_is_refused_and_the_others_go_on(ready: ControlPlane) -> None:
+    ready.ask(commit(("t", 0, 5)))
+    request = JoinGroupRequest(
+        group_id="g",
+        session_timeout_ms=10_000,
+        group_instance_id="i" * 32_767,
+        protocol_type="x",
+        protocols=[JoinGroupRequestProtocol("p")],
+    )
+    member_id = ready.ask(request).member_id
+    given = [SyncGroupRequestAssignment(member_id, b"a")]
+    assert ready.ask(SyncGroupRequest("g", 1, member_id, None, "x", "p", given)).error_code == -1
+    assert codes(ready.ask(commit(("t", 0, 6), group_id="h"))) == {("t", 0): 0}
+    ready.restart()
+    ready.settle()
+    assert ready.ask(DescribeGroupsRequest(["g"])).groups[0].group_state == "Empty"
+
+
+@pytest.mark.parametrize("metadata", [b"", b"\xff", b"\0\0\x7f\xff\xff\xff", b"\0\0\0\0\0\1\0\1\xff"])
+def test_metadata_that_are_no_subscription_are_carried_and_nothing_is_concluded(
+    ready: ControlPlane, metadata: bytes
+) -> None:
+    request = JoinGroupRequest(
+        group_id="g", session_timeout_ms=10_000, protocol_type="consumer",
+        protocols=[JoinGroupRequestProtocol("range", metadata)],
+    )  # fmt: skip
+    request.member_id = ready.ask(request).member_id
+    (leader,) = ready.ask(request).members
+    assert leader.metadata == metadata
+    given = [
+        SyncGroupRequestAssignment(leader.member_id, b"\xff\0garbage"),
+        SyncGroupRequestAssignment("nobody", b"x"),
+    ]
+    answer = ready.ask(SyncGroupRequest("g", 1, leader.member_id, None, "consumer", "range", given))
+    assert (answer.error_code, answer.assignment) == (0, b"\xff\0garbage")
+    ready.ask(
+        OffsetCommitRequest(
+            group_id="g",
+            generation_id_or_member_epoch=1,
+            member_id=leader.member_id,
+            topics=[OffsetCommitRequestTopic("t", partitions=[OffsetCommitRequestPartition(0, 5)])],
+        )
+    )
+    # it may be reading anything
+    topics = [OffsetDeleteRequestTopic("t", [OffsetDeleteRequestPartition(0)])]
+    assert codes(ready.ask(OffsetDeleteRequest("g", topics))) == {("t", 0): 86}
+    ready.restart()
+    ready.settle()
+    assert ready.ask(HeartbeatRequest("g", 1, leader.member_id)).error_code == 0
+
+
+def test_a_group_with_very_many_offsets_is_deleted_in_parts(ready: ControlPlane) -> None:
+    ready.topics.grow("t", 2_500)
+    ready.ask(commit(*(("t", partition, 1) for partition in range(2_500))))
+    assert ready.ask(DeleteGroupsRequest(["g"])).results[0].error_code == 0
+    ready.restart()
+    ready.settle()
+    assert ready.ask(ListGroupsRequest()).groups == []
+
+
+def test_a_record_that_makes_no_sense_costs_its_own_group_only(
+    ready: ControlPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    ready.ask(commit(("t", 0, 5)))
+    (partition,) = ready.group_log.partitions
+    ready.group_log.partitions[partition] += [(b"\0\2\0\1x", b"\0\3junk"), (b"", b"?"), (b"\0", None)]
+    ready.restart()
+    ready.settle()
+    assert [group.group_id for group in ready.ask(ListGroupsRequest()).groups] == ["g"]
+    assert "passed over" in caplog.text
+
+
 # --- who may ---
 
 

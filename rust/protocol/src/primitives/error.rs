@@ -21,6 +21,16 @@ pub enum ProtocolError {
         /// Where the reader stands, after the length.
         at: usize,
     },
+    /// A string longer than Kafka reads, in a version whose lengths could say more.
+    #[error("a string before byte {at} has {length} bytes, at most {limit} are read")]
+    StringTooLong {
+        /// The length that was read.
+        length: usize,
+        /// The most that would have been accepted.
+        limit: usize,
+        /// Where the reader stands, after the length.
+        at: usize,
+    },
     /// A null where this version allows none.
     #[error("a value before byte {at} is null, which this version does not allow")]
     Null {

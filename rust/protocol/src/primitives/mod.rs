@@ -7,5 +7,5 @@ mod tests;
 mod writer;
 
 pub use error::ProtocolError;
-pub use reader::{ELEMENTS_MAX, REQUEST_ELEMENTS_MAX, Reader, TAGS_MAX};
+pub use reader::{ELEMENTS_MAX, REQUEST_ELEMENTS_MAX, Reader, STRING_BYTES_MAX, TAGS_MAX};
 pub use writer::Writer;

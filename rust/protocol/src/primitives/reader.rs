@@ -10,6 +10,8 @@ pub const ELEMENTS_MAX: u32 = 1_000_000;
 pub const REQUEST_ELEMENTS_MAX: u32 = 200_000;
 /// The most tagged fields that one struct may have; Kafka's own have at most four.
 pub const TAGS_MAX: u32 = 64;
+/// The longest string, in bytes: Kafka reads and writes none that is longer, not even where its length has room for that.
+pub const STRING_BYTES_MAX: usize = i16::MAX as usize;
 /// Elements that an array gets room for at once; a longer one grows as its elements are read.
 const CAPACITY_MAX: usize = 1_000;
 
@@ -235,9 +237,16 @@ impl<'a> Reader<'a> {
     /// A string or null.
     ///
     /// # Errors
-    /// `Truncated`, `NegativeLength`, `NotUtf8`, `VarintTooLong`.
+    /// `Truncated`, `NegativeLength`, `NotUtf8`, `VarintTooLong`, `StringTooLong`.
     pub fn nullable_string(&mut self, flexible: bool) -> Result<Option<&'a str>> {
         let Some(length) = self.length(flexible, false)? else { return Ok(None) };
+        if length > STRING_BYTES_MAX {
+            return Err(ProtocolError::StringTooLong {
+                length,
+                limit: STRING_BYTES_MAX,
+                at: self.position(),
+            });
+        }
         let bytes = self.take(length)?;
         let text = str::from_utf8(bytes).map_err(|_| ProtocolError::NotUtf8 { at: self.position() })?;
         Ok(Some(text))

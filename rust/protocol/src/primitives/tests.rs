@@ -55,6 +55,28 @@ fn nulls_and_lengths() {
 }
 
 #[test]
+fn a_string_longer_than_kafka_reads_is_neither_written_nor_read_in_any_version() {
+    let longest = "x".repeat(STRING_BYTES_MAX);
+    for flexible in [false, true] {
+        let mut writer = Writer::with_capacity(0);
+        writer.string(&longest, flexible).unwrap();
+        assert_eq!(
+            read_slice(&writer.into_bytes(), |r| r.string(flexible).map(str::len)),
+            Ok(STRING_BYTES_MAX)
+        );
+        let refused = Writer::with_capacity(0).string(&format!("{longest}x"), flexible);
+        let (length, limit) = (STRING_BYTES_MAX + 1, STRING_BYTES_MAX);
+        assert_eq!(refused, Err(ProtocolError::TooLong { length, limit }));
+    }
+    let mut longer = vec![0x81, 0x80, 0x02];
+    longer.extend_from_slice(longest.as_bytes());
+    longer.push(b'x');
+    let (length, limit) = (STRING_BYTES_MAX + 1, STRING_BYTES_MAX);
+    let refused = ProtocolError::StringTooLong { length, limit, at: 3 };
+    assert_eq!(read_slice(&longer, |r| r.string(true).map(str::len)), Err(refused));
+}
+
+#[test]
 fn a_claimed_count_is_checked_against_what_remains() {
     let claim = b"\x00\x98\x96\x80\0\0\0\0\0\0\0\0"; // ten million
     let refused = read(claim, |r| r.array(false, 4, Reader::i32));
@@ -105,14 +127,6 @@ fn tags_are_skipped_bounded_and_counted() {
     assert_eq!(short, Err(ProtocolError::Truncated { needed: 4, remaining: 1, at: 3 }));
     let many = read(b"\xff\xff\xff\xff\x07", Reader::skip_tags);
     assert_eq!(many, Err(ProtocolError::TooManyTags { count: 0x7fff_ffff, limit: TAGS_MAX, at: 5 }));
-}
-
-#[test]
-fn what_does_not_fit_its_length_is_not_written() {
-    let long = "x".repeat(32_768);
-    let mut w = Writer::new();
-    assert_eq!(w.string(&long, false), Err(ProtocolError::TooLong { length: 32_768, limit: 32_767 }));
-    assert_eq!(w.string(&long, true), Ok(()));
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! Writing: the same types, appended to one growing buffer.
 
-use super::ProtocolError;
+use super::{ProtocolError, STRING_BYTES_MAX};
 use uuid::Uuid;
 
 /// Appends values to a buffer of its own.
@@ -129,7 +129,7 @@ impl Writer {
     }
 
     fn length(&mut self, length: usize, flexible: bool, wide: bool) -> Result<()> {
-        let limit = if wide || flexible { i32::MAX as usize - 1 } else { i16::MAX as usize };
+        let limit = if wide { i32::MAX as usize - 1 } else { STRING_BYTES_MAX };
         if length > limit {
             return Err(ProtocolError::TooLong { length, limit });
         }
