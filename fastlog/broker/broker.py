@@ -35,11 +35,9 @@ from fastlog.state.group.settings import GroupSettings
 from fastlog.state.offsets.settings import OffsetSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from fastlog.broker.context import Authorizer
     from fastlog.config import Config
-    from fastlog.ports import Clock, Random, Topic
+    from fastlog.ports import Clock, Random
     from fastlog.transport.router import RouterListener
 
 TCP = "PLAINTEXT"
@@ -115,11 +113,12 @@ class Broker:
             configs=self._configs,
             data_plane=self._engine,
             random=self._random,
-            publish=self._publish,
+            publish=self._engine.publish_topics,
         )
         self._undo.callback(self._configs.subscribe(self._topics.apply_settings))
         self._groups = self._group_coordinator()
         self._undo.callback(self._groups.stop)
+        self._undo.callback(self._topics.subscribe(self._groups.topics_changed))
         self._topics.load()
         for stray in self._engine.finish_opening():
             self._log.warning(
@@ -129,10 +128,6 @@ class Broker:
         self._log.info(
             "logs open", directory=str(self._data_dir), cluster_id=self._cluster_id, last_stop=last_stop
         )
-
-    def _publish(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
-        self._engine.publish_topics(put, removed)
-        self._groups.topics_changed(put, removed)
 
     def _group_coordinator(self) -> GroupCoordinator:
         settings = self._settings

@@ -28,7 +28,7 @@ from fastlog.events import EventLog
 from fastlog.ports import AlreadyExistsError, ConfigResource, PartitionState, StoreError, Topic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from uuid import UUID
 
     from fastlog.broker.configs import Configs
@@ -66,7 +66,7 @@ class Topics:
         self._configs = configs
         self._data_plane = data_plane
         self._random = random
-        self._publish = publish
+        self._listeners: list[Publisher] = [publish]
         self._log = EventLog("topics")
         self._by_name: dict[str, Topic] = {}
         self._by_id: dict[UUID, Topic] = {}
@@ -89,6 +89,15 @@ class Topics:
         if topic is None:
             raise UnknownTopicIdError(f"no topic has the id {topic_id}")
         return topic
+
+    def subscribe(self, changed: Publisher) -> Callable[[], None]:
+        """Has `changed` told of topics too, of all that there are now first; on the thread that changes topics.
+
+        Returns what ends that: without it the two sides keep each other alive.
+        """
+        changed(list(self._by_name.values()), ())
+        self._listeners.append(changed)
+        return lambda: self._listeners.remove(changed)
 
     def load(self) -> None:
         """Opens every topic's logs and finishes the deletions that a stop interrupted."""
@@ -262,6 +271,10 @@ class Topics:
             self._by_id[topic.topic_id] = topic
             self._by_collision[collision_key(topic.name)] = topic.name
         self._publish(topics, ())
+
+    def _publish(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
+        for tell in self._listeners:
+            tell(put, removed)
 
     def _remove(self, topic: Topic) -> None:
         del self._by_name[topic.name]

@@ -212,6 +212,26 @@ def commits(*, bootstrap: str | None, directory: Path | None, as_json: bool, **g
 
 
 @bench.command()
+@option("--groups", COUNT, 1000, "Groups that heartbeat.")
+@option("--members", COUNT, 3, "Members of each.")
+@option("--interval", click.FloatRange(min=0.05), 3.0, "Seconds between a member's heartbeats.")
+@option("--large", COUNT, 200, "Members of the group that one more joins.")
+@option("--large-interval", click.FloatRange(min=0.05), 0.5, "Seconds between their heartbeats.")
+@option("--committers", COUNT, 64, "Clients that commit offsets.")
+@option("--rate", COUNT, 5000, "Commits a second, over all clients.")
+@option("--seconds", click.FloatRange(min=0.1), 10.0, "How long to heartbeat, and to commit.")
+@directory_option
+@json_option
+def groups(*, directory: Path | None, as_json: bool, **given: Any) -> int:
+    """What consumer groups cost a broker: heartbeats, a rebalance, commits. There is no limit to compare with."""
+    from fastlog.bench.groups.run import Settings, run
+
+    with measured("groups", 3) as done:
+        found = run(Settings(**given), directory=directory, done=done)
+    return tell(found, as_json=as_json)
+
+
+@bench.command()
 @option("--idle-seconds", click.FloatRange(min=0), 1.0, "How long a broker has idled when it is looked at.")
 @pairs_option
 @directory_option

@@ -26,10 +26,11 @@ TINY = {
     "consume": ("--records", "3000", "--partitions", "2", "--batch-bytes", "16384"),
     "latency": ("--rate", "200", "--seconds", "0.5"),
     "commits": ("--clients", "3", "--seconds", "0.3"),
+    "groups": ("--groups", "3", "--interval", "0.1", "--large", "3", "--committers", "2", "--seconds", "0.3"),
     "start": ("--idle-seconds", "0"),
     "recovery": ("--bytes", "300000", "--batch-bytes", "65536"),
 }
-WITHOUT_LIMIT = {"limits"}
+WITHOUT_LIMIT = {"limits", "groups"}
 WITHOUT_RECORDS = {"start"}
 WITH_OWN_BROKER = ("fetch", "produce", "consume", "latency", "commits")
 

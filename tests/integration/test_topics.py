@@ -24,6 +24,7 @@ from fastlog.protocol.messages import alter_configs, incremental_alter_configs
 from fastlog.protocol.messages.api_versions import ApiVersionsRequest
 from fastlog.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
 from fastlog.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
+from fastlog.protocol.messages.delete_groups import DeleteGroupsRequest
 from fastlog.protocol.messages.delete_records import (
     DeleteRecordsPartition,
     DeleteRecordsRequest,
@@ -32,9 +33,19 @@ from fastlog.protocol.messages.delete_records import (
 from fastlog.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest
 from fastlog.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
+from fastlog.protocol.messages.describe_groups import DescribeGroupsRequest
 from fastlog.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
+from fastlog.protocol.messages.find_coordinator import FindCoordinatorRequest
+from fastlog.protocol.messages.heartbeat import HeartbeatRequest
 from fastlog.protocol.messages.init_producer_id import InitProducerIdRequest
+from fastlog.protocol.messages.join_group import JoinGroupRequest
+from fastlog.protocol.messages.leave_group import LeaveGroupRequest
+from fastlog.protocol.messages.list_groups import ListGroupsRequest
 from fastlog.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
+from fastlog.protocol.messages.offset_commit import OffsetCommitRequest
+from fastlog.protocol.messages.offset_delete import OffsetDeleteRequest
+from fastlog.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchRequestGroup
+from fastlog.protocol.messages.sync_group import SyncGroupRequest
 from tests.conftest import MakeBroker
 from tests.support.broker import BrokerProcess, wait_until
 from tests.support.clients import kcat
@@ -208,6 +219,17 @@ def requests(topic: str) -> list[Any]:
         ),
         CreatePartitionsRequest(topics=[CreatePartitionsTopic(topic, 9, None)]),
         DeleteRecordsRequest(topics=[DeleteRecordsTopic(topic, [DeleteRecordsPartition(0, 0)])]),
+        FindCoordinatorRequest(key="g", coordinator_keys=["g"]),
+        JoinGroupRequest(group_id="g"),
+        SyncGroupRequest(group_id="g"),
+        HeartbeatRequest(group_id="g"),
+        LeaveGroupRequest(group_id="g"),
+        OffsetCommitRequest(group_id="g"),
+        OffsetFetchRequest(group_id="g", groups=[OffsetFetchRequestGroup("g")]),
+        OffsetDeleteRequest(group_id="g"),
+        DescribeGroupsRequest(["g"]),
+        ListGroupsRequest(),
+        DeleteGroupsRequest(["g"]),
         DeleteTopicsRequest(topics=[DeleteTopicState(name=topic)], topic_names=[topic]),
     ]
 
@@ -230,12 +252,6 @@ def test_every_version_of_every_control_api_is_answered(broker: BrokerProcess, t
     assert asked == {
         (key, version) for key, (low, high) in served.items() for version in range(low, high + 1)
     }
-
-
-def test_group_apis_are_not_offered_yet(broker: BrokerProcess) -> None:
-    with RawTcp("127.0.0.1", broker.tcp_port) as raw:
-        told = {row.api_key for row in raw.ask(ApiVersionsRequest("t", "1"), 3).api_keys}
-    assert not told & {int(ApiKey.FIND_COORDINATOR), int(ApiKey.JOIN_GROUP), int(ApiKey.OFFSET_COMMIT)}
 
 
 def test_requests_of_one_connection_are_answered_in_order(broker: BrokerProcess, topic_name: str) -> None:

@@ -152,6 +152,7 @@ class ControlPlane:
             offsets=OffsetSettings(),
             retention_check_interval_ms=1000,
         )
+        self.topics.subscribe(self.groups.topics_changed)
         self.topics.load()
         self.authorizer: Any = AllowAll()
         self.services = Services(
@@ -177,7 +178,6 @@ class ControlPlane:
 
     def _publish(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
         self.published.update({topic.name: topic for topic in put})
-        self.groups.topics_changed(put, removed)
         for name in removed:
             del self.published[name]
 

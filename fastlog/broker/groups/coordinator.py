@@ -83,17 +83,16 @@ class GroupCoordinator:
         self._is_stopped = False
         self._inbox = Inbox()
         self._inbox.watch(log.completions_fd())
-        self._source: GroupSource | None = None
-        self._serving: Serving
-        self._thread = threading.Thread(target=self._run, name="fastlog-groups", daemon=True)
+        self._requests: tuple[GroupSource, Serving] | None = None
+        self._thread: threading.Thread | None = None
 
     # --- from any thread ---
 
     def start(self, source: GroupSource, serving: Serving) -> None:
         """Starts the thread, which serves the requests of `source`."""
-        self._source = source
-        self._serving = serving
+        self._requests = source, serving
         self._inbox.watch(source.groups_fd())
+        self._thread = threading.Thread(target=self._run, name="fastlog-groups", daemon=True)
         self._thread.start()
 
     def put(self, work: Callable[..., object], *arguments: object) -> None:
@@ -110,7 +109,7 @@ class GroupCoordinator:
 
     def finish_waiting(self) -> None:
         """Sends all members to look for another coordinator, and serves no more groups. Blocks until that is done."""
-        if self._thread.ident is not None:
+        if self._thread is not None:
             done = threading.Event()
             self.put(self._unload)
             self.put(done.set)
@@ -118,10 +117,13 @@ class GroupCoordinator:
 
     def stop(self) -> None:
         """Ends the thread; what was appended and not acknowledged by then is not answered. Again is harmless."""
-        if self._thread.ident is not None and self._thread.is_alive():
+        if self._thread is not None:
             self.put(self._stop)
             self._thread.join()
+            self._thread = None
         self._inbox.close()
+        # the handlers know it, so what it knows of them would keep all of it alive
+        self._requests = None
 
     # --- what handlers work with ---
 
@@ -190,11 +192,8 @@ class GroupCoordinator:
         self._now = self._moment()
         for call, arguments in work:
             self._guarded(call, *arguments)
-        if self._source is not None:
-            for request in self._source.drain_groups(BURST):
-                api = self._serving.api_of(request)
-                if api is not None:
-                    self._serving.serve(api, request)
+        if self._requests is not None:
+            self._serve(*self._requests)
         if self._in_flight:
             self._guarded(self._take_completions)
         due_ms = self._deadlines.next_ms()
@@ -204,6 +203,13 @@ class GroupCoordinator:
             self._guarded(self._load_page)
         if self._dirty:
             self._guarded(self._flush)
+
+    @staticmethod
+    def _serve(source: GroupSource, serving: Serving) -> None:
+        for request in source.drain_groups(BURST):
+            api = serving.api_of(request)
+            if api is not None:
+                serving.serve(api, request)
 
     def _guarded(self, call: Callable[..., object], *arguments: object) -> None:
         try:

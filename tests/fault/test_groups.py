@@ -9,7 +9,14 @@ import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from fastlog.client.connection import Connection
+from fastlog.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+)
 from tests.conftest import MakeBroker
+from tests.fault.conftest import BrokerOn, MakeDisk
 from tests.support.admin import create_topic
 from tests.support.broker import BrokerProcess, wait_until
 from tests.support.clients.members import LIBRARIES, Member
@@ -117,3 +124,36 @@ def test_an_acknowledged_commit_survives_every_kill(make_broker: MakeBroker) -> 
     for consumer in consumers.values():
         consumer.close()
     assert min(acknowledged.values()) >= 30
+
+
+def commit(broker: BrokerProcess, offset: int) -> int:
+    """One commit without retries; its error code."""
+    row = OffsetCommitRequestPartition(0, offset, committed_metadata="." * 4000)
+    request = OffsetCommitRequest(group_id="g", topics=[OffsetCommitRequestTopic("t", partitions=[row])])
+    with Connection("127.0.0.1", broker.tcp_port, client_id="test") as connection:
+        answer = connection.request(request, version=8)
+    code: int = answer.topics[0].partitions[0].error_code
+    return code
+
+
+def test_on_a_full_disk_commits_are_refused_and_resume_by_themselves(
+    make_disk: MakeDisk, broker_on: BrokerOn
+) -> None:
+    disk = make_disk(mebibytes=24)
+    broker = broker_on(disk)
+    create_topic(broker.bootstrap, "t", 1)
+    committed(broker, "g")  # which makes the topic of groups
+    wait_until("groups are served", lambda: commit(broker, 0) == 0)
+    offset = 0
+    with disk.filled():
+        while (code := commit(broker, offset + 1)) == 0:
+            offset += 1
+            assert offset < 2_000, "commits found room on a full disk"
+        # clients look for a coordinator again, and try again
+        assert code == 16
+        assert committed(broker, "g") == {0: offset}
+    wait_until("commits resume", lambda: commit(broker, offset + 1) == 0)
+    assert committed(broker, "g") == {0: offset + 1}
+    broker.kill()
+    broker.start()
+    assert committed(broker, "g") == {0: offset + 1}

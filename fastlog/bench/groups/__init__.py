@@ -1,0 +1,1 @@
+"""`fastlog bench groups`: what consumer groups cost a broker."""
