@@ -1,0 +1,1 @@
+"""What decides: plain classes without sockets, threads, clocks or randomness."""
