@@ -20,9 +20,17 @@ def test_type_checkers_know_every_option() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"auto_offset_rset": "latest"}, "no option 'auto_offset_rset'; it has auto_offset_reset"),
+        (
+            {"auto_offset_rset": "latest"},
+            "no option 'auto_offset_rset'; it has auto_commit_interval_ms, auto_offset_reset",
+        ),
         ({"auto_offset_reset": "first"}, "must be one of 'earliest', 'latest', 'none'"),
         ({"isolation_level": "serializable"}, "must be one of 'read_uncommitted', 'read_committed'"),
+        ({"partition_assignment_strategy": "fair"}, "must be one of 'range', 'roundrobin', 'sticky'"),
+        ({"partition_assignment_strategy": ["range", "fair"]}, "'fair'; it must be one of"),
+        ({"partition_assignment_strategy": ()}, "name at least one"),
+        ({"heartbeat_interval_ms": 45_000}, r"must be below session_timeout_ms \(45000\)"),
+        ({"group_instance_id": ""}, "group_instance_id is empty"),
         ({"fetch_min_bytes": -1}, "must be a whole number from 0"),
     ],
 )

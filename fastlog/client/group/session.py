@@ -1,0 +1,443 @@
+"""The application's side of its group: callbacks, partitions and commits, on the thread that reads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastlog.client.committed_offset import CommittedOffset
+from fastlog.client.connection import monotonic_ms
+from fastlog.client.consumer.topic_partition import TopicPartition
+from fastlog.client.group.asking import Ask
+from fastlog.client.group.effects import Adopt, Release
+from fastlog.errors import FastlogError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from fastlog.client.consumer.assignment import Assignment
+    from fastlog.client.consumer.driver import Driver
+    from fastlog.client.consumer.options import ConsumerOptions
+    from fastlog.client.group.driver import GroupDriver
+    from fastlog.client.group.listeners import Committed, Listeners
+    from fastlog.client.group.membership import Membership
+    from fastlog.client.metadata import ClusterImage
+    from fastlog.state.assignors import Partition
+
+
+LOGGER = logging.getLogger("fastlog.consumer")
+#: partitions are not given up before their positions are committed, but the group does not wait for ever either
+REVOKE_COMMIT_MS = 5_000.0
+#: a wait for the group's thread looks for signals this often
+WAIT_SECONDS_MAX = 0.1
+
+
+class Positions(Protocol):
+    """What the session needs of the consumer."""
+
+    def handed_out(self) -> dict[TopicPartition, int]:
+        """For each partition with a position the offset after the last record that the application got."""
+
+    def dropped(self) -> None:
+        """Partitions are gone: whatever is held of them must not be delivered."""
+
+
+class GroupSession:
+    """Everything of a group that has to happen on the application's thread, between two records."""
+
+    def __init__(
+        self,
+        *,
+        options: ConsumerOptions,
+        assignment: Assignment,
+        driver: Driver,
+        membership: Membership,
+        positions: Callable[[], Positions | None],
+        listeners: Listeners,
+    ) -> None:
+        """`positions` gives the consumer, None when it is gone."""
+        self._options = options
+        self._assignment = assignment
+        self._driver = driver
+        self._membership = membership
+        self._positions = positions
+        self._listeners = listeners
+        self._group: GroupDriver
+        self._lock = threading.Lock()
+        self._duty: Release | Adopt | None = None
+        self._failure: tuple[FastlogError, bool] | None = None
+        self._finished: deque[Callable[[], None]] = deque()
+        #: positions as the coordinator has them, as far as this consumer knows
+        self._known: dict[TopicPartition, int] = {}
+        self._attending = False
+        self._waiting = False
+        self._polled_ms = monotonic_ms()
+        self._reader: int | None = None
+        self._commit_at_ms = float("inf")
+        self._commit_due = False
+        #: nothing waits longer than this: the consumer is being closed
+        self._end_ms = float("inf")
+        #: partitions whose positions are asked for, with their slots
+        self._asking: dict[TopicPartition, int] = {}
+        #: what matched the pattern when that was last told
+        self._matched: frozenset[str] = frozenset()
+        self.subscribed = False
+
+    def bind(self, group: GroupDriver) -> None:
+        """Says who drives the membership."""
+        self._group = group
+
+    # --- what is read ---
+
+    def subscribe(self, topics: frozenset[str]) -> None:
+        """Wants partitions of `topics` as a member."""
+        self._begin(is_member=True)
+        self._assignment.subscribe_in_group(topics)
+        self._group.post(partial(self._membership.subscribe, topics))
+
+    def expect(self) -> None:
+        """Is a member as soon as topics match its pattern."""
+        self._matched = frozenset()
+        self._begin(is_member=True)
+
+    def stand_alone(self) -> None:
+        """Reads what the application assigns, with the group's positions but without a membership."""
+        self._begin(is_member=False)
+
+    def unsubscribe(self, reason: str) -> None:
+        """Gives all partitions up and leaves the group; without effect where it is no member."""
+        if not self.subscribed:
+            return
+        self.subscribed = False
+        try:
+            self._give_up(self._held(), lost=False)
+        finally:
+            self._duty = None
+            self._group.post(lambda _now_ms: self._membership.leave(reason))
+
+    def look_up(self) -> None:
+        """Asks for the group's positions of partitions that begin there."""
+        asked = self._assignment.positions_to_ask().items()
+        wanted = {tp: slot for tp, slot in asked if self._asking.get(tp) != slot}
+        if wanted:
+            self._asking.update(wanted)
+            done = partial(self._positions_told, wanted)
+            self._group.ask(Ask(None, tuple(wanted), float("inf"), True, done))
+
+    # --- the reading thread ---
+
+    def __enter__(self) -> None:
+        """The application asks for records: what is due is done first."""
+        self._polled_ms = monotonic_ms()
+        self._reader = threading.get_ident()
+        self._waiting = True
+        if self._group.waits_for_poll:
+            self._group.wake()
+        if self._assignment.called:
+            try:
+                self.attend()
+            except BaseException:
+                self.__exit__()
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        """The application has what it asked for, or nothing."""
+        self._polled_ms = monotonic_ms()
+        self._waiting = False
+
+    def attend(self) -> None:
+        """Does what the group wants of the application. What a callback raises is raised when all is done."""
+        if self._attending:
+            return
+        self._attending, waiting = True, self._waiting
+        self._assignment.called = False
+        try:
+            self._waiting = False
+            self._tell_finished()
+            self._perform()
+            if self._commit_due:
+                self._commit_due = False
+                self._commit_in_background()
+            self._raise_failure()
+        finally:
+            self._attending, self._waiting = False, waiting
+            self._polled_ms = monotonic_ms()
+
+    def _perform(self) -> None:
+        with self._lock:
+            duty, self._duty = self._duty, None
+        match duty:
+            case Release(number, lost, keep):
+                gone = frozenset(tp for tp in self._held() if tp.topic not in keep)
+                try:
+                    self._give_up(gone, lost=lost)
+                finally:
+                    self._group.post(partial(self._membership.released, number, frozenset(self._held())))
+            case Adopt(number, partitions):
+                self._adopt(number, frozenset(TopicPartition(*one) for one in partitions))
+
+    def _adopt(self, number: int, target: frozenset[TopicPartition]) -> None:
+        held = self._held()
+        try:
+            self._give_up(held - target, lost=False)
+        finally:
+            self._assignment.take(target - held)
+            self._commit_at_ms = monotonic_ms() + self._options.auto_commit_interval_ms
+            self._group.post(partial(self._membership.adopted, number, frozenset(target)))
+            self.look_up()
+            self._driver.wake()
+        if self._listeners.on_assign is not None:
+            self._listeners.on_assign(target - held)
+
+    def _give_up(self, partitions: frozenset[TopicPartition], *, lost: bool) -> None:
+        if not partitions:
+            return
+        listeners = self._listeners
+        try:
+            if lost:
+                LOGGER.warning("lost %d partitions: they may be another member's by now", len(partitions))
+                # as in Kafka: who does not tell the two apart hears of both
+                listener = listeners.on_lost or listeners.on_revoke
+            else:
+                listener = listeners.on_revoke
+                self._commit_before(REVOKE_COMMIT_MS)
+            if listener is not None:
+                listener(partitions)
+        finally:
+            self._assignment.release(partitions)
+            for tp in partitions:
+                self._known.pop(tp, None)
+                self._asking.pop(tp, None)
+            consumer = self._positions()
+            if consumer is not None:
+                consumer.dropped()
+
+    def _held(self) -> frozenset[TopicPartition]:
+        with self._assignment.changed:
+            return frozenset(self._assignment.states)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            error, lasting = self._failure
+            if lasting:
+                self._assignment.call_application()
+            else:
+                self._failure = None
+            raise error
+
+    # --- commits ---
+
+    def commit(self, offsets: Mapping[TopicPartition, CommittedOffset] | None, timeout_ms: float) -> None:
+        """Commits and waits for it; None is all that was handed out. Raises what went wrong."""
+        chosen = self._chosen(offsets)
+        self._tell_finished()
+        if not chosen:
+            return
+        self._wait_for(chosen, (), timeout_ms)
+        self._known.update({tp: committed.offset for tp, committed in chosen.items()})
+        self._tell_finished()
+
+    def commit_async(
+        self, offsets: Mapping[TopicPartition, CommittedOffset] | None, on_done: Committed | None
+    ) -> None:
+        """Commits in the background; `on_done` is called with a later poll or commit."""
+        chosen = self._chosen(offsets)
+
+        def done(error: FastlogError | None, _: object) -> None:
+            self._finished.append(partial(self._finish, chosen, error, on_done))
+            self._driver.call_application()
+
+        self._group.ask(Ask(chosen, (), monotonic_ms() + self._options.request_timeout_ms, False, done))
+
+    def committed(
+        self, partitions: Iterable[TopicPartition], timeout_ms: float
+    ) -> dict[TopicPartition, CommittedOffset]:
+        """The group's positions of these partitions, without those that have none."""
+        found = self._wait_for(None, tuple(partitions), timeout_ms)
+        return {TopicPartition(*one): committed for one, committed in found.items() if committed.offset >= 0}
+
+    def _wait_for(
+        self,
+        offsets: Mapping[TopicPartition, CommittedOffset] | None,
+        partitions: tuple[TopicPartition, ...],
+        timeout_ms: float,
+    ) -> dict[Partition, CommittedOffset]:
+        settled = threading.Event()
+        outcome: list[Any] = []
+
+        def done(error: FastlogError | None, found: dict[Partition, CommittedOffset]) -> None:
+            outcome.append((error, found))
+            settled.set()
+
+        deadline = min(monotonic_ms() + timeout_ms, self._end_ms)
+        self._group.ask(Ask(offsets, partitions, deadline, True, done))
+        # the group's thread settles it in time; short waits let a Ctrl-C through
+        while not settled.wait(WAIT_SECONDS_MAX):
+            pass
+        error, found = outcome[0]
+        if error is not None:
+            raise error
+        return dict(found)
+
+    def _chosen(
+        self, offsets: Mapping[TopicPartition, CommittedOffset] | None
+    ) -> dict[TopicPartition, CommittedOffset]:
+        if offsets is not None:
+            return dict(offsets)
+        consumer = self._positions()
+        handed_out = consumer.handed_out() if consumer is not None else {}
+        return {tp: CommittedOffset(offset) for tp, offset in handed_out.items()}
+
+    def _uncommitted(self) -> dict[TopicPartition, CommittedOffset]:
+        return {tp: one for tp, one in self._chosen(None).items() if self._known.get(tp) != one.offset}
+
+    def _commit_in_background(self) -> None:
+        offsets = self._uncommitted()
+        if offsets:
+            self.commit_async(offsets, self._auto_committed)
+
+    def _commit_before(self, timeout_ms: float) -> None:
+        """Commits what was handed out before its partitions go, if that is wanted; a failure is only logged."""
+        offsets = self._uncommitted() if self._options.enable_auto_commit else {}
+        if not offsets:
+            return
+        try:
+            self.commit(offsets, timeout_ms)
+        except FastlogError as error:
+            LOGGER.warning("positions are not committed, so some records will be read again: %s", error)
+
+    def _auto_committed(
+        self, _offsets: dict[TopicPartition, CommittedOffset], error: FastlogError | None
+    ) -> None:
+        if error is not None:
+            LOGGER.warning("positions are not committed, the next try follows: %s", error)
+
+    def _finish(
+        self,
+        offsets: dict[TopicPartition, CommittedOffset],
+        error: FastlogError | None,
+        on_done: Committed | None,
+    ) -> None:
+        if error is None:
+            self._known.update({tp: committed.offset for tp, committed in offsets.items()})
+        if on_done is not None:
+            on_done(offsets, error)
+        elif error is not None:
+            LOGGER.warning("a commit in the background failed: %s", error)
+
+    def _tell_finished(self) -> None:
+        while self._finished:
+            self._finished.popleft()()
+
+    # --- the end ---
+
+    def close(self, timeout_ms: float, *, keep: bool) -> None:
+        """Commits, gives up the partitions and leaves, within `timeout_ms`. `keep`: what was handed out is done with.
+
+        Where another thread is at work on what it was handed out, or that failed, nothing is committed.
+        """
+        deadline = self._end_ms = monotonic_ms() + timeout_ms
+        here = threading.get_ident()
+        settled = self._waiting or self._reader in (None, here)
+        try:
+            if not self._attending and settled:
+                if not keep:
+                    self._known.update(self._positions_now())
+                if self.subscribed:
+                    self._leave_partitions(deadline)
+                else:
+                    self._commit_before(max(0.0, deadline - monotonic_ms()))
+        finally:
+            self._group.close(max(0.0, deadline - monotonic_ms()))
+            if settled:
+                self._tell_finished()
+
+    def _leave_partitions(self, deadline: float) -> None:
+        self.subscribed = False
+        self._commit_before(max(0.0, deadline - monotonic_ms()))
+        self._known.update(self._positions_now())
+        self._give_up(self._held(), lost=self._membership.commit_identity() is None)
+
+    def _positions_now(self) -> dict[TopicPartition, int]:
+        return {tp: committed.offset for tp, committed in self._chosen(None).items()}
+
+    # --- for the group's thread (see driver.Application), and the metadata's ---
+
+    def last_poll_ms(self, now_ms: float) -> float:
+        """See Application."""
+        return now_ms if self._waiting else self._polled_ms
+
+    def call(self, duty: Release | Adopt) -> None:
+        """See Application."""
+        with self._lock:
+            self._duty = duty
+        self._driver.call_application()
+
+    def fail(self, error: FastlogError, *, lasting: bool) -> None:
+        """See Application."""
+        self._failure = (error, lasting)
+        self._driver.call_application()
+
+    def watch(self, topics: frozenset[str]) -> None:
+        """See Application."""
+        if not topics <= self._assignment.watched:
+            self._assignment.watched = topics
+        self._driver.refresh_soon()
+
+    def tick(self, now_ms: float) -> float:
+        """See Application."""
+        if not self._options.enable_auto_commit:
+            return float("inf")
+        if now_ms >= self._commit_at_ms:
+            self._commit_at_ms = now_ms + max(1, self._options.auto_commit_interval_ms)
+            self._commit_due = True
+            self._driver.call_application()
+        return self._commit_at_ms
+
+    def on_image(self, image: ClusterImage) -> None:
+        """New metadata: the numbers of partitions, and what matches the pattern. On the metadata's thread."""
+        if self._driver.pattern is not None and self.subscribed:
+            matched = self._assignment.subscription or frozenset()
+            if matched != self._matched:
+                self._matched = matched
+                self._group.post(partial(self._membership.subscribe, matched))
+        counts = {
+            name: 0
+            if name not in image.topics or image.topics[name].error_code
+            else len(image.topics[name].partitions)
+            for name in self._assignment.topics()
+        }
+        self._group.post(partial(self._membership.partitions_known, counts))
+
+    def _positions_told(
+        self,
+        wanted: dict[TopicPartition, int],
+        error: FastlogError | None,
+        found: dict[Partition, CommittedOffset],
+    ) -> None:
+        for tp, slot in wanted.items():
+            if self._asking.get(tp) == slot:
+                self._asking.pop(tp, None)
+            if error is not None:
+                self._assignment.refused_by_group(tp, slot, error)
+                continue
+            offset = found[tp].offset if tp in found else -1
+            if offset >= 0:
+                self._known[tp] = offset
+            self._assignment.told_by_group(tp, slot, offset)
+        # positions are looked up, or an error is raised
+        self._driver.wake()
+        if error is not None:
+            self._driver.call_application()
+
+    def _begin(self, *, is_member: bool) -> None:
+        if is_member and not self.subscribed:
+            # assigned by hand before
+            self._assignment.release(self._held())
+        self.subscribed = is_member
+        self._group.member(wanted=is_member)
+        self._polled_ms = monotonic_ms()
+        self._commit_at_ms = monotonic_ms() + self._options.auto_commit_interval_ms
