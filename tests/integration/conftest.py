@@ -6,9 +6,36 @@ from collections.abc import Iterator
 
 import pytest
 
+import fastlog
 from tests.integration.kafka.server import KafkaServer
-from tests.support.broker import BrokerProcess
+from tests.support.broker import BrokerProcess, wait_until
 from tests.support.pair import Pair
+
+# THE SWITCH: what the tests of groups run against. Add "broker", our own, as soon as it coordinates groups.
+GROUP_BROKERS = ["kafka"]
+
+
+@pytest.fixture(params=GROUP_BROKERS)
+def group_bootstrap(request: pytest.FixtureRequest) -> str:
+    """The address of each broker that coordinates groups."""
+    return str(request.getfixturevalue(request.param).bootstrap)
+
+
+@pytest.fixture
+def group_topic(group_bootstrap: str, topic_name: str) -> str:
+    """A topic of six partitions there, and a name that a group may have."""
+    with fastlog.Admin(group_bootstrap) as admin:
+        admin.create_topic(topic_name, partitions=6)
+        wait_until("the topic has leaders", lambda: is_led(admin, topic_name))
+    return topic_name
+
+
+def is_led(admin: fastlog.Admin, topic: str) -> bool:
+    """Whether all partitions of a topic can be used."""
+    try:
+        return all(one.leader >= 0 for one in admin.describe_topic(topic).partitions)
+    except fastlog.errors.KafkaError:
+        return False
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fastlog.client.consumer.checks import Offset, Partition, Topics
     from fastlog.client.consumer.options import OptionTypes
     from fastlog.client.group.driver import GroupDriver
+    from fastlog.client.group.effects import GroupMetadata
     from fastlog.client.group.listeners import Committed, Listener
     from fastlog.client.group.session import GroupSession
     from fastlog.native._records import Record, RecordBatch
@@ -336,6 +337,10 @@ class Consumer:
         group = self._require_group()
         chosen = self.assignment() if partitions is None else {checked_partition(one) for one in partitions}
         return group.committed(sorted(chosen), timeout * 1000) if chosen else {}
+
+    def group_metadata(self) -> GroupMetadata:
+        """Who this consumer is in its group now; generation -1 where it is no member."""
+        return self._require_group().metadata()
 
     def lag(self) -> dict[TopicPartition, int | None]:
         """How many offsets each partition's position is behind its end, as the broker last told; None before it did.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastlog.state.assignors import Partition
 
 UNKNOWN_TOPIC_OR_PARTITION = 3
+SILENT = "its coordinator did not answer"
 NOT_THE_COORDINATOR = (7, 15, 16)
 #: who commits without being a member
 NOBODY = Identity()
@@ -78,13 +79,13 @@ class AskQueue:
             if now_ms < ask.retry_at_ms:
                 return None
             if ask.offsets is None:
-                self._sent = ask
+                self._sent, ask.problem = ask, SILENT
                 return requests.offset_fetch(self._group_id, ask.partitions), ask
             identity = self._membership.commit_identity() if is_member else NOBODY
             if identity is None:
                 self._settle(ask, self._between())
                 continue
-            self._sent, ask.identity = ask, identity
+            self._sent, ask.identity, ask.problem = ask, identity, SILENT
             return requests.offset_commit(self._group_id, identity, ask.offsets), ask
         return None
 

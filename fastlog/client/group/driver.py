@@ -339,10 +339,10 @@ class GroupDriver:
             return
         if key == ApiKey.LEAVE_GROUP and send is self._leaving:
             self._end_ms = now_ms
-        self._do(self._membership.answered(send, outcome.response, now_ms))
         if key == ApiKey.SYNC_GROUP:
             # rebalances are rare: a connection that idles between them is ended by the broker, as if it were lost
             self._links.close(Role.JOIN)
+        self._do(self._membership.answered(send, outcome.response, now_ms))
 
     def _ask_answered(self, ask: Ask, outcome: Outcome, now_ms: float) -> None:
         queue = self._questions if ask.offsets is None else self._commits

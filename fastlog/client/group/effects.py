@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from fastlog.errors import FastlogError
@@ -17,6 +17,15 @@ class Identity:
     generation: int = -1
     member_id: str = ""
     instance_id: str | None = None
+
+
+class GroupMetadata(NamedTuple):
+    """Who a member is, for applications. Kafka: ConsumerGroupMetadata."""
+
+    group_id: str
+    generation_id: int
+    member_id: str
+    group_instance_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ class Membership:
     def __init__(self, settings: GroupSettings, backoff: Backoff) -> None:
         """Wants nothing yet. `backoff` spaces what is tried again."""
         self._settings = settings
+        self.group_id = settings.group_id
         self._backoff = backoff
         self._failures = 0
         self._retry_at_ms = 0.0

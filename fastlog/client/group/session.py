@@ -12,7 +12,7 @@ from fastlog.client.committed_offset import CommittedOffset
 from fastlog.client.connection import monotonic_ms
 from fastlog.client.consumer.topic_partition import TopicPartition
 from fastlog.client.group.asking import Ask
-from fastlog.client.group.effects import Adopt, Release
+from fastlog.client.group.effects import Adopt, GroupMetadata, Release
 from fastlog.errors import FastlogError
 
 if TYPE_CHECKING:
@@ -331,6 +331,13 @@ class GroupSession:
     def _tell_finished(self) -> None:
         while self._finished:
             self._finished.popleft()()
+
+    def metadata(self) -> GroupMetadata:
+        """Who the consumer is in its group."""
+        identity = self._membership.identity
+        return GroupMetadata(
+            self._membership.group_id, identity.generation, identity.member_id, identity.instance_id
+        )
 
     # --- the end ---
 
