@@ -106,23 +106,24 @@ class AskQueue:
             self._sent = None
             self._settle(ask, error)
 
-    def answered(self, ask: Ask, response: Any, now_ms: float) -> int:
-        """Takes an answer; returns an error code that says something of the group, else 0."""
+    def answered(self, ask: Ask, response: Any, now_ms: float, tell: Callable[[int, Identity], None]) -> None:
+        """Takes an answer. `tell` hears an error that says something of the group, before the application does."""
         if ask is not self._sent:
-            return 0
+            return
         self._sent = None
         found = {} if ask.offsets is not None else {p: c for p, _, c in requests.committed_offsets(response)}
         codes = commit_codes(response) if ask.offsets is not None else fetch_codes(response)
         code = next((code for code in codes if code), 0)
         if not code:
             self._settle(ask, None, found)
-            return 0
+            return
+        if code in (*NOT_THE_COORDINATOR, *MEMBERSHIP_CODES):
+            tell(code, ask.identity)
         error = error_for(code, self._what(ask, explanation(code)))
         if error.retriable or code == UNKNOWN_TOPIC_OR_PARTITION:
             self._try_again(ask, error, now_ms)
         else:
             self._settle(ask, error)
-        return code if code in (*NOT_THE_COORDINATOR, *MEMBERSHIP_CODES) else 0
 
     def expire(self, now_ms: float) -> None:
         """Gives up what was not settled in its time."""

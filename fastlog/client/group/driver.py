@@ -6,11 +6,12 @@ import itertools
 import logging
 import threading
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fastlog.client.connection import monotonic_ms
 from fastlog.client.group import requests
-from fastlog.client.group.asking import MEMBERSHIP_CODES, NOT_THE_COORDINATOR, Ask, AskQueue
+from fastlog.client.group.asking import NOT_THE_COORDINATOR, Ask, AskQueue
 from fastlog.client.group.effects import (
     Adopt,
     Effect,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlog.client.backoff import Backoff
+    from fastlog.client.group.effects import Identity
     from fastlog.client.group.membership import Membership
 
 LOGGER = logging.getLogger("fastlog.consumer")
@@ -349,9 +351,11 @@ class GroupDriver:
         if outcome.error is not None:
             queue.refused(ask, outcome.error)
             return
-        code = queue.answered(ask, outcome.response, now_ms)
+        queue.answered(ask, outcome.response, now_ms, partial(self._group_refused, now_ms))
+
+    def _group_refused(self, now_ms: float, code: int, identity: Identity) -> None:
         if code in NOT_THE_COORDINATOR:
             self._drop_coordinator("it coordinates the group no longer")
             self._do(self._membership.coordinator_lost(now_ms))
-        elif code in MEMBERSHIP_CODES and self._is_member:
-            self._do(self._membership.commit_refused(code, ask.identity, now_ms))
+        elif self._is_member:
+            self._do(self._membership.commit_refused(code, identity, now_ms))
