@@ -1,1 +1,1 @@
-"""What decides: plain classes without sockets, threads, clocks or randomness."""
+"""What decides, without sockets, clocks, threads or randomness: events and the time go in, effects come out."""

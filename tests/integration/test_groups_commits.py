@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 import fastlog
-from fastlog.client.committed_offset import CommittedOffset
 from fastlog.errors import (
     ConfigError,
     FastlogError,
@@ -53,9 +52,9 @@ def test_a_commit_keeps_offsets_and_metadata(
         assert offsets(consumer) == {}
         consumer.commit()
         assert offsets(consumer) == dict.fromkeys(range(6), 10)
-        consumer.commit({(group_topic, 0): CommittedOffset(3, "half way"), (group_topic, 1): 4})
+        consumer.commit({(group_topic, 0): fastlog.CommittedOffset(3, "half way"), (group_topic, 1): 4})
         with pytest.raises(OffsetMetadataTooLargeError):
-            consumer.commit({(group_topic, 0): CommittedOffset(3, "x" * 5_000)})
+            consumer.commit({(group_topic, 0): fastlog.CommittedOffset(3, "x" * 5_000)})
     with member(enable_auto_commit=False) as consumer:
         values = read_values(consumer, 7 + 6)
         assert sorted(value % 6 for value in values) == [0] * 7 + [1] * 6
