@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from fastlog.errors import ConfigError
-from fastlog.state.assignors import ASSIGNORS
 
 INT32_MAX = 2**31 - 1
 MEBIBYTE = 1 << 20
 RESETS = ("earliest", "latest", "none")
+# the names of fastlog.state.assignors, which a consumer without a group need not import
+STRATEGIES = ("range", "roundrobin", "sticky", "cooperative-sticky")
 ISOLATION_LEVELS = ("read_uncommitted", "read_committed")
 #: setting: (lowest, highest)
 BOUNDS = {
@@ -117,7 +118,7 @@ class ConsumerOptions:
         if not self.strategies:
             raise ConfigError("partition_assignment_strategy is empty; name at least one")
         for strategy in self.strategies:
-            choose("partition_assignment_strategy", strategy, tuple(ASSIGNORS))
+            choose("partition_assignment_strategy", strategy, STRATEGIES)
 
     @property
     def read_committed(self) -> bool:

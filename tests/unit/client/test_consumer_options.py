@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import get_type_hints
 
 import pytest
 
 from fastlog.client.consumer import ConsumerOptions
 from fastlog.client.consumer.consumer import make_options
-from fastlog.client.consumer.options import OptionTypes
+from fastlog.client.consumer.options import STRATEGIES, OptionTypes
 from fastlog.errors import ConfigError
+from fastlog.state.assignors import ASSIGNORS
 
 
 def test_type_checkers_know_every_option() -> None:
     fields = ConsumerOptions.__dataclass_fields__
     assert get_type_hints(OptionTypes) == {name: get_type_hints(ConsumerOptions)[name] for name in fields}
+
+
+def test_every_assignor_may_be_chosen() -> None:
+    assert tuple(ASSIGNORS) == STRATEGIES
+    assert make_options({"partition_assignment_strategy": list(STRATEGIES)}).strategies == STRATEGIES
+
+
+def test_a_consumer_without_a_group_imports_none_of_it() -> None:
+    code = "import sys, fastlog; fastlog.Consumer().close(); print(*[m for m in sys.modules if 'assignors' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 @pytest.mark.parametrize(
