@@ -18,6 +18,7 @@ from fastlog.errors import (
     IllegalGenerationError,
     NotReachableError,
     RebalanceInProgressError,
+    UnknownTopicOrPartitionError,
     UnsupportedVersionError,
 )
 from fastlog.native._records import Record
@@ -164,6 +165,15 @@ def test_a_commit_waits_out_what_passes(code: int, group: FakeGroup, member: Mak
     group.errors[COMMIT].extend([code, code])
     consumer.commit()
     assert group.offsets == {("t", 0): 5}
+
+
+def test_a_commit_to_a_topic_that_is_not_there_is_refused_soon(group: FakeGroup, member: MakeMember) -> None:
+    consumer = member(enable_auto_commit=False)
+    read(consumer, 5)
+    group.errors[COMMIT].extend([3] * 10)
+    with pytest.raises(UnknownTopicOrPartitionError, match="does not exist"):
+        consumer.commit({("no-such-topic", 0): 5})
+    assert len(group.errors[COMMIT]) == 6, "three tries more"
 
 
 def test_a_commit_gives_up_in_its_time(group: FakeGroup, member: MakeMember) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastlog.client.group.membership import Membership
     from fastlog.state.assignors import Partition
 
-UNKNOWN_TOPIC_OR_PARTITION = 3
+UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_TRIES = 3, 3
 SILENT = "its coordinator did not answer"
 NOT_THE_COORDINATOR = (7, 15, 16)
 #: who commits without being a member
@@ -120,7 +120,9 @@ class AskQueue:
         if code in (*NOT_THE_COORDINATOR, *MEMBERSHIP_CODES):
             tell(code, ask.identity)
         error = error_for(code, self._what(ask, explanation(code)))
-        if error.retriable or code == UNKNOWN_TOPIC_OR_PARTITION:
+        # a topic that is new takes a moment to reach every broker, one that is deleted never comes back
+        is_gone = code == UNKNOWN_TOPIC_OR_PARTITION and ask.failures >= UNKNOWN_TOPIC_TRIES
+        if error.retriable and not is_gone:
             self._try_again(ask, error, now_ms)
         else:
             self._settle(ask, error)
@@ -188,6 +190,8 @@ def explanation(code: int) -> str:
             "this consumer is no member of its generation any more, so its partitions may be another's: what was read "
             "since the last commit may be read twice. Poll to join again"
         )
+    if code == UNKNOWN_TOPIC_OR_PARTITION:
+        return "a topic or partition among them does not exist"
     if code == 27:
         return "the group is rebalancing; poll, then commit again"
     return "the coordinator refused"

@@ -117,6 +117,7 @@ class Membership:
         self._again = ""
         #: the member waits for the application's next poll before it joins
         self.away = False
+        self._left_ms = -math.inf
         self._in_flight = False
         self._duty = 0
         self._target: frozenset[Partition] = frozenset()
@@ -148,9 +149,10 @@ class Membership:
         return effects
 
     def polled(self, now_ms: float) -> None:
-        """The application asks for records: it is alive."""
+        """The application asked for records at this time: it was alive then."""
         self._liveness.polled(now_ms)
-        self.away = False
+        if now_ms > self._left_ms:
+            self.away = False
 
     def released(self, duty: int, owned: frozenset[Partition], now_ms: float) -> list[Effect]:
         """The application has given up what Release named and reads `owned` now."""
@@ -487,7 +489,7 @@ class Membership:
         )
         effects = self._farewell("no poll within max_poll_interval_ms")
         self._forget(keep_member_id=False)
-        self.away = True
+        self._wait_for_poll(now_ms)
         return effects + self._lose("it was away for max_poll_interval_ms")
 
     def _lose(self, reason: str) -> list[Effect]:
@@ -501,10 +503,13 @@ class Membership:
         self._forget(keep_member_id=False)
         effects = self._lose("an error")
         self._later(now_ms)
-        self.away = True
+        self._wait_for_poll(now_ms)
         if lasting:
             self.phase = Phase.OUTSIDE
         return [Fail(error, lasting), *effects]
+
+    def _wait_for_poll(self, now_ms: float) -> None:
+        self.away, self._left_ms = True, now_ms
 
     def _forget(self, *, keep_member_id: bool) -> None:
         member_id = self.identity.member_id if keep_member_id else ""

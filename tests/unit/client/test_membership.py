@@ -378,10 +378,25 @@ def test_an_application_that_does_not_poll_loses_its_partitions_and_comes_back()
     assert member.kinds() == ["LeaveGroup", "Release"]
     assert member.only(Release).lost
     assert member.wait(10 * POLL_MS).effects == []
+    # that it asked before is no return
+    member.it.polled(1_000)
+    assert member.wait(POLL_MS).effects == []
+    member.now += 1
     member.it.polled(member.now)
     release_duty = 2  # the first was to adopt
     member.take(member.it.released(release_duty, frozenset(), member.now))
     assert member.kinds() == ["JoinGroup"]
+
+
+def test_a_member_without_partitions_stays_away_until_it_polls() -> None:
+    member = stable(partitions=[])
+    while member.now < POLL_MS - HEARTBEAT_MS:
+        member.heartbeat(0)
+    assert member.wait(HEARTBEAT_MS).kinds() == ["LeaveGroup"]
+    member.it.polled(0)
+    assert member.wait(POLL_MS).effects == []
+    member.it.polled(member.now)
+    assert member.wait(0).kinds() == ["JoinGroup"]
 
 
 def test_heartbeats_alone_do_not_keep_an_absent_application_in() -> None:
