@@ -25,6 +25,7 @@ from fastlog.client.group.effects import (
     Send,
     Watch,
 )
+from fastlog.client.group.leading import Leadership
 from fastlog.client.group.liveness import Liveness
 from fastlog.errors import InconsistentGroupProtocolError, KafkaError, MalformedMessageError, error_for
 from fastlog.protocol.api import ApiKey
@@ -32,8 +33,6 @@ from fastlog.state.assignors import (
     PROTOCOL_TYPE,
     Subscription,
     decode_assignment,
-    decode_subscription,
-    encode_assignment,
     encode_subscription,
 )
 
@@ -47,7 +46,7 @@ LOGGER = logging.getLogger("fastlog.consumer")
 LOADING, UNAVAILABLE, NOT_COORDINATOR = 14, 15, 16
 ILLEGAL_GENERATION, UNKNOWN_MEMBER, REBALANCING = 22, 25, 27
 MEMBER_ID_REQUIRED, FENCED = 79, 82
-NO_GENERATION = UNKNOWN_COUNT = -1
+NO_GENERATION = -1
 #: the coordinator holds a JoinGroup for as long as members may take to join; Kafka's client adds this for the way
 JOIN_LAPSE_MS = 5_000
 
@@ -122,10 +121,7 @@ class Membership:
         self._duty = 0
         self._target: frozenset[Partition] = frozenset()
         self._last_given: tuple[tuple[Partition, ...], int] = ((), NO_GENERATION)
-        self._subscriptions: dict[str, Subscription] = {}
-        #: numbers of partitions: as last told, and those that this leader's assignment is made of
-        self._counts: dict[str, int] = {}
-        self._assigned_counts: dict[str, int] | None = None
+        self._leadership = Leadership()
 
     # --- what the application wants ---
 
@@ -144,7 +140,7 @@ class Membership:
         """Ends the membership. A static member says no farewell: it may come back within its session."""
         effects = self._farewell(reason)
         self._topics, self._joined_topics, self.phase = None, frozenset(), Phase.OUTSIDE
-        self._assigned_counts, self._again, self.away, self._in_flight = None, "", False, False
+        self.away = False
         self._forget(keep_member_id=False)
         return effects
 
@@ -201,18 +197,14 @@ class Membership:
 
     def partitions_known(self, counts: Mapping[str, int], now_ms: float) -> list[Effect]:
         """Topics have so many partitions, 0 for one that is not there."""
-        self._counts.update(counts)
+        is_stale = self._leadership.note(counts)
         if self.phase is Phase.ASSIGNING:
             return self._assign_if_known(now_ms)
-        before = self._assigned_counts
-        if before is None:
+        if not is_stale:
             return []
-        before.update({t: counts[t] for t in counts if before.get(t) == UNKNOWN_COUNT})
-        if any(self._counts.get(topic, count) != count for topic, count in before.items()):
-            self._assigned_counts = None
-            self._rejoin("the partitions of a topic have changed")
-            return self._started_rebalance(now_ms)
-        return []
+        self._leadership.resign()
+        self._rejoin("the partitions of a topic have changed")
+        return self._started_rebalance(now_ms)
 
     def answered(self, sent: Send, response: Any, now_ms: float) -> list[Effect]:
         """The coordinator's answer to a request."""
@@ -346,7 +338,8 @@ class Membership:
     def _joined(self, response: Any, now_ms: float) -> list[Effect]:
         instance = self._settings.group_instance_id
         self.identity = Identity(response.generation_id, response.member_id, instance)
-        self._failures, self._assigned_counts = 0, None
+        self._failures = 0
+        self._leadership.resign()
         self._liveness.begin(now_ms)
         self._protocol = response.protocol_name or ""
         known = any(assignor.name == self._protocol for assignor in self._settings.assignors)
@@ -358,30 +351,20 @@ class Membership:
         if response.leader != response.member_id:
             return self._sync({})
         try:
-            self._subscriptions = {
-                member.member_id: decode_subscription(member.metadata, member.group_instance_id)
-                for member in response.members
-            }
+            wanted = self._leadership.begin(response.members)
         except MalformedMessageError as error:
             return self._give_up(error_for(-1, f"leading {self._name()}: {error}"), now_ms)
-        wanted = frozenset(topic for one in self._subscriptions.values() for topic in one.topics)
         if response.skip_assignment:
             # a static leader that came back: all keep what they have, and it goes on watching the topics (KIP-814)
-            self._assigned_counts = {topic: self._counts.get(topic, UNKNOWN_COUNT) for topic in wanted}
+            self._leadership.keep(wanted)
             return [Watch(wanted), *self._sync({})]
         self.phase = Phase.ASSIGNING
         return [Watch(wanted), *self._assign_if_known(now_ms)]
 
     def _assign_if_known(self, now_ms: float) -> list[Effect]:
-        wanted = {topic for one in self._subscriptions.values() for topic in one.topics}
-        if not wanted <= self._counts.keys():
-            return self.advance(now_ms)
-        counts = {topic: self._counts[topic] for topic in sorted(wanted)}
         (assignor,) = [one for one in self._settings.assignors if one.name == self._protocol]
-        there = {topic: count for topic, count in counts.items() if count}
-        assignment = assignor.assign(there, self._subscriptions)
-        self._assigned_counts, self._subscriptions = counts, {}
-        return self._sync({member: encode_assignment(given) for member, given in assignment.items()})
+        assignments = self._leadership.assign(assignor)
+        return self.advance(now_ms) if assignments is None else self._sync(assignments)
 
     def _sync(self, assignments: Mapping[str, bytes]) -> list[Effect]:
         self.phase, self._in_flight = Phase.SYNCING, True
@@ -514,7 +497,8 @@ class Membership:
     def _forget(self, *, keep_member_id: bool) -> None:
         member_id = self.identity.member_id if keep_member_id else ""
         self.identity = Identity(NO_GENERATION, member_id, self._settings.group_instance_id)
-        self._again, self._assigned_counts, self._in_flight = "", None, False
+        self._again, self._in_flight = "", False
+        self._leadership.resign()
 
     def _farewell(self, reason: str) -> list[Effect]:
         dynamic = self._settings.group_instance_id is None
