@@ -315,7 +315,9 @@ class Consumer:
         then commit again), IllegalGenerationError or UnknownMemberIdError when the partitions have gone to others, and
         NotReachableError after `timeout` seconds.
         """
-        self._require_group().commit(None if offsets is None else checked_offsets(offsets), timeout * 1000)
+        self._require_group().commits.commit(
+            None if offsets is None else checked_offsets(offsets), timeout * 1000
+        )
 
     def commit_async(
         self, offsets: Mapping[Partition, Offset] | None = None, on_done: Committed | None = None
@@ -325,7 +327,9 @@ class Consumer:
         That happens on this thread while it asks for records, commits or closes. Nothing is tried again, since a later
         commit says more.
         """
-        self._require_group().commit_async(None if offsets is None else checked_offsets(offsets), on_done)
+        self._require_group().commits.commit_async(
+            None if offsets is None else checked_offsets(offsets), on_done
+        )
 
     def committed(
         self, partitions: Iterable[Partition] | None = None, *, timeout: float = 10.0
@@ -336,7 +340,7 @@ class Consumer:
         """
         group = self._require_group()
         chosen = self.assignment() if partitions is None else {checked_partition(one) for one in partitions}
-        return group.committed(sorted(chosen), timeout * 1000) if chosen else {}
+        return group.commits.committed(sorted(chosen), timeout * 1000) if chosen else {}
 
     def group_metadata(self) -> GroupMetadata:
         """Who this consumer is in its group now; generation -1 where it is no member."""

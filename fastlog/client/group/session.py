@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fastlog.client.committed_offset import CommittedOffset
 from fastlog.client.connection import monotonic_ms
 from fastlog.client.consumer.topic_partition import TopicPartition
 from fastlog.client.group.asking import Ask
+from fastlog.client.group.commits import Commits
 from fastlog.client.group.effects import Adopt, GroupMetadata, Release
-from fastlog.errors import FastlogError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
 
+    from fastlog.client.committed_offset import CommittedOffset
     from fastlog.client.consumer.assignment import Assignment
     from fastlog.client.consumer.driver import Driver
     from fastlog.client.consumer.options import ConsumerOptions
     from fastlog.client.group.driver import GroupDriver
-    from fastlog.client.group.listeners import Committed, Listeners
+    from fastlog.client.group.listeners import Listeners
     from fastlog.client.group.membership import Membership
     from fastlog.client.metadata import ClusterImage
+    from fastlog.errors import FastlogError
     from fastlog.state.assignors import Partition
 
 
 LOGGER = logging.getLogger("fastlog.consumer")
 #: partitions are not given up before their positions are committed, but the group does not wait for ever either
 REVOKE_COMMIT_MS = 5_000.0
-#: a wait for the group's thread looks for signals this often
-WAIT_SECONDS_MAX = 0.1
 
 
 class Positions(Protocol):
@@ -69,17 +67,13 @@ class GroupSession:
         self._lock = threading.Lock()
         self._duty: Release | Adopt | None = None
         self._failure: tuple[FastlogError, bool] | None = None
-        self._finished: deque[Callable[[], None]] = deque()
-        #: positions as the coordinator has them, as far as this consumer knows
-        self._known: dict[TopicPartition, int] = {}
+        self.commits: Commits
         self._attending = False
         self._waiting = False
         self._polled_ms = monotonic_ms()
         self._reader: int | None = None
         self._commit_at_ms = float("inf")
         self._commit_due = False
-        #: nothing waits longer than this: the consumer is being closed
-        self._end_ms = float("inf")
         #: partitions whose positions are asked for, with their slots
         self._asking: dict[TopicPartition, int] = {}
         #: what matched the pattern when that was last told
@@ -89,6 +83,12 @@ class GroupSession:
     def bind(self, group: GroupDriver) -> None:
         """Says who drives the membership."""
         self._group = group
+        self.commits = Commits(
+            options=self._options,
+            handed_out=self._handed_out,
+            ask=group.ask,
+            call_application=self._driver.call_application,
+        )
 
     # --- what is read ---
 
@@ -113,7 +113,7 @@ class GroupSession:
             return
         self.subscribed = False
         try:
-            self._give_up(self._held(), lost=False)
+            self._give_up(self._held(), lost=self._is_lost())
         finally:
             self._duty = None
             self._group.post(lambda _now_ms: self._membership.leave(reason))
@@ -156,11 +156,11 @@ class GroupSession:
         self._assignment.called = False
         try:
             self._waiting = False
-            self._tell_finished()
+            self.commits.tell_finished()
             self._perform()
             if self._commit_due:
                 self._commit_due = False
-                self._commit_in_background()
+                self.commits.commit_in_background()
             self._raise_failure()
         finally:
             self._attending, self._waiting = False, waiting
@@ -203,17 +203,25 @@ class GroupSession:
                 listener = listeners.on_lost or listeners.on_revoke
             else:
                 listener = listeners.on_revoke
-                self._commit_before(REVOKE_COMMIT_MS)
+                self.commits.commit_before_release(REVOKE_COMMIT_MS)
             if listener is not None:
                 listener(partitions)
         finally:
             self._assignment.release(partitions)
+            self.commits.forget(partitions)
             for tp in partitions:
-                self._known.pop(tp, None)
                 self._asking.pop(tp, None)
             consumer = self._positions()
             if consumer is not None:
                 consumer.dropped()
+
+    def _is_lost(self) -> bool:
+        """Whether the partitions that are held may be another member's already."""
+        return self._membership.commit_identity() is None
+
+    def _handed_out(self) -> dict[TopicPartition, int]:
+        consumer = self._positions()
+        return consumer.handed_out() if consumer is not None else {}
 
     def _held(self) -> frozenset[TopicPartition]:
         with self._assignment.changed:
@@ -227,110 +235,6 @@ class GroupSession:
             else:
                 self._failure = None
             raise error
-
-    # --- commits ---
-
-    def commit(self, offsets: Mapping[TopicPartition, CommittedOffset] | None, timeout_ms: float) -> None:
-        """Commits and waits for it; None is all that was handed out. Raises what went wrong."""
-        chosen = self._chosen(offsets)
-        self._tell_finished()
-        if not chosen:
-            return
-        self._wait_for(chosen, (), timeout_ms)
-        self._known.update({tp: committed.offset for tp, committed in chosen.items()})
-        self._tell_finished()
-
-    def commit_async(
-        self, offsets: Mapping[TopicPartition, CommittedOffset] | None, on_done: Committed | None
-    ) -> None:
-        """Commits in the background; `on_done` is called with a later poll or commit."""
-        chosen = self._chosen(offsets)
-
-        def done(error: FastlogError | None, _: object) -> None:
-            self._finished.append(partial(self._finish, chosen, error, on_done))
-            self._driver.call_application()
-
-        self._group.ask(Ask(chosen, (), monotonic_ms() + self._options.request_timeout_ms, False, done))
-
-    def committed(
-        self, partitions: Iterable[TopicPartition], timeout_ms: float
-    ) -> dict[TopicPartition, CommittedOffset]:
-        """The group's positions of these partitions, without those that have none."""
-        found = self._wait_for(None, tuple(partitions), timeout_ms)
-        return {TopicPartition(*one): committed for one, committed in found.items() if committed.offset >= 0}
-
-    def _wait_for(
-        self,
-        offsets: Mapping[TopicPartition, CommittedOffset] | None,
-        partitions: tuple[TopicPartition, ...],
-        timeout_ms: float,
-    ) -> dict[Partition, CommittedOffset]:
-        settled = threading.Event()
-        outcome: list[Any] = []
-
-        def done(error: FastlogError | None, found: dict[Partition, CommittedOffset]) -> None:
-            outcome.append((error, found))
-            settled.set()
-
-        deadline = min(monotonic_ms() + timeout_ms, self._end_ms)
-        self._group.ask(Ask(offsets, partitions, deadline, True, done))
-        # the group's thread settles it in time; short waits let a Ctrl-C through
-        while not settled.wait(WAIT_SECONDS_MAX):
-            pass
-        error, found = outcome[0]
-        if error is not None:
-            raise error
-        return dict(found)
-
-    def _chosen(
-        self, offsets: Mapping[TopicPartition, CommittedOffset] | None
-    ) -> dict[TopicPartition, CommittedOffset]:
-        if offsets is not None:
-            return dict(offsets)
-        consumer = self._positions()
-        handed_out = consumer.handed_out() if consumer is not None else {}
-        return {tp: CommittedOffset(offset) for tp, offset in handed_out.items()}
-
-    def _uncommitted(self) -> dict[TopicPartition, CommittedOffset]:
-        return {tp: one for tp, one in self._chosen(None).items() if self._known.get(tp) != one.offset}
-
-    def _commit_in_background(self) -> None:
-        offsets = self._uncommitted()
-        if offsets:
-            self.commit_async(offsets, self._auto_committed)
-
-    def _commit_before(self, timeout_ms: float) -> None:
-        """Commits what was handed out before its partitions go, if that is wanted; a failure is only logged."""
-        offsets = self._uncommitted() if self._options.enable_auto_commit else {}
-        if not offsets:
-            return
-        try:
-            self.commit(offsets, timeout_ms)
-        except FastlogError as error:
-            LOGGER.warning("positions are not committed, so some records will be read again: %s", error)
-
-    def _auto_committed(
-        self, _offsets: dict[TopicPartition, CommittedOffset], error: FastlogError | None
-    ) -> None:
-        if error is not None:
-            LOGGER.warning("positions are not committed, the next try follows: %s", error)
-
-    def _finish(
-        self,
-        offsets: dict[TopicPartition, CommittedOffset],
-        error: FastlogError | None,
-        on_done: Committed | None,
-    ) -> None:
-        if error is None:
-            self._known.update({tp: committed.offset for tp, committed in offsets.items()})
-        if on_done is not None:
-            on_done(offsets, error)
-        elif error is not None:
-            LOGGER.warning("a commit in the background failed: %s", error)
-
-    def _tell_finished(self) -> None:
-        while self._finished:
-            self._finished.popleft()()
 
     def metadata(self) -> GroupMetadata:
         """Who the consumer is in its group."""
@@ -346,30 +250,22 @@ class GroupSession:
 
         Where another thread is at work on what it was handed out, or that failed, nothing is committed.
         """
-        deadline = self._end_ms = monotonic_ms() + timeout_ms
+        deadline = self.commits.end_ms = monotonic_ms() + timeout_ms
         here = threading.get_ident()
         settled = self._waiting or self._reader in (None, here)
         try:
             if not self._attending and settled:
-                if not keep:
-                    self._known.update(self._positions_now())
+                if keep:
+                    self.commits.commit_before_release(timeout_ms)
+                # once is enough: giving partitions up would try it again
+                self.commits.leave_alone()
                 if self.subscribed:
-                    self._leave_partitions(deadline)
-                else:
-                    self._commit_before(max(0.0, deadline - monotonic_ms()))
+                    self.subscribed = False
+                    self._give_up(self._held(), lost=self._is_lost())
         finally:
             self._group.close(max(0.0, deadline - monotonic_ms()))
             if settled:
-                self._tell_finished()
-
-    def _leave_partitions(self, deadline: float) -> None:
-        self.subscribed = False
-        self._commit_before(max(0.0, deadline - monotonic_ms()))
-        self._known.update(self._positions_now())
-        self._give_up(self._held(), lost=self._membership.commit_identity() is None)
-
-    def _positions_now(self) -> dict[TopicPartition, int]:
-        return {tp: committed.offset for tp, committed in self._chosen(None).items()}
+                self.commits.tell_finished()
 
     # --- for the group's thread (see driver.Application), and the metadata's ---
 
@@ -433,7 +329,7 @@ class GroupSession:
                 continue
             offset = found[tp].offset if tp in found else -1
             if offset >= 0:
-                self._known[tp] = offset
+                self.commits.know(tp, offset)
             self._assignment.told_by_group(tp, slot, offset)
         # positions are looked up, or an error is raised
         self._driver.wake()
