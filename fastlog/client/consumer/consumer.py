@@ -493,9 +493,12 @@ class Consumer:
         self._wait(self._assignment_known, timeout, "the partitions of the subscribed topics are not known")
 
     def _assignment_known(self) -> bool:
-        # what a group gives is no matter of metadata
-        of_group = self._assignment.of_group
-        return of_group or (self._assignment.subscription or frozenset()) <= self._assignment.known_topics
+        if self._assignment.of_group:
+            return True  # what a group gives is no matter of metadata
+        wanted = self._assignment.subscription
+        if wanted is None:
+            return self._driver.pattern is None
+        return wanted <= self._assignment.known_topics
 
     def _all_positions_known(self) -> bool:
         states = self._assignment.states.values()
