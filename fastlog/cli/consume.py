@@ -12,14 +12,18 @@ import click
 from fastlog.cli import jsonl, report
 from fastlog.cli.options import bootstrap_option, json_option
 from fastlog.cli.topics import admin_at
-from fastlog.errors import OffsetOutOfRangeError
+from fastlog.errors import FastlogError, OffsetOutOfRangeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from fastlog.client.consumer.consumer import Consumer
+
 # a stop by Ctrl-C, --timeout-ms or --max is noticed at least this often
 POLL_SECONDS = 0.2
 POLL_RECORDS = 10_000
+# a person waits for the end
+COMMIT_SECONDS = 2.0
 
 Position = tuple[str, int]
 
@@ -196,11 +200,30 @@ def read(
         def positions() -> dict[Position, int]:
             return {(place.topic, place.partition): offset for place, offset in consumer.positions().items()}
 
-        while not stop.is_due(positions):
-            records = consumer.poll(max_records=stop.wanted(), timeout=POLL_SECONDS)
-            write(records)
-            stop.note(len(records))
-            advance(len(records))
+        written: dict[Position, int] = {}
+        try:
+            while not stop.is_due(positions):
+                records = consumer.poll(max_records=stop.wanted(), timeout=POLL_SECONDS)
+                write(records)
+                if group_id is not None:
+                    written.update({(one.topic, one.partition): one.offset + 1 for one in records})
+                stop.note(len(records))
+                advance(len(records))
+        except KeyboardInterrupt:
+            if written:
+                commit(consumer, written)
+            raise
+
+
+def commit(consumer: Consumer, written: Mapping[Position, int]) -> None:
+    """Keeps what was written before an interrupt: a consumer that an exception ends commits nothing by itself."""
+    held = consumer.assignment()
+    try:
+        consumer.commit(
+            {place: offset for place, offset in written.items() if place in held}, timeout=COMMIT_SECONDS
+        )
+    except FastlogError as error:
+        click.echo(f"fastlog: the last records will be read again: {error}", err=True)
 
 
 def write_values(records: list[Any]) -> None:

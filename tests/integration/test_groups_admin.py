@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -20,7 +22,7 @@ from fastlog.errors import (
     UnknownMemberIdError,
 )
 from tests.integration.test_groups import produce, read_values
-from tests.support.broker import wait_until
+from tests.support.broker import PROGRAM, wait_until
 from tests.support.cli import fastlog as command
 from tests.support.members import FAST, Party
 
@@ -192,6 +194,20 @@ def test_the_commands(group_bootstrap: str, group_topic: str) -> None:
     gone = command("groups", "delete", group_topic, "no-such-group", *where)
     assert (gone.status, gone.out) == (1, f"deleted {group_topic}\n".encode())
     assert "no such group" in gone.err
+
+
+def test_ctrl_c_keeps_what_was_written(group_bootstrap: str, group_topic: str, admin: fastlog.Admin) -> None:
+    where = ("--bootstrap", group_bootstrap)
+    produce(group_bootstrap, group_topic, 30)
+    words = [PROGRAM, "consume", group_topic, "--group", group_topic, "--from-beginning", *where]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        values = [int(reader.stdout.readline()) for _ in range(30)]
+        reader.send_signal(signal.SIGINT)
+        assert reader.wait(15) == 0
+    assert sorted(values) == list(range(30))
+    (group,) = admin.describe_groups(group_topic)
+    assert (group.state, group.lag) == ("Empty", 0)
 
 
 def test_a_command_shares_with_a_program(group_bootstrap: str, group_topic: str) -> None:
