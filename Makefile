@@ -109,7 +109,7 @@ check-layers: build
 	@$(TIMED) layers 30 $(BIN)/lint-imports --no-logo --no-cache
 
 check-stubs: build
-	@$(if $(STUBS),$(TIMED) stubs 90 $(PY) -m mypy.stubtest --concise --ignore-unused-allowlist \
+	@$(if $(STUBS),$(TIMED) stubs 90 $(PY) -m mypy.stubtest --concise --mypy-config-file pyproject.toml --ignore-unused-allowlist \
 	  --allowlist tools/stubtest.allow $(STUBS),echo "stubs: there are none")
 
 check-cython: $(STAMPS)/environment
