@@ -19,7 +19,7 @@ from fastlog.errors import (
     RebalanceInProgressError,
 )
 from tests.integration.kafka.server import KafkaServer
-from tests.integration.test_groups import produce, read_values
+from tests.integration.test_sdk_groups import produce, read_values
 from tests.support.broker import wait_until
 from tests.support.members import FAST, Party
 

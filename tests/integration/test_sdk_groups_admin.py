@@ -21,7 +21,7 @@ from fastlog.errors import (
     OffsetOutOfRangeError,
     UnknownMemberIdError,
 )
-from tests.integration.test_groups import produce, read_values
+from tests.integration.test_sdk_groups import produce, read_values
 from tests.support.broker import PROGRAM, wait_until
 from tests.support.cli import fastlog as command
 from tests.support.members import FAST, Party

@@ -14,7 +14,7 @@ from kafka import KafkaConsumer
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
 import fastlog
-from tests.integration.test_groups import produce
+from tests.integration.test_sdk_groups import produce
 from tests.support.broker import wait_until
 from tests.support.members import FAST
 
