@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,17 @@ GROUP_BROKERS = ["kafka"]
 def group_bootstrap(request: pytest.FixtureRequest) -> str:
     """The address of each broker that coordinates groups."""
     return str(request.getfixturevalue(request.param).bootstrap)
+
+
+@pytest.fixture(params=GROUP_BROKERS)
+def group_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KafkaServer | BrokerProcess]:
+    """A broker of the test's own that coordinates groups, to be stopped, killed and started again."""
+    server = KafkaServer(tmp_path) if request.param == "kafka" else BrokerProcess(tmp_path / "data").start()
+    yield server
+    assert server.process is not None
+    server.process.send_signal(signal.SIGCONT)
+    server.process.kill()
+    server.process.wait()
 
 
 @pytest.fixture

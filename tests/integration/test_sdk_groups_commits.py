@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -20,10 +21,11 @@ from fastlog.errors import (
 )
 from tests.integration.kafka.server import KafkaServer
 from tests.integration.test_sdk_groups import produce, read_values
-from tests.support.broker import wait_until
+from tests.support.broker import BrokerProcess, wait_until
 from tests.support.members import FAST, Party
 
 MakeConsumer = Callable[..., fastlog.Consumer]
+Server = KafkaServer | BrokerProcess
 
 
 @pytest.fixture
@@ -259,33 +261,58 @@ def test_committing_needs_a_group(group_bootstrap: str) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_close_does_not_hang_when_the_coordinator_is_gone(how: str, tmp_path: Any, topic_name: str) -> None:
-    server = KafkaServer(tmp_path)
-    try:
-        with fastlog.Admin(server.bootstrap) as admin:
-            admin.create_topic(topic_name, partitions=6)
-        produce(server.bootstrap, topic_name, 60)
-        revoked: list[Any] = []
-        consumer = fastlog.Consumer(
-            server.bootstrap,
-            topics=topic_name,
-            group_id=topic_name,
-            on_revoke=revoked.append,
-            **FAST,
-        )
-        read_values(consumer, 60)
-        if how == "killed":
-            server.process.kill()
-            server.process.wait()
-        else:
-            server.process.send_signal(19)
-        start = time.monotonic()
-        consumer.close(timeout=2)
-        assert time.monotonic() - start < 3
-        assert len(revoked) == 1
-        # a thread that waits for an answer ends when that is overdue
-        names = ("fastlog-group", "fastlog-consumer")
-        wait_until("the threads end", lambda: not [t for t in threading.enumerate() if t.name in names])
-    finally:
-        server.stop()
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_close_does_not_hang_when_the_coordinator_is_gone(
+    how: signal.Signals, group_server: Server, topic_name: str
+) -> None:
+    revoked: list[Any] = []
+    consumer = begin(group_server, topic_name, on_revoke=revoked.append)
+    read_values(consumer, 60)
+    assert group_server.process is not None
+    group_server.process.send_signal(how)
+    start = time.monotonic()
+    consumer.close(timeout=2)
+    assert time.monotonic() - start < 3
+    assert len(revoked) == 1
+    # a thread that waits for an answer ends when that is overdue
+    names = ("fastlog-group", "fastlog-consumer")
+    wait_until("the threads end", lambda: not [t for t in threading.enumerate() if t.name in names])
+
+
+@pytest.mark.timeout(120)
+def test_a_coordinator_that_restarts_costs_neither_membership_nor_positions(
+    group_server: Server, topic_name: str
+) -> None:
+    told: list[Any] = []
+    consumer = begin(
+        group_server,
+        topic_name,
+        on_revoke=told.append,
+        on_lost=told.append,
+        enable_auto_commit=False,
+        session_timeout_ms=30_000,
+    )
+    with consumer:
+        read_values(consumer, 30)
+        consumer.commit()
+        before = consumer.group_metadata()
+        kept = consumer.committed()
+        assert group_server.process is not None
+        group_server.process.kill()
+        group_server.process.wait()
+        assert sorted(consumer.assignment()) == [(topic_name, number) for number in range(6)]
+        group_server.start()
+        assert consumer.committed(timeout=60) == kept
+        read_values(consumer, 30)
+        consumer.commit(timeout=60)
+        assert sum(one.offset for one in consumer.committed().values()) == 60
+        assert consumer.group_metadata() == before
+        assert told == []
+
+
+def begin(server: Server, topic: str, **options: Any) -> fastlog.Consumer:
+    """A member that may read sixty records of a new topic."""
+    with fastlog.Admin(server.bootstrap) as admin:
+        admin.create_topic(topic, partitions=6)
+    produce(server.bootstrap, topic, 60)
+    return fastlog.Consumer(server.bootstrap, topics=topic, group_id=topic, **{**FAST, **options})
