@@ -37,6 +37,7 @@ SPOKEN: Mapping[int, tuple[int, int]] = {
     ApiKey.INCREMENTAL_ALTER_CONFIGS: (0, 1),
     ApiKey.OFFSET_DELETE: (0, 0),
     ApiKey.DESCRIBE_CLUSTER: (0, 0),
+    ApiKey.CONSUMER_GROUP_DESCRIBE: (0, 1),
 }
 
 

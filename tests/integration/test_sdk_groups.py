@@ -257,7 +257,7 @@ def test_partitions_that_are_added_are_shared_and_read_whole(group_bootstrap: st
         party.settle()
         wait_until(
             "both know where the ends are",
-            lambda: all(len(m.consumer.handed_out()) == 3 for m in party.members),
+            lambda: all(len(m.consumer.positions()) == 3 for m in party.members),
         )
         with fastlog.Admin(group_bootstrap) as admin:
             admin.create_partitions(group_topic, 8)

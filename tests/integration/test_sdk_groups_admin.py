@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 
 import fastlog
@@ -21,6 +21,7 @@ from fastlog.errors import (
     OffsetOutOfRangeError,
     UnknownMemberIdError,
 )
+from tests.integration.kafka.server import KafkaServer
 from tests.integration.test_sdk_groups import produce, read_values
 from tests.support.broker import PROGRAM, wait_until
 from tests.support.cli import fastlog as command
@@ -80,6 +81,28 @@ def test_what_we_see_is_what_confluent_sees(
     assert {place: one.offset for place, one in admin.list_group_offsets(group_topic).items()} == found
     described = theirs.describe_consumer_groups([group_topic])[group_topic].result(20)
     assert described.state.name.lower() == admin.describe_groups(group_topic)[0].state.lower()
+
+
+def test_a_group_of_the_new_protocol_is_described(kafka: KafkaServer, topic_name: str) -> None:
+    theirs = Consumer(
+        {
+            "bootstrap.servers": kafka.bootstrap,
+            "group.id": topic_name,
+            "group.protocol": "consumer",
+            "auto.offset.reset": "earliest",
+        }
+    )
+    with fastlog.Admin(kafka.bootstrap) as admin:
+        admin.create_topic(topic_name, partitions=2)
+        produce(kafka.bootstrap, topic_name, 4, partitions=2)
+        theirs.subscribe([topic_name])
+        wait_until("it reads", lambda: bool(theirs.consume(4, 0.2)), seconds=20)
+        theirs.commit(asynchronous=False)
+        (group,) = admin.describe_groups(topic_name)
+        assert (group.state, group.protocol_type, len(group.members)) == ("Stable", "consumer", 1)
+        assert group.members[0].assignment == ((topic_name, 0), (topic_name, 1))
+        assert {one.log_end_offset for one in group.offsets} == {2}
+    theirs.close()
 
 
 def test_a_group_is_moved(group_bootstrap: str, group_topic: str, admin: fastlog.Admin) -> None:

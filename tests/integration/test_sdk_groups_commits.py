@@ -226,7 +226,7 @@ def test_without_a_position_the_policy_decides(
     with member(auto_offset_reset="latest", group_id=f"{group_topic}-late") as consumer:
         wait_until(
             "it knows the ends",
-            lambda: consumer.poll(timeout=0.05) == [] and len(consumer.handed_out()) == 6,
+            lambda: consumer.poll(timeout=0.05) == [] and len(consumer.positions()) == 6,
         )
         produce(group_bootstrap, group_topic, 6, first=12)
         assert sorted(read_values(consumer, 6)) == list(range(12, 18))

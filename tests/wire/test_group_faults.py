@@ -248,8 +248,8 @@ def test_close_from_another_thread_ends_an_iteration_and_commits(
     seen: list[int] = []
     reader = threading.Thread(target=lambda: seen.extend(one.offset for one in consumer))
     reader.start()
-    wait_until("all is read", lambda: group.generation == 1 and len(consumer.handed_out()) == 1)
-    wait_until("it waits for more", lambda: consumer.handed_out() == {("t", 0): 10})
+    wait_until("all is read", lambda: group.generation == 1 and len(consumer.positions()) == 1)
+    wait_until("it waits for more", lambda: consumer.positions() == {("t", 0): 10})
     consumer.close()
     reader.join(5)
     assert not reader.is_alive()

@@ -21,8 +21,10 @@ from fastlog.errors import (
     GroupIdNotFoundError,
     MalformedMessageError,
     OffsetOutOfRangeError,
+    UnsupportedVersionError,
     error_for,
 )
+from fastlog.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest
 from fastlog.protocol.messages.delete_groups import DeleteGroupsRequest
 from fastlog.protocol.messages.describe_groups import DescribeGroupsRequest
 from fastlog.protocol.messages.list_groups import ListGroupsRequest
@@ -173,26 +175,40 @@ class GroupAdmin:
         )
 
     def _describe_group(self, group_id: str) -> GroupDescription:
-        response = self._ask_group(
-            group_id,
-            DescribeGroupsRequest(groups=[group_id]),
-            lambda answer: first_code(group.error_code for group in answer.groups),
-            "describing",
-        )
-        (group,) = response.groups
-        if group.group_state == DEAD:
-            raise GroupIdNotFoundError(f"describing group {group_id!r}: there is no such group")
-        members = tuple(member_description(one, group.protocol_type) for one in group.members)
+        try:
+            group = self._ask_describe(DescribeGroupsRequest(groups=[group_id]), group_id)
+            kind, protocol = group.protocol_type, group.protocol_data
+            members = tuple(member_description(one, kind) for one in group.members)
+        except GroupIdNotFoundError as absent:
+            # it may be one whose partitions the coordinator assigns (KIP-848)
+            try:
+                group = self._ask_describe(ConsumerGroupDescribeRequest(group_ids=[group_id]), group_id)
+            except (GroupIdNotFoundError, UnsupportedVersionError):
+                raise absent from None
+            kind, protocol = PROTOCOL_TYPE, group.assignor_name
+            members = tuple(new_member_description(one) for one in group.members)
         owners = {partition: one for one in members for partition in one.assignment}
         committed = self.list_group_offsets(group_id)
         return GroupDescription(
             group.group_id,
             group.group_state,
-            group.protocol_type,
-            group.protocol_data,
+            kind,
+            protocol,
             members,
             tuple(self._group_offsets(sorted({*owners, *committed}), committed, owners)),
         )
+
+    def _ask_describe(self, request: Any, group_id: str) -> Any:
+        response = self._ask_group(
+            group_id,
+            request,
+            lambda answer: first_code(group.error_code for group in answer.groups),
+            "describing",
+        )
+        (group,) = response.groups
+        if group.group_state == DEAD:
+            raise GroupIdNotFoundError(f"describing group {group_id!r}: {HINTS[GroupIdNotFoundError.code]}")
+        return group
 
     def _group_offsets(
         self,
@@ -282,6 +298,22 @@ def member_description(member: Any, protocol_type: str) -> MemberDescription:
     return MemberDescription(
         member.member_id,
         member.group_instance_id,
+        member.client_id,
+        member.client_host.removeprefix("/"),
+        tuple(sorted(assignment)),
+    )
+
+
+def new_member_description(member: Any) -> MemberDescription:
+    """A member of a ConsumerGroupDescribe response."""
+    assignment = [
+        (topic.topic_name, number)
+        for topic in member.assignment.topic_partitions
+        for number in topic.partitions
+    ]
+    return MemberDescription(
+        member.member_id,
+        member.instance_id,
         member.client_id,
         member.client_host.removeprefix("/"),
         tuple(sorted(assignment)),

@@ -17,7 +17,13 @@ from fastlog.client.consumer.checks import (
     checked_topics,
 )
 from fastlog.client.consumer.driver import Driver
-from fastlog.client.consumer.making import close_dropped, make_fetcher, make_group, make_options
+from fastlog.client.consumer.making import (
+    close_dropped,
+    make_fetcher,
+    make_group,
+    make_options,
+    weak_call,
+)
 from fastlog.client.consumer.partition_state import EARLIEST, LATEST
 from fastlog.client.consumer.reader import Reader
 from fastlog.client.consumer.topic_partition import TopicPartition
@@ -95,7 +101,8 @@ class Consumer:
                 self._options,
                 self._assignment,
                 self._driver,
-                self,
+                weak_call(self._handed_out, {}),
+                weak_call(self._dropped, None),
                 Listeners(on_assign, on_revoke, on_lost),
             )
         elif on_assign or on_revoke or on_lost:
@@ -351,7 +358,7 @@ class Consumer:
 
         It counts offsets, transaction markers and gaps included.
         """
-        standing = self.handed_out()
+        standing = self._handed_out()
         with self._assignment.changed:
             slots = {tp: state.slot for tp, state in self._assignment.states.items()}
         found: dict[TopicPartition, int | None] = {}
@@ -371,8 +378,8 @@ class Consumer:
 
     # --- within ---
 
-    def handed_out(self) -> dict[TopicPartition, int]:
-        """The positions that are known now, without waiting; for the group."""
+    def _handed_out(self) -> dict[TopicPartition, int]:
+        """The positions that are known now, without waiting."""
         with self._assignment.changed:
             known = {
                 tp: state.position
@@ -382,8 +389,8 @@ class Consumer:
         standing = self._standing()
         return {tp: standing.get(tp, position) for tp, position in known.items()}
 
-    def dropped(self) -> None:
-        """Partitions are not read any more; for the group."""
+    def _dropped(self) -> None:
+        """Partitions are not read any more: nothing that is held of them must be delivered."""
         with self._assignment.changed:
             held = set(self._assignment.states)
         # in place: a poll may be collecting them

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fastlog.client.backoff import Backoff
 from fastlog.client.consumer.options import ConsumerOptions
@@ -12,12 +12,17 @@ from fastlog.errors import ConfigError
 from fastlog.native._engine import Fetcher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastlog.client.consumer.assignment import Assignment
     from fastlog.client.consumer.driver import Driver
     from fastlog.client.consumer.options import OptionTypes
+    from fastlog.client.consumer.topic_partition import TopicPartition
     from fastlog.client.group.driver import GroupDriver
     from fastlog.client.group.listeners import Listeners
-    from fastlog.client.group.session import GroupSession, Positions
+    from fastlog.client.group.session import GroupSession
+
+Result = TypeVar("Result")
 
 
 def make_options(options: OptionTypes) -> ConsumerOptions:
@@ -53,10 +58,11 @@ def make_group(
     options: ConsumerOptions,
     assignment: Assignment,
     driver: Driver,
-    consumer: Positions,
+    handed_out: Callable[[], dict[TopicPartition, int]],
+    dropped: Callable[[], None],
     listeners: Listeners,
 ) -> tuple[GroupSession, GroupDriver]:
-    """The consumer's part of a group, and the thread behind it. Neither keeps the consumer alive."""
+    """The consumer's part of a group, and the thread behind it; see GroupSession."""
     # a consumer without a group needs none of these
     from fastlog.client.group.driver import GroupDriver
     from fastlog.client.group.links import Links
@@ -80,7 +86,8 @@ def make_group(
         assignment=assignment,
         driver=driver,
         membership=membership,
-        positions=weakref.ref(consumer),
+        handed_out=handed_out,
+        dropped=dropped,
         listeners=listeners,
     )
     group = GroupDriver(
@@ -99,6 +106,17 @@ def make_group(
     assignment.of_group = True
     driver.on_image = session.on_image
     return session, group
+
+
+def weak_call(method: Callable[[], Result], otherwise: Result) -> Callable[[], Result]:
+    """Calls a bound method without keeping its object alive; gives `otherwise` once that is gone."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> Result:
+        alive = reference()
+        return otherwise if alive is None else alive()
+
+    return call
 
 
 def close_dropped(driver: Driver, group: GroupDriver | None, timeout_ms: float) -> None:

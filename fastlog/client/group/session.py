@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from fastlog.client.connection import monotonic_ms
 from fastlog.client.consumer.topic_partition import TopicPartition
@@ -33,16 +33,6 @@ LOGGER = logging.getLogger("fastlog.consumer")
 REVOKE_COMMIT_MS = 5_000.0
 
 
-class Positions(Protocol):
-    """What the session needs of the consumer."""
-
-    def handed_out(self) -> dict[TopicPartition, int]:
-        """For each partition with a position the offset after the last record that the application got."""
-
-    def dropped(self) -> None:
-        """Partitions are gone: whatever is held of them must not be delivered."""
-
-
 class GroupSession:
     """Everything of a group that has to happen on the application's thread, between two records."""
 
@@ -53,15 +43,19 @@ class GroupSession:
         assignment: Assignment,
         driver: Driver,
         membership: Membership,
-        positions: Callable[[], Positions | None],
+        handed_out: Callable[[], dict[TopicPartition, int]],
+        dropped: Callable[[], None],
         listeners: Listeners,
     ) -> None:
-        """`positions` gives the consumer, None when it is gone."""
+        """`handed_out` gives for each partition the offset after the last record that the application got, where it is
+        known; `dropped` is called when partitions are gone.
+        """
         self._options = options
         self._assignment = assignment
         self._driver = driver
         self._membership = membership
-        self._positions = positions
+        self._handed_out = handed_out
+        self._dropped = dropped
         self._listeners = listeners
         self._group: GroupDriver
         self._lock = threading.Lock()
@@ -211,17 +205,11 @@ class GroupSession:
             self.commits.forget(partitions)
             for tp in partitions:
                 self._asking.pop(tp, None)
-            consumer = self._positions()
-            if consumer is not None:
-                consumer.dropped()
+            self._dropped()
 
     def _is_lost(self) -> bool:
         """Whether the partitions that are held may be another member's already."""
         return self._membership.commit_identity() is None
-
-    def _handed_out(self) -> dict[TopicPartition, int]:
-        consumer = self._positions()
-        return consumer.handed_out() if consumer is not None else {}
 
     def _held(self) -> frozenset[TopicPartition]:
         with self._assignment.changed:
