@@ -332,7 +332,8 @@ class Consumer:
         """As `commit`, without waiting: `on_done` is called with what was to be committed, and None or the error.
 
         That happens on this thread while it asks for records, commits or closes. Nothing is tried again, since a later
-        commit says more.
+        commit says more. Commits that wait for the coordinator are joined into one. Raises BufferFullError where
+        100,000 are not settled.
         """
         self._require_group().commits.commit_async(
             None if offsets is None else checked_offsets(offsets), on_done

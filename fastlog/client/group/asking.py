@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fastlog.client.group.membership import Membership
     from fastlog.state.assignors import Partition
 
+    Done = Callable[[FastlogError | None, dict[Partition, CommittedOffset]], None]
+
 UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_TRIES = 3, 3
 SILENT = "its coordinator did not answer"
 NOT_THE_COORDINATOR = (7, 15, 16)
@@ -39,7 +41,7 @@ MEMBERSHIP_CODES = (22, 25, 27, 82)
 class Ask:
     """One commit (`offsets`), or one question for committed positions (`partitions`).
 
-    `done` is called on the group's thread with an error, or None and for a question the answers; -1 is no position.
+    `done` are called on the group's thread with an error, or None and for a question the answers; -1 is no position.
     """
 
     offsets: Mapping[Any, CommittedOffset] | None
@@ -47,7 +49,7 @@ class Ask:
     deadline_ms: float
     #: whether to try again after errors that may pass; a later commit makes a lost one needless
     tries: bool
-    done: Callable[[FastlogError | None, dict[Partition, CommittedOffset]], None]
+    done: list[Done]
     identity: Identity = NOBODY
     failures: int = 0
     retry_at_ms: float = -math.inf
@@ -69,8 +71,14 @@ class AskQueue:
         return len(self._asks)
 
     def add(self, ask: Ask) -> None:
-        """Puts one at the end."""
-        self._asks.append(ask)
+        """Puts one at the end. A commit in the background joins the one before it that waits too: it says more."""
+        last = self._asks[-1] if self._asks else None
+        if last is None or last is self._sent or last.tries or ask.tries:
+            self._asks.append(ask)
+            return
+        last.offsets = {**(last.offsets or {}), **(ask.offsets or {})}
+        last.deadline_ms = ask.deadline_ms
+        last.done += ask.done
 
     def next_request(self, now_ms: float, *, is_member: bool) -> tuple[Any, Ask] | None:
         """The request that is to be sent now, with what it is for."""
@@ -158,7 +166,8 @@ class AskQueue:
         self, ask: Ask, error: FastlogError | None, found: dict[Partition, CommittedOffset] | None = None
     ) -> None:
         self._asks.remove(ask)
-        ask.done(error, found or {})
+        for done in ask.done:
+            done(error, found or {})
 
     def _between(self) -> FastlogError:
         what = f"committing to group {self._group_id!r}: "

@@ -12,7 +12,7 @@ from fastlog.client.committed_offset import CommittedOffset
 from fastlog.client.connection import monotonic_ms
 from fastlog.client.consumer.topic_partition import TopicPartition
 from fastlog.client.group.asking import Ask
-from fastlog.errors import FastlogError
+from fastlog.errors import BufferFullError, FastlogError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("fastlog.consumer")
 #: a wait for the group's thread looks for signals this often
 WAIT_SECONDS_MAX = 0.1
+#: commits in the background at one time; who commits each record of a poll stays below
+UNTOLD_MAX = 100_000
 
 
 class Commits:
@@ -45,6 +47,8 @@ class Commits:
         self._finished: deque[Callable[[], None]] = deque()
         #: positions as the coordinator has them, as far as this consumer knows
         self._known: dict[TopicPartition, int] = {}
+        #: commits in the background whose end the application has not heard of
+        self._untold = 0
         #: nothing waits longer than this: the consumer is being closed
         self.end_ms = float("inf")
 
@@ -63,14 +67,21 @@ class Commits:
     def commit_async(
         self, offsets: Mapping[TopicPartition, CommittedOffset] | None, on_done: Committed | None
     ) -> None:
-        """Commits in the background; `on_done` is called by `tell_finished`."""
+        """Commits in the background; `on_done` is called by `tell_finished`. Raises BufferFullError."""
         chosen = self._chosen(offsets)
+        self.tell_finished()
+        if self._untold >= UNTOLD_MAX:
+            raise BufferFullError(
+                f"{UNTOLD_MAX} commits in the background are not settled: the coordinator does not answer, or not as "
+                "fast; commit less often, once a poll at most"
+            )
+        self._untold += 1
 
         def done(error: FastlogError | None, _: object) -> None:
             self._finished.append(partial(self._finish, chosen, error, on_done))
             self._call_application()
 
-        self._ask(Ask(chosen, (), monotonic_ms() + self._options.request_timeout_ms, False, done))
+        self._ask(Ask(chosen, (), monotonic_ms() + self._options.request_timeout_ms, False, [done]))
 
     def committed(
         self, partitions: Iterable[TopicPartition], timeout_ms: float
@@ -131,7 +142,7 @@ class Commits:
             settled.set()
 
         deadline = min(monotonic_ms() + timeout_ms, self.end_ms)
-        self._ask(Ask(offsets, partitions, deadline, True, done))
+        self._ask(Ask(offsets, partitions, deadline, True, [done]))
         # the group's thread settles it in time; short waits let a Ctrl-C through
         while not settled.wait(WAIT_SECONDS_MAX):
             pass
@@ -159,6 +170,7 @@ class Commits:
         error: FastlogError | None,
         on_done: Committed | None,
     ) -> None:
+        self._untold -= 1
         if error is None:
             self._learn(offsets)
         if on_done is not None:

@@ -12,6 +12,7 @@ from fastlog.client.consumer.topic_partition import TopicPartition
 from fastlog.client.group.asking import Ask
 from fastlog.client.group.commits import Commits
 from fastlog.client.group.effects import Adopt, GroupMetadata, Release
+from fastlog.errors import FastlogError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from fastlog.client.group.listeners import Listeners
     from fastlog.client.group.membership import Membership
     from fastlog.client.metadata import ClusterImage
-    from fastlog.errors import FastlogError
     from fastlog.state.assignors import Partition
 
 
@@ -119,12 +119,17 @@ class GroupSession:
         if wanted:
             self._asking.update(wanted)
             done = partial(self._positions_told, wanted)
-            self._group.ask(Ask(None, tuple(wanted), float("inf"), True, done))
+            self._group.ask(Ask(None, tuple(wanted), float("inf"), True, [done]))
 
     # --- the reading thread ---
 
     def __enter__(self) -> None:
         """The application asks for records: what is due is done first."""
+        if self._attending:
+            raise FastlogError(
+                "records were asked for within a callback of the consumer, whose answer is under way: return from the "
+                "callback first"
+            )
         self._polled_ms = monotonic_ms()
         self._reader = threading.get_ident()
         self._waiting = True
