@@ -149,8 +149,6 @@ class GroupSession:
 
     def attend(self) -> None:
         """Does what the group wants of the application. What a callback raises is raised when all is done."""
-        if self._attending:
-            return
         self._attending, waiting = True, self._waiting
         self._assignment.called = False
         try:
