@@ -1,7 +1,7 @@
 """A distributed commit log that speaks Kafka's protocol.
 
-The public names: Producer, Column, Consumer, TopicPartition, Admin, Record, Broker and `fastlog.errors`. They are
-imported when they are first used, so that `import fastlog` is quick.
+The public names: Producer, Column, Consumer, TopicPartition, CommittedOffset, Admin, Record, Broker and
+`fastlog.errors`. They are imported when they are first used, so that `import fastlog` is quick.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastlog.broker.embedded import Broker as Broker
     from fastlog.client.admin import Admin as Admin
+    from fastlog.client.committed_offset import CommittedOffset as CommittedOffset
     from fastlog.client.consumer import Consumer as Consumer
     from fastlog.client.consumer import TopicPartition as TopicPartition
     from fastlog.client.producer import BulkDelivery as BulkDelivery
@@ -30,6 +31,7 @@ _HOMES = {
     "BulkDelivery": "fastlog.client.producer",
     "BulkMetadata": "fastlog.client.producer",
     "Column": "fastlog.native._column",
+    "CommittedOffset": "fastlog.client.committed_offset",
     "Consumer": "fastlog.client.consumer",
     "Delivery": "fastlog.native._sending",
     "Producer": "fastlog.client.producer",
@@ -45,6 +47,7 @@ __all__ = [
     "BulkDelivery",
     "BulkMetadata",
     "Column",
+    "CommittedOffset",
     "Consumer",
     "Delivery",
     "Producer",

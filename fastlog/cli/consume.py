@@ -12,14 +12,18 @@ import click
 from fastlog.cli import jsonl, report
 from fastlog.cli.options import bootstrap_option, json_option
 from fastlog.cli.topics import admin_at
-from fastlog.errors import OffsetOutOfRangeError
+from fastlog.errors import FastlogError, OffsetOutOfRangeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from fastlog.client.consumer.consumer import Consumer
+
 # a stop by Ctrl-C, --timeout-ms or --max is noticed at least this often
 POLL_SECONDS = 0.2
 POLL_RECORDS = 10_000
+# a person waits for the end
+COMMIT_SECONDS = 2.0
 
 Position = tuple[str, int]
 
@@ -31,6 +35,7 @@ class Stop:
     records_max: int | None
     silence_seconds: float | None
     ends: Mapping[Position, int] | None
+    shared: bool = False
     count: int = 0
     heard: float = field(default_factory=time.monotonic)
 
@@ -53,7 +58,10 @@ class Stop:
         if self.ends is None:
             return False
         now = positions()
-        return all(now.get(place, 0) >= end for place, end in self.ends.items())
+        if not self.shared:
+            return all(now.get(place, 0) >= end for place, end in self.ends.items())
+        # a member has some of the partitions, and none before it was given any
+        return bool(now) and all(offset >= self.ends.get(place, 0) for place, offset in now.items())
 
 
 @click.command()
@@ -63,6 +71,11 @@ class Stop:
 )
 @click.option("--offset", type=click.IntRange(min=0), metavar="N", help="Begin at this offset.")
 @click.option("--partition", type=click.IntRange(min=0), metavar="N", help="Only this partition.")
+@click.option(
+    "--group",
+    metavar="GROUP",
+    help="Share the topic with the other members of this group, from its positions on.",
+)
 @click.option("--max", "records_max", type=click.IntRange(min=1), metavar="N", help="End after N records.")
 @click.option("--exit-at-end", is_flag=True, help="End where the topic ended when the command started.")
 @click.option("--timeout-ms", type=click.IntRange(min=1), metavar="N", help="End when nothing came for N ms.")
@@ -81,6 +94,7 @@ def consume(
     from_beginning: bool,
     offset: int | None,
     partition: int | None,
+    group: str | None,
     records_max: int | None,
     exit_at_end: bool,
     timeout_ms: int | None,
@@ -92,18 +106,27 @@ def consume(
 
     jsonl is {topic, partition, offset, timestamp_ms, key, value, headers}. Bytes that are not UTF-8 are
     {"base64": …}. The report of --json goes to standard error.
+
+    With --group, the group's positions count and are kept: --from-beginning is for partitions where it has none, and
+    --exit-at-end for those that this member is given.
     """
     if from_beginning and offset is not None:
         raise click.UsageError("give either --from-beginning or --offset")
+    if group is not None and (offset is not None or partition is not None):
+        raise click.UsageError("--group chooses partitions and positions: leave --partition and --offset out")
     start, ends = plan(bootstrap, topic, partition, from_beginning=from_beginning, offset=offset)
-    stop = Stop(records_max, timeout_ms / 1000 if timeout_ms else None, ends if exit_at_end else None)
+    silence = timeout_ms / 1000 if timeout_ms else None
+    stop = Stop(records_max, silence, ends if exit_at_end else None, shared=group is not None)
     begun = time.monotonic()
     total = sum(max(0, ends[place] - start[place]) for place in ends) if exit_at_end else records_max
     # records may be deleted while we read; an offset that the user named must be there
     reset = "earliest" if from_beginning else "latest" if offset is None else "none"
     write = write_jsonl if output == "jsonl" else write_values
     try:
-        read(bootstrap, start, stop, write, total=total, reset=reset)
+        if group is not None:
+            read(bootstrap, (topic, group), stop, write, total=records_max, reset=reset)
+        else:
+            read(bootstrap, start, stop, write, total=total, reset=reset)
     except KeyboardInterrupt:
         pass  # how a user ends a command that has no end
     finally:
@@ -153,32 +176,54 @@ def require_inside(offset: int, firsts: Mapping[Position, int], ends: Mapping[Po
 
 def read(
     bootstrap: str,
-    start: Mapping[Position, int],
+    where: Mapping[Position, int] | tuple[str, str],
     stop: Stop,
     write: Callable[[list[Any]], None],
     *,
     total: int | None,
     reset: str,
 ) -> None:
-    """Polls and writes until `stop` is due."""
+    """Polls and writes until `stop` is due. `where` is positions to begin at, or a topic and a group."""
     from fastlog.client.consumer.consumer import Consumer
     from fastlog.client.consumer.topic_partition import TopicPartition
 
+    group_id = where[1] if isinstance(where, tuple) else None
     with (
-        Consumer(bootstrap, auto_offset_reset=reset, client_id="fastlog-cli") as consumer,
+        Consumer(bootstrap, group_id=group_id, auto_offset_reset=reset, client_id="fastlog-cli") as consumer,
         report.progress("reading", total, beside=sys.stdout) as advance,
     ):
-        consumer.assign(positions={TopicPartition(*place): offset for place, offset in start.items()})
+        if isinstance(where, tuple):
+            consumer.subscribe(where[0])
+        else:
+            consumer.assign(positions={TopicPartition(*place): offset for place, offset in where.items()})
 
         def positions() -> dict[Position, int]:
-            found = consumer.positions().items()
-            return {(where.topic, where.partition): offset for where, offset in found if offset is not None}
+            return {(place.topic, place.partition): offset for place, offset in consumer.positions().items()}
 
-        while not stop.is_due(positions):
-            records = consumer.poll(max_records=stop.wanted(), timeout=POLL_SECONDS)
-            write(records)
-            stop.note(len(records))
-            advance(len(records))
+        written: dict[Position, int] = {}
+        try:
+            while not stop.is_due(positions):
+                records = consumer.poll(max_records=stop.wanted(), timeout=POLL_SECONDS)
+                write(records)
+                if group_id is not None:
+                    written.update({(one.topic, one.partition): one.offset + 1 for one in records})
+                stop.note(len(records))
+                advance(len(records))
+        except KeyboardInterrupt:
+            if written:
+                commit(consumer, written)
+            raise
+
+
+def commit(consumer: Consumer, written: Mapping[Position, int]) -> None:
+    """Keeps what was written before an interrupt: a consumer that an exception ends commits nothing by itself."""
+    held = consumer.assignment()
+    try:
+        consumer.commit(
+            {place: offset for place, offset in written.items() if place in held}, timeout=COMMIT_SECONDS
+        )
+    except FastlogError as error:
+        click.echo(f"fastlog: the last records will be read again: {error}", err=True)
 
 
 def write_values(records: list[Any]) -> None:

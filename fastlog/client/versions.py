@@ -15,6 +15,16 @@ SPOKEN: Mapping[int, tuple[int, int]] = {
     ApiKey.PRODUCE: (3, 9),
     ApiKey.LIST_OFFSETS: (1, 8),
     ApiKey.METADATA: (4, 12),
+    # from 10 on OffsetCommit and OffsetFetch name topics by id
+    ApiKey.OFFSET_COMMIT: (2, 9),
+    ApiKey.OFFSET_FETCH: (2, 9),
+    ApiKey.FIND_COORDINATOR: (1, 6),
+    ApiKey.JOIN_GROUP: (2, 9),
+    ApiKey.HEARTBEAT: (1, 4),
+    ApiKey.LEAVE_GROUP: (1, 5),
+    ApiKey.SYNC_GROUP: (1, 5),
+    ApiKey.DESCRIBE_GROUPS: (1, 6),
+    ApiKey.LIST_GROUPS: (1, 5),
     ApiKey.API_VERSIONS: (0, 3),
     ApiKey.CREATE_TOPICS: (2, 7),
     ApiKey.DELETE_TOPICS: (1, 5),
@@ -23,8 +33,11 @@ SPOKEN: Mapping[int, tuple[int, int]] = {
     ApiKey.DESCRIBE_CONFIGS: (1, 4),
     ApiKey.ALTER_CONFIGS: (0, 2),
     ApiKey.CREATE_PARTITIONS: (0, 3),
+    ApiKey.DELETE_GROUPS: (0, 3),
     ApiKey.INCREMENTAL_ALTER_CONFIGS: (0, 1),
+    ApiKey.OFFSET_DELETE: (0, 0),
     ApiKey.DESCRIBE_CLUSTER: (0, 0),
+    ApiKey.CONSUMER_GROUP_DESCRIBE: (0, 1),
 }
 
 

@@ -2,14 +2,54 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+import fastlog
 from tests.integration.kafka.server import KafkaServer
-from tests.support.broker import BrokerProcess
+from tests.support.broker import BrokerProcess, wait_until
 from tests.support.fake_broker import FakeBroker, FakeCluster, Fault, MakeCluster
 from tests.support.pair import Pair
+
+# what the tests of the SDK's groups run against
+GROUP_BROKERS = ["kafka", "broker"]
+
+
+@pytest.fixture(params=GROUP_BROKERS)
+def group_bootstrap(request: pytest.FixtureRequest) -> str:
+    """The address of each broker that coordinates groups."""
+    return str(request.getfixturevalue(request.param).bootstrap)
+
+
+@pytest.fixture(params=GROUP_BROKERS)
+def group_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KafkaServer | BrokerProcess]:
+    """A broker of the test's own that coordinates groups, to be stopped, killed and started again."""
+    server = KafkaServer(tmp_path) if request.param == "kafka" else BrokerProcess(tmp_path / "data").start()
+    yield server
+    assert server.process is not None
+    server.process.send_signal(signal.SIGCONT)
+    server.process.kill()
+    server.process.wait()
+
+
+@pytest.fixture
+def group_topic(group_bootstrap: str, topic_name: str) -> str:
+    """A topic of six partitions there, and a name that a group may have."""
+    with fastlog.Admin(group_bootstrap) as admin:
+        admin.create_topic(topic_name, partitions=6)
+        wait_until("the topic has leaders", lambda: is_led(admin, topic_name))
+    return topic_name
+
+
+def is_led(admin: fastlog.Admin, topic: str) -> bool:
+    """Whether all partitions of a topic can be used."""
+    try:
+        return all(one.leader >= 0 for one in admin.describe_topic(topic).partitions)
+    except fastlog.errors.KafkaError:
+        return False
 
 
 @pytest.fixture(scope="session")

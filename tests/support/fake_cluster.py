@@ -91,6 +91,8 @@ class FakeCluster:
         self.answering = threading.Event()
         self.answering.set()
         self.offered = dict(OFFERED)
+        #: answers to more APIs, given the broker's id and the request
+        self.more: dict[int, Callable[[int, Any], Any]] = {}
         self.changed = threading.Condition()
         self.brokers = [FakeBroker(self, broker_id) for broker_id in range(brokers)]
 
@@ -188,7 +190,11 @@ class FakeBroker:
             LIST_OFFSETS: self._list_offsets,
             FETCH: self._fetch,
         }
-        return codec.encode_response_frame(key, version, correlation_id, handlers[key](request))
+        if key in self.cluster.more:
+            response = self.cluster.more[key](self.broker_id, request)
+        else:
+            response = handlers[key](request)
+        return codec.encode_response_frame(key, version, correlation_id, response)
 
     def _api_versions(self, _: object) -> api_versions.ApiVersionsResponse:
         keys = [

@@ -359,7 +359,9 @@ def test_batches_are_given_whole(cluster: FakeCluster, make_consumer: MakeConsum
 @pytest.mark.parametrize(
     "options",
     [
-        {"group_id": "g"},
+        {"group_id": ""},
+        {"group_id": 7},
+        {"on_assign": print},
         {"auto_offset_reset": "smallest"},
         {"isolation_level": "serializable"},
         {"fetch_max_bytes": 0},

@@ -21,10 +21,12 @@ from fastlog.client.consumer.topic_partition import TopicPartition
 from fastlog.errors import NoPositionError, OffsetOutOfRangeError
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterable, Mapping
 
     from fastlog.client.metadata import ClusterImage, TopicImage
     from fastlog.errors import FastlogError
+    from fastlog.state.assignors import Partition
 
 LOGGER = logging.getLogger("fastlog.consumer")
 RESET_TIMESTAMPS = {"earliest": EARLIEST, "latest": LATEST, "none": None}
@@ -66,8 +68,18 @@ class Assignment:
         self.subscription: frozenset[str] | None = None
         #: subscribed topics whose partitions are in the table
         self.known_topics: set[str] = set()
-        #: something has to be raised: a cheap look without the lock
+        #: something has to be raised or done by the application's thread: a cheap look without the lock
         self.alarm = False
+        #: its partitions come from a group, or their positions do
+        self.of_group = False
+        #: the application's thread has something to do for its group
+        self.called = False
+        #: partitions were added since the last metadata: their leaders are to be looked for in it
+        self.unplaced = False
+        #: topics that a group's leader watches for the others
+        self.watched: frozenset[str] = frozenset()
+        #: the partitions that each subscribed topic had when it was first seen
+        self.first_counts: dict[str, int] = {}
 
     # --- what the application asks for ---
 
@@ -76,10 +88,14 @@ class Assignment:
         with self.changed:
             self._drop([state for state in self.states.values() if state.tp.topic not in topics])
             self.subscription = topics
+            self._keep_first_counts(topics)
             self.known_topics = {state.tp.topic for state in self.states.values()}
 
     def assign(self, positions: Mapping[TopicPartition, int | None]) -> None:
-        """Wants these partitions alone; where no position is given, the one it has stays, or the policy decides."""
+        """Wants these partitions alone; where no position is given, the one it has stays.
+
+        Else the group's position counts, if there is a group, and then the policy.
+        """
         with self.changed:
             self.subscription = None
             self._drop([state for state in self.states.values() if state.tp not in positions])
@@ -87,7 +103,7 @@ class Assignment:
                 if tp not in self.states:
                     self._add(tp)
                     if position is None:
-                        self._reset(self.states[tp], RESET_TIMESTAMPS[self._policy])
+                        self._begin(self.states[tp])
                 if position is not None:
                     self.seek(tp, position)
             self.changed.notify_all()
@@ -97,7 +113,7 @@ class Assignment:
         with self.changed:
             state = self.states[tp]
             self._forget_fetched(state)
-            state.position, state.reset, state.error = offset, None, None
+            state.position, state.reset, state.error, state.asks_group = offset, None, None, False
             self.start([state])
             self.changed.notify_all()
 
@@ -106,6 +122,7 @@ class Assignment:
         with self.changed:
             state = self.states[tp]
             state.error = None
+            state.asks_group = False
             self._reset(state, timestamp)
 
     def pause(self, tp: TopicPartition, position: int | None = None) -> None:
@@ -127,6 +144,81 @@ class Assignment:
             if state.paused:
                 state.paused = False
                 self.start([state])
+
+    # --- what the application does for its group ---
+
+    def subscribe_in_group(self, topics: frozenset[str]) -> None:
+        """Wants those partitions of `topics` that the group gives it; the partitions are the group's business."""
+        with self.changed:
+            self.subscription = topics
+            self.known_topics &= topics
+            self._keep_first_counts(topics)
+
+    def take(self, partitions: Iterable[Partition]) -> None:
+        """Reads more partitions, from the group's positions on."""
+        with self.changed:
+            for topic, number in partitions:
+                tp = TopicPartition(topic, number)
+                if tp not in self.states:
+                    self._begin(self._add(tp))
+            self.changed.notify_all()
+
+    def release(self, partitions: Iterable[Partition]) -> None:
+        """Reads these partitions no longer."""
+        with self.changed:
+            self._drop([self.states[TopicPartition(*one)] for one in partitions])
+            self.changed.notify_all()
+
+    def call_application(self) -> None:
+        """Has the application's thread look after its group with its next poll."""
+        with self.changed:
+            self.called = self.alarm = True
+
+    def positions_to_ask(self) -> dict[TopicPartition, int]:
+        """The partitions whose position is the group's, with their slots."""
+        with self.changed:
+            return {tp: state.slot for tp, state in self.states.items() if state.asks_group}
+
+    def told_by_group(self, tp: TopicPartition, slot: int, offset: int) -> None:
+        """Begins at the group's position; where there is none (-1), where the policy says.
+
+        A partition that came after the subscription is read from its start: all of it was written since.
+        """
+        with self.changed:
+            state = self.states.get(tp)
+            if state is None or state.slot != slot or not state.asks_group:
+                return
+            if offset >= 0:
+                self.seek(tp, offset)
+                return
+            state.asks_group = False
+            is_new = tp.partition >= self.first_counts.get(tp.topic, tp.partition + 1)
+            self._reset(state, EARLIEST if is_new else RESET_TIMESTAMPS[self._policy])
+
+    def refused_by_group(self, tp: TopicPartition, slot: int, error: FastlogError) -> None:
+        """The group does not tell its position: every poll raises `error` until one seeks."""
+        with self.changed:
+            state = self.states.get(tp)
+            if state is not None and state.slot == slot and state.asks_group:
+                self.fail_partition(state, error)
+
+    def match(self, pattern: re.Pattern[str], image: ClusterImage) -> frozenset[str]:
+        """Subscribes to the topics whose whole names match, never to the brokers' own; returns them.
+
+        All of a topic that appears later was written since, so it is read from its start.
+        """
+        with self.changed:
+            matched = frozenset(
+                name
+                for name, topic in image.topics.items()
+                if not topic.is_internal and not topic.error_code and pattern.fullmatch(name)
+            )
+            before = self.subscription
+            if matched != before:
+                (self.subscribe_in_group if self.of_group else self.subscribe)(matched)
+            if before is not None:
+                self.first_counts.update(dict.fromkeys(matched - before, 0))
+            return matched
 
     # --- what the reader tells ---
 
@@ -176,13 +268,18 @@ class Assignment:
             if failure is None:
                 errors = (state.error for state in self.states.values() if not state.paused)
                 failure = next((error for error in errors if error is not None), None)
-                self.alarm = failure is not None
+                self.alarm = failure is not None or self.called
             return failure
 
     # --- what the driver does ---
 
     def topics(self) -> set[str]:
         """The topics that metadata is needed of."""
+        with self.changed:
+            return {*self.own_topics(), *self.watched}
+
+    def own_topics(self) -> set[str]:
+        """The topics that the application wants."""
         with self.changed:
             return {*(self.subscription or ()), *(tp.topic for tp in self.states)}
 
@@ -194,6 +291,7 @@ class Assignment:
     def apply(self, image: ClusterImage, now_ms: float) -> None:
         """Takes new metadata in: partitions of the subscription, leaders, recreated topics."""
         with self.changed:
+            self.unplaced = False
             brokers = [(broker.node_id, broker.host, broker.port) for broker in image.brokers.values()]
             self._fetcher.set_brokers(brokers)
             for topic in sorted(self.subscription or ()):
@@ -324,8 +422,18 @@ class Assignment:
 
     # --- within ---
 
+    def _keep_first_counts(self, topics: frozenset[str]) -> None:
+        self.first_counts = {topic: count for topic, count in self.first_counts.items() if topic in topics}
+
+    def _begin(self, state: PartitionState) -> None:
+        if self.of_group:
+            state.asks_group = True
+        else:
+            self._reset(state, RESET_TIMESTAMPS[self._policy])
+
     def _add(self, tp: TopicPartition) -> PartitionState:
         state = PartitionState(next(self._slots), tp)
+        self.unplaced = True
         self.states[tp] = self._by_slot[state.slot] = state
         return state
 
@@ -360,9 +468,14 @@ class Assignment:
         if topic is None or topic.error_code:
             return
         count = len(topic.partitions)
+        self.first_counts.setdefault(topic.name, count)
+        if self.of_group:
+            self.known_topics.add(topic.name)
+            return
         self._drop([s for s in self.states.values() if s.tp.topic == topic.name and s.tp.partition >= count])
         # a partition that came after the subscription is read from its start: all of it was written since
-        first = RESET_TIMESTAMPS[self._policy] if topic.name not in self.known_topics else EARLIEST
+        is_new = topic.name in self.known_topics or self.first_counts[topic.name] == 0
+        first = EARLIEST if is_new else RESET_TIMESTAMPS[self._policy]
         for partition in range(count):
             tp = TopicPartition(topic.name, partition)
             if tp not in self.states:

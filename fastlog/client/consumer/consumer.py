@@ -3,38 +3,60 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 import weakref
 from typing import TYPE_CHECKING, Self, Unpack
 
 from fastlog.client.consumer.assignment import Assignment
+from fastlog.client.consumer.checks import (
+    checked_group,
+    checked_offset,
+    checked_offsets,
+    checked_partition,
+    checked_topics,
+)
 from fastlog.client.consumer.driver import Driver
-from fastlog.client.consumer.options import ConsumerOptions
+from fastlog.client.consumer.making import (
+    close_dropped,
+    make_fetcher,
+    make_group,
+    make_options,
+    weak_call,
+)
 from fastlog.client.consumer.partition_state import EARLIEST, LATEST
 from fastlog.client.consumer.reader import Reader
 from fastlog.client.consumer.topic_partition import TopicPartition
+from fastlog.client.group.listeners import Listeners
 from fastlog.errors import ClosedError, ConfigError, FastlogError, NotReachableError
-from fastlog.native._engine import Fetcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
+    from fastlog.client.committed_offset import CommittedOffset
+    from fastlog.client.consumer.checks import Offset, Partition, Topics
     from fastlog.client.consumer.options import OptionTypes
+    from fastlog.client.group.driver import GroupDriver
+    from fastlog.client.group.effects import GroupMetadata
+    from fastlog.client.group.listeners import Committed, Listener
+    from fastlog.client.group.session import GroupSession
     from fastlog.native._records import Record, RecordBatch
 
 FOREVER = float("inf")
 CLOSE_AT_EXIT_MS = 1_000
-#: a partition: topic and number
-Partition = tuple[str, int]
+CLOSE_SECONDS = 5.0
 
 
 class Consumer:
-    """Reads records from topics, by subscription or by explicit assignment, and keeps no state on any broker.
+    """Reads records from topics: by subscription, by explicit assignment, or as a member of a group.
 
     >>> with Consumer("127.0.0.1:9092", topics=["flights"], auto_offset_reset="earliest") as consumer:
     ...     for record in consumer:
     ...         print(record.offset, record.value)
+
+    With `group_id` the members of the group share the partitions of their topics, and their positions are kept by the
+    brokers. Without it nothing is kept anywhere.
 
     Records are fetched ahead by one thread per broker, within `prefetch_bytes`. A position is the next offset to be
     delivered; it passes transaction markers and other gaps. One thread reads and seeks; `close` may be called from any.
@@ -44,8 +66,11 @@ class Consumer:
         self,
         bootstrap: str | Iterable[str] = "127.0.0.1:9092",
         *,
-        topics: str | Iterable[str] | None = None,
+        topics: Topics | None = None,
         group_id: str | None = None,
+        on_assign: Listener | None = None,
+        on_revoke: Listener | None = None,
+        on_lost: Listener | None = None,
         **options: Unpack[OptionTypes],
     ) -> None:
         """Connects to nobody yet; the first contact is made in the background once there is something to read.
@@ -55,23 +80,41 @@ class Consumer:
         is "read_uncommitted" or "read_committed". `prefetch_bytes` (16 MiB) bounds what is fetched ahead, and
         `bootstrap_timeout_ms` (10 s) how long the first contact may take. The others are Kafka's, with its defaults:
         client_id, rack, check_crcs, fetch_min_bytes, fetch_max_bytes, max_partition_fetch_bytes, fetch_max_wait_ms,
-        metadata_max_age_ms, request_timeout_ms, connect_timeout_ms, retry_backoff_ms, retry_backoff_max_ms.
-        `group_id` is refused: there are no groups yet. Raises ConfigError.
+        metadata_max_age_ms, request_timeout_ms, connect_timeout_ms, retry_backoff_ms, retry_backoff_max_ms,
+        max_poll_records.
+
+        `group_id` makes it a member of a group, or with `assign` a reader with the group's positions. Then these count
+        too, with Kafka's defaults: group_instance_id, session_timeout_ms, heartbeat_interval_ms, max_poll_interval_ms,
+        partition_assignment_strategy ("range", "roundrobin", "sticky", "cooperative-sticky", or several),
+        enable_auto_commit, auto_commit_interval_ms. `on_assign`, `on_revoke` and `on_lost` are called with sets of
+        partitions, by the thread that reads, while it asks for records or closes. Raises ConfigError.
         """
-        if group_id is not None:
-            raise ConfigError(
-                f"group_id is {group_id!r}, but consumer groups are not supported yet: leave it out, "
-                "and keep positions yourself with positions() and assign(positions=...)"
-            )
         self._options = make_options(options)
         self._fetcher = make_fetcher(self._options)
         self._assignment = Assignment(self._fetcher, self._options.auto_offset_reset)
         self._driver = Driver(bootstrap, self._options, self._fetcher, self._assignment)
-        self._reader = Reader(self._fetcher, self._assignment, self._driver)
+        self._group: GroupSession | None = None
+        group: GroupDriver | None = None
+        if group_id is not None:
+            self._group, group = make_group(
+                checked_group(group_id),
+                self._options,
+                self._assignment,
+                self._driver,
+                weak_call(self._handed_out, {}),
+                weak_call(self._dropped, None),
+                Listeners(on_assign, on_revoke, on_lost),
+            )
+        elif on_assign or on_revoke or on_lost:
+            raise ConfigError(
+                "on_assign, on_revoke and on_lost are for members of a group: give group_id too"
+            )
+        attend = None if self._group is None else self._group.attend
+        self._reader = Reader(self._fetcher, self._assignment, self._driver, attend)
         #: taken from the stream but not returned: an interrupt came between
         self._kept: list[Record] = []
         # ends the threads of a consumer that was dropped without close, also when the interpreter exits
-        self._finalizer = weakref.finalize(self, Driver.close, self._driver, CLOSE_AT_EXIT_MS)
+        self._finalizer = weakref.finalize(self, close_dropped, self._driver, group, CLOSE_AT_EXIT_MS)
         if topics is not None:
             self.subscribe(topics)
 
@@ -81,7 +124,8 @@ class Consumer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        # what was being worked on when it failed is not done: the group's position stays before it
+        self._close(CLOSE_SECONDS, keep=error is None)
 
     def __repr__(self) -> str:
         state = "closed" if self._driver.closing else f"{len(self._assignment.states)} partitions"
@@ -89,16 +133,36 @@ class Consumer:
 
     # --- what to read ---
 
-    def subscribe(self, topics: str | Iterable[str]) -> None:
-        """Reads all partitions of `topics`, in place of what was read before; partitions added later included.
+    def subscribe(self, topics: Topics) -> None:
+        """Reads `topics` in place of what was read before; partitions added later included.
 
-        A partition that is added later is read from its start, and so is one of a topic that is deleted and made anew.
+        `topics` is one name, several, or a compiled regular expression that whole names have to match; topics that
+        match later are found within `metadata_max_age_ms`. A member of a group reads what the group gives it; others
+        read all partitions. A partition that is added later is read from its start, and so is one of a topic that is
+        deleted and made anew.
         """
-        names = frozenset([topics] if isinstance(topics, str) else topics)
-        if not names or not all(isinstance(name, str) and name for name in names):
-            raise ConfigError(f"cannot subscribe to {topics!r}: name at least one topic")
+        chosen = checked_topics(topics)
         self._begin()
-        self._assignment.subscribe(names)
+        self._driver.pattern = chosen if isinstance(chosen, re.Pattern) else None
+        if isinstance(chosen, re.Pattern):
+            self._assignment.subscription = None
+            if self._group is not None:
+                self._group.expect()
+            self._driver.refresh_soon()
+        elif self._group is not None:
+            self._group.subscribe(chosen)
+        else:
+            self._assignment.subscribe(chosen)
+        # a member keeps what it has until its group has agreed
+        self._touched(None if self._group is None else ())
+
+    def unsubscribe(self) -> None:
+        """Reads nothing any more; a member leaves its group, after `on_revoke`."""
+        self._check_open()
+        self._driver.pattern = None
+        if self._group is not None:
+            self._group.unsubscribe("unsubscribed")
+        self._assignment.assign({})
         self._touched()
 
     def assign(
@@ -109,32 +173,45 @@ class Consumer:
     ) -> None:
         """Reads exactly these partitions, in place of what was read before.
 
-        Those in `positions` begin there; the others where they stand, or as `auto_offset_reset` says. `positions` is
-        what `positions()` returned, perhaps in an earlier process.
+        Those in `positions` begin there; the others where they stand, at the group's position if there is a group, or
+        as `auto_offset_reset` says. `positions` is what `positions()` returned, perhaps in an earlier process.
         """
         self._begin()
+        self._driver.pattern = None
+        if self._group is not None:
+            self._group.unsubscribe("partitions are assigned by hand")
+            self._group.stand_alone()
         wanted: dict[TopicPartition, int | None] = {}
         wanted.update((checked_partition(one), None) for one in partitions)
         for one, offset in (positions or {}).items():
             wanted[checked_partition(one)] = checked_offset(one, offset)
         self._assignment.assign(wanted)
         self._touched()
+        if self._group is not None:
+            self._group.look_up()
 
     def assignment(self) -> set[TopicPartition]:
-        """The partitions that are read; those of a subscription are known after the first contact."""
+        """The partitions that are read; those of a subscription are known after the first contact.
+
+        A member of a group has those that it was given when it last asked for records.
+        """
         with self._assignment.changed:
             return set(self._assignment.states)
 
     # --- reading ---
 
-    def poll(self, max_records: int = 500, timeout: float = 1.0) -> list[Record]:
+    def poll(self, max_records: int | None = None, timeout: float = 1.0) -> list[Record]:
         """The next records, at most `max_records`, of one partition after the other; waits for the first one.
+
+        Without `max_records` it is the option `max_poll_records`, 500 unless set.
 
         Returns an empty list after `timeout` seconds. Raises what keeps a partition from being read, such as
         OffsetOutOfRangeError (with `auto_offset_reset="none"`) or CorruptMessageError; NotReachableError if no broker
         could be reached within `bootstrap_timeout_ms`. Later outages are waited out.
         """
-        if max_records < 1:
+        if max_records is None:
+            max_records = self._options.max_poll_records
+        elif max_records < 1:
             raise ConfigError(f"max_records is {max_records}; it must be at least 1")
         deadline = time.monotonic() + timeout
         kept = self._kept
@@ -166,7 +243,7 @@ class Consumer:
         A batch counts as read when the next one is asked for.
         """
         self._check_open()
-        while (batch := self._reader.next_batch(time.monotonic() + timeout)) is not None:
+        while (batch := self._next_batch(time.monotonic() + timeout)) is not None:
             yield batch
 
     # --- positions ---
@@ -236,12 +313,107 @@ class Consumer:
         with self._assignment.changed:
             return {tp for tp, state in self._assignment.states.items() if state.paused}
 
-    def close(self, timeout: float = 5.0) -> None:
-        """Ends threads and connections; waits at most `timeout` seconds for them. May be called more than once."""
-        self._finalizer.detach()
-        self._driver.close(timeout * 1000)
+    # --- the group ---
+
+    def commit(self, offsets: Mapping[Partition, Offset] | None = None, *, timeout: float = 10.0) -> None:
+        """Has the group keep `offsets`, or the positions after all that was handed out; waits for it.
+
+        An offset is that of the next record to be read. Raises RebalanceInProgressError while the group changes (poll,
+        then commit again), IllegalGenerationError or UnknownMemberIdError when the partitions have gone to others, and
+        NotReachableError after `timeout` seconds.
+        """
+        self._require_group().commits.commit(
+            None if offsets is None else checked_offsets(offsets), timeout * 1000
+        )
+
+    def commit_async(
+        self, offsets: Mapping[Partition, Offset] | None = None, on_done: Committed | None = None
+    ) -> None:
+        """As `commit`, without waiting: `on_done` is called with what was to be committed, and None or the error.
+
+        That happens on this thread while it asks for records, commits or closes. Nothing is tried again, since a later
+        commit says more. Commits that wait for the coordinator are joined into one. Raises BufferFullError where
+        100,000 are not settled.
+        """
+        self._require_group().commits.commit_async(
+            None if offsets is None else checked_offsets(offsets), on_done
+        )
+
+    def committed(
+        self, partitions: Iterable[Partition] | None = None, *, timeout: float = 10.0
+    ) -> dict[TopicPartition, CommittedOffset]:
+        """The group's positions of `partitions`, or of those that are read; without those that have none.
+
+        Raises NotReachableError after `timeout` seconds.
+        """
+        group = self._require_group()
+        chosen = self.assignment() if partitions is None else {checked_partition(one) for one in partitions}
+        return group.commits.committed(sorted(chosen), timeout * 1000) if chosen else {}
+
+    def group_metadata(self) -> GroupMetadata:
+        """Who this consumer is in its group now; generation -1 where it is no member."""
+        return self._require_group().metadata()
+
+    def lag(self) -> dict[TopicPartition, int | None]:
+        """How many offsets each partition's position is behind its end, as the broker last told; None before it did.
+
+        It counts offsets, transaction markers and gaps included.
+        """
+        standing = self._handed_out()
+        with self._assignment.changed:
+            slots = {tp: state.slot for tp, state in self._assignment.states.items()}
+        found: dict[TopicPartition, int | None] = {}
+        for tp, slot in slots.items():
+            marks = self._fetcher.watermarks(slot)
+            end = -1 if marks is None else marks[1] if self._options.read_committed else marks[0]
+            found[tp] = max(0, end - standing[tp]) if end >= 0 and tp in standing else None
+        return found
+
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Ends threads and connections; waits at most `timeout` seconds for them. May be called more than once.
+
+        A member of a group commits what was handed out (unless `enable_auto_commit` is off), hears `on_revoke`, and
+        leaves at once; a static one stays until its session ends.
+        """
+        self._close(timeout, keep=True)
 
     # --- within ---
+
+    def _handed_out(self) -> dict[TopicPartition, int]:
+        """The positions that are known now, without waiting."""
+        with self._assignment.changed:
+            known = {
+                tp: state.position
+                for tp, state in self._assignment.states.items()
+                if state.position is not None
+            }
+        standing = self._standing()
+        return {tp: standing.get(tp, position) for tp, position in known.items()}
+
+    def _dropped(self) -> None:
+        """Partitions are not read any more: nothing that is held of them must be delivered."""
+        with self._assignment.changed:
+            held = set(self._assignment.states)
+        # in place: a poll may be collecting them
+        self._kept[:] = [one for one in self._kept if TopicPartition(one.topic, one.partition) in held]
+        self._reader.drop_stale()
+
+    def _close(self, timeout: float, *, keep: bool) -> None:
+        deadline = time.monotonic() + timeout
+        self._finalizer.detach()
+        if self._group is not None and not self._driver.closing:
+            try:
+                self._group.close(timeout * 1000, keep=keep)
+            finally:
+                self._driver.close(max(0.0, deadline - time.monotonic()) * 1000)
+        else:
+            self._driver.close(timeout * 1000)
+
+    def _require_group(self) -> GroupSession:
+        self._check_open()
+        if self._group is None:
+            raise ConfigError("this consumer is of no group, and only groups keep positions: give group_id")
+        return self._group
 
     def _begin(self) -> None:
         self._check_open()
@@ -272,10 +444,20 @@ class Consumer:
 
     def _next_records(self, deadline: float) -> Iterator[Record] | None:
         self._check_open()
-        records = self._reader.next_records(deadline)
+        if self._group is None:
+            records = self._reader.next_records(deadline)
+        else:
+            with self._group:
+                records = self._reader.next_records(deadline)
         if records is None:
             self._check_open()
         return records
+
+    def _next_batch(self, deadline: float) -> RecordBatch | None:
+        if self._group is None:
+            return self._reader.next_batch(deadline)
+        with self._group:
+            return self._reader.next_batch(deadline)
 
     def _record_iterators(self) -> Iterator[Iterator[Record]]:
         while True:
@@ -286,7 +468,12 @@ class Consumer:
             except ClosedError:
                 return
             if records is not None:
-                yield records
+                # a member looks after its group between two pieces, as it would between two polls
+                yield (
+                    records
+                    if self._group is None
+                    else itertools.islice(records, self._options.max_poll_records)
+                )
 
     def _seek_to(self, timestamp: int, partitions: tuple[Partition, ...]) -> None:
         chosen = self._chosen(partitions)
@@ -314,7 +501,12 @@ class Consumer:
         self._wait(self._assignment_known, timeout, "the partitions of the subscribed topics are not known")
 
     def _assignment_known(self) -> bool:
-        return (self._assignment.subscription or frozenset()) <= self._assignment.known_topics
+        if self._assignment.of_group:
+            return True  # what a group gives is no matter of metadata
+        wanted = self._assignment.subscription
+        if wanted is None:
+            return self._driver.pattern is None
+        return wanted <= self._assignment.known_topics
 
     def _all_positions_known(self) -> bool:
         states = self._assignment.states.values()
@@ -339,51 +531,3 @@ class Consumer:
                     )
                 # short waits: a Ctrl-C and a close from another thread are noticed
                 self._assignment.changed.wait(min(left, 0.1))
-
-
-def make_options(options: OptionTypes) -> ConsumerOptions:
-    """The options of a consumer; raises ConfigError for one that does not exist or does not fit."""
-    unknown = sorted(set(options) - set(ConsumerOptions.__slots__))
-    if unknown:
-        known = ", ".join(sorted(ConsumerOptions.__slots__))
-        raise ConfigError(f"a consumer has no option {unknown[0]!r}; it has {known}")
-    return ConsumerOptions(**options)
-
-
-def make_fetcher(options: ConsumerOptions) -> Fetcher:
-    """The native fetcher for these options."""
-    return Fetcher(
-        client_id=options.client_id,
-        rack=options.rack,
-        fetch_min_bytes=options.fetch_min_bytes,
-        fetch_max_bytes=options.fetch_max_bytes,
-        max_partition_fetch_bytes=options.max_partition_fetch_bytes,
-        fetch_max_wait_ms=options.fetch_max_wait_ms,
-        read_committed=options.read_committed,
-        check_crcs=options.check_crcs,
-        prefetch_bytes=options.prefetch_bytes,
-        connect_timeout_ms=options.connect_timeout_ms,
-        request_timeout_ms=options.request_timeout_ms,
-        reconnect_backoff_ms=options.retry_backoff_ms,
-        reconnect_backoff_max_ms=options.retry_backoff_max_ms,
-    )
-
-
-def checked_partition(partition: Partition) -> TopicPartition:
-    """`partition` as a TopicPartition; raises ConfigError where it is none."""
-    match partition:
-        case (str() as topic, int() as number) if (
-            topic and not isinstance(number, bool) and 0 <= number < 2**31
-        ):
-            return TopicPartition(topic, number)
-    raise ConfigError(f"{partition!r} is no partition: write TopicPartition('topic', 0) or ('topic', 0)")
-
-
-def checked_offset(partition: Partition, offset: int) -> int:
-    """`offset`; raises ConfigError where it is none."""
-    if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset < 2**63:
-        raise ConfigError(
-            f"{offset!r} is no offset of {partition!r}: offsets count from 0; "
-            "for the ends use seek_to_beginning and seek_to_end"
-        )
-    return offset

@@ -24,7 +24,8 @@ from fastlog.errors import (
 from fastlog.native._engine import PartitionFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import re
+    from collections.abc import Callable, Iterable
 
     from fastlog.client.consumer.assignment import Assignment
     from fastlog.client.consumer.options import ConsumerOptions
@@ -80,6 +81,10 @@ class Driver:
             sleep=self._sleep,
         )
         self._lookup = OffsetLookup(isolation_level=int(options.read_committed), connect=self._connect)
+        #: told every new picture of the cluster, on the thread
+        self.on_image: Callable[[ClusterImage], None] | None = None
+        #: the subscription is whatever topics match
+        self.pattern: re.Pattern[str] | None = None
         self._refresh_at_ms = 0.0
         self._refreshes = 0
         self._asked: set[str] = set()
@@ -104,6 +109,22 @@ class Driver:
     def wake(self) -> None:
         """Has the thread look at the assignment now."""
         self._fetcher.wake_events()
+
+    def refresh_soon(self) -> None:
+        """Has the thread ask for metadata now."""
+        self._refresh_at_ms = 0.0
+        self.wake()
+
+    def brokers(self) -> list[tuple[str, int]]:
+        """The addresses of known brokers in random order, then those of the bootstrap list."""
+        known = [(broker.host, broker.port) for broker in self._metadata.image.brokers.values()]
+        random.shuffle(known)
+        return [*known, *self._metadata.bootstrap]
+
+    def call_application(self) -> None:
+        """Has the application's thread look after its group, also while it waits for records."""
+        self._assignment.call_application()
+        self._fetcher.wake()
 
     def close(self, timeout_ms: float) -> None:
         """Ends the thread and the fetcher; waits at most `timeout_ms`. What still connects then ends by itself."""
@@ -141,12 +162,17 @@ class Driver:
     def _turn(self, now_ms: float) -> float:
         """Does what is due; returns for how long nothing more will be."""
         topics = self._assignment.topics()
-        if topics and (now_ms >= self._refresh_at_ms or not topics <= self._asked):
+        wanted = bool(topics) or self.pattern is not None
+        if wanted and (now_ms >= self._refresh_at_ms or not topics <= self._asked):
             self._refresh(topics)
+        elif self._assignment.unplaced:
+            self._assignment.apply(self._metadata.image, now_ms)
+            if self._assignment.unsettled():
+                self._refresh_soon(now_ms)
         self._look_up(monotonic_ms())
         now_ms = monotonic_ms()
         self._assignment.restart(now_ms)
-        due_ms = min(self._refresh_at_ms if topics else float("inf"), self._assignment.next_retry_ms())
+        due_ms = min(self._refresh_at_ms if wanted else float("inf"), self._assignment.next_retry_ms())
         return min(max(0.0, due_ms - now_ms), TURN_MS_MAX)
 
     def _take_events(self, wait_ms: float) -> None:
@@ -177,15 +203,21 @@ class Driver:
         if not self._reached:
             timeout_ms = max(1, min(timeout_ms, self._options.bootstrap_timeout_ms))
         try:
-            image = self._metadata.refresh(topics, timeout_ms=timeout_ms)
+            asked = topics if self.pattern is None else None
+            image = self._metadata.refresh(asked, timeout_ms=timeout_ms)
         except NotReachableError as error:
             self._not_reached(error)
             return
         self._reached = True
+        if self.pattern is not None:
+            self._assignment.match(self.pattern, image)
+            topics = self._assignment.topics()
         self._asked = topics
         now_ms = monotonic_ms()
+        if self.on_image is not None:
+            self.on_image(image)
         self._assignment.apply(image, now_ms)
-        self._look_for_missing(image, topics, now_ms)
+        self._look_for_missing(image, self._assignment.own_topics(), now_ms)
         if self._assignment.unsettled():
             # the first look at a topic may find no leader yet: that is not a failure of ours
             self._refreshes = self._refreshes + 1 if known else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - the annotations are read while the program runs
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -10,6 +11,8 @@ from fastlog.errors import ConfigError
 INT32_MAX = 2**31 - 1
 MEBIBYTE = 1 << 20
 RESETS = ("earliest", "latest", "none")
+# the names of fastlog.state.assignors, which a consumer without a group need not import
+STRATEGIES = ("range", "roundrobin", "sticky", "cooperative-sticky")
 ISOLATION_LEVELS = ("read_uncommitted", "read_committed")
 #: setting: (lowest, highest)
 BOUNDS = {
@@ -24,6 +27,11 @@ BOUNDS = {
     "bootstrap_timeout_ms": (0, INT32_MAX),
     "retry_backoff_ms": (1, INT32_MAX),
     "retry_backoff_max_ms": (1, INT32_MAX),
+    "session_timeout_ms": (1, INT32_MAX),
+    "heartbeat_interval_ms": (1, INT32_MAX),
+    "max_poll_interval_ms": (1, INT32_MAX),
+    "max_poll_records": (1, INT32_MAX),
+    "auto_commit_interval_ms": (0, INT32_MAX),
 }
 
 
@@ -46,6 +54,14 @@ class OptionTypes(TypedDict, total=False):
     bootstrap_timeout_ms: int
     retry_backoff_ms: int
     retry_backoff_max_ms: int
+    max_poll_records: int
+    group_instance_id: str | None
+    session_timeout_ms: int
+    heartbeat_interval_ms: int
+    max_poll_interval_ms: int
+    partition_assignment_strategy: str | Sequence[str]
+    enable_auto_commit: bool
+    auto_commit_interval_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +88,16 @@ class ConsumerOptions:
     bootstrap_timeout_ms: int = 10_000
     retry_backoff_ms: int = 100
     retry_backoff_max_ms: int = 1_000
+    max_poll_records: int = 500
+    # the rest is for members of a group
+    group_instance_id: str | None = None
+    session_timeout_ms: int = 45_000
+    heartbeat_interval_ms: int = 3_000
+    max_poll_interval_ms: int = 300_000
+    # one name or several, the preferred first
+    partition_assignment_strategy: str | Sequence[str] = ("range", "cooperative-sticky")
+    enable_auto_commit: bool = True
+    auto_commit_interval_ms: int = 5_000
 
     def __post_init__(self) -> None:
         choose("auto_offset_reset", self.auto_offset_reset, RESETS)
@@ -82,11 +108,28 @@ class ConsumerOptions:
                 raise ConfigError(
                     f"{name} is {value!r}; it must be a whole number from {lowest} to {highest}"
                 )
+        if self.heartbeat_interval_ms >= self.session_timeout_ms:
+            raise ConfigError(
+                f"heartbeat_interval_ms is {self.heartbeat_interval_ms}; it must be below session_timeout_ms "
+                f"({self.session_timeout_ms}), a third of it at most to survive lost heartbeats"
+            )
+        if self.group_instance_id is not None and not self.group_instance_id:
+            raise ConfigError("group_instance_id is empty; leave it out, or give each member its own name")
+        if not self.strategies:
+            raise ConfigError("partition_assignment_strategy is empty; name at least one")
+        for strategy in self.strategies:
+            choose("partition_assignment_strategy", strategy, STRATEGIES)
 
     @property
     def read_committed(self) -> bool:
         """Whether records of open and aborted transactions stay hidden."""
         return self.isolation_level == "read_committed"
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """The names of the assignors, the preferred first."""
+        given = self.partition_assignment_strategy
+        return (given,) if isinstance(given, str) else tuple(given)
 
 
 def choose(name: str, value: object, allowed: tuple[str, ...]) -> None:

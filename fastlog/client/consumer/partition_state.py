@@ -29,6 +29,8 @@ class PartitionState:
     topic_id: bytes = NO_TOPIC_ID
     generation: int = 0
     position: int | None = None
+    #: the group's committed position is to be asked for, and where there is none, the reset that follows
+    asks_group: bool = False
     #: what to look up: EARLIEST, LATEST or a timestamp
     reset: int | None = None
     #: the fetcher met an offset that the log does not have; the reset waits until all before it is delivered

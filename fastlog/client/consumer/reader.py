@@ -9,6 +9,8 @@ from fastlog.errors import CorruptMessageError
 from fastlog.native._records import RecordBatch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastlog.client.consumer.assignment import Assignment
     from fastlog.client.consumer.driver import Driver
     from fastlog.client.consumer.partition_state import PartitionState
@@ -27,11 +29,18 @@ class Reader:
     batch or the chunk is finished.
     """
 
-    def __init__(self, fetcher: Fetcher, assignment: Assignment, driver: Driver) -> None:
-        """Nothing is taken yet."""
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        assignment: Assignment,
+        driver: Driver,
+        attend: Callable[[], None] | None = None,
+    ) -> None:
+        """Nothing is taken yet. `attend` is called where the application's thread has something to do for its group."""
         self._fetcher = fetcher
         self._assignment = assignment
         self._driver = driver
+        self._attend = attend
         self._chunk: FetchedChunk | None = None
         self._state: PartitionState | None = None
         self._generation = 0
@@ -79,6 +88,8 @@ class Reader:
             self._forget()
 
     def _raise_due(self) -> None:
+        if self._attend is not None and self._assignment.called:
+            self._attend()
         error = self._assignment.error_to_raise()
         if error is not None:
             raise error

@@ -19,7 +19,7 @@ from fastlog.client.producer.links import BrokerLinks, ChannelOpener, LinkSlot
 from fastlog.client.producer.partition_queue import PartitionQueue
 from fastlog.client.producer.partitioner import murmur2, resolve_partitioner
 from fastlog.client.producer.sender import Sender
-from fastlog.client.producer.wakeup import Wakeup
+from fastlog.client.wakeup import Wakeup
 from fastlog.errors import ClosedError, error_for
 from fastlog.native._builder import BatchBuilder
 from fastlog.native._bulk import Handover, append_many

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fastlog.client.producer.links import BrokerLinks, LinkSlot
     from fastlog.client.producer.partition_queue import PartitionQueue
     from fastlog.client.producer.settings import ProducerSettings
-    from fastlog.client.producer.wakeup import Wakeup
+    from fastlog.client.wakeup import Wakeup
 
 logger = logging.getLogger("fastlog.producer")
 

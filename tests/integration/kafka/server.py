@@ -26,14 +26,15 @@ def free_ports(count: int) -> list[int]:
 
 
 class KafkaServer:
-    """Starts on construction, ready when the constructor returns; `stop` ends it."""
+    """Starts on construction, ready when the constructor returns; `stop` ends it, and `start` begins again."""
 
     def __init__(self, folder: Path) -> None:
         port, controller = free_ports(2)
+        self.port = port
         self.bootstrap = f"127.0.0.1:{port}"
         self.data_dir = folder / "data"
         self.log_file = folder / "kafka.log"
-        config = folder / "server.properties"
+        self.config = config = folder / "server.properties"
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -48,14 +49,19 @@ class KafkaServer:
         }
         config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         tool("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(config))
-        with self.log_file.open("w") as log:
+        self.process = self.start()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Starts the broker on the ports and the data that it has; returns its process when it is ready."""
+        with self.log_file.open("a") as log:
             self.process = subprocess.Popen(
-                java("kafka.Kafka", str(config), heap="512m"),
+                java("kafka.Kafka", str(self.config), heap="512m"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        self._wait(port)
+        self._wait(self.port)
+        return self.process
 
     def _wait(self, port: int) -> None:
         deadline = time.monotonic() + READY_SECONDS

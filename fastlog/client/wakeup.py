@@ -1,13 +1,14 @@
-"""What ends the sender's sleep: an eventfd(2), which poll(2) waits for beside the connections."""
+"""What ends the sleep of a thread at its connections: an eventfd(2), which poll(2) waits for beside the connections."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 
 
 class Wakeup:
-    """One descriptor, from the start until `close`; not thread-safe, the accumulator's lock guards it.
+    """One descriptor, from the start until `close`; not thread-safe, its owner's lock guards it.
 
     Closed by the thread that sleeps on it, when it ends: a producer is part of a cycle with its threads, and where only
     the garbage collector took it apart, the descriptor would stay open for as long as that is not called.
@@ -27,6 +28,11 @@ class Wakeup:
     def acknowledge(self) -> None:
         """Makes the descriptor unreadable after a signal."""
         os.eventfd_read(self.descriptor)
+
+    def acknowledge_all(self) -> None:
+        """As `acknowledge`, and without effect where there was no signal."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.descriptor)
 
     def close(self) -> None:
         """Closes the descriptor. Again is harmless."""

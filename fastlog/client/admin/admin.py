@@ -1,10 +1,13 @@
-"""Topics, partitions, settings, offsets and brokers of a cluster."""
+"""Topics, partitions, settings, offsets, groups and brokers of a cluster."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from fastlog.client.admin_results import (
+from fastlog.client.admin.coordinators import CoordinatorRequests
+from fastlog.client.admin.groups import GroupAdmin
+from fastlog.client.admin.leaders import LeaderRequests, by_topic
+from fastlog.client.admin.results import (
     CONFIG_SOURCES,
     ClusterDescription,
     ConfigEntry,
@@ -15,7 +18,6 @@ from fastlog.client.admin_results import (
     TopicListing,
     topic_id_text,
 )
-from fastlog.client.leaders import LeaderRequests, by_topic
 from fastlog.client.metadata import Metadata
 from fastlog.errors import ConfigError, TopicAuthorizationFailedError, error_for
 from fastlog.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from fastlog.client.admin_results import OffsetSpec
-    from fastlog.client.leaders import TopicPartition
+    from fastlog.client.admin.leaders import TopicPartition
+    from fastlog.client.admin.results import OffsetSpec
     from fastlog.client.metadata import TopicImage
 
 TOPIC_RESOURCE = 2
@@ -51,7 +53,7 @@ UNKNOWN_TOPIC_OR_PARTITION = 3
 DURABILITY = "fastlog.durability"
 
 
-class Admin:
+class Admin(GroupAdmin):
     """A client for the cluster's administration, over TCP. Blocking; use one per thread.
 
     Every method raises NotReachableError where no broker answers within `request_timeout_ms`, or none can be connected
@@ -78,6 +80,9 @@ class Admin:
         self._leaders = LeaderRequests(
             self._metadata, client_id=client_id, request_timeout_ms=request_timeout_ms
         )
+        self._coordinators = CoordinatorRequests(
+            self._metadata, client_id=client_id, request_timeout_ms=request_timeout_ms
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -90,6 +95,7 @@ class Admin:
     def close(self) -> None:
         """Ends the connections."""
         self._leaders.close()
+        self._coordinators.close()
         self._metadata.close()
 
     # -- topics ----------------------------------------------------------------------------------------------------

@@ -101,6 +101,69 @@ class ClusterDescription:
     brokers: tuple[BrokerAddress, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class GroupListing:
+    """One line of a list of groups. State and type are empty where an old broker does not tell."""
+
+    group_id: str
+    protocol_type: str
+    state: str
+    group_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberDescription:
+    """One member of a group; `assignment` is empty for groups that are not of consumers."""
+
+    member_id: str
+    group_instance_id: str | None
+    client_id: str
+    host: str
+    assignment: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupOffset:
+    """Where a group stands in a partition: the next offset to be read, and how far that is from the end.
+
+    None stands for what is not known: no position, a topic that is gone, no member.
+    """
+
+    topic: str
+    partition: int
+    committed: int | None
+    log_end_offset: int | None
+    lag: int | None
+    member_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDescription:
+    """One group: its members, and every partition that it reads or has a position for."""
+
+    group_id: str
+    state: str
+    protocol_type: str
+    protocol: str
+    members: tuple[MemberDescription, ...]
+    offsets: tuple[GroupOffset, ...]
+
+    @property
+    def lag(self) -> int:
+        """Over all partitions whose lag is known."""
+        return sum(one.lag or 0 for one in self.offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetReset:
+    """A position before and after; None before where there was none."""
+
+    topic: str
+    partition: int
+    before: int | None
+    after: int
+
+
 def topic_id_text(topic_id: bytes) -> str:
     """A topic id as Kafka's tools print it; empty where there is none."""
     return base64.urlsafe_b64encode(topic_id).decode().rstrip("=") if any(topic_id) else ""
