@@ -27,15 +27,14 @@ class ImageSink(Protocol):
         cluster_id: str,
         controller_id: int,
         auto_create_topics: bool,
-        apis: Sequence[tuple[int, int, int]],
-        group_apis: Sequence[tuple[int, int, int]],
+        apis: Sequence[tuple[int, int, int, bool]],
         endpoints: Mapping[str, tuple[str, int]],
         zmq_endpoint: tuple[str, int] | None,
     ) -> None:
         """Replaces what is said of the cluster and of this broker.
 
-        `apis` are (key, first version, last version) of what the control plane serves, but for `group_apis`, whose
-        requests have a queue of their own. `endpoints` are the advertised
+        `apis` are (key, first version, last version, whether its requests wait in the queue of groups) of what the
+        control plane serves. `endpoints` are the advertised
         addresses by listener; where a listener has none, clients are told the address that they connected to. An empty
         host in `zmq_endpoint` stands for the host that the client connected to.
         """
@@ -59,8 +58,7 @@ def publish_cluster(
         cluster_id=cluster_id,
         controller_id=node_id,
         auto_create_topics=auto_create_topics,
-        apis=[(int(api.key), *api.versions) for api in apis if api.lane is not Lane.GROUPS],
-        group_apis=[(int(api.key), *api.versions) for api in apis if api.lane is Lane.GROUPS],
+        apis=[(int(api.key), *api.versions, api.lane is Lane.GROUPS) for api in apis],
         endpoints=told,
         zmq_endpoint=told.get("ZMQ", own),
     )

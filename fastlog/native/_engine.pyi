@@ -72,8 +72,7 @@ class Engine:
         cluster_id: str,
         controller_id: int,
         auto_create_topics: bool,
-        apis: Sequence[tuple[int, int, int]],
-        group_apis: Sequence[tuple[int, int, int]],
+        apis: Sequence[tuple[int, int, int, bool]],
         endpoints: Mapping[str, tuple[str, int]],
         zmq_endpoint: tuple[str, int] | None,
     ) -> None:

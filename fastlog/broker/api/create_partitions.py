@@ -1,7 +1,8 @@
 """CreatePartitions (API key 37), versions 0-3.
 
 Each topic succeeds or fails alone, but more than 10,000 new partitions together are refused as a whole. Differs from
-Apache Kafka: the answer comes when the logs are open, whatever the request's time-out.
+Apache Kafka: the answer comes when the logs are open, whatever the request's time-out, and `__consumer_offsets` does
+not grow: its groups would not be found any more.
 
 KIPs: 0 partitions added to a topic (195).
 """
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
-from fastlog.errors import InvalidRequestError, KafkaError, PolicyViolationError
+from fastlog.broker.names import OFFSETS_TOPIC
+from fastlog.errors import InvalidPartitionsError, InvalidRequestError, KafkaError, PolicyViolationError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.create_partitions import (
     CreatePartitionsRequest,
@@ -57,6 +59,10 @@ def _grow(
 ) -> CreatePartitionsTopicResult:
     def grow() -> None:
         services.require_topic(context, Operation.ALTER, wanted.name)
+        if wanted.name == OFFSETS_TOPIC:
+            raise InvalidPartitionsError(
+                f"a group's partition of {wanted.name} follows from their number, which is therefore fixed"
+            )
         rows = None if wanted.assignments is None else [row.broker_ids for row in wanted.assignments]
         services.topics.grow(wanted.name, wanted.count, assignments=rows, validate_only=validate_only)
 

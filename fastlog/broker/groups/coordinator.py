@@ -20,7 +20,7 @@ from fastlog.errors import KafkaError, KafkaStorageError, NotCoordinatorError
 from fastlog.events import EventLog
 from fastlog.state.coordinator import Coordinator
 from fastlog.state.deadlines import Deadlines
-from fastlog.state.effects import MESSAGE_TOO_LARGE, STORED, UNKNOWN_SERVER_ERROR, Effects, failed
+from fastlog.state.effects import MESSAGE_TOO_LARGE, STORED, UNKNOWN_SERVER_ERROR, Effects, Outcome, failed
 from fastlog.state.moment import Moment
 from fastlog.state.records import encode
 
@@ -30,13 +30,15 @@ if TYPE_CHECKING:
     from fastlog.broker.groups.log import GroupLog
     from fastlog.broker.serving import ControlRequest, Serving
     from fastlog.ports import Clock, Random, Topic
-    from fastlog.state.effects import Outcome, Write
+    from fastlog.state.effects import Write
     from fastlog.state.group.settings import GroupSettings
     from fastlog.state.offsets.settings import OffsetSettings
 
 EXPIRY = ("expiry",)
 # requests that are taken together, and whose records are appended together
 BURST = 256
+COMPLAIN_INTERVAL_MS = 1_000
+UNLOADED = Outcome(NotCoordinatorError.code, is_in_log=False)
 
 
 class GroupSource(Protocol):
@@ -81,6 +83,7 @@ class GroupCoordinator:
         self._now = self._moment()
         self._deadlines.set(EXPIRY, self._now.monotonic_ms + retention_check_interval_ms)
         self._is_stopped = False
+        self._silent_until_ms = 0
         self._inbox = Inbox()
         self._inbox.watch(log.completions_fd())
         self._requests: tuple[GroupSource, Serving] | None = None
@@ -168,6 +171,9 @@ class GroupCoordinator:
         for reply, response in effects.answers:
             reply.answer(response)
         for write in effects.writes:
+            if self._shards.get(shard.partition) is not shard:
+                self._told(shard, write, UNLOADED)
+                continue
             try:
                 pairs = [encode(record) for record in write.records]
             except ValueError as error:
@@ -257,8 +263,9 @@ class GroupCoordinator:
         shard = self._loading[0]
         try:
             effects = shard.load_page(self._offsets_log, self._now)
-        except KafkaError as error:
-            self._log.error("groups cannot be read", partition=shard.partition, reason=str(error))
+        except Exception as error:
+            # its groups get NOT_COORDINATOR, the others are served
+            self._log.exception("groups cannot be read", partition=shard.partition, reason=str(error))
             shard.fail()
         else:
             if effects is not None:
@@ -289,6 +296,9 @@ class GroupCoordinator:
         for shard in shards.values():
             if shard.is_loaded:
                 self._carry_out(shard, shard.coordinator().unload())
+            for write, _ in shard.pending:
+                self._told(shard, write, UNLOADED)
+            shard.pending.clear()
 
     # --- appends ---
 
@@ -336,13 +346,10 @@ class GroupCoordinator:
 
     def _written(self, shard: Shard, code: int) -> None:
         outcome = failed(code) if code else STORED
-        if code:
-            self._log.warning(
-                "records of groups could not be written",
-                partition=shard.partition,
-                writes=len(shard.in_flight),
-                code=code,
-            )
+        if code and self._now.monotonic_ms >= self._silent_until_ms:
+            # a full disk refuses every commit: one line a second says so
+            self._silent_until_ms = self._now.monotonic_ms + COMPLAIN_INTERVAL_MS
+            self._log.warning("records of groups cannot be written", partition=shard.partition, code=code)
         writes, shard.in_flight = shard.in_flight, []
         for write in writes:
             self._guarded(self._told, shard, write, outcome)

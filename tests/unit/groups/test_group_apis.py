@@ -12,6 +12,7 @@ from fastlog.broker.context import Operation, RequestContext, ResourceType
 from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.errors import KafkaStorageError
 from fastlog.ports import StoreUnavailableError
+from fastlog.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
 from fastlog.protocol.messages.delete_groups import DeleteGroupsRequest
 from fastlog.protocol.messages.delete_records import (
     DeleteRecordsPartition,
@@ -322,6 +323,12 @@ def test_records_of_the_topic_of_groups_are_not_deleted(ready: ControlPlane) -> 
     wanted = DeleteRecordsTopic(OFFSETS_TOPIC, [DeleteRecordsPartition(0, -1)])
     answer = ready.ask(DeleteRecordsRequest(topics=[wanted]))
     assert answer.topics[0].partitions[0].error_code == 17
+
+
+def test_the_topic_of_groups_keeps_its_number_of_partitions(ready: ControlPlane) -> None:
+    answer = ready.ask(CreatePartitionsRequest(topics=[CreatePartitionsTopic(OFFSETS_TOPIC, 60, None)]))
+    assert answer.results[0].error_code == 37
+    assert len(ready.topics.named(OFFSETS_TOPIC).partitions) == 50
 
 
 # --- members ---

@@ -8,6 +8,9 @@ use uuid::Uuid;
 /// Host and port by listener name.
 pub(super) type Endpoints = HashMap<String, (String, u16)>;
 
+/// An API that Python serves: key, first and last version, whether it is one of groups.
+pub(super) type Api = (i16, i16, i16, bool);
+
 /// `fastlog.ports.Topic`.
 #[derive(FromPyObject)]
 pub(crate) struct Topic {
@@ -66,7 +69,9 @@ pub(super) fn own_broker(id: i32, endpoints: Endpoints, zmq_endpoint: Option<(St
     ImageBroker { id, rack: None, endpoints, zmq_endpoint }
 }
 
-pub(super) fn apis(rows: Vec<(i16, i16, i16)>) -> Vec<ApiRange> {
-    let range = |(key, min_version, max_version)| ApiRange { key, min_version, max_version };
-    rows.into_iter().map(range).collect()
+/// Those of groups, and the others.
+pub(super) fn apis(rows: Vec<Api>) -> (Vec<ApiRange>, Vec<ApiRange>) {
+    let (groups, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(|&(.., is_of_groups)| is_of_groups);
+    let range = |(key, min_version, max_version, _)| ApiRange { key, min_version, max_version };
+    (groups.into_iter().map(range).collect(), others.into_iter().map(range).collect())
 }

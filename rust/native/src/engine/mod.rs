@@ -181,14 +181,13 @@ impl Engine {
         self.broker.image().update(|image| image::change_topics(image, put, &removed));
     }
 
-    #[pyo3(signature = (*, cluster_id, controller_id, auto_create_topics, apis, group_apis, endpoints, zmq_endpoint))]
+    #[pyo3(signature = (*, cluster_id, controller_id, auto_create_topics, apis, endpoints, zmq_endpoint))]
     fn publish_cluster(
         &self,
         cluster_id: String,
         controller_id: i32,
         auto_create_topics: bool,
-        apis: Vec<(i16, i16, i16)>,
-        group_apis: Vec<(i16, i16, i16)>,
+        apis: Vec<image::Api>,
         endpoints: image::Endpoints,
         zmq_endpoint: Option<(String, u16)>,
     ) {
@@ -197,8 +196,7 @@ impl Engine {
             image.cluster_id = cluster_id;
             image.controller_id = controller_id;
             image.auto_create_topics = auto_create_topics;
-            image.control_apis = image::apis(apis);
-            image.group_apis = image::apis(group_apis);
+            (image.group_apis, image.control_apis) = image::apis(apis);
             image.brokers = vec![own];
         });
     }
