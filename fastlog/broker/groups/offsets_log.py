@@ -50,7 +50,7 @@ class Intake(Protocol):
         ...
 
     def drain_completions(self, bytes_max: int) -> list[tuple[int, bytes | None]]:
-        """(peer, answer) of requests that have their answer by now, `bytes_max` of answers at least if there are more."""
+        """(peer, answer) of requests that have their answer by now; what is more than `bytes_max` may wait."""
         ...
 
 
