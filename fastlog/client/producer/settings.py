@@ -20,8 +20,8 @@ REQUEST_BYTES_MAX = 1_048_576
 #: what one ZeroMQ message or TCP frame costs is spread over this much, and one batch still fits a broker's default
 #: limit
 BATCH_BYTES = 256 * 1024
-#: the same for `send_many`, which fills them at once: a batch costs the client and the broker about 0.2 ms each however
-#: large it is, and this is the largest that a broker takes by default
+#: the same for `send_many`, which fills them at once: a batch costs the client about 0.2 ms however large it is, the
+#: broker somewhat less, and this is the largest that a broker takes by default
 BULK_BATCH_BYTES = REQUEST_BYTES_MAX
 BATCH_BYTES_MIN = 1024
 
