@@ -97,7 +97,7 @@ class BrokerProcess:
 
     def log(self) -> str:
         """The end of standard error."""
-        return self.log_file.read_text(errors="replace")[-8000:] if self.log_file.exists() else ""
+        return self.log_file.read_text(errors="replace")[-100_000:] if self.log_file.exists() else ""
 
     def is_running(self) -> bool:
         """Whether the process is alive."""

@@ -265,8 +265,11 @@ class GroupCoordinator:
             effects = shard.load_page(self._offsets_log, self._now)
         except Exception as error:
             # its groups get NOT_COORDINATOR, the others are served
-            self._log.exception("groups cannot be read", partition=shard.partition, reason=str(error))
             shard.fail()
+            if not isinstance(error, KafkaError):
+                self._log.exception("groups cannot be read", partition=shard.partition, reason=str(error))
+            elif self._may_complain():
+                self._log.error("groups cannot be read", partition=shard.partition, reason=str(error))
         else:
             if effects is not None:
                 self._loaded(shard, effects)
@@ -344,11 +347,16 @@ class GroupCoordinator:
         for shard in shards:
             self._written(shard, codes.get(shard.partition, KafkaStorageError.code))
 
+    def _may_complain(self) -> bool:
+        """Whether to log a failure: a failing disk refuses every partition and commit, and a line a second says so."""
+        if self._now.monotonic_ms < self._silent_until_ms:
+            return False
+        self._silent_until_ms = self._now.monotonic_ms + COMPLAIN_INTERVAL_MS
+        return True
+
     def _written(self, shard: Shard, code: int) -> None:
         outcome = failed(code) if code else STORED
-        if code and self._now.monotonic_ms >= self._silent_until_ms:
-            # a full disk refuses every commit: one line a second says so
-            self._silent_until_ms = self._now.monotonic_ms + COMPLAIN_INTERVAL_MS
+        if code and self._may_complain():
             self._log.warning("records of groups cannot be written", partition=shard.partition, code=code)
         writes, shard.in_flight = shard.in_flight, []
         for write in writes:
