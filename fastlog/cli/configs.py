@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastlog.cli import report
+from fastlog.cli.admin import admin_at, change_settings
 from fastlog.cli.options import bootstrap_option, json_option, parse_pairs
-from fastlog.cli.topics import admin_at, change_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

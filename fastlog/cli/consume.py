@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastlog.cli import jsonl, report
+from fastlog.cli.admin import admin_at
 from fastlog.cli.options import bootstrap_option, json_option
-from fastlog.cli.topics import admin_at
 from fastlog.errors import FastlogError, OffsetOutOfRangeError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastlog.cli import report
+from fastlog.cli.admin import admin_at, each
 from fastlog.cli.options import bootstrap_option, json_option
-from fastlog.cli.topics import admin_at, cell, each
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +71,7 @@ def print_group(group: GroupDescription) -> None:
         member = members.get(one.member_id or "")
         who = (member.client_id, member.host, member.member_id) if member is not None else (None,) * 3
         numbers = (one.partition, one.committed, one.log_end_offset, one.lag)
-        rows.append([one.topic, *(cell(value) for value in (*numbers, *who))])
+        rows.append([one.topic, *(report.cell(value) for value in (*numbers, *who))])
     report.print_table(("topic", "partition", "position", "end", "lag", "client", "host", "member"), rows)
     idle = [member for member in group.members if not member.assignment]
     for member in idle:
@@ -130,7 +130,7 @@ def print_resets(name: str, done: list[OffsetReset], *, dry_run: bool) -> None:
     if not done:
         click.echo(f"{name} has no positions; name what to move with --topic")
         return
-    rows = [[one.topic, one.partition, cell(one.before), one.after] for one in done]
+    rows = [[one.topic, one.partition, report.cell(one.before), one.after] for one in done]
     report.print_table(("topic", "partition", "position", "would be" if dry_run else "now"), rows)
 
 

@@ -13,8 +13,8 @@ from typing import IO, TYPE_CHECKING, NoReturn
 import click
 
 from fastlog.cli import jsonl, report
+from fastlog.cli.admin import admin_at
 from fastlog.cli.options import bootstrap_option, json_option
-from fastlog.cli.topics import admin_at
 from fastlog.errors import ConfigError, FastlogError, MessageTooLargeError
 
 if TYPE_CHECKING:

@@ -60,3 +60,10 @@ def progress(
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+def cell(value: object) -> str:
+    """A value in a table."""
+    if value is None or value == -1:
+        return "-"
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

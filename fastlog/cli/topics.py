@@ -2,71 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastlog.cli import report
+from fastlog.cli.admin import admin_at, change_settings, each
 from fastlog.cli.options import bootstrap_option, config_option, json_option
-from fastlog.errors import InvalidConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from fastlog.client.admin import Admin
 
 # shown wherever a topic is described, also where it is the default
 DURABILITY = "fastlog.durability"
-# a person waits: shorter than a program's ten seconds
-BOOTSTRAP_MS = 5_000
-
-
-def admin_at(bootstrap: str) -> Admin:
-    """The client that the commands use; imported when one runs."""
-    from fastlog.client.admin import Admin
-
-    return Admin(bootstrap, client_id="fastlog-cli", bootstrap_timeout_ms=BOOTSTRAP_MS)
-
-
-def change_settings(
-    admin: Admin, changes: Mapping[str, str | None], *, topic: str | None = None, broker: int | None = None
-) -> None:
-    """Sets settings, and puts those that are None back; raises InvalidConfigError for an unknown one of these.
-
-    Brokers, Apache Kafka's too, say nothing to the deletion of a setting that they do not know.
-    """
-    unset = [key for key, value in changes.items() if value is None]
-    if unset:
-        from fastlog.config import nearest
-
-        known = admin.describe_configs(topic=topic, broker=broker)
-        for key in unset:
-            if key not in known:
-                whose = f"topic {topic!r}" if broker is None else f"broker {broker}"
-                raise InvalidConfigError(
-                    f"putting {key} of {whose} back: unknown setting{nearest(key, known)}"
-                )
-    admin.alter_configs(changes, topic=topic, broker=broker)
-
-
-def each(
-    label: str, names: Sequence[str], act: Callable[[str], None], document: Mapping[str, object] | None
-) -> None:
-    """Does something to every topic, with a progress bar where there are many.
-
-    `document` is what `act` fills and --json prints, None without --json. It is printed though a topic is refused: it
-    tells what was done before.
-    """
-    try:
-        with report.progress(label, len(names) if len(names) > 1 else None, beside=sys.stdout) as advance:
-            for name in names:
-                act(name)
-                advance(1)
-    finally:
-        if document is not None:
-            report.print_json(document)
 
 
 @click.group()
@@ -174,15 +125,8 @@ def print_topic(topic: Mapping[str, Any]) -> None:
     for name, entry in sorted(topic["configs"].items()):
         click.echo(f"  {name} = {entry['value']}  ({entry['source']})")
     columns = ("partition", "leader", "leader_epoch", "replicas", "isr", "log_start_offset", "log_end_offset")
-    rows = [[cell(entry[column]) for column in columns] for entry in topic["partitions"]]
+    rows = [[report.cell(entry[column]) for column in columns] for entry in topic["partitions"]]
     report.print_table([column.replace("_", " ") for column in columns], rows)
-
-
-def cell(value: object) -> str:
-    """A value in a table."""
-    if value is None or value == -1:
-        return "-"
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 @topics.command()

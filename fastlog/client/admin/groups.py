@@ -59,9 +59,12 @@ class GroupAdmin:
     _coordinators: CoordinatorRequests
     _timeout_ms: float
 
-    def list_offsets(self, specs: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, OffsetResult]:
-        """See Admin."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def list_offsets(
+            self, specs: Mapping[TopicPartition, OffsetSpec]
+        ) -> dict[TopicPartition, OffsetResult]:
+            """See Admin, whose it is."""
 
     def list_groups(self, *, states: Iterable[str] = (), types: Iterable[str] = ()) -> list[GroupListing]:
         """All groups by name, or those in one of `states` and of one of `types` ("classic", "consumer", …).
