@@ -11,6 +11,8 @@
 //! Damage deletes nothing. The log opens, serves what is readable, and answers KAFKA_STORAGE_ERROR at the damage; where
 //! nothing good follows, the end of the log is not known and nothing is appended.
 //!
+//! Segments in which an earlier start found damage are looked at in full, also below the recovery point.
+//!
 //! Crash points: a cut removes later segments newest first and shortens the file last, so a crash in between is followed
 //! by the same decision.
 
@@ -24,6 +26,7 @@ use crate::segment::rescan::Rescan;
 use crate::segment::scan::{Bad, Located, find_good_batch};
 use crate::segment::{Segment, Trust};
 
+mod damaged_segments;
 pub(crate) mod producers;
 pub mod report;
 
@@ -73,8 +76,15 @@ impl Recovery<'_> {
     /// Checks the segments (ascending, at least one) from the recovery point on, completes indexes and epochs, and cuts
     /// a bad end.
     pub(crate) fn run(mut self, mut segments: Vec<Arc<Segment>>) -> Result<Recovered, LogError> {
+        let suspects = damaged_segments::read(self.file_system, self.directory)?;
+        let first = self.first_to_scan(&segments);
+        for (number, segment) in segments.iter().enumerate().take(first) {
+            if suspects.contains(&segment.base_offset) {
+                self.segment(segment, segments.split_at(number + 1).1, true)?;
+            }
+        }
         let mut scanned: Option<Scanned> = None;
-        let mut number = self.first_to_scan(&segments);
+        let mut number = first;
         while let Some(segment) = segments.get(number).cloned() {
             if let Some(before) = &mut scanned
                 && segment.base_offset > before.rescan.next_offset
@@ -84,7 +94,8 @@ impl Recovery<'_> {
                 break;
             }
             let later = segments.split_at(number + 1).1.to_vec();
-            let found = self.segment(&segment, &later)?;
+            let is_suspect = suspects.contains(&segment.base_offset);
+            let found = self.segment(&segment, &later, is_suspect)?;
             number += 1;
             let is_cut = found.cut.is_some();
             scanned = Some(found);
@@ -98,6 +109,11 @@ impl Recovery<'_> {
         })?;
         if let Some(reason) = &last.cut {
             self.cut(&last, &gone, reason.clone())?;
+        }
+        let damaged = segments.iter().filter(|segment| segment.damage_after(0).is_some());
+        let damaged = damaged.map(|segment| segment.base_offset).collect();
+        if let Err(error) = damaged_segments::replace(self.file_system, self.directory, &suspects, &damaged) {
+            tracing::warn!(%error, "the next start will not look for the damage that this one found");
         }
         self.report.log_end_offset = last.rescan.next_offset;
         Ok(Recovered {
@@ -138,17 +154,24 @@ impl Recovery<'_> {
         bases.take_while(|next_base| *next_base <= self.recovery_point).count().min(last)
     }
 
-    /// After the death of the machine indexes of a segment that was written to may be anything.
-    fn trust(&self) -> Trust {
+    /// After the death of the machine indexes of a segment that was written to may be anything; those of a segment with
+    /// damage, too.
+    fn trust(&self, is_suspect: bool) -> Trust {
         match self.last_stop {
+            _ if is_suspect => Trust::BatchesBelow(i64::MIN),
             LastStop::MachineDied => Trust::BatchesBelow(self.recovery_point),
             LastStop::Clean | LastStop::ProcessDied => Trust::Below(self.recovery_point),
         }
     }
 
     /// Scans one segment to its end, over damage, and completes its indexes.
-    fn segment(&mut self, segment: &Arc<Segment>, later: &[Arc<Segment>]) -> Result<Scanned, LogError> {
-        let scanned = self.scan(segment, later)?;
+    fn segment(
+        &mut self,
+        segment: &Arc<Segment>,
+        later: &[Arc<Segment>],
+        is_suspect: bool,
+    ) -> Result<Scanned, LogError> {
+        let scanned = self.scan(segment, later, self.trust(is_suspect))?;
         if self.last_stop != LastStop::Clean && scanned.cut.is_none() {
             // blocks reserved for a segment that was active when the run ended
             segment.release_reserved()?;
@@ -164,8 +187,12 @@ impl Recovery<'_> {
         Ok(scanned)
     }
 
-    fn scan(&mut self, segment: &Arc<Segment>, later: &[Arc<Segment>]) -> Result<Scanned, LogError> {
-        let trust = self.trust();
+    fn scan(
+        &mut self,
+        segment: &Arc<Segment>,
+        later: &[Arc<Segment>],
+        trust: Trust,
+    ) -> Result<Scanned, LogError> {
         let Self { epochs, epochs_changed, .. } = self;
         let mut observe = |located: &Located| {
             let header = &located.header;

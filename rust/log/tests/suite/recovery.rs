@@ -285,6 +285,37 @@ fn reading_goes_on_after_a_batch_whose_header_claims_the_offsets_of_others() {
 }
 
 #[test]
+fn damage_is_known_after_a_clean_stop_and_forgotten_when_it_is_mended() {
+    for config in [one_segment(), config()] {
+        let directory = tempfile::tempdir().unwrap();
+        let files = killed(directory.path(), config.clone(), 50);
+        let position = position_of(directory.path(), 30);
+        let base_of = |path: &Path| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap();
+        let file = files.iter().rfind(|path| base_of(path) <= 30).unwrap();
+        // the last offset delta: whoever believes it takes the records behind it for those of this batch
+        flip(file, position + 26);
+        let (log, report) = reopen(directory.path(), config.clone(), LastStop::ProcessDied, 0);
+        assert_eq!(report.damages.len(), 1);
+        log.close(true).unwrap();
+        drop(log);
+        for _ in 0..2 {
+            let (log, report) = reopen(directory.path(), config.clone(), LastStop::Clean, 50);
+            assert_eq!(report.damages.len(), 1);
+            assert_eq!(log.read(30, 300, 50, true).unwrap_err().code(), ErrorCode::KAFKA_STORAGE_ERROR);
+            assert_eq!(values_below(&log, 31, 50, 300).unwrap(), expected(31, 50));
+            log.close(true).unwrap();
+        }
+        let list = partition(directory.path()).join("damaged-segments");
+        assert_eq!(fs::read_to_string(&list).unwrap(), format!("0\n1\n{}\n", base_of(file)));
+        flip(file, position + 26);
+        let (log, report) = reopen(directory.path(), config.clone(), LastStop::Clean, 50);
+        assert!(report.damages.is_empty());
+        assert_eq!(values_below(&log, 0, 50, 300).unwrap(), expected(0, 50));
+        assert!(!list.exists());
+    }
+}
+
+#[test]
 fn indexes_are_hints() {
     type Spoil = fn(&Path);
     let spoils: [Spoil; 6] = [
