@@ -124,14 +124,8 @@ pub(super) fn run(bytes: &[u8]) {
         let after = served(&again.log, &changes);
         let mut before = before;
         if changes.moved || changes.may_mislead() {
-            // where a segment with damage is checked in full, a good batch that lies where it was not written to is found
-            // before those that it hides
-            let damages = report.damages.iter().chain(&again.report.damages);
-            let offsets = damages.filter_map(|damage| match damage {
-                LogError::Corrupt { offset, .. } => Some(*offset),
-                _ => None,
-            });
-            let first = offsets.min().unwrap_or(i64::MAX);
+            // which of two batches that contradict each other is believed depends on where a walk begins
+            let first = changes.untouched_below();
             before.retain(|base, _| *base < first);
         }
         assert_kept(

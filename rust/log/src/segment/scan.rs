@@ -51,6 +51,8 @@ pub(crate) struct BatchScan {
     end: u64,
     /// The offset that the next batch must not be below.
     offset_min: i64,
+    /// Whether the next batch follows directly on `offset_min`, unless a cleaner took some between.
+    follows: bool,
     leader_epoch: i32,
     window: Vec<u8>,
     window_start: u64,
@@ -66,6 +68,7 @@ impl BatchScan {
             position,
             end,
             offset_min: base_offset,
+            follows: position == 0,
             leader_epoch: -1,
             window: Vec::new(),
             window_start: 0,
@@ -81,6 +84,7 @@ impl BatchScan {
     /// Says what offset the next batch must not be below, where the walk starts in the middle.
     pub(crate) fn expect_offset(&mut self, offset: i64) {
         self.offset_min = offset;
+        self.follows = true;
     }
 
     /// Where the next batch starts.
@@ -120,7 +124,11 @@ impl BatchScan {
         if verify && !crc_is_valid(self.bytes(position, located.header.size_bytes())?) {
             return Ok(self.bad(Some(located.end()), "the CRC of the batch does not fit".to_owned()));
         }
+        if let Some(reason) = self.contradicted(&located)? {
+            return Ok(self.bad(Some(located.end()), reason));
+        }
         self.position = located.end();
+        self.follows = true;
         self.offset_min = located.header.next_offset();
         self.leader_epoch = located.header.partition_leader_epoch;
         Ok(Step::Batch(located))
@@ -141,6 +149,26 @@ impl BatchScan {
         }
         (header.last_offset() - self.base_offset > i64::from(i32::MAX))
             .then(|| format!("offset {} does not belong in this segment", header.last_offset()))
+    }
+
+    /// The base offset has no checksum. One that leaves a gap before it, while the next batch lies within what it claims
+    /// and would fit here without the gap, is wrong.
+    fn contradicted(&mut self, located: &Located) -> io::Result<Option<String>> {
+        let header = &located.header;
+        let end = located.end();
+        let leaves_gap = self.follows && header.base_offset > self.offset_min;
+        if !leaves_gap || self.end - end < HEADER_BYTES as u64 {
+            return Ok(None);
+        }
+        let Ok(next) = BatchHeader::parse(self.bytes(end, HEADER_BYTES)?) else { return Ok(None) };
+        let fits = self.offset_min + i64::from(header.last_offset_delta) + 1;
+        let is_wrong = (fits..header.next_offset()).contains(&next.base_offset);
+        Ok(is_wrong.then(|| {
+            format!(
+                "base offset {} does not lie between {} and the next batch's {}",
+                header.base_offset, self.offset_min, next.base_offset
+            )
+        }))
     }
 
     fn bad(&self, claimed_end: Option<u64>, reason: String) -> Step {

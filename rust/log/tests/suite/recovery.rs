@@ -285,6 +285,25 @@ fn reading_goes_on_after_a_batch_whose_header_claims_the_offsets_of_others() {
 }
 
 #[test]
+fn a_base_offset_that_the_next_batch_contradicts_is_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = killed(directory.path(), one_segment(), 50);
+    // it lies outside the CRC; 30 becomes 94, or more by 2^22
+    for byte in [7, 5] {
+        let place = position_of(directory.path(), 30) + byte;
+        flip(&files[0], place);
+        let (log, report) = reopen(directory.path(), one_segment(), LastStop::ProcessDied, 0);
+        assert_eq!(report.damages.len(), 1, "{report:?}");
+        assert_eq!(log.log_end_offset(), 50);
+        assert_eq!(values_below(&log, 0, 30, 300).unwrap(), expected(0, 30));
+        assert_eq!(log.read(30, 300, 50, true).unwrap_err().code(), ErrorCode::KAFKA_STORAGE_ERROR);
+        assert_eq!(values_below(&log, 31, 50, 300).unwrap(), expected(31, 50));
+        drop(log);
+        flip(&files[0], place);
+    }
+}
+
+#[test]
 fn damage_is_known_after_a_clean_stop_and_forgotten_when_it_is_mended() {
     for config in [one_segment(), config()] {
         let directory = tempfile::tempdir().unwrap();
