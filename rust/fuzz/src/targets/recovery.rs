@@ -113,6 +113,7 @@ pub(super) fn run(bytes: &[u8]) {
     if last_stop != LastStop::MachineDied && recovery_point == 0 {
         check_nothing_else_is_lost(&opened, &before, &changes);
     }
+    let before = certain(before, &changes);
     check_goes_on(&opened, &before, &changes);
     let Opened { directory, log, report } = opened;
     // an end that is not known cannot be closed clean
@@ -122,12 +123,6 @@ pub(super) fn run(bytes: &[u8]) {
         let opening = Opening { last_stop: Some(LastStop::Clean), recovery_point: None };
         let again = open(&file_system, opening).unwrap_or_else(|error| panic!("not opened again: {error}"));
         let after = served(&again.log, &changes);
-        let mut before = before;
-        if changes.moved || changes.may_mislead() {
-            // which of two batches that contradict each other is believed depends on where a walk begins
-            let first = changes.untouched_below();
-            before.retain(|base, _| *base < first);
-        }
         assert_kept(
             &before,
             &after,
@@ -254,6 +249,16 @@ fn served(log: &Log, changes: &Changes) -> Served {
             }
             Err(error) => panic!("reading at {offset}: {error}"),
         }
+    }
+    served
+}
+
+/// What must be served again: all, but where batches contradict each other, since which of them is believed depends on
+/// where a walk begins.
+fn certain(mut served: Served, changes: &Changes) -> Served {
+    if changes.moved || changes.may_mislead() {
+        let untouched = changes.untouched_below();
+        served.retain(|base, _| *base < untouched);
     }
     served
 }
