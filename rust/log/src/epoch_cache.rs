@@ -60,8 +60,19 @@ impl EpochCache {
         &self.entries
     }
 
-    /// Notes that `epoch` starts at `start_offset`; true when that is news. Entries that contradict it (of a later
-    /// epoch, or that start later) go. Not written to the file yet.
+    /// Notes that the log's end, `end_offset`, is where records of `epoch` begin; true when entries changed. An epoch that
+    /// wrote nothing gives way, also to an older one: a leader that wrote nothing may come to follow a log in which there
+    /// is no record of its epoch. Not written to the file yet.
+    pub(crate) fn begin(&mut self, epoch: i32, end_offset: i64) -> bool {
+        if epoch < 0 || self.latest().is_some_and(|latest| latest.epoch == epoch) {
+            return false;
+        }
+        let is_cut = self.truncate_from_end(end_offset);
+        self.note(epoch, end_offset) || is_cut
+    }
+
+    /// Notes that `epoch` starts at `start_offset`, as a batch tells; true when that is news, which an epoch that is not
+    /// later than all others never is. Entries that start later go. Not written to the file yet.
     pub(crate) fn note(&mut self, epoch: i32, start_offset: i64) -> bool {
         if epoch < 0 || self.latest().is_some_and(|latest| latest.epoch >= epoch) {
             return false;
@@ -216,6 +227,23 @@ mod tests {
         assert!(!cache.note(2, 9), "epochs do not go back");
         assert_eq!(cache.end_offset_for(1, 8), (1, 5));
         assert_eq!(cache.entries().len(), 2);
+    }
+
+    #[test]
+    fn an_epoch_that_wrote_nothing_gives_way_to_an_older_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut cache = cache(directory.path());
+        cache.begin(1, 0);
+        cache.begin(3, 5);
+        assert!(cache.begin(2, 5), "3 led without writing, and now follows a log that goes on with 2");
+        assert_eq!(cache.end_offset_for(2, 8), (2, 8));
+        cache.begin(4, 8);
+        assert!(cache.begin(2, 8), "4 wrote nothing, and 2 goes on");
+        assert!(!cache.begin(2, 9));
+        assert_eq!(
+            cache.entries(),
+            [EpochStart { epoch: 1, start_offset: 0 }, EpochStart { epoch: 2, start_offset: 5 }]
+        );
     }
 
     #[test]

@@ -31,14 +31,14 @@ impl Log {
         epoch: i32,
         start_offset: i64,
     ) -> Result<(), LogError> {
-        if epoch <= writer.leader_epoch {
+        if epoch == writer.leader_epoch {
             return Ok(());
         }
         let mut epochs = self.epochs.lock();
-        if epochs.note(epoch, start_offset) {
+        if epochs.begin(epoch, start_offset) {
             epochs.save().map_err(|error| self.write_failed(error))?;
         }
-        writer.leader_epoch = epoch;
+        writer.leader_epoch = epochs.latest().map_or(-1, |latest| latest.epoch);
         Ok(())
     }
 }

@@ -251,3 +251,21 @@ fn fill_in_epoch(log: &Log, epoch: i32, end: i64) {
         log.append(&batch(&["v"]), epoch, NOW_MS, Default::default()).unwrap();
     }
 }
+
+#[test]
+fn a_leader_that_wrote_nothing_follows_a_log_without_its_epoch() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (leader, follower) = (create(first.path()), create(second.path()));
+    leader.start_epoch(1).unwrap();
+    leader.append(&batch(&["a", "b"]), 1, NOW_MS, Default::default()).unwrap();
+    let slice = leader.read(0, 1 << 20, 2, true).unwrap().unwrap();
+    // elected in epoch 2 with nothing, and gone before it had a record; its followers know nothing of that epoch
+    follower.start_epoch(2).unwrap();
+    follower.append_replica(&bytes_of(&slice), NOW_MS).unwrap();
+    assert_eq!(follower.end_offset_for_epoch(1), (1, 2));
+    assert_eq!(follower.leader_epoch(), Some(1));
+    follower.close(true).unwrap();
+    drop(follower);
+    let (follower, _) = open(second.path(), config(), LastStop::Clean);
+    assert_eq!(follower.end_offset_for_epoch(1), (1, 2));
+}

@@ -29,7 +29,7 @@ fn log_files(directory: &Path) -> Vec<PathBuf> {
 /// A log of `end` records, left without a close.
 fn killed(directory: &Path, config: LogConfig, end: i64) -> Vec<PathBuf> {
     let (log, _) = open(directory, config, LastStop::Clean);
-    log.start_epoch(3).unwrap();
+    log.start_epoch(0).unwrap();
     fill(&log, end);
     drop(log);
     log_files(directory)
@@ -79,7 +79,7 @@ fn after_kill_9_everything_is_there() {
         assert_eq!(report.cut, None);
         assert!(!report.below_high_watermark);
         assert_eq!(values(&log), expected(0, 100));
-        assert_eq!(log.leader_epoch(), Some(3));
+        assert_eq!(log.leader_epoch(), Some(0));
         fill(&log, 120);
         assert_eq!(values(&log), expected(0, 120));
     }
