@@ -89,7 +89,7 @@ def test_lock_check_refuses_a_version_outside_the_range_and_a_missing_hash(tmp_p
     old.write_text("click==7.0\n")
     complaints = lock.misfits(["click>=8", "rich>=15"], old)
     assert [c.split(" ", 1)[1] for c in complaints] == [
-        "pins click 7.0, pyproject.toml asks for click>=8",
+        "pins click 7.0, asked for is click>=8",
         "does not pin rich",
         "has no hash for click==7.0",
     ]
