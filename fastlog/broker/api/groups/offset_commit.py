@@ -14,12 +14,11 @@ import msgspec
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services
-from fastlog.broker.later import Later
-from fastlog.errors import KafkaError, UnknownTopicOrPartitionError
+from fastlog.broker.groups.absent import Absent, sort_out, with_refused
+from fastlog.errors import KafkaError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.offset_commit import (
     OffsetCommitRequest,
-    OffsetCommitRequestTopic,
     OffsetCommitResponse,
     OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,
@@ -28,6 +27,7 @@ from fastlog.state.offsets.commit import refuse_commit
 
 if TYPE_CHECKING:
     from fastlog.broker.context import RequestContext
+    from fastlog.broker.later import Later
 
 
 def handle(
@@ -36,64 +36,23 @@ def handle(
     """Commits offsets; each partition that is not there fails alone."""
     try:
         services.require_group(context, Operation.READ, request.group_id)
-        taken, refused = _sort_out(services, context, request)
-        if not taken.topics:
+        topics, absent = sort_out(services, context, request.topics)
+        refused = [_refused(it) for it in absent]
+        if not topics:
             return OffsetCommitResponse(topics=refused)
+        taken = msgspec.structs.replace(request, topics=topics) if absent else request
         version = context.api_version
         later = services.groups.ask(
             request.group_id, lambda coordinator, reply, now: coordinator.commit(taken, version, reply, now)
         )
     except KafkaError as error:
         return refuse(request, error)
-    return _merged(later, refused) if refused else later
+    return with_refused(later, refused)
 
 
-def _sort_out(
-    services: Services, context: RequestContext, request: OffsetCommitRequest
-) -> tuple[OffsetCommitRequest, list[OffsetCommitResponseTopic]]:
-    """The request with the partitions that are there, and the answers of the others."""
-    taken, refused = [], []
-    for topic in request.topics:
-        try:
-            services.require_topic(context, Operation.READ, topic.name)
-            count = len(services.topics.named(topic.name).partitions)
-        except KafkaError as error:
-            refused.append(_refused(topic, error.code))
-            continue
-        there = [it for it in topic.partitions if 0 <= it.partition_index < count]
-        if len(there) == len(topic.partitions):
-            taken.append(topic)
-            continue
-        absent = [it for it in topic.partitions if not 0 <= it.partition_index < count]
-        refused.append(
-            _refused(msgspec.structs.replace(topic, partitions=absent), UnknownTopicOrPartitionError.code)
-        )
-        if there:
-            taken.append(msgspec.structs.replace(topic, partitions=there))
-    if not refused:
-        return request, []
-    return msgspec.structs.replace(request, topics=taken), refused
-
-
-def _refused(topic: OffsetCommitRequestTopic, code: int) -> OffsetCommitResponseTopic:
-    partitions = [OffsetCommitResponsePartition(it.partition_index, code) for it in topic.partitions]
-    return OffsetCommitResponseTopic(name=topic.name, partitions=partitions)
-
-
-def _merged(later: Later, refused: list[OffsetCommitResponseTopic]) -> Later:
-    whole = Later()
-
-    def tell(response: OffsetCommitResponse) -> None:
-        by_name = {topic.name: topic for topic in response.topics}
-        for topic in refused:
-            if topic.name in by_name:
-                by_name[topic.name].partitions += topic.partitions
-            else:
-                response.topics.append(topic)
-        whole.answer(response)
-
-    later.then(tell)
-    return whole
+def _refused(absent: Absent) -> OffsetCommitResponseTopic:
+    partitions = [OffsetCommitResponsePartition(it, absent.code) for it in absent.partitions]
+    return OffsetCommitResponseTopic(name=absent.topic, partitions=partitions)
 
 
 def refuse(request: OffsetCommitRequest, error: KafkaError) -> OffsetCommitResponse:

@@ -13,12 +13,11 @@ import msgspec
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services
-from fastlog.broker.later import Later
-from fastlog.errors import KafkaError, UnknownTopicOrPartitionError
+from fastlog.broker.groups.absent import Absent, sort_out, with_refused
+from fastlog.errors import KafkaError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.offset_delete import (
     OffsetDeleteRequest,
-    OffsetDeleteRequestTopic,
     OffsetDeleteResponse,
     OffsetDeleteResponsePartition,
     OffsetDeleteResponseTopic,
@@ -26,6 +25,7 @@ from fastlog.protocol.messages.offset_delete import (
 
 if TYPE_CHECKING:
     from fastlog.broker.context import RequestContext
+    from fastlog.broker.later import Later
 
 
 def handle(
@@ -34,58 +34,19 @@ def handle(
     """Deletes offsets; each partition that is not there fails alone."""
     try:
         services.require_group(context, Operation.DELETE, request.group_id)
-        taken, refused = [], []
-        for topic in request.topics:
-            there, answered = _sort_out(services, context, topic)
-            taken += there
-            refused += answered
-        known = msgspec.structs.replace(request, topics=taken)
+        topics, absent = sort_out(services, context, request.topics)
+        known = msgspec.structs.replace(request, topics=topics) if absent else request
         later = services.groups.ask(
             request.group_id, lambda coordinator, reply, _: coordinator.delete_offsets(known, reply)
         )
     except KafkaError as error:
         return refuse(request, error)
-    return _merged(later, refused) if refused else later
+    return with_refused(later, [_refused(it) for it in absent])
 
 
-def _sort_out(
-    services: Services, context: RequestContext, topic: OffsetDeleteRequestTopic
-) -> tuple[list[OffsetDeleteRequestTopic], list[OffsetDeleteResponseTopic]]:
-    """The partitions of a topic that are there, and the answers of the others."""
-    try:
-        services.require_topic(context, Operation.READ, topic.name)
-        count = len(services.topics.named(topic.name).partitions)
-    except KafkaError as error:
-        count, code = 0, error.code
-    else:
-        code = UnknownTopicOrPartitionError.code
-    there = [it for it in topic.partitions if 0 <= it.partition_index < count]
-    absent = [
-        OffsetDeleteResponsePartition(it.partition_index, code)
-        for it in topic.partitions
-        if not 0 <= it.partition_index < count
-    ]
-    return (
-        [OffsetDeleteRequestTopic(topic.name, there)] if there else [],
-        [OffsetDeleteResponseTopic(topic.name, absent)] if absent else [],
-    )
-
-
-def _merged(later: Later, refused: list[OffsetDeleteResponseTopic]) -> Later:
-    whole = Later()
-
-    def tell(response: OffsetDeleteResponse) -> None:
-        if not response.error_code:
-            by_name = {topic.name: topic for topic in response.topics}
-            for topic in refused:
-                if topic.name in by_name:
-                    by_name[topic.name].partitions += topic.partitions
-                else:
-                    response.topics.append(topic)
-        whole.answer(response)
-
-    later.then(tell)
-    return whole
+def _refused(absent: Absent) -> OffsetDeleteResponseTopic:
+    partitions = [OffsetDeleteResponsePartition(it, absent.code) for it in absent.partitions]
+    return OffsetDeleteResponseTopic(absent.topic, partitions)
 
 
 def refuse(request: OffsetDeleteRequest, error: KafkaError) -> OffsetDeleteResponse:
