@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+import fastlog
 from tests.conftest import MakeBroker
 from tests.integration.kafka import dump_log, tool
 from tests.support.admin import create_topic
@@ -123,7 +124,9 @@ def test_three_libraries_share_a_group_through_joins_leaves_kills_and_stalls(
     live = [member(library, node.bootstrap, topic_name, topic_name) for library in LIBRARIES]
     everyone = list(live)
     settled(live)
-    rng = random.Random(7)
+    seed = random.randrange(1000)
+    print("seed", seed)
+    rng = random.Random(seed)
     for number, what in enumerate(itertools.islice(itertools.cycle(EVENTS), rebalances)):
         load.send(60)
         if what == "join":
@@ -150,6 +153,9 @@ def test_three_libraries_share_a_group_through_joins_leaves_kills_and_stalls(
         assert each.leave() == 0, each.library
     read = [record for each in everyone for record in each.records]
     assert load.acknowledged == {value for _, _, value in read}
+    owned = [owner for each in everyone for owner in each.owned]
+    assert len(owned) == len(set(owned)), "two members read a partition in one generation"
+    assert {generation for generation, _ in owned} >= {1, 2, 3}
     # only what was read and not committed by one that was killed or stalled is read again
     assert len(read) - len(set(read)) <= rebalances * 60
 
@@ -235,6 +241,23 @@ def test_javas_tools_use_and_manage_groups(node: BrokerProcess, topic_name: str)
         *server, "--topic", topic_name, "--messages", "20", "--timeout", "30000",
     )  # fmt: skip
     assert int(performance.splitlines()[-1].split(",")[4]) >= 20
+
+
+def test_no_tool_deletes_the_topic_of_groups(node: BrokerProcess, topic_name: str) -> None:
+    create_topic(node.bootstrap, topic_name, 1)
+    consumer = Consumer({"bootstrap.servers": node.bootstrap, "group.id": topic_name})
+    consumer.commit(offsets=[TopicPartition(topic_name, 0, 7)], asynchronous=False)
+    command = ["--bootstrap-server", node.bootstrap, "--delete", "--topic", f"__consumer.*|{topic_name}"]
+    with pytest.raises(AssertionError, match="holds the positions of all groups; delete groups instead"):
+        tool("org.apache.kafka.tools.TopicCommand", *command)
+    with (
+        fastlog.Admin(node.bootstrap) as admin,
+        pytest.raises(fastlog.errors.InvalidTopicError, match="positions of all groups"),
+    ):
+        admin.delete_topic("__consumer_offsets")
+    create_topic(node.bootstrap, f"{topic_name}-2", 1)
+    consumer.commit(offsets=[TopicPartition(f"{topic_name}-2", 0, 7)], asynchronous=False)
+    consumer.close()
 
 
 def test_confluents_admin_manages_groups(node: BrokerProcess, topic_name: str) -> None:

@@ -1,7 +1,9 @@
 """DeleteTopics (API key 20), versions 1-6.
 
 Each topic succeeds or fails alone. Differs from Apache Kafka: the answer comes when the directories are renamed,
-whatever the request's time-out; their files go after file.delete.delay.ms.
+whatever the request's time-out; their files go after file.delete.delay.ms. And `__consumer_offsets` is refused with
+INVALID_TOPIC_EXCEPTION: Kafka 4.3.1 deletes it with the positions of all groups, which `kafka-topics.sh --delete
+--topic '.*'` does unasked.
 
 KIPs: 6 deletion by topic id (516).
 """
@@ -13,7 +15,8 @@ from uuid import UUID
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of
-from fastlog.errors import InvalidRequestError, KafkaError, UnknownTopicIdError
+from fastlog.broker.names import OFFSETS_TOPIC
+from fastlog.errors import InvalidRequestError, InvalidTopicError, KafkaError, UnknownTopicIdError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.message import ZERO_UUID
 from fastlog.protocol.messages.delete_topics import (
@@ -78,6 +81,10 @@ def _delete(services: Services, context: RequestContext, state: DeleteTopicState
             topic = services.topics.identified(UUID(bytes=state.topic_id))
             services.require_topic(context, Operation.DELETE, topic.name)
         result.name, result.topic_id = topic.name, topic.topic_id.bytes
+        if topic.name == OFFSETS_TOPIC:
+            raise InvalidTopicError(
+                f"{topic.name} is not deleted: it holds the positions of all groups; delete groups instead"
+            )
         services.topics.delete(topic)
 
     error = attempt("DeleteTopics", state.name or state.topic_id.hex(), delete)

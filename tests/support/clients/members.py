@@ -1,7 +1,7 @@
 """Members of consumer groups, of every client library, each in a process of its own: `python -m … LIBRARY …`.
 
-A member prints one line of JSON for what happens to it: `{"assigned": [partition, …]}` when it is told what to read,
-`{"partition": p, "offset": o, "value": v}` for each record, and commits what it has read.
+A member prints one line of JSON for what happens to it: `{"assigned": [partition, …], "generation": g}` when it is told
+what to read, `{"partition": p, "offset": o, "value": v}` for each record, and commits what it has read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -32,7 +33,10 @@ class Member:
         self.library = library
         self.assigned: list[int] = []
         self.assignments = 0
+        self.generation = -1
         self.records: list[tuple[int, int, str]] = []
+        self.owned: set[tuple[int, int]] = set()
+        """Generation and partition of all that it read."""
         self.process = subprocess.Popen([*command, *extra], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -47,8 +51,10 @@ class Member:
     def _take(self, event: dict[str, Any]) -> None:
         if "assigned" in event:
             self.assigned = sorted(event["assigned"])
+            self.generation = event["generation"]
             self.assignments += 1
         else:
+            self.owned.add((self.generation, event["partition"]))
             self.records.append((event["partition"], event["offset"], event["value"]))
 
     def leave(self) -> int:
@@ -75,6 +81,11 @@ def session_ms(instance_id: str | None) -> int:
 def tell(event: dict[str, Any]) -> None:
     """Prints one line."""
     print(json.dumps(event), flush=True)
+
+
+def tell_assigned(partitions: Iterable[Any], generation: int) -> None:
+    """Prints the line of what is to be read from now on."""
+    tell({"assigned": [it.partition for it in partitions], "generation": generation})
 
 
 def tell_record(partition: int, offset: int, value: bytes) -> None:
@@ -105,7 +116,11 @@ def confluent(bootstrap: str, group_id: str, topic: str, instance_id: str | None
     consumer = Consumer(config)
 
     def assigned(_: object, partitions: Iterable[Any]) -> None:
-        tell({"assigned": [it.partition for it in partitions]})
+        # the only way to it: what librdkafka hands to a transaction, a mark and then the generation
+        mark, written = b"CGMDv2:", consumer.consumer_group_metadata()
+        assert written.startswith(mark)
+        (generation,) = struct.unpack_from(">i", written, len(mark))
+        tell_assigned(partitions, generation)
 
     consumer.subscribe([topic], on_assign=assigned)
     try:
@@ -128,7 +143,7 @@ def kafka_python(bootstrap: str, group_id: str, topic: str, instance_id: str | N
             pass
 
         def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-            tell({"assigned": [it.partition for it in assigned]})
+            tell_assigned(assigned, consumer.group_metadata().generation_id)
 
     from kafka.coordinator.assignors.range import RangePartitionAssignor
 
@@ -160,11 +175,15 @@ def aiokafka(bootstrap: str, group_id: str, topic: str, instance_id: str | None)
     from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
     class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+        def __init__(self, consumer: AIOKafkaConsumer) -> None:
+            self.consumer = consumer
+
         async def on_partitions_revoked(self, revoked: object) -> None:
             pass
 
         async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-            tell({"assigned": [it.partition for it in assigned]})
+            # it has no public name
+            tell_assigned(assigned, self.consumer._coordinator.generation)
 
     async def run() -> None:
         consumer = AIOKafkaConsumer(
@@ -177,7 +196,7 @@ def aiokafka(bootstrap: str, group_id: str, topic: str, instance_id: str | None)
             heartbeat_interval_ms=500,
             partition_assignment_strategy=[RangePartitionAssignor],
         )
-        consumer.subscribe([topic], listener=Listener())
+        consumer.subscribe([topic], listener=Listener(consumer))
         await consumer.start()
         try:
             while not stopped.is_set():

@@ -10,7 +10,7 @@ import pytest
 
 from fastlog.broker.context import Operation, RequestContext, ResourceType
 from fastlog.broker.names import OFFSETS_TOPIC
-from fastlog.errors import KafkaStorageError
+from fastlog.errors import InvalidTopicError, KafkaStorageError
 from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
 from fastlog.protocol.messages.delete_groups import DeleteGroupsRequest
@@ -19,6 +19,7 @@ from fastlog.protocol.messages.delete_records import (
     DeleteRecordsRequest,
     DeleteRecordsTopic,
 )
+from fastlog.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 from fastlog.protocol.messages.describe_groups import DescribeGroupsRequest
 from fastlog.protocol.messages.find_coordinator import FindCoordinatorRequest
 from fastlog.protocol.messages.heartbeat import HeartbeatRequest
@@ -304,6 +305,18 @@ def test_groups_are_deleted_each_for_itself(ready: ControlPlane) -> None:
     ready.restart()
     ready.settle()
     assert ready.ask(ListGroupsRequest()).groups == []
+
+
+@pytest.mark.parametrize("by", ["name", "id"])
+def test_the_topic_of_groups_is_not_deleted(ready: ControlPlane, by: str) -> None:
+    ready.ask(commit(("t", 0, 5)))
+    topic_id = ready.topics.named(OFFSETS_TOPIC).topic_id.bytes
+    state = DeleteTopicState(name=OFFSETS_TOPIC) if by == "name" else DeleteTopicState(topic_id=topic_id)
+    (refused,) = ready.ask(DeleteTopicsRequest(topics=[state])).responses
+    assert refused.error_code == InvalidTopicError.code
+    assert "positions of all groups" in refused.error_message
+    ready.settle()
+    assert codes(ready.ask(commit(("t", 0, 6)))) == {("t", 0): 0}
 
 
 def test_deleting_the_topic_of_groups_ends_them_and_the_next_search_makes_it_anew(
