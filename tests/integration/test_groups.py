@@ -155,7 +155,7 @@ def test_three_libraries_share_a_group_through_joins_leaves_kills_and_stalls(
     assert load.acknowledged == {value for _, _, value in read}
     owned = [owner for each in everyone for owner in each.owned]
     assert len(owned) == len(set(owned)), "two members read a partition in one generation"
-    assert {generation for generation, _ in owned} >= {1, 2, 3}
+    assert len({generation for generation, _ in owned}) >= rebalances // 2
     # only what was read and not committed by one that was killed or stalled is read again
     assert len(read) - len(set(read)) <= rebalances * 60
 

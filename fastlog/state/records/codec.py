@@ -22,6 +22,12 @@ def decode(key: bytes, value: bytes | None) -> OffsetCommit | GroupMetadata | No
 
     Raises MalformedMessageError where it is one of ours and does not parse.
     """
+    plain = None if value is None else offset_commit.decode_plain(key, value)
+    return plain if plain is not None else decode_any(key, value)
+
+
+def decode_any(key: bytes, value: bytes | None) -> OffsetCommit | GroupMetadata | None:
+    """As `decode`, of all kinds and versions alike."""
     reader = Reader(key)
     version = reader.int16()
     if version in (0, offset_commit.KEY_VERSION):

@@ -22,6 +22,7 @@ _PARTITION, _HEAD, _HEAD_3, _TIMES = (
     struct.Struct(">hqi"),
     struct.Struct(">q"),
 )
+_VERSION_AND_LENGTH, _LENGTH, _HEAD_3_AND_LENGTH = (struct.Struct(it) for it in (">hh", ">h", ">hqih"))
 
 
 class CommittedOffset(msgspec.Struct, frozen=True, gc=False):
@@ -87,3 +88,34 @@ def decode_value(raw: bytes) -> CommittedOffset:
     commit_ms = reader.int64()
     expire_ms = reader.int64() if version == VALUE_VERSION_WITH_EXPIRY else NONE
     return CommittedOffset(offset, leader_epoch, metadata, commit_ms, expire_ms)
+
+
+def decode_plain(key: bytes, value: bytes) -> OffsetCommit | None:
+    """The record, if it is one as `encode_key` and `encode_value` write it; None for all others, whole or broken.
+
+    A start reads hundreds of thousands of these: a third of the time that a Reader takes.
+    """
+    try:
+        key_version, group_length = _VERSION_AND_LENGTH.unpack_from(key)
+        group_end = 4 + group_length
+        (topic_length,) = _LENGTH.unpack_from(key, group_end)
+        topic_end = group_end + 2 + topic_length
+        version, offset, leader_epoch, text_length = _HEAD_3_AND_LENGTH.unpack_from(value)
+        text_end = _HEAD_3_AND_LENGTH.size + text_length
+        if (
+            (key_version, version) != (KEY_VERSION, VALUE_VERSION)
+            or min(group_length, topic_length, text_length) < 0
+            or (topic_end + 4, text_end + 8) != (len(key), len(value))
+        ):
+            return None
+        text = value[_HEAD_3_AND_LENGTH.size : text_end].decode() if text_length else ""
+        (commit_ms,) = _TIMES.unpack_from(value, text_end)
+        (partition,) = _PARTITION.unpack_from(key, topic_end)
+        return OffsetCommit(
+            key[4:group_end].decode(),
+            key[group_end + 2 : topic_end].decode(),
+            partition,
+            CommittedOffset(offset, leader_epoch, text, commit_ms),
+        )
+    except (struct.error, UnicodeDecodeError):
+        return None

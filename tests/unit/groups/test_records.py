@@ -19,6 +19,8 @@ from fastlog.state.records import (
     decode,
     encode,
 )
+from fastlog.state.records.codec import decode_any
+from fastlog.state.records.offset_commit import decode_plain
 
 INT32, INT64 = st.integers(-(2**31), 2**31 - 1), st.integers(-(2**63), 2**63 - 1)
 TEXT = st.text(max_size=30)
@@ -68,6 +70,27 @@ def test_cut_and_changed_bytes_are_refused_or_read_but_never_worse(
     for broken in (value[:place], bytes(changed)):
         with contextlib.suppress(MalformedMessageError):
             decode(key, broken)
+
+
+@given(st.builds(OffsetCommit, TEXT, TEXT, INT32, OFFSETS), st.data())
+def test_the_quick_way_to_an_offset_says_what_the_long_one_says(
+    record: OffsetCommit, data: st.DataObject
+) -> None:
+    key, value = encode(record)
+    assert value is not None
+    assert decode_plain(key, value) == record
+    for broken in (_changed(key, data), key):
+        for damaged in (_changed(value, data), value):
+            plain = decode_plain(broken, damaged)
+            assert plain is None or plain == decode_any(broken, damaged)
+
+
+def _changed(raw: bytes, data: st.DataObject) -> bytes:
+    """Some other byte, and some bytes fewer or more."""
+    changed = bytearray(raw)
+    changed[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(0, len(raw) + 3))
+    return bytes(changed[:end]) + bytes(max(0, end - len(raw)))
 
 
 # of Kafka's generated classes: OffsetCommitKey 1 and OffsetCommitValue 3, GroupMetadataKey 2 and GroupMetadataValue 3
