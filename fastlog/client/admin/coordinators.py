@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlog.client.backoff import Backoff
 from fastlog.client.connection import Connection, monotonic_ms
-from fastlog.errors import NotReachableError, error_for
+from fastlog.errors import KafkaError, NotReachableError, error_for
 from fastlog.protocol.messages.find_coordinator import FindCoordinatorRequest
 
 if TYPE_CHECKING:
@@ -47,27 +47,51 @@ class CoordinatorRequests:
         `code_of` reads an error code out of an answer. Errors that may pass are tried again until `timeout_ms` has
         passed; raises the others, and then the last.
         """
-        deadline = monotonic_ms() + timeout_ms
+
+        def once(deadline_ms: float) -> Any:
+            try:
+                address = self._coordinator(group_id, left_ms(deadline_ms), what)
+                response = self.request(address, request, timeout_ms=left_ms(deadline_ms))
+                code = code_of(response)
+                if code:
+                    hint = f": {hints[code]}" if code in hints else ""
+                    raise error_for(code, f"{what}, asked of {address[0]}:{address[1]}{hint}")
+            except (KafkaError, NotReachableError):
+                self._coordinators.pop(group_id, None)
+                raise
+            return response
+
+        return self._retried(once, timeout_ms)
+
+    def ask_broker(
+        self, address: Address, request: Any, code_of: Callable[[Any], int], timeout_ms: float, *, what: str
+    ) -> Any:
+        """The answer of one broker about all groups that it coordinates; otherwise as `ask`."""
+
+        def once(deadline_ms: float) -> Any:
+            response = self.request(address, request, timeout_ms=left_ms(deadline_ms))
+            code = code_of(response)
+            if code:
+                raise error_for(code, f"{what}, asked of {address[0]}:{address[1]}")
+            return response
+
+        return self._retried(once, timeout_ms)
+
+    def _retried(self, once: Callable[[float], Any], timeout_ms: float) -> Any:
+        """Does something until it succeeds, fails for good, or `timeout_ms` has passed; `once` is told till when."""
+        deadline_ms = monotonic_ms() + timeout_ms
         attempt = 0
         while True:
             attempt += 1
             try:
-                address = self._coordinator(group_id, max(1.0, deadline - monotonic_ms()), what)
-                response = self.request(address, request, timeout_ms=max(1.0, deadline - monotonic_ms()))
-                code = code_of(response)
-                if not code:
-                    return response
-                hint = f": {hints[code]}" if code in hints else ""
-                error: Exception = error_for(code, f"{what}, asked of {address[0]}:{address[1]}{hint}")
-                if not error_for(code).retriable:
-                    raise error
-            except NotReachableError as lost:
-                error = lost
-            self._coordinators.pop(group_id, None)
-            delay = self._backoff.delay_ms(attempt)
-            if monotonic_ms() + delay >= deadline:
-                raise error
-            time.sleep(delay / 1000)
+                return once(deadline_ms)
+            except (KafkaError, NotReachableError) as error:
+                if isinstance(error, KafkaError) and not error.retriable:
+                    raise
+                delay_ms = self._backoff.delay_ms(attempt)
+                if monotonic_ms() + delay_ms >= deadline_ms:
+                    raise
+            time.sleep(delay_ms / 1000)
 
     def request(self, address: Address, request: Any, *, timeout_ms: float) -> Any:
         """Sends `request` to one broker; a connection that idled until the broker ended it is made anew.
@@ -109,3 +133,8 @@ class CoordinatorRequests:
             raise NotReachableError(str(error))
         self._coordinators[group_id] = (found.host, found.port)
         return found.host, found.port
+
+
+def left_ms(deadline_ms: float) -> float:
+    """How long it is until then, and 1 where it is over."""
+    return max(1.0, deadline_ms - monotonic_ms())

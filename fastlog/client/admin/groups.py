@@ -76,9 +76,13 @@ class GroupAdmin:
         found: dict[str, GroupListing] = {}
         for _, broker in sorted(image.brokers.items()):
             address = (broker.host, broker.port)
-            response = self._coordinators.request(address, request, timeout_ms=self._timeout_ms)
-            if response.error_code:
-                raise error_for(response.error_code, f"listing groups, asked of {broker.host}:{broker.port}")
+            response = self._coordinators.ask_broker(
+                address,
+                request,
+                lambda answer: int(answer.error_code),
+                self._timeout_ms,
+                what="listing groups",
+            )
             for group in response.groups:
                 found[group.group_id] = GroupListing(
                     group.group_id, group.protocol_type, group.group_state, group.group_type
