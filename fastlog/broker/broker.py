@@ -7,6 +7,7 @@ and the directory is marked as closed cleanly.
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -142,6 +143,7 @@ class Broker:
                 max_session_timeout_ms=settings.group_max_session_timeout_ms,
                 initial_rebalance_delay_ms=settings.group_initial_rebalance_delay_ms,
                 max_size=settings.group_max_size,
+                memory_bytes_max=_groups_memory(settings.fastlog_groups_memory_bytes),
             ),
             offsets=OffsetSettings(
                 metadata_bytes_max=settings.offset_metadata_max_bytes,
@@ -241,6 +243,13 @@ class Broker:
         self._engine.stop_listening(grace_ms)
         if self._router is not None:
             self._router.stop()
+
+
+def _groups_memory(bytes_max: int) -> int:
+    """The setting, where -1 is an eighth of the machine's memory."""
+    if bytes_max >= 0:
+        return bytes_max
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
 
 
 def _reachable(endpoint: Endpoint) -> Endpoint:

@@ -65,6 +65,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="group.max.session.timeout.ms", type="int", unit="ms", default="1800000", minimum=0, doc="The longest session time-out that a member of a group may ask for."),
     Setting(name="group.initial.rebalance.delay.ms", type="int", unit="ms", default="3000", minimum=0, doc="How long the first rebalance of an empty group waits for more members; it begins anew with each that comes."),
     Setting(name="group.max.size", type="int", unit="members", default="100000", minimum=1, doc="How many members a group may have; one more is refused.", differs="Kafka has no bound: anyone could fill the memory with members that never join."),
+    Setting(name="fastlog.groups.memory.bytes", type="long", unit="bytes", default="-1", minimum=-1, doc="How much memory all groups and committed offsets of a broker may hold, about. Above it new groups and members are refused; a quarter more is kept for those that are there to grow. -1 is an eighth of the machine's memory. Kafka has no such bound."),
     Setting(name="offset.metadata.max.bytes", type="int", unit="bytes", default="4096", minimum=0, doc="How much text a client may keep beside a committed offset."),
     Setting(name="offsets.retention.minutes", type="int", unit="minutes", default="10080", minimum=1, doc="How long committed offsets are kept after their group became empty; of topics that a group does not read any more, and of offsets without a group, after the commit."),
     Setting(name="offsets.retention.check.interval.ms", type="long", unit="ms", default="600000", minimum=1, doc="How often committed offsets are looked at for that."),
@@ -111,6 +112,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     group_max_session_timeout_ms: int
     group_initial_rebalance_delay_ms: int
     group_max_size: int
+    fastlog_groups_memory_bytes: int
     offset_metadata_max_bytes: int
     offsets_retention_minutes: int
     offsets_retention_check_interval_ms: int

@@ -20,7 +20,8 @@ from fastlog.state.group.session import Sessions
 from fastlog.state.group.stored import group_of
 from fastlog.state.group.sync import Syncs
 from fastlog.state.group.table import GroupTable
-from fastlog.state.offsets.commit import check_commit, records_of, refuse_commit
+from fastlog.state.memory import Holding
+from fastlog.state.offsets.commit import check_commit, check_memory, records_of, refuse_commit
 from fastlog.state.offsets.delete import (
     check_group_delete,
     check_offset_delete,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from fastlog.state.deadlines import Deadlines, Key
     from fastlog.state.effects import Outcome, Reply
     from fastlog.state.group.settings import GroupSettings
+    from fastlog.state.memory import Memory
     from fastlog.state.moment import Moment
     from fastlog.state.offsets.settings import OffsetSettings
 
@@ -57,15 +59,21 @@ class Coordinator:
     """The groups of one partition. Its caller gives it the time, and carries out the effects of each call in order."""
 
     def __init__(
-        self, deadlines: Deadlines, group_settings: GroupSettings, offset_settings: OffsetSettings
+        self,
+        deadlines: Deadlines,
+        group_settings: GroupSettings,
+        offset_settings: OffsetSettings,
+        memory: Memory,
     ) -> None:
         self._deadlines = deadlines
         self._offset_settings = offset_settings
-        self._groups = GroupTable()
-        self._offsets = OffsetTable()
+        self._memory = memory
+        self._holding = Holding(memory)
+        self._groups = GroupTable(self._holding)
+        self._offsets = OffsetTable(self._holding)
         self._rebalances = Rebalances(deadlines, group_settings)
-        self._joins = Joins(self._groups, self._rebalances, group_settings)
-        self._syncs = Syncs(self._groups, self._rebalances)
+        self._joins = Joins(self._groups, self._rebalances, group_settings, memory)
+        self._syncs = Syncs(self._groups, self._rebalances, memory)
         self._sessions = Sessions(self._groups, self._rebalances)
         self._max_size = group_settings.max_size
 
@@ -102,7 +110,8 @@ class Coordinator:
                 if member.sync_reply is not None:
                     effects.answer(member.sync_reply, SyncGroupResponse(error_code=code))
                     member.sync_reply = None
-        self._groups = GroupTable()
+        self._holding.release()
+        self._groups = GroupTable(self._holding)
         return effects
 
     def _replay(self, record: Record) -> None:
@@ -113,7 +122,7 @@ class Coordinator:
         elif record.value is None:
             self._forget(record.group_id)
         else:
-            self._groups.put(group_of(record.group_id, record.value))
+            self._groups.put(group_of(record.group_id, record.value, self._holding))
 
     def _forget(self, group_id: str) -> None:
         group = self._groups.find(group_id)
@@ -200,6 +209,7 @@ class Coordinator:
         group = self._groups.find(request.group_id)
         try:
             check_commit(group, request, version)
+            check_memory(self._memory, self._offsets, group, request)
         except KafkaError as error:
             effects.answer(reply, refuse_commit(request, error.code))
             return effects

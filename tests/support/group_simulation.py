@@ -201,7 +201,8 @@ class Simulation:
             client.heard_ms = 0
 
     def check(self) -> None:
-        """No acknowledged commit is lost."""
+        """No acknowledged commit is lost, and what memory holds is what was counted."""
+        assert self.world.memory.held_bytes == self.world.counted_bytes()
         fetched = self.world.coordinator.fetch(OffsetFetchRequestGroup(GROUP, topics=None))
         found = {
             it.partition_index: it.committed_offset for topic in fetched.topics for it in topic.partitions

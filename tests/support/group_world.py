@@ -15,6 +15,7 @@ from fastlog.state.deadlines import Deadlines
 from fastlog.state.effects import STORED, Effects, Write, failed
 from fastlog.state.group.join import Join
 from fastlog.state.group.settings import GroupSettings
+from fastlog.state.memory import OFFSET_BYTES, PENDING_BYTES, TOPIC_BYTES, Memory
 from fastlog.state.moment import Moment
 from fastlog.state.offsets.settings import OffsetSettings
 from fastlog.state.records import decode, encode
@@ -54,7 +55,21 @@ class World:
 
     def _boot(self) -> None:
         self.deadlines = Deadlines()
-        self.coordinator = Coordinator(self.deadlines, self.group_settings, self.offset_settings)
+        self.memory = Memory(self.group_settings.memory_bytes_max)
+        self.coordinator = Coordinator(self.deadlines, self.group_settings, self.offset_settings, self.memory)
+
+    def counted_bytes(self) -> int:
+        """What groups and offsets hold, counted anew."""
+        groups, offsets = self.coordinator._groups, self.coordinator._offsets
+        by_topic = [item for group_id in offsets for item in offsets.of_group(group_id).items()]
+        held = sum(TOPIC_BYTES + len(topic) for topic, _ in by_topic)
+        held += sum(OFFSET_BYTES + len(it.metadata) for _, row in by_topic for it in row.values())
+        return held + sum(
+            group.own_bytes()
+            + PENDING_BYTES * len(group.pending_joins)
+            + sum(member.weight() for member in group.members.values())
+            for group in groups
+        )
 
     def restart(self) -> None:
         """A kill -9 and a start: only the log is left."""

@@ -21,6 +21,7 @@ from fastlog.events import EventLog
 from fastlog.state.coordinator import Coordinator
 from fastlog.state.deadlines import Deadlines
 from fastlog.state.effects import MESSAGE_TOO_LARGE, STORED, UNKNOWN_SERVER_ERROR, Effects, Outcome, failed
+from fastlog.state.memory import Memory
 from fastlog.state.moment import Moment
 from fastlog.state.records import encode
 
@@ -72,6 +73,7 @@ class GroupCoordinator:
         self._random = random
         self._topic_exists = topic_exists
         self._settings = groups, offsets
+        self._memory = Memory(groups.memory_bytes_max)
         self._retention_check_interval_ms = retention_check_interval_ms
         self._log = EventLog("groups")
         self._deadlines = Deadlines()
@@ -209,6 +211,8 @@ class GroupCoordinator:
             self._guarded(self._load_page)
         if self._dirty:
             self._guarded(self._flush)
+        if self._memory.refusals:
+            self._guarded(self._tell_refusals)
 
     @staticmethod
     def _serve(source: GroupSource, serving: Serving) -> None:
@@ -242,6 +246,18 @@ class GroupCoordinator:
                 shard = self._shard(key[1])
                 self._carry_out(shard, shard.coordinator().deadline(key, self._now))
 
+    def _tell_refusals(self) -> None:
+        memory = self._memory
+        if self._may_complain():
+            self._log.warning(
+                "groups hold all the memory that they may, and what is new is refused: delete groups, or raise "
+                "fastlog.groups.memory.bytes",
+                held_bytes=memory.held_bytes,
+                bytes_max=memory.bytes_max,
+                refused=memory.refusals,
+            )
+            memory.refusals = 0
+
     def _expire_offsets(self) -> None:
         self._deadlines.set(EXPIRY, self._now.monotonic_ms + self._retention_check_interval_ms)
         for shard in self._shards.values():
@@ -255,7 +271,7 @@ class GroupCoordinator:
         self._partition_count = self._partition_count or partition_count
         for partition in range(self._partition_count):
             if partition not in self._shards:
-                shard = Shard(partition, Coordinator(self._deadlines, *self._settings))
+                shard = Shard(partition, Coordinator(self._deadlines, *self._settings, self._memory))
                 self._shards[partition] = shard
                 self._loading.append(shard)
 

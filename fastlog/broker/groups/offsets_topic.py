@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastlog.ports import Topic
 
 INT_MIN = -(2**31)
+REMEMBERED_LENGTH_MAX = 256
 
 
 def find_or_create(topics: Topics, settings: BrokerSettings) -> Topic:
@@ -36,11 +37,19 @@ def create(topics: Topics, settings: BrokerSettings) -> None:
     )
 
 
-@lru_cache(maxsize=16_384)
 def partition_of(group_id: str, partition_count: int) -> int:
     """The partition that a group belongs to: Java's hash of the id, made positive, modulo."""
+    # ids that nobody has in earnest, of up to 32 KiB, are not to be kept by the thousand
+    find = _remembered if len(group_id) <= REMEMBERED_LENGTH_MAX else _partition_of
+    return find(group_id, partition_count)
+
+
+def _partition_of(group_id: str, partition_count: int) -> int:
     number = java_hash(group_id)
     return 0 if number == INT_MIN else abs(number) % partition_count
+
+
+_remembered = lru_cache(maxsize=16_384)(_partition_of)
 
 
 def java_hash(text: str) -> int:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from fastlog.errors import FencedInstanceIdError, UnknownMemberIdError
 from fastlog.state.group.subscription import subscribed_topics
+from fastlog.state.memory import GROUP_BYTES, PENDING_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from fastlog.state.group.member import Member, Protocols
+    from fastlog.state.memory import Holding
 
 CONSUMER = "consumer"
 """The protocol type whose metadata are subscriptions, which the coordinator looks into."""
@@ -39,8 +41,32 @@ _BEFORE = {
 class Group:
     """The state of one group. It answers nobody and sets no deadlines: that is for who changes it."""
 
-    def __init__(self, group_id: str) -> None:
+    __slots__ = (
+        "_holding",
+        "_speakers",
+        "generation",
+        "group_id",
+        "initial_delay_ms",
+        "initial_remaining_ms",
+        "is_stored",
+        "leader",
+        "members",
+        "new_member_added",
+        "pending_joins",
+        "pending_syncs",
+        "previous_state",
+        "protocol",
+        "protocol_type",
+        "since_ms",
+        "state",
+        "static_members",
+        "topics",
+        "waiting_joins",
+    )
+
+    def __init__(self, group_id: str, holding: Holding) -> None:
         self.group_id = group_id
+        self._holding = holding
         self.state = GroupState.EMPTY
         self.previous_state = GroupState.DEAD
         self.since_ms = -1
@@ -135,20 +161,27 @@ class Group:
             self.leader = member.member_id
         self.members[member.member_id] = member
         self._count(member, 1)
+        self._weigh(member)
         self.waiting_joins += member.join_reply is not None
-        self.pending_joins.discard(member.member_id)
+        self._end_pending(member.member_id)
+
+    def add_pending(self, member_id: str) -> None:
+        """Notes that someone was given this member id, and is to come back with it."""
+        self.pending_joins.add(member_id)
+        self._holding.add(PENDING_BYTES)
 
     def remove(self, member_id: str) -> None:
         """Ends a membership, pending ones too; another leads where it led."""
         member = self.members.pop(member_id, None)
         if member is not None:
             self._count(member, -1)
+            self._holding.add(-member.held_bytes)
             self.waiting_joins -= member.join_reply is not None
             if member.instance_id is not None and self.static_members.get(member.instance_id) == member_id:
                 del self.static_members[member.instance_id]
         if self.leader == member_id:
             self.leader = next(iter(self.members), None)
-        self.pending_joins.discard(member_id)
+        self._end_pending(member_id)
         self.pending_syncs.discard(member_id)
 
     def rename_static(self, member_id: str, new_member_id: str) -> Member:
@@ -171,8 +204,15 @@ class Group:
         self._count(member, -1)
         member.protocols = protocols
         self._count(member, 1)
+        self._weigh(member)
         member.rebalance_timeout_ms = rebalance_timeout_ms
         member.session_timeout_ms = session_timeout_ms
+
+    def assign(self, assignments: Mapping[str, bytes]) -> None:
+        """Gives every member its assignment, an empty one where none is named."""
+        for member in self.members.values():
+            member.assignment = assignments.get(member.member_id, b"")
+            self._weigh(member)
 
     def elect_leader(self) -> bool:
         """Makes sure that the leader is one who has joined; False where nobody has."""
@@ -210,6 +250,24 @@ class Group:
             self.topics = subscribed_topics(
                 member.metadata(self.protocol) for member in self.members.values()
             )
+
+    def own_bytes(self) -> int:
+        """What it holds in memory, about, without its members."""
+        return GROUP_BYTES + 2 * len(self.group_id)
+
+    def held_bytes(self) -> int:
+        """As `own_bytes`, with its members, pending ones too."""
+        members = sum(member.held_bytes for member in self.members.values())
+        return self.own_bytes() + members + PENDING_BYTES * len(self.pending_joins)
+
+    def _weigh(self, member: Member) -> None:
+        before, member.held_bytes = member.held_bytes, member.weight()
+        self._holding.add(member.held_bytes - before)
+
+    def _end_pending(self, member_id: str) -> None:
+        if member_id in self.pending_joins:
+            self.pending_joins.remove(member_id)
+            self._holding.add(-PENDING_BYTES)
 
     def _count(self, member: Member, change: int) -> None:
         for name, _ in member.protocols:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fastlog.errors import (
+    CoordinatorNotAvailableError,
     GroupMaxSizeReachedError,
     InconsistentGroupProtocolError,
     InvalidGroupIdError,
@@ -19,7 +20,7 @@ from fastlog.protocol.messages.join_group import JoinGroupRequest, JoinGroupResp
 from fastlog.protocol.messages.sync_group import SyncGroupResponse
 from fastlog.state.effects import Effects, Reply
 from fastlog.state.group.group import Group, GroupState
-from fastlog.state.group.member import Member, Protocols
+from fastlog.state.group.member import Member, Protocols, protocol_bytes
 from fastlog.state.group.rebalance import generation_of, refused_join
 from fastlog.state.group.stored import record_of
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fastlog.state.group.rebalance import Rebalances
     from fastlog.state.group.settings import GroupSettings
     from fastlog.state.group.table import GroupTable
+    from fastlog.state.memory import Memory
     from fastlog.state.moment import Moment
 
 FENCED_INSTANCE_ID = 82
@@ -56,8 +58,11 @@ class Join(msgspec.Struct, frozen=True):
 class Joins:
     """Answers JoinGroup."""
 
-    def __init__(self, table: GroupTable, rebalances: Rebalances, settings: GroupSettings) -> None:
+    def __init__(
+        self, table: GroupTable, rebalances: Rebalances, settings: GroupSettings, memory: Memory
+    ) -> None:
         self._table = table
+        self._memory = memory
         self._rebalances = rebalances
         self._settings = settings
 
@@ -76,6 +81,7 @@ class Joins:
             return
         try:
             self._check_room(group, request.member_id)
+            self._check_memory(group, join)
             self._check_protocols(group, join)
             if request.member_id:
                 self._join_known(group, join, now, out)
@@ -113,6 +119,20 @@ class Joins:
             self._rebalances.end_session(group, member_id)
             raise GroupMaxSizeReachedError(f"group {group.group_id} has {most} members, and may have no more")
 
+    def _check_memory(self, group: Group, join: Join) -> None:
+        request = join.request
+        member_id = group.static_members.get(request.group_instance_id or "", request.member_id)
+        if not member_id:
+            if self._memory.is_full:
+                self._memory.refusals += 1
+                raise GroupMaxSizeReachedError("groups hold all the memory that they may: no new members")
+            return
+        member = group.members.get(member_id)
+        before = 0 if member is None else protocol_bytes(member.protocols)
+        if self._memory.is_over and protocol_bytes(join.protocols) > before:
+            self._memory.refusals += 1
+            raise CoordinatorNotAvailableError("groups hold more memory than they may: members do not grow")
+
     @staticmethod
     def _check_protocols(group: Group, join: Join) -> None:
         request = join.request
@@ -133,7 +153,7 @@ class Joins:
                 self._return_static(group, join, old_member_id, now, out)
         elif join.version >= MEMBER_ID_REQUIRED_FROM:
             # it comes back with the id: a client that gave up waiting and tries again makes no second member (KIP-394)
-            group.pending_joins.add(join.fresh_id)
+            group.add_pending(join.fresh_id)
             self._rebalances.extend_pending(group, join.fresh_id, join.request.session_timeout_ms, now)
             out.answer(
                 join.reply,

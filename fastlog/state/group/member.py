@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastlog.state.memory import MEMBER_BYTES, PROTOCOL_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Container
 
@@ -13,6 +15,11 @@ Protocols = tuple[tuple[str, bytes], ...]
 """(name, metadata) of each assignment protocol that a member speaks, the preferred first; the bytes are opaque."""
 
 
+def protocol_bytes(protocols: Protocols) -> int:
+    """What they hold in memory, about."""
+    return sum(PROTOCOL_BYTES + len(name) + len(metadata) for name, metadata in protocols)
+
+
 class Member:
     """A member: what it said when it joined, and which of its requests wait for an answer."""
 
@@ -20,6 +27,7 @@ class Member:
         "assignment",
         "client_host",
         "client_id",
+        "held_bytes",
         "instance_id",
         "is_new",
         "join_reply",
@@ -50,9 +58,15 @@ class Member:
         self.session_timeout_ms = session_timeout_ms
         self.protocols = protocols
         self.assignment = assignment
+        self.held_bytes = 0
+        """What its group last found it to weigh."""
         self.is_new = False
         self.join_reply: Reply | None = None
         self.sync_reply: Reply | None = None
+
+    def weight(self) -> int:
+        """What it holds in memory, about."""
+        return MEMBER_BYTES + protocol_bytes(self.protocols) + len(self.assignment)
 
     def metadata(self, protocol: str | None) -> bytes:
         """What it said under `protocol`, which it must speak."""

@@ -149,8 +149,7 @@ class Rebalances:
 
     def reset_assignments(self, group: Group, code: int, now: Moment, out: Effects) -> None:
         """The generation gets no assignment: those who wait for it are answered with the error."""
-        for member in group.members.values():
-            member.assignment = b""
+        group.assign({})
         self.answer_syncs(group, SyncGroupResponse(error_code=code), now, out)
 
     def answer_syncs(self, group: Group, error: SyncGroupResponse | None, now: Moment, out: Effects) -> None:

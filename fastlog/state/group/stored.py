@@ -11,6 +11,8 @@ from fastlog.state.records import GroupMetadata, GroupValue, MemberValue
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fastlog.state.memory import Holding
+
 
 def record_of(group: Group, assignments: Mapping[str, bytes]) -> GroupMetadata:
     """The record of the group's generation with these assignments, by member id; no member's is missing."""
@@ -40,9 +42,9 @@ def record_of(group: Group, assignments: Mapping[str, bytes]) -> GroupMetadata:
     )
 
 
-def group_of(group_id: str, value: GroupValue) -> Group:
+def group_of(group_id: str, value: GroupValue, holding: Holding) -> Group:
     """The group that a record describes: stable with members, else empty."""
-    group = Group(group_id)
+    group = Group(group_id, holding)
     group.generation = value.generation
     group.protocol_type = value.protocol_type or None
     group.protocol = value.protocol

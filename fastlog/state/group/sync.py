@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.errors import (
+    CoordinatorNotAvailableError,
     IllegalGenerationError,
     InconsistentGroupProtocolError,
     InvalidGroupIdError,
@@ -23,20 +24,23 @@ if TYPE_CHECKING:
     from fastlog.state.effects import Effects, Outcome, Reply
     from fastlog.state.group.rebalance import Rebalances
     from fastlog.state.group.table import GroupTable
+    from fastlog.state.memory import Memory
     from fastlog.state.moment import Moment
 
 
 class Syncs:
     """Answers SyncGroup."""
 
-    def __init__(self, table: GroupTable, rebalances: Rebalances) -> None:
+    def __init__(self, table: GroupTable, rebalances: Rebalances, memory: Memory) -> None:
         self._table = table
+        self._memory = memory
         self._rebalances = rebalances
 
     def sync(self, request: SyncGroupRequest, reply: Reply, now: Moment, out: Effects) -> None:
         """Answers a member now, or when the leader's assignment is written down."""
         try:
             group = self._check(request)
+            self._check_memory(group, request)
         except KafkaError as error:
             out.answer(reply, SyncGroupResponse(error_code=error.code))
             return
@@ -56,6 +60,15 @@ class Syncs:
                 self._assigned(group, generation, assignments, outcome, at, effects)
 
             out.write([record_of(group, assignments)], then)
+
+    def _check_memory(self, group: Group, request: SyncGroupRequest) -> None:
+        if self._memory.is_over and request.assignments:
+            before = sum(len(member.assignment) for member in group.members.values())
+            if sum(len(it.assignment) for it in request.assignments) > before:
+                self._memory.refusals += 1
+                raise CoordinatorNotAvailableError(
+                    "groups hold more memory than they may: assignments do not grow"
+                )
 
     def _check(self, request: SyncGroupRequest) -> Group:
         if not request.group_id:
@@ -92,7 +105,6 @@ class Syncs:
             self._rebalances.reset_assignments(group, outcome.code, now, out)
             self._rebalances.begin_or_complete(group, now, out)
             return
-        for member in group.members.values():
-            member.assignment = assignments.get(member.member_id, b"")
+        group.assign(assignments)
         self._rebalances.answer_syncs(group, None, now, out)
         group.become(GroupState.STABLE, now.wall_ms)

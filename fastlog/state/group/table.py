@@ -10,12 +10,15 @@ from fastlog.state.group.group import Group
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastlog.state.memory import Holding
+
 
 class GroupTable:
     """Groups by id; one that is nothing yet, not even a record, is not kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, holding: Holding) -> None:
         self._groups: dict[str, Group] = {}
+        self._holding = holding
 
     def __iter__(self) -> Iterator[Group]:
         """All groups, in the order in which they came."""
@@ -40,16 +43,22 @@ class GroupTable:
         """The group, made if there is none."""
         group = self._groups.get(group_id)
         if group is None:
-            group = self._groups[group_id] = Group(group_id)
+            group = Group(group_id, self._holding)
+            self.put(group)
         return group
 
     def put(self, group: Group) -> None:
         """Puts a group in, in the place of the one of its id."""
+        self.remove(group.group_id)
         self._groups[group.group_id] = group
+        # its members were counted when they were added
+        self._holding.add(group.own_bytes())
 
     def remove(self, group_id: str) -> None:
         """Takes a group out, if it is there."""
-        self._groups.pop(group_id, None)
+        group = self._groups.pop(group_id, None)
+        if group is not None:
+            self._holding.add(-group.held_bytes())
 
     def drop_if_void(self, group: Group) -> None:
         """Forgets a group that came to nothing: a refused join makes no group."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.errors import (
+    CoordinatorNotAvailableError,
     GroupIdNotFoundError,
     IllegalGenerationError,
     OffsetMetadataTooLargeError,
+    PolicyViolationError,
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
@@ -22,7 +24,9 @@ from fastlog.state.group.group import Group, GroupState
 from fastlog.state.records import CommittedOffset, OffsetCommit, Record
 
 if TYPE_CHECKING:
+    from fastlog.state.memory import Memory
     from fastlog.state.moment import Moment
+    from fastlog.state.offsets.table import OffsetTable
 
 # before this version a group that is not there was an illegal generation
 NOT_FOUND_FROM = 9
@@ -48,6 +52,30 @@ def check_commit(group: Group | None, request: OffsetCommitRequest, version: int
         raise UnknownMemberIdError(f"group {group.group_id} has members: only they commit")
     if group.state is GroupState.COMPLETING_REBALANCE:
         raise RebalanceInProgressError(f"group {group.group_id} rebalances")
+
+
+def check_memory(
+    memory: Memory, table: OffsetTable, group: Group | None, request: OffsetCommitRequest
+) -> None:
+    """Raises where the commit would hold more memory than it may; one that only moves positions never does."""
+    if group is None:
+        if memory.is_full:
+            memory.refusals += 1
+            raise PolicyViolationError("groups hold all the memory that they may: no new group commits")
+    elif memory.is_over and _grows(table, request):
+        memory.refusals += 1
+        raise CoordinatorNotAvailableError("groups hold more memory than they may: no more offsets")
+
+
+def _grows(table: OffsetTable, request: OffsetCommitRequest) -> bool:
+    committed = table.of_group(request.group_id)
+    for topic in request.topics:
+        partitions = committed.get(topic.name, {})
+        for it in topic.partitions:
+            before = partitions.get(it.partition_index)
+            if before is None or len(it.committed_metadata or "") > len(before.metadata):
+                return True
+    return False
 
 
 def records_of(
