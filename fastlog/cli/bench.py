@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from fastlog.cli import report
+from fastlog.cli.interrupt import sigterm_interrupts
 from fastlog.cli.options import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import FrameType
 
     from fastlog.bench.harness.result import Result
 
@@ -295,17 +294,8 @@ def soak(*, bootstrap: str | None, directory: Path | None, as_json: bool, **give
 @contextmanager
 def measured(name: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar around a bench; SIGTERM ends it as Ctrl-C does, so that nothing is left behind."""
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        with report.progress(f"bench {name}", total) as done:
-            yield done
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Raises KeyboardInterrupt."""
-    raise KeyboardInterrupt
+    with sigterm_interrupts(), report.progress(f"bench {name}", total) as done:
+        yield done
 
 
 def tell(results: Iterable[Result], *, as_json: bool) -> int:

@@ -11,6 +11,7 @@ import click
 
 from fastlog.cli import jsonl, report
 from fastlog.cli.admin import admin_at
+from fastlog.cli.interrupt import sigterm_interrupts
 from fastlog.cli.options import bootstrap_option, json_option
 from fastlog.errors import FastlogError, OffsetOutOfRangeError
 
@@ -102,7 +103,7 @@ def consume(
     bootstrap: str,
     as_json: bool,
 ) -> None:
-    """Print the records of TOPIC, one a line; without an end of its own it goes on until Ctrl-C.
+    """Print the records of TOPIC, one a line; without an end of its own it goes on until Ctrl-C or SIGTERM.
 
     jsonl is {topic, partition, offset, timestamp_ms, key, value, headers}. Bytes that are not UTF-8 are
     {"base64": …}. The report of --json goes to standard error.
@@ -123,10 +124,11 @@ def consume(
     reset = "earliest" if from_beginning else "latest" if offset is None else "none"
     write = write_jsonl if output == "jsonl" else write_values
     try:
-        if group is not None:
-            read(bootstrap, (topic, group), stop, write, total=records_max, reset=reset)
-        else:
-            read(bootstrap, start, stop, write, total=total, reset=reset)
+        with sigterm_interrupts():
+            if group is not None:
+                read(bootstrap, (topic, group), stop, write, total=records_max, reset=reset)
+            else:
+                read(bootstrap, start, stop, write, total=total, reset=reset)
     except KeyboardInterrupt:
         pass  # how a user ends a command that has no end
     finally:

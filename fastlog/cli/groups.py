@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 
     from fastlog.client.admin.results import GroupDescription, OffsetReset
 
+# the last two are of the protocol of KIP-848
+STATES = (
+    "Empty",
+    "PreparingRebalance",
+    "CompletingRebalance",
+    "Stable",
+    "Dead",
+    "Assigning",
+    "Reconciling",
+)
+
 
 @click.group()
 def groups() -> None:
@@ -24,13 +35,21 @@ def groups() -> None:
 
 
 @groups.command("list")
-@click.option("--state", "states", multiple=True, metavar="STATE", help="Only those in this state.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    metavar="STATE",
+    type=click.Choice(STATES, case_sensitive=False),
+    help="Only those in this state.",
+)
 @bootstrap_option
 @json_option
 def list_(*, states: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
     """List groups, by name.
 
-    States are Empty, PreparingRebalance, CompletingRebalance, Stable and Dead; --state may be given several times.
+    States are Empty, PreparingRebalance, CompletingRebalance, Stable and Dead, on Apache Kafka also Assigning and
+    Reconciling; --state may be given several times.
     """
     with admin_at(bootstrap) as admin:
         found = admin.list_groups(states=states)

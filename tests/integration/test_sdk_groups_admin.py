@@ -219,14 +219,17 @@ def test_the_commands(group_bootstrap: str, group_topic: str) -> None:
     assert "no such group" in gone.err
 
 
-def test_ctrl_c_keeps_what_was_written(group_bootstrap: str, group_topic: str, admin: fastlog.Admin) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_keep_what_was_written(
+    group_bootstrap: str, group_topic: str, admin: fastlog.Admin, stop: signal.Signals
+) -> None:
     where = ("--bootstrap", group_bootstrap)
     produce(group_bootstrap, group_topic, 30)
     words = [PROGRAM, "consume", group_topic, "--group", group_topic, "--from-beginning", *where]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as reader:
         assert reader.stdout is not None
         values = [int(reader.stdout.readline()) for _ in range(30)]
-        reader.send_signal(signal.SIGINT)
+        reader.send_signal(stop)
         assert reader.wait(15) == 0
     assert sorted(values) == list(range(30))
     (group,) = admin.describe_groups(group_topic)
@@ -257,6 +260,7 @@ def test_a_command_shares_with_a_program(group_bootstrap: str, group_topic: str)
         (("groups", "reset-offsets", "g", "--to-time", "tomorrow"), 2, "is no time"),
         (("groups", "reset-offsets", "g", "--to-latest", "--topic", "t:x"), 2, "TOPIC:N"),
         (("groups", "reset-offsets", "g", "--to-latest", "--topic", "no-such-topic"), 1, "no-such-topic"),
+        (("groups", "list", "--state", "Busy"), 2, "'Busy' is not one of"),
         (("groups", "describe", "no-such-group"), 1, "no such group"),
         (("groups", "delete", "no-such-group"), 1, "no such group"),
         (("consume", "t", "--group", "g", "--offset", "3"), 2, "--group chooses"),
