@@ -80,6 +80,7 @@ class GroupCoordinator:
         self._partition_count = 0
         self._shards: dict[int, Shard] = {}
         self._loading: list[Shard] = []
+        self._expiring: list[Shard] = []
         self._dirty: dict[int, Shard] = {}
         self._in_flight: dict[int, list[Shard]] = {}
         self._now = self._moment()
@@ -209,6 +210,8 @@ class GroupCoordinator:
             self._guarded(self._take_deadlines)
         if self._loading:
             self._guarded(self._load_page)
+        if self._expiring:
+            self._guarded(self._expire_offsets)
         if self._dirty:
             self._guarded(self._flush)
         if self._memory.refusals:
@@ -229,7 +232,7 @@ class GroupCoordinator:
             self._log.exception("the group coordinator failed at something and goes on")
 
     def _timeout_ms(self) -> int | None:
-        if self._loading:
+        if self._loading or self._expiring:
             return 0
         due_ms = self._deadlines.next_ms()
         return None if due_ms is None else max(0, due_ms - self._clock.monotonic_ms())
@@ -240,7 +243,8 @@ class GroupCoordinator:
     def _take_deadlines(self) -> None:
         while (key := self._deadlines.pop(self._now.monotonic_ms)) is not None:
             if key == EXPIRY:
-                self._expire_offsets()
+                self._deadlines.set(EXPIRY, self._now.monotonic_ms + self._retention_check_interval_ms)
+                self._expiring = list(self._shards.values())
                 continue
             with suppress(NotCoordinatorError):
                 shard = self._shard(key[1])
@@ -259,10 +263,10 @@ class GroupCoordinator:
             memory.refusals = 0
 
     def _expire_offsets(self) -> None:
-        self._deadlines.set(EXPIRY, self._now.monotonic_ms + self._retention_check_interval_ms)
-        for shard in self._shards.values():
-            if shard.is_loaded:
-                self._carry_out(shard, shard.coordinator().expire_offsets(self._now))
+        # a partition in each turn: 3 us for each group, for which members are not to wait all together
+        shard = self._expiring.pop()
+        if shard.is_loaded and self._shards.get(shard.partition) is shard:
+            self._carry_out(shard, shard.coordinator().expire_offsets(self._now))
 
     # --- partitions ---
 

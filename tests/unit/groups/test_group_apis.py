@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastlog.broker.context import Operation, RequestContext, ResourceType
+from fastlog.broker.groups.offsets_topic import partition_of
 from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.errors import InvalidTopicError, KafkaStorageError
 from fastlog.ports import StoreUnavailableError
@@ -45,6 +46,8 @@ from fastlog.protocol.messages.offset_fetch import (
 )
 from fastlog.protocol.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
 from tests.support.control_plane import ControlPlane
+
+RETENTION_MS = 7 * 24 * 3_600_000
 
 
 @pytest.fixture
@@ -330,6 +333,29 @@ def test_deleting_the_topic_of_groups_ends_them_and_the_next_search_makes_it_ane
     ready.ask(FindCoordinatorRequest(key="g"), 3)
     ready.settle()
     assert codes(ready.ask(commit(("t", 0, 6)))) == {("t", 0): 0}
+
+
+def test_old_offsets_go_a_partition_in_each_turn(ready: ControlPlane) -> None:
+    names = [f"group-{number}" for number in range(20)]
+    for name in names:
+        ready.ask(commit(("t", 0, 5), group_id=name))
+    ready.settle(RETENTION_MS - 2_000)
+
+    def left() -> int:
+        return sum(len(it.list_groups((), ())) for it in ready.groups.coordinators())
+
+    assert left() == 20
+    counts = []
+    ready.clock.ms += 3_000
+    for _ in range(60):
+        ready.groups.turn()
+        counts.append(left())
+    partitions = {partition_of(name, 50) for name in names}
+    assert counts[-1] == 0
+    assert len(set(counts)) >= len(partitions)
+    ready.restart()
+    ready.settle()
+    assert left() == 0
 
 
 def test_records_of_the_topic_of_groups_are_not_deleted(ready: ControlPlane) -> None:
