@@ -38,15 +38,42 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
     """Who holds a partition, and who leads it."""
 
     replicas: tuple[int, ...]
-    """Broker ids, the preferred leader first."""
+    """Broker ids, the preferred leader first; those that are being added and removed too."""
     leader: int
     """The leading broker's id, -1 for none."""
     leader_epoch: int
-    """Grows with every election."""
+    """Grows with every change of the leader, also to none."""
     isr: tuple[int, ...]
     """The in-sync replicas."""
+    isr_epochs: tuple[int, ...] = ()
+    """The broker epoch with which each member of `isr` was admitted (KIP-903); empty on a node without a cluster."""
+    elr: tuple[int, ...] = ()
+    """Eligible leader replicas (KIP-966): they left `isr` under min.insync.replicas and have all that was committed."""
+    recovering: bool = False
+    """The leader was elected uncleanly, and what it lacks is lost."""
+    adding: tuple[int, ...] = ()
+    """The replicas that a reassignment adds."""
+    removing: tuple[int, ...] = ()
+    """The replicas that a reassignment takes away once the others are in sync."""
     version: int = 0
     """The partition epoch: grows with every write of this state."""
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """A live broker."""
+
+    broker_id: int
+    """Its node.id."""
+    broker_epoch: int
+    """Grows with every registration, over all brokers (KIP-380); given by the store."""
+    incarnation: UUID
+    """The process: drawn anew at each start of a broker and kept in its data directory."""
+    endpoints: Mapping[str, tuple[str, int]]
+    """Host and port by listener name."""
+    rack: str | None = None
+    """`broker.rack`."""
+    clean_start: bool = True
+    """The last stop was clean and its mark fits what the logs hold: nothing acknowledged can be missing here."""
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
