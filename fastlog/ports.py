@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -92,6 +92,42 @@ class Deletion(msgspec.Struct, frozen=True, kw_only=True):
     partition_count: int
 
 
+class PartitionKey(NamedTuple):
+    """A partition of one incarnation of a topic."""
+
+    topic_id: UUID
+    partition: int
+
+
+class PartitionWrite(msgspec.Struct, frozen=True):
+    """A partition's next state, to be written where the one that is stored has still the version `state.version`."""
+
+    key: PartitionKey
+    state: PartitionState
+
+
+class Written(msgspec.Struct, frozen=True):
+    """The write took effect, and the state has this version now."""
+
+    version: int
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """Nothing was written: the stored state is another one."""
+
+    actual: PartitionState | None
+    """What is stored; None where the partition is not there, or not any more."""
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """Nobody can tell whether the write took effect, or will yet: read again and compare."""
+
+    reason: str
+
+
+WriteResult = Written | Conflict | Unknown
+
+
 class ConfigResource(msgspec.Struct, frozen=True):
     """What settings belong to: a topic by its name, a broker by its id, or all brokers."""
 
@@ -106,6 +142,28 @@ class StoredConfigs(msgspec.Struct, frozen=True):
 
     values: Mapping[str, str]
     version: int
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """Metadata that is garbage or missing. What it was about is not served, and nothing is deleted because of it."""
+
+    path: str
+    """Where it lies, or should."""
+    reason: str
+    topic: str | None = None
+    """The topic that cannot be told because of it."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store holds, as a controller loads it."""
+
+    topics: tuple[Topic, ...]
+    """Sorted by name; each one consistent in itself."""
+    configs: Mapping[ConfigResource, StoredConfigs]
+    deletions: tuple[Deletion, ...]
+    """Sorted by name and id."""
+    broken: tuple[Broken, ...] = ()
+    """What could not be read. A topic named here is in no other field, and its name is taken."""
 
 
 class StoreError(FastlogError):
@@ -124,6 +182,14 @@ class VersionConflictError(StoreError):
     """Someone else wrote since the state was read: read again and decide again."""
 
 
+class FencedError(StoreError):
+    """Another controller was elected: this one's writes no longer take effect, and it has to resign."""
+
+
+class CorruptStoreError(StoreError):
+    """What is stored is garbage, or something that must be there is missing. The message names the place."""
+
+
 class StoreUnavailableError(StoreError):
     """The store cannot be used now. Whether a write took effect is not known: read again and compare."""
 
@@ -131,8 +197,10 @@ class StoreUnavailableError(StoreError):
 class MetadataStore(Protocol):
     """Where topics, their settings, the cluster's id and producer ids live.
 
-    Every call blocks until the change is durable, may be made from any thread, and is all or nothing. A write that is
-    repeated after an unknown outcome does no harm. Every call may raise StoreUnavailableError.
+    Every call blocks until the change is durable, may be made from any thread, and is all or nothing (for
+    `update_partitions`: each partition). A write that is repeated after an unknown outcome does no harm. Every call may
+    raise StoreUnavailableError, and CorruptStoreError where it meets garbage; a store that is fenced raises
+    FencedError for a write that came too late.
     """
 
     def cluster_id(self) -> str:
@@ -141,6 +209,10 @@ class MetadataStore(Protocol):
 
     def topics(self) -> list[Topic]:
         """Every topic, sorted by name."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Topics, settings and deletions in one pass; garbage is told in it instead of raised."""
         ...
 
     def create_topic(self, topic: Topic, configs: Mapping[str, str]) -> None:
@@ -164,6 +236,17 @@ class MetadataStore(Protocol):
 
         `state.version` is the version that was read. Raises NotFoundError, VersionConflictError.
         """
+        ...
+
+    def update_partitions(self, writes: Sequence[PartitionWrite]) -> list[WriteResult]:
+        """Replaces many partitions' states, each by itself; the results stand in the order of the writes.
+
+        A partition may be named once. An outcome that stays unknown is a result, not an error.
+        """
+        ...
+
+    def read_partitions(self, keys: Sequence[PartitionKey]) -> list[PartitionState | None]:
+        """The states as they are now, with all that was written before; None where there is no such partition."""
         ...
 
     def delete_topic(self, topic_id: UUID) -> None:

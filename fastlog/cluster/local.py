@@ -20,19 +20,25 @@ import msgspec
 from fastlog.ports import (
     AlreadyExistsError,
     ConfigResource,
+    Conflict,
     Deletion,
     NotFoundError,
+    PartitionKey,
     PartitionState,
+    Snapshot,
     StoredConfigs,
     StoreError,
     StoreUnavailableError,
     Topic,
     VersionConflictError,
+    Written,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from fastlog.ports import PartitionWrite, WriteResult
 
 FILE_NAME = "metadata.sqlite"
 #: of the data directory, held by the engine with flock(2)
@@ -220,6 +226,12 @@ class LocalStore:
             Topic(name=name, topic_id=UUID(bytes=key), partitions=tuple(states[key])) for key, name in rows
         ]
 
+    def snapshot(self) -> Snapshot:
+        """All at once; see MetadataStore."""
+        return Snapshot(
+            topics=tuple(self.topics()), configs=self.configs(), deletions=tuple(self.deletions())
+        )
+
     def create_topic(self, topic: Topic, configs: Mapping[str, str]) -> None:
         """Adds a topic; see MetadataStore."""
         key = topic.topic_id.bytes
@@ -260,23 +272,23 @@ class LocalStore:
     def update_partition(self, topic_id: UUID, partition: int, state: PartitionState) -> PartitionState:
         """Replaces a partition's state; see MetadataStore."""
         with self._transaction() as db:
-            where = (topic_id.bytes, partition)
-            row = db.execute(
-                "SELECT version FROM partitions WHERE topic_id = ? AND partition = ?", where
-            ).fetchone()
-            if row is None:
-                raise NotFoundError(f"no partition {partition} of the topic with id {topic_id}")
-            if row[0] != state.version:
-                raise VersionConflictError(
-                    f"partition {partition} of the topic with id {topic_id} is at version {row[0]}, not {state.version}"
-                )
-            fresh = msgspec.structs.replace(state, version=state.version + 1)
-            db.execute(
-                "UPDATE partitions SET replicas = ?, leader = ?, leader_epoch = ?, isr = ?, version = ? "
-                "WHERE topic_id = ? AND partition = ?",
-                (*_columns(fresh), *where),
-            )
-            return fresh
+            result = _update(db, PartitionKey(topic_id, partition), state)
+        if isinstance(result, Written):
+            return msgspec.structs.replace(state, version=result.version)
+        where = f"partition {partition} of the topic with id {topic_id}"
+        if result.actual is None:
+            raise NotFoundError(f"there is no {where}")
+        raise VersionConflictError(f"{where} is at version {result.actual.version}, not {state.version}")
+
+    def update_partitions(self, writes: Sequence[PartitionWrite]) -> list[WriteResult]:
+        """Replaces the states of many partitions in one transaction; see MetadataStore."""
+        with self._transaction() as db:
+            return [_update(db, write.key, write.state) for write in writes]
+
+    def read_partitions(self, keys: Sequence[PartitionKey]) -> list[PartitionState | None]:
+        """The states as they are now; see MetadataStore."""
+        with self._transaction() as db:
+            return [_read(db, key) for key in keys]
 
     def delete_topic(self, topic_id: UUID) -> None:
         """Removes a topic; see MetadataStore."""
@@ -373,6 +385,8 @@ def _state(row: tuple[str, int, int, str, int]) -> PartitionState:
 
 
 def _columns(state: PartitionState) -> tuple[str, int, int, str, int]:
+    if state.isr_epochs or state.elr or state.recovering or state.adding or state.removing:
+        raise StoreError(f"the metadata store of a single node cannot keep what a cluster knows: {state}")
     encode = msgspec.json.encode
     return (
         encode(state.replicas).decode(),
@@ -381,6 +395,27 @@ def _columns(state: PartitionState) -> tuple[str, int, int, str, int]:
         encode(state.isr).decode(),
         state.version,
     )
+
+
+def _read(db: sqlite3.Connection, key: PartitionKey) -> PartitionState | None:
+    row = db.execute(
+        "SELECT replicas, leader, leader_epoch, isr, version FROM partitions WHERE topic_id = ? AND partition = ?",
+        (key.topic_id.bytes, key.partition),
+    ).fetchone()
+    return None if row is None else _state(row)
+
+
+def _update(db: sqlite3.Connection, key: PartitionKey, state: PartitionState) -> Written | Conflict:
+    actual = _read(db, key)
+    if actual is None or actual.version != state.version:
+        return Conflict(actual)
+    fresh = msgspec.structs.replace(state, version=state.version + 1)
+    db.execute(
+        "UPDATE partitions SET replicas = ?, leader = ?, leader_epoch = ?, isr = ?, version = ? "
+        "WHERE topic_id = ? AND partition = ?",
+        (*_columns(fresh), key.topic_id.bytes, key.partition),
+    )
+    return Written(fresh.version)
 
 
 def _insert(db: sqlite3.Connection, key: bytes, first: int, partitions: Sequence[PartitionState]) -> None:

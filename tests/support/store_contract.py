@@ -14,12 +14,16 @@ import pytest
 from fastlog.ports import (
     AlreadyExistsError,
     ConfigResource,
+    Conflict,
     MetadataStore,
     NotFoundError,
+    PartitionKey,
     PartitionState,
+    PartitionWrite,
     StoredConfigs,
     Topic,
     VersionConflictError,
+    Written,
 )
 
 if TYPE_CHECKING:
@@ -136,6 +140,68 @@ class StoreContract:
         store.create_topic(orders, {})
         with pytest.raises(NotFoundError):
             store.update_partition(orders.topic_id, 1, state())
+
+    def test_many_partitions_are_written_each_at_the_version_read(
+        self, store: MetadataStore, reopen: Callable[[], MetadataStore]
+    ) -> None:
+        orders, clicks, gone = topic("orders", 3), topic("clicks", 1), topic("gone", 1)
+        for each in (orders, clicks, gone):
+            store.create_topic(each, {})
+        store.update_partition(orders.topic_id, 1, state(leader=2))
+        store.delete_topic(gone.topic_id)
+        keys = [PartitionKey(orders.topic_id, index) for index in range(4)]
+        keys += [PartitionKey(gone.topic_id, 0), PartitionKey(clicks.topic_id, 0)]
+        results = store.update_partitions([PartitionWrite(key, state(leader=7)) for key in keys])
+        stored = state(leader=2, version=1)
+        done, missing = Written(1), Conflict(None)
+        assert results == [done, Conflict(stored), done, missing, missing, done]
+        fresh = state(leader=7, version=1)
+        expected = [fresh, stored, fresh, None, None, fresh]
+        assert store.read_partitions(keys) == expected
+        assert reopen().read_partitions(keys) == expected
+
+    def test_writing_no_partition_at_all(self, store: MetadataStore) -> None:
+        assert store.update_partitions([]) == []
+        assert store.read_partitions([]) == []
+
+    def test_a_topic_made_anew_is_not_hit_by_writes_for_its_past(self, store: MetadataStore) -> None:
+        old, new = topic("orders", 1), topic("orders", 1)
+        store.create_topic(old, {})
+        store.delete_topic(old.topic_id)
+        store.create_topic(new, {})
+        late = PartitionWrite(PartitionKey(old.topic_id, 0), state(leader=9))
+        assert store.update_partitions([late]) == [Conflict(None)]
+        assert store.topics() == [new]
+
+    def test_more_partitions_than_one_request_holds(
+        self, store: MetadataStore, reopen: Callable[[], MetadataStore]
+    ) -> None:
+        many = topic("many", 450)
+        store.create_topic(many, {"retention.ms": "1"})
+        grown = store.add_partitions(many.topic_id, 450, [state()] * 250)
+        assert len(grown.partitions) == 700
+        keys = [PartitionKey(many.topic_id, index) for index in range(700)]
+        results = store.update_partitions([PartitionWrite(key, state(leader=3)) for key in keys])
+        assert results == [Written(1)] * 700
+        again = reopen()
+        assert again.topics()[0].partitions == (state(leader=3, version=1),) * 700
+        again.delete_topic(many.topic_id)
+        assert again.topics() == []
+        assert [each.partition_count for each in again.deletions()] == [700]
+        again.create_topic(topic("many", 1), {})
+
+    def test_a_snapshot_is_all_of_it(self, store: MetadataStore) -> None:
+        orders, clicks, gone = topic("orders"), topic("clicks"), topic("gone")
+        for each in (orders, clicks, gone):
+            store.create_topic(each, {})
+        store.delete_topic(gone.topic_id)
+        store.put_configs(ConfigResource("broker", ""), {"num.partitions": "3"}, 0)
+        snapshot = store.snapshot()
+        assert snapshot.topics == (clicks, orders)
+        assert snapshot.configs == store.configs()
+        assert snapshot.configs[ConfigResource("broker", "")] == StoredConfigs({"num.partitions": "3"}, 1)
+        assert list(snapshot.deletions) == store.deletions()
+        assert snapshot.broken == ()
 
     def test_configs_are_replaced_only_at_the_version_read(
         self, store: MetadataStore, reopen: Callable[[], MetadataStore]

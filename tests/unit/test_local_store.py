@@ -6,6 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from fastlog.cluster.local import FILE_NAME, LocalStore, encode_cluster_id
@@ -80,3 +81,15 @@ def test_a_store_of_another_cluster_is_refused(tmp_path: Path) -> None:
     LocalStore(tmp_path, CLUSTER_ID).close()
     with pytest.raises(StoreError, match="from another broker"):
         LocalStore(tmp_path, encode_cluster_id(UUID(int=8)))
+
+
+def test_what_only_a_cluster_knows_is_refused_rather_than_lost(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path, CLUSTER_ID)
+    orders = topic("orders", 1)
+    store.create_topic(orders, {})
+    with pytest.raises(StoreError, match="single node"):
+        store.update_partition(
+            orders.topic_id, 0, msgspec.structs.replace(orders.partitions[0], isr_epochs=(7,))
+        )
+    assert store.topics() == [orders]
+    store.close()
