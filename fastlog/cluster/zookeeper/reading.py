@@ -1,0 +1,263 @@
+"""Reading topics: each consistent in itself, though it lies in many znodes that others write meanwhile."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+from kazoo.exceptions import NoNodeError
+
+from fastlog.cluster.zookeeper.znodes import (
+    ConfigZnode,
+    DeletionZnode,
+    TopicZnode,
+    decode,
+    decode_topic,
+    to_state,
+)
+from fastlog.ports import (
+    Broken,
+    ConfigResource,
+    CorruptStoreError,
+    Deletion,
+    PartitionState,
+    Snapshot,
+    StoredConfigs,
+    StoreUnavailableError,
+    Topic,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from kazoo.client import KazooClient
+    from kazoo.interfaces import IAsyncResult
+    from kazoo.protocol.states import ZnodeStat
+
+    from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
+    from fastlog.cluster.zookeeper.paths import Paths
+
+#: a topic that changes while it is read is read again; more often than this nobody changes one
+READS_MAX = 20
+CONFIG_FIRST_VERSION = 1
+
+
+class TopicRead(msgspec.Struct, frozen=True, kw_only=True):
+    """A topic as it was at one moment."""
+
+    znode: TopicZnode
+    version: int
+    """The version of the topic's own znode."""
+    states: dict[int, PartitionState]
+    """Those that were asked for and that the topic has."""
+    configs: StoredConfigs | None
+    """None where a topic that is being made or removed has none."""
+
+
+class _Started(msgspec.Struct, frozen=True):
+    """A topic whose own znode was read, and nothing below it yet."""
+
+    name: str
+    znode: TopicZnode
+    stat: tuple[int, int]
+    partitions: tuple[int, ...]
+
+
+def get(path: str) -> Callable[[KazooClient], IAsyncResult]:
+    """The request for a znode's value and stat."""
+
+    def submit(client: KazooClient) -> IAsyncResult:
+        return client.get_async(path)
+
+    return submit
+
+
+def identity(stat: ZnodeStat) -> tuple[int, int]:
+    """What tells a znode at one version from every other: also from a later one of the same path and version."""
+    return stat.czxid, stat.version
+
+
+def read_topics(
+    connection: ZooKeeperConnection, wanted: Mapping[str, Collection[int] | None]
+) -> dict[str, TopicRead | Broken]:
+    """The topics in `wanted`, with the partitions that it names, or all for None. What is not there is left out.
+
+    A partition's replicas lie in the topic's znode, its state in its own, and one transaction may change both. So the
+    topic's stat is read once more after its partitions: in one session reads are answered in order.
+    """
+    found: dict[str, TopicRead | Broken] = {}
+    left = dict(wanted)
+    for _ in range(READS_MAX):
+        started = _start(connection, left, found)
+        left = _finish(connection, started, left, found)
+        if not left:
+            return found
+    raise StoreUnavailableError(f"the topics {sorted(left)} change faster than they can be read")
+
+
+def _start(
+    connection: ZooKeeperConnection,
+    wanted: Mapping[str, Collection[int] | None],
+    found: dict[str, TopicRead | Broken],
+) -> list[_Started]:
+    paths, started = connection.paths, []
+    names = sorted(wanted)
+    answers = connection.ask_all(get(paths.topic(name)) for name in names)
+    for name, answer in zip(names, answers, strict=True):
+        if isinstance(answer, NoNodeError):
+            continue
+        if isinstance(answer, Exception):
+            raise answer
+        data, stat = answer
+        try:
+            znode = decode_topic(data, paths.topic(name))
+        except CorruptStoreError as error:
+            found[name] = Broken(paths.topic(name), str(error), name)
+            continue
+        asked = wanted[name]
+        indexes = znode.partitions if asked is None else set(asked) & set(znode.partitions)
+        started.append(_Started(name, znode, identity(stat), tuple(sorted(indexes))))
+    return started
+
+
+def _finish(
+    connection: ZooKeeperConnection,
+    started: list[_Started],
+    wanted: Mapping[str, Collection[int] | None],
+    found: dict[str, TopicRead | Broken],
+) -> dict[str, Collection[int] | None]:
+    """Reads what is below the topics; answers those that changed meanwhile and are to be read again."""
+    paths = connection.paths
+
+    def requests() -> Iterator[Callable[[KazooClient], IAsyncResult]]:
+        for each in started:
+            for index in each.partitions:
+                yield get(paths.partition(each.name, index))
+            yield get(paths.topic_config(each.name))
+            yield partial(_exists, path=paths.topic(each.name))
+
+    answers = iter(connection.ask_all(requests()))
+    again: dict[str, Collection[int] | None] = {}
+    for each in started:
+        partitions = [next(answers) for _ in each.partitions]
+        config, stat = next(answers), next(answers)
+        for answer in (*partitions, config, stat):
+            if isinstance(answer, Exception) and not isinstance(answer, NoNodeError):
+                raise answer
+        if stat is None or identity(stat) != each.stat:
+            again[each.name] = wanted[each.name]
+        else:
+            found[each.name] = _topic_read(paths, each, partitions, config)
+    return again
+
+
+def _exists(client: KazooClient, path: str) -> IAsyncResult:
+    return client.exists_async(path)
+
+
+def _topic_read(
+    paths: Paths,
+    started: _Started,
+    partitions: list[tuple[bytes, ZnodeStat] | NoNodeError],
+    config: tuple[bytes, ZnodeStat] | NoNodeError,
+) -> TopicRead | Broken:
+    name, znode = started.name, started.znode
+    if znode.unfinished:
+        return TopicRead(znode=znode, version=started.stat[1], states={}, configs=None)
+    states, path = {}, paths.topic_config(name)
+    try:
+        # without its settings a topic would be kept by the default retention, and lose records
+        configs = _stored_configs(config, path)
+        for index, answer in zip(started.partitions, partitions, strict=True):
+            path = paths.partition(name, index)
+            data, stat = _present(answer, path)
+            states[index] = to_state(data, stat.version, znode, index, path)
+    except CorruptStoreError as error:
+        return Broken(path, str(error), name)
+    return TopicRead(znode=znode, version=started.stat[1], states=states, configs=configs)
+
+
+def _present(answer: tuple[bytes, ZnodeStat] | NoNodeError, path: str) -> tuple[bytes, ZnodeStat]:
+    if isinstance(answer, NoNodeError):
+        raise CorruptStoreError(f"the znode {path} is missing: restore it, or delete the topic")
+    return answer
+
+
+def _stored_configs(answer: tuple[bytes, ZnodeStat] | NoNodeError, path: str) -> StoredConfigs:
+    data, stat = _present(answer, path)
+    return StoredConfigs(decode(data, ConfigZnode, path).config, stat.version + CONFIG_FIRST_VERSION)
+
+
+def read_snapshot(connection: ZooKeeperConnection) -> tuple[Snapshot, dict[str, TopicRead]]:
+    """All that the store holds; beside it the topics as they were read, by name."""
+    paths = connection.paths
+    names = connection.children(paths.topics)
+    reads = read_topics(connection, dict.fromkeys(names))
+    broken = [each for each in reads.values() if isinstance(each, Broken)]
+    whole = {
+        name: read
+        for name, read in reads.items()
+        if isinstance(read, TopicRead) and not read.znode.unfinished
+    }
+    configs = {ConfigResource("topic", name): _known(read.configs) for name, read in whole.items()}
+    configs |= _broker_configs(connection, broken)
+    snapshot = Snapshot(
+        topics=tuple(to_topic(name, read) for name, read in sorted(whole.items())),
+        configs=configs,
+        deletions=read_deletions(connection, broken),
+        broken=tuple(broken),
+    )
+    return snapshot, whole
+
+
+def _known(configs: StoredConfigs | None) -> StoredConfigs:
+    # a whole topic has them, or it would be broken
+    return configs or StoredConfigs({}, 0)
+
+
+def to_topic(name: str, read: TopicRead) -> Topic:
+    """A topic of which all partitions were read."""
+    states = tuple(read.states[index] for index in range(len(read.znode.partitions)))
+    return Topic(name=name, topic_id=read.znode.topic_id, partitions=states)
+
+
+def _broker_configs(
+    connection: ZooKeeperConnection, broken: list[Broken]
+) -> dict[ConfigResource, StoredConfigs]:
+    paths, configs = connection.paths, {}
+    names = connection.children(paths.broker_configs)
+    listed = [paths.broker_config(name) for name in names]
+    for name, path, answer in zip(names, listed, connection.ask_all(map(get, listed)), strict=True):
+        if isinstance(answer, NoNodeError):
+            continue
+        if isinstance(answer, Exception):
+            raise answer
+        try:
+            configs[ConfigResource("broker", "" if name == "default" else name)] = _stored_configs(
+                answer, path
+            )
+        except CorruptStoreError as error:
+            broken.append(Broken(path, str(error)))
+    return configs
+
+
+def read_deletions(connection: ZooKeeperConnection, broken: list[Broken]) -> tuple[Deletion, ...]:
+    """The deletions that are noted; garbage among them is added to `broken`, and nothing follows from it."""
+    paths, found = connection.paths, []
+    ids = connection.children(paths.deletions)
+    listed = [f"{paths.deletions}/{each}" for each in ids]
+    for text, path, answer in zip(ids, listed, connection.ask_all(map(get, listed)), strict=True):
+        if isinstance(answer, NoNodeError):
+            continue
+        if isinstance(answer, Exception):
+            raise answer
+        try:
+            znode = decode(answer[0], DeletionZnode, path)
+            topic_id = UUID(text)
+        except (CorruptStoreError, ValueError) as error:
+            broken.append(Broken(path, str(error)))
+            continue
+        found.append(Deletion(name=znode.topic, topic_id=topic_id, partition_count=znode.partitions))
+    return tuple(sorted(found, key=lambda each: (each.name, each.topic_id)))

@@ -1,0 +1,201 @@
+"""What the znodes hold: JSON, checked when it is read, so that garbage is named instead of believed."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from fastlog.ports import CorruptStoreError, PartitionState, StoreError
+
+#: of the whole tree; in the znode of the cluster's id
+FORMAT = 1
+# ZooKeeper drops the connection of whoever sends more than jute.maxbuffer, 1 MiB by default; room for paths and frame
+VALUE_BYTES_MAX = 1_000_000
+#: in `isr`, for a member that was admitted without a cluster around it
+NO_BROKER_EPOCH = -1
+
+T = TypeVar("T")
+
+
+class ClusterZnode(msgspec.Struct, frozen=True, kw_only=True):
+    """`/cluster/id`."""
+
+    id: str
+    format: int
+
+
+class BrokerZnode(msgspec.Struct, frozen=True, kw_only=True):
+    """`/brokers/ids/<id>`; the znode's czxid is the broker epoch."""
+
+    endpoints: dict[str, tuple[str, int]]
+    incarnation: UUID
+    clean_start: bool
+    rack: str | None = None
+
+
+class ControllerZnode(msgspec.Struct, frozen=True, kw_only=True):
+    """`/controller`."""
+
+    broker: int
+    broker_epoch: int
+
+
+class ControllerEpochZnode(msgspec.Struct, frozen=True, kw_only=True):
+    """`/controller_epoch`; the znode's version is the fencing token."""
+
+    epoch: int
+
+
+class TopicZnode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`/brokers/topics/<T>`."""
+
+    topic_id: UUID
+    partitions: dict[int, tuple[int, ...]]
+    adding: dict[int, tuple[int, ...]] = {}
+    removing: dict[int, tuple[int, ...]] = {}
+    unfinished: Literal["making", "removing"] | None = None
+    """Set while the topic needs more than one transaction; nobody is told of such a topic."""
+
+
+class TopicIdZnode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`/brokers/topic_ids/<id>`."""
+
+    topic: str
+    deleted: bool = False
+
+
+class PartitionZnode(msgspec.Struct, frozen=True, kw_only=True):
+    """`/brokers/topics/<T>/partitions/<p>`; the znode's version is the partition epoch."""
+
+    leader: int
+    leader_epoch: int
+    isr: tuple[tuple[int, int], ...]
+    elr: tuple[int, ...]
+    recovering: bool
+    controller_epoch: int
+
+
+class DeletionZnode(msgspec.Struct, frozen=True, kw_only=True):
+    """`/admin/delete_topics/<id>`."""
+
+    topic: str
+    partitions: int
+
+
+class ConfigZnode(msgspec.Struct, frozen=True, kw_only=True):
+    """`/config/topics/<T>`, `/config/brokers/<id or default>`."""
+
+    config: dict[str, str]
+
+
+class ProducerIdsZnode(msgspec.Struct, frozen=True, kw_only=True):
+    """`/producer_ids`."""
+
+    next: int
+
+
+def encode(znode: msgspec.Struct, path: str) -> bytes:
+    """A znode's value; raises StoreError where ZooKeeper would not take it."""
+    data = msgspec.json.encode(znode)
+    if len(data) > VALUE_BYTES_MAX:
+        raise StoreError(
+            f"{path} would hold {len(data)} bytes, more than the {VALUE_BYTES_MAX} that ZooKeeper takes: "
+            "fewer partitions in one topic, or fewer settings"
+        )
+    return data
+
+
+def decode(data: bytes, kind: type[T], path: str) -> T:
+    """The reverse; raises CorruptStoreError naming the path."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptStoreError(
+            f"the znode {path} holds garbage ({error}): restore it, or remove what it describes by hand"
+        ) from error
+
+
+def decode_topic(data: bytes, path: str) -> TopicZnode:
+    """A topic's znode, its partitions numbered from 0 without a gap."""
+    znode = decode(data, TopicZnode, path)
+    count = len(znode.partitions)
+    if set(znode.partitions) != set(range(count)) or not set(znode.adding) | set(znode.removing) <= set(
+        range(count)
+    ):
+        raise CorruptStoreError(f"the znode {path} does not number its partitions from 0 without a gap")
+    if any(not replicas or len(set(replicas)) < len(replicas) for replicas in znode.partitions.values()):
+        raise CorruptStoreError(f"the znode {path} has a partition without replicas, or with one twice")
+    return znode
+
+
+def from_state(state: PartitionState, controller_epoch: int, path: str) -> bytes:
+    """The value of a partition's znode."""
+    epochs = state.isr_epochs or (NO_BROKER_EPOCH,) * len(state.isr)
+    wrong = what_is_wrong(state)
+    if wrong or len(epochs) != len(state.isr):
+        raise StoreError(f"{path} is not written: {wrong or 'isr and isr_epochs differ in length'}")
+    return encode(
+        PartitionZnode(
+            leader=state.leader,
+            leader_epoch=state.leader_epoch,
+            isr=tuple(zip(state.isr, epochs, strict=True)),
+            elr=state.elr,
+            recovering=state.recovering,
+            controller_epoch=controller_epoch,
+        ),
+        path,
+    )
+
+
+def to_state(data: bytes, version: int, topic: TopicZnode, partition: int, path: str) -> PartitionState:
+    """A partition's state from its own znode and its topic's; raises CorruptStoreError."""
+    znode = decode(data, PartitionZnode, path)
+    epochs = tuple(epoch for _, epoch in znode.isr)
+    state = PartitionState(
+        replicas=topic.partitions[partition],
+        leader=znode.leader,
+        leader_epoch=znode.leader_epoch,
+        isr=tuple(member for member, _ in znode.isr),
+        isr_epochs=() if all(epoch == NO_BROKER_EPOCH for epoch in epochs) else epochs,
+        elr=znode.elr,
+        recovering=znode.recovering,
+        adding=topic.adding.get(partition, ()),
+        removing=topic.removing.get(partition, ()),
+        version=version,
+    )
+    wrong = what_is_wrong(state)
+    if wrong:
+        raise CorruptStoreError(f"the znode {path} cannot be: {wrong}")
+    return state
+
+
+def what_is_wrong(state: PartitionState) -> str:
+    """What no partition can be, or nothing."""
+    replicas, isr, elr = set(state.replicas), set(state.isr), set(state.elr)
+    if len(replicas) < len(state.replicas) or len(isr) < len(state.isr) or len(elr) < len(state.elr):
+        return "a replica is named twice"
+    if not (isr | elr | set(state.adding) | set(state.removing)) <= replicas:
+        return f"isr {state.isr}, elr {state.elr}, adding or removing name others than the replicas {state.replicas}"
+    if state.leader != -1 and state.leader not in isr:
+        return f"its leader {state.leader} is not in its isr {state.isr}"
+    if state.leader_epoch < 0:
+        return f"its leader epoch is {state.leader_epoch}"
+    return ""
+
+
+def with_assignment(topic: TopicZnode, states: dict[int, PartitionState]) -> TopicZnode:
+    """The topic with the replicas of `states` in the place of its own."""
+
+    def merged(
+        old: dict[int, tuple[int, ...]], new: dict[int, tuple[int, ...]]
+    ) -> dict[int, tuple[int, ...]]:
+        return {index: ids for index, ids in sorted((old | new).items()) if ids}
+
+    return msgspec.structs.replace(
+        topic,
+        partitions=merged(topic.partitions, {index: state.replicas for index, state in states.items()}),
+        adding=merged(topic.adding, {index: state.adding for index, state in states.items()}),
+        removing=merged(topic.removing, {index: state.removing for index, state in states.items()}),
+    )
