@@ -157,9 +157,12 @@ class ZooKeeperConnection:
         """
         return self._taken(self.send(submit))
 
-    def send(self, submit: Callable[[KazooClient], IAsyncResult]) -> IAsyncResult:
-        """Sends a request; raises StoreUnavailableError, with nothing sent, while there is no connection."""
-        if not self._connected.wait(self._patience) or self._closed:
+    def send(self, submit: Callable[[KazooClient], IAsyncResult], *, wait: bool = True) -> IAsyncResult:
+        """Sends a request; raises StoreUnavailableError, with nothing sent, where there is no connection.
+
+        With `wait`, it waits for one up to the session's time-out.
+        """
+        if not self._connected.wait(self._patience if wait else 0) or self._closed:
             raise StoreUnavailableError(f"no ZooKeeper answers at {self.hosts}: nothing was changed")
         return submit(self._client)
 

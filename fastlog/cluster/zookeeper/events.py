@@ -35,4 +35,11 @@ class Changed(msgspec.Struct, frozen=True):
     what: Watched
 
 
-ClusterEvent = Connected | Suspended | SessionEnded | Changed
+class Unregistered(msgspec.Struct, frozen=True):
+    """The znode of this broker's registration is gone or another's: it is no member with this epoch any more."""
+
+    broker_epoch: int
+    reason: str
+
+
+ClusterEvent = Connected | Suspended | SessionEnded | Changed | Unregistered

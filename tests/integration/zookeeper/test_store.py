@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fastlog.cluster.zookeeper.store import ZooKeeperStore
+from fastlog.cluster.zookeeper.metadata.store import ZooKeeperStore
 from tests.support.store_contract import StoreContract
 from tests.support.zookeeper import Connect
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from kazoo.exceptions import NoNodeError
 
-from fastlog.cluster.zookeeper.known import assignment
+from fastlog.cluster.zookeeper.metadata.known import assignment
+from fastlog.cluster.zookeeper.metadata.reading import TopicRead, get, read_topics
 from fastlog.cluster.zookeeper.operations import (
     OPERATIONS_MAX,
     TRANSACTION_BYTES_MAX,
@@ -17,7 +18,6 @@ from fastlog.cluster.zookeeper.operations import (
     RefusedError,
     size_bytes,
 )
-from fastlog.cluster.zookeeper.reading import TopicRead, get, read_topics
 from fastlog.cluster.zookeeper.znodes import (
     TopicIdZnode,
     decode,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
     from fastlog.cluster.zookeeper.fence import Guard
-    from fastlog.cluster.zookeeper.known import KnownTopics
+    from fastlog.cluster.zookeeper.metadata.known import KnownTopics
     from fastlog.cluster.zookeeper.operations import Operation
     from fastlog.ports import PartitionWrite, WriteResult
 

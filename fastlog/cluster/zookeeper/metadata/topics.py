@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from kazoo.exceptions import NoNodeError
 
+from fastlog.cluster.zookeeper.metadata.reading import TopicRead, read_topics, to_topic
 from fastlog.cluster.zookeeper.operations import (
     OPERATIONS_MAX,
     TRANSACTION_BYTES_MAX,
@@ -24,7 +25,6 @@ from fastlog.cluster.zookeeper.operations import (
     in_batches,
     size_bytes,
 )
-from fastlog.cluster.zookeeper.reading import TopicRead, read_topics, to_topic
 from fastlog.cluster.zookeeper.znodes import (
     ConfigZnode,
     DeletionZnode,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
     from fastlog.cluster.zookeeper.fence import Guard
-    from fastlog.cluster.zookeeper.known import KnownTopics
+    from fastlog.cluster.zookeeper.metadata.known import KnownTopics
     from fastlog.cluster.zookeeper.operations import Operation
 
 #: how often a change is decided again because another one came between

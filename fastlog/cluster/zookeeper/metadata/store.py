@@ -10,15 +10,15 @@ from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
 from fastlog.cluster.zookeeper.cluster import read_cluster_id
 from fastlog.cluster.zookeeper.fence import Guard
-from fastlog.cluster.zookeeper.known import KnownTopics
-from fastlog.cluster.zookeeper.operations import Check, Create, Put, RefusedError, Remove
-from fastlog.cluster.zookeeper.partitions import Partitions
-from fastlog.cluster.zookeeper.reading import (
+from fastlog.cluster.zookeeper.metadata.known import KnownTopics
+from fastlog.cluster.zookeeper.metadata.partitions import Partitions
+from fastlog.cluster.zookeeper.metadata.reading import (
     CONFIG_FIRST_VERSION,
     read_deletions,
     read_snapshot,
 )
-from fastlog.cluster.zookeeper.topics import Topics
+from fastlog.cluster.zookeeper.metadata.topics import Topics
+from fastlog.cluster.zookeeper.operations import Check, Create, Put, RefusedError, Remove
 from fastlog.cluster.zookeeper.znodes import ConfigZnode, ProducerIdsZnode, decode, encode
 from fastlog.ports import (
     Conflict,

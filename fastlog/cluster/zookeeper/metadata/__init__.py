@@ -1,0 +1,1 @@
+"""`MetadataStore` in ZooKeeper, and the reading and writing that it consists of."""
