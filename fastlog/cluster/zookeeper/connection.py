@@ -18,6 +18,7 @@ from kazoo.exceptions import (
     ConnectionLoss,
     KazooException,
     NoAuthError,
+    NoNodeError,
     OperationTimeoutError,
     SessionExpiredError,
     SessionMovedError,
@@ -27,6 +28,7 @@ from kazoo.protocol.states import EventType, KazooState
 from kazoo.retry import KazooRetry
 
 from fastlog.cluster.zookeeper.events import Changed, Connected, SessionEnded, Suspended
+from fastlog.cluster.zookeeper.multi_read import MultiRead
 from fastlog.cluster.zookeeper.operations import refusal
 from fastlog.cluster.zookeeper.paths import Paths
 from fastlog.ports import StoreError, StoreUnavailableError
@@ -47,6 +49,7 @@ START_SECONDS = 15.0
 #: requests sent and not answered. kazoo reads nothing while it has something to send, so that this many answers have to
 #: fit into the sockets' buffers; more are no faster
 IN_FLIGHT_MAX = 200
+READS_AT_ONCE = 100
 RETRY_SECONDS = 0.1
 RETRY_SECONDS_MAX = 0.5
 NO_ANSWER = (
@@ -179,19 +182,24 @@ class ZooKeeperConnection:
                 f"ZooKeeper at {self.hosts} does not permit this below {self.paths.root}"
             ) from error
 
-    def ask_all(self, submits: Iterable[Callable[[KazooClient], IAsyncResult]]) -> list[Any]:
-        """The answers to many requests, pipelined, in their order; kazoo's logical errors are among them.
-
-        Raises StoreUnavailableError where one got no answer: for reads.
-        """
-        answers = self.try_all(submits)
-        for each in answers:
-            if isinstance(each, StoreError):
-                raise each
-        return answers
+    def get_all(self, paths: Sequence[str]) -> list[tuple[bytes, ZnodeStat] | NoNodeError]:
+        """Many znodes' values and stats, read in this order, some at once; a NoNodeError for each that is not there."""
+        batches = [paths[at : at + READS_AT_ONCE] for at in range(0, len(paths), READS_AT_ONCE)]
+        found: list[tuple[bytes, ZnodeStat] | NoNodeError] = []
+        for answer in self.try_all(map(_read, batches)):
+            if isinstance(answer, Exception):
+                raise answer
+            for each in answer:
+                if isinstance(each, Exception) and not isinstance(each, NoNodeError):
+                    raise each
+            found += answer
+        return found
 
     def try_all(self, submits: Iterable[Callable[[KazooClient], IAsyncResult]]) -> list[Any]:
-        """As `ask_all`, with a StoreError in the place of each answer that did not come."""
+        """The answers to many requests, pipelined, in their order.
+
+        In the place of an answer may be kazoo's logical error, or a StoreError where none came.
+        """
         waiting: deque[IAsyncResult | StoreError] = deque()
         answers: list[Any] = []
         unavailable: StoreError | None = None
@@ -260,6 +268,15 @@ class ZooKeeperConnection:
         self.sync()
         found = done()
         return attempt() if found is None else found
+
+
+def _read(paths: Sequence[str]) -> Callable[[KazooClient], IAsyncResult]:
+    def submit(client: KazooClient) -> IAsyncResult:
+        result = client.handler.async_result()
+        client._call(MultiRead(paths), result)
+        return result
+
+    return submit
 
 
 def _transaction(operations: Sequence[Operation]) -> Callable[[KazooClient], IAsyncResult]:

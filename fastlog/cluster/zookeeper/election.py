@@ -13,7 +13,7 @@ import msgspec
 from kazoo.exceptions import NoNodeError
 from kazoo.protocol.states import ZnodeStat
 
-from fastlog.cluster.zookeeper.fence import Fence
+from fastlog.cluster.zookeeper.metadata.fence import Fence
 from fastlog.cluster.zookeeper.operations import Check, Create, Put, RefusedError, Remove
 from fastlog.cluster.zookeeper.znodes import ControllerEpochZnode, ControllerZnode, decode, encode
 from fastlog.ports import CorruptStoreError, StoreUnavailableError

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import msgspec
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
-from fastlog.cluster.zookeeper.metadata.reading import get
 from fastlog.cluster.zookeeper.operations import Create, RefusedError, Remove
 from fastlog.cluster.zookeeper.znodes import BrokerZnode, decode, encode
 from fastlog.ports import Broken, CorruptStoreError, Registration, StoreError, StoreUnavailableError
@@ -97,12 +96,10 @@ class Membership:
         ids = self._connection.children(self._paths.broker_ids, watch="brokers")
         listed = [f"{self._paths.broker_ids}/{each}" for each in ids]
         found, broken = [], []
-        for text, path, answer in zip(ids, listed, self._connection.ask_all(map(get, listed)), strict=True):
+        for text, path, answer in zip(ids, listed, self._connection.get_all(listed), strict=True):
             # one that went since it was listed: the watch tells
             if isinstance(answer, NoNodeError):
                 continue
-            if isinstance(answer, Exception):
-                raise answer
             try:
                 found.append(_registration(text, path, *answer))
             except CorruptStoreError as error:

@@ -12,8 +12,8 @@ import pytest
 
 from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
 from fastlog.cluster.zookeeper.election import Election
-from fastlog.cluster.zookeeper.fence import Fence
 from fastlog.cluster.zookeeper.membership import Membership
+from fastlog.cluster.zookeeper.metadata.fence import Fence
 from fastlog.cluster.zookeeper.metadata.store import ZooKeeperStore
 from fastlog.ports import (
     ConfigResource,

@@ -10,7 +10,7 @@ import pytest
 from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
 from fastlog.cluster.zookeeper.election import Controller, Election
 from fastlog.cluster.zookeeper.events import Changed
-from fastlog.cluster.zookeeper.fence import Fence
+from fastlog.cluster.zookeeper.metadata.fence import Fence
 from fastlog.cluster.zookeeper.metadata.store import ZooKeeperStore
 from fastlog.ports import (
     ConfigResource,

@@ -9,7 +9,7 @@ import msgspec
 from kazoo.exceptions import NoNodeError
 
 from fastlog.cluster.zookeeper.metadata.known import assignment
-from fastlog.cluster.zookeeper.metadata.reading import TopicRead, get, read_topics
+from fastlog.cluster.zookeeper.metadata.reading import TopicRead, read_topics
 from fastlog.cluster.zookeeper.operations import (
     OPERATIONS_MAX,
     TRANSACTION_BYTES_MAX,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
-    from fastlog.cluster.zookeeper.fence import Guard
+    from fastlog.cluster.zookeeper.metadata.fence import Guard
     from fastlog.cluster.zookeeper.metadata.known import KnownTopics
     from fastlog.cluster.zookeeper.operations import Operation
     from fastlog.ports import PartitionWrite, WriteResult
@@ -140,12 +140,10 @@ class Partitions:
         """The names of topics by id, those of deleted ones left out."""
         unknown = sorted(ids - self._known.names.keys())
         listed = [self._paths.topic_id(each) for each in unknown]
-        answers = self._connection.ask_all(map(get, listed))
+        answers = self._connection.get_all(listed)
         for topic_id, path, answer in zip(unknown, listed, answers, strict=True):
             if isinstance(answer, NoNodeError):
                 continue
-            if isinstance(answer, Exception):
-                raise answer
             znode = decode(answer[0], TopicIdZnode, path)
             if not znode.deleted:
                 self._known.names[topic_id] = znode.topic

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -30,10 +29,8 @@ from fastlog.ports import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
-    from kazoo.client import KazooClient
-    from kazoo.interfaces import IAsyncResult
     from kazoo.protocol.states import ZnodeStat
 
     from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
@@ -65,15 +62,6 @@ class _Started(msgspec.Struct, frozen=True):
     partitions: tuple[int, ...]
 
 
-def get(path: str) -> Callable[[KazooClient], IAsyncResult]:
-    """The request for a znode's value and stat."""
-
-    def submit(client: KazooClient) -> IAsyncResult:
-        return client.get_async(path)
-
-    return submit
-
-
 def identity(stat: ZnodeStat) -> tuple[int, int]:
     """What tells a znode at one version from every other: also from a later one of the same path and version."""
     return stat.czxid, stat.version
@@ -85,7 +73,7 @@ def read_topics(
     """The topics in `wanted`, with the partitions that it names, or all for None. What is not there is left out.
 
     A partition's replicas lie in the topic's znode, its state in its own, and one transaction may change both. So the
-    topic's stat is read once more after its partitions: in one session reads are answered in order.
+    topic's znode is read once more after its partitions: in one session reads are answered in order.
     """
     found: dict[str, TopicRead | Broken] = {}
     left = dict(wanted)
@@ -104,12 +92,10 @@ def _start(
 ) -> list[_Started]:
     paths, started = connection.paths, []
     names = sorted(wanted)
-    answers = connection.ask_all(get(paths.topic(name)) for name in names)
+    answers = connection.get_all([paths.topic(name) for name in names])
     for name, answer in zip(names, answers, strict=True):
         if isinstance(answer, NoNodeError):
             continue
-        if isinstance(answer, Exception):
-            raise answer
         data, stat = answer
         try:
             znode = decode_topic(data, paths.topic(name))
@@ -131,30 +117,20 @@ def _finish(
     """Reads what is below the topics; answers those that changed meanwhile and are to be read again."""
     paths = connection.paths
 
-    def requests() -> Iterator[Callable[[KazooClient], IAsyncResult]]:
-        for each in started:
-            for index in each.partitions:
-                yield get(paths.partition(each.name, index))
-            yield get(paths.topic_config(each.name))
-            yield partial(_exists, path=paths.topic(each.name))
-
-    answers = iter(connection.ask_all(requests()))
+    listed: list[str] = []
+    for each in started:
+        listed += (paths.partition(each.name, index) for index in each.partitions)
+        listed += (paths.topic_config(each.name), paths.topic(each.name))
+    answers = iter(connection.get_all(listed))
     again: dict[str, Collection[int] | None] = {}
     for each in started:
         partitions = [next(answers) for _ in each.partitions]
-        config, stat = next(answers), next(answers)
-        for answer in (*partitions, config, stat):
-            if isinstance(answer, Exception) and not isinstance(answer, NoNodeError):
-                raise answer
-        if stat is None or identity(stat) != each.stat:
+        config, last = next(answers), next(answers)
+        if isinstance(last, NoNodeError) or identity(last[1]) != each.stat:
             again[each.name] = wanted[each.name]
         else:
             found[each.name] = _topic_read(paths, each, partitions, config)
     return again
-
-
-def _exists(client: KazooClient, path: str) -> IAsyncResult:
-    return client.exists_async(path)
 
 
 def _topic_read(
@@ -229,11 +205,9 @@ def _broker_configs(
     paths, configs = connection.paths, {}
     names = connection.children(paths.broker_configs)
     listed = [paths.broker_config(name) for name in names]
-    for name, path, answer in zip(names, listed, connection.ask_all(map(get, listed)), strict=True):
+    for name, path, answer in zip(names, listed, connection.get_all(listed), strict=True):
         if isinstance(answer, NoNodeError):
             continue
-        if isinstance(answer, Exception):
-            raise answer
         try:
             configs[ConfigResource("broker", "" if name == "default" else name)] = _stored_configs(
                 answer, path
@@ -248,11 +222,9 @@ def read_deletions(connection: ZooKeeperConnection, broken: list[Broken]) -> tup
     paths, found = connection.paths, []
     ids = connection.children(paths.deletions)
     listed = [f"{paths.deletions}/{each}" for each in ids]
-    for text, path, answer in zip(ids, listed, connection.ask_all(map(get, listed)), strict=True):
+    for text, path, answer in zip(ids, listed, connection.get_all(listed), strict=True):
         if isinstance(answer, NoNodeError):
             continue
-        if isinstance(answer, Exception):
-            raise answer
         try:
             znode = decode(answer[0], DeletionZnode, path)
             topic_id = UUID(text)

@@ -9,7 +9,7 @@ import msgspec
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
 from fastlog.cluster.zookeeper.cluster import read_cluster_id
-from fastlog.cluster.zookeeper.fence import Guard
+from fastlog.cluster.zookeeper.metadata.fence import Guard
 from fastlog.cluster.zookeeper.metadata.known import KnownTopics
 from fastlog.cluster.zookeeper.metadata.partitions import Partitions
 from fastlog.cluster.zookeeper.metadata.reading import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
-    from fastlog.cluster.zookeeper.fence import Fence
+    from fastlog.cluster.zookeeper.metadata.fence import Fence
     from fastlog.cluster.zookeeper.operations import Operation
     from fastlog.ports import ConfigResource, Deletion, Snapshot, StoredConfigs, Topic, WriteResult
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
-    from fastlog.cluster.zookeeper.fence import Guard
+    from fastlog.cluster.zookeeper.metadata.fence import Guard
     from fastlog.cluster.zookeeper.metadata.known import KnownTopics
     from fastlog.cluster.zookeeper.operations import Operation
 
