@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fastlog.testing.zookeeper_jars import class_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -60,12 +60,14 @@ class ZooKeeperServer:
         host: str = "127.0.0.1",
         port: int = 0,
         prefix: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
     ) -> None:
-        """`prefix` goes before the command, `ip netns exec NAME` say; port 0 is any free one."""
+        """`prefix` goes before the command, `ip netns exec NAME` say; port 0 is any free one; `settings` of zoo.cfg."""
         self.folder = folder
         self.number = number
         self.host = host
         self.prefix = tuple(prefix)
+        self.settings = SETTINGS | dict(settings or {})
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
         self._fixed_port = port
@@ -86,7 +88,7 @@ class ZooKeeperServer:
     def write_config(self, ensemble: Sequence[ZooKeeperServer]) -> None:
         """Writes the configuration for a server of `ensemble`."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings = SETTINGS | {
+        settings = self.settings | {
             "dataDir": str(self.folder.absolute()),
             "clientPort": str(self.port),
             "clientPortAddress": self.host,
@@ -179,6 +181,13 @@ class ZooKeeper:
             ZooKeeperServer(folder / str(number), number, port=port if number == 1 else 0)
             for number in range(1, servers + 1)
         ]
+
+    @classmethod
+    def of(cls, servers: Sequence[ZooKeeperServer]) -> ZooKeeper:
+        """An ensemble of servers that were made one by one, on machines of their own say."""
+        made = cls.__new__(cls)
+        made.servers = list(servers)
+        return made
 
     @property
     def hosts(self) -> str:

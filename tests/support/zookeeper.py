@@ -24,9 +24,11 @@ numbers = itertools.count()
 class Connected:
     """A connection and what it told, as a broker would have them."""
 
-    def __init__(self, hosts: str, root: str, *, session_ms: int = SESSION_MS) -> None:
+    def __init__(self, hosts: str, root: str, *, session_ms: int, patience_ms: int | None) -> None:
         self.events: SimpleQueue[ClusterEvent] = SimpleQueue()
-        self.connection = ZooKeeperConnection(hosts, root, session_ms=session_ms, tell=self.events.put)
+        self.connection = ZooKeeperConnection(
+            hosts, root, session_ms=session_ms, tell=self.events.put, patience_ms=patience_ms
+        )
         self.connection.start()
 
     def wait_for(self, kind: type[ClusterEvent] | ClusterEvent) -> ClusterEvent:
@@ -61,8 +63,11 @@ def connect(zookeeper: ZooKeeper, root: str) -> Iterator[Connect]:
     """Opens connections to the test's cluster, which is there; they are closed at its end."""
     made: list[Connected] = []
 
-    def connect(hosts: str = "", *, session_ms: int = SESSION_MS, join: bool = True) -> Connected:
-        made.append(Connected(hosts or zookeeper.hosts, root, session_ms=session_ms))
+    def connect(
+        hosts: str = "", *, session_ms: int = SESSION_MS, patience_ms: int | None = None, join: bool = True
+    ) -> Connected:
+        hosts = hosts or zookeeper.hosts
+        made.append(Connected(hosts, root, session_ms=session_ms, patience_ms=patience_ms))
         if join:
             join_cluster(made[-1].connection, None, CLUSTER_ID)
         return made[-1]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,7 +30,7 @@ from fastlog.cluster.zookeeper.events import Changed, Connected, SessionEnded, S
 from fastlog.cluster.zookeeper.multi_read import MultiRead
 from fastlog.cluster.zookeeper.operations import refusal
 from fastlog.cluster.zookeeper.paths import Paths
-from fastlog.ports import StoreError, StoreUnavailableError
+from fastlog.ports import CorruptStoreError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -62,6 +61,17 @@ NO_ANSWER = (
 )
 
 
+class _Quiet(logging.LoggerAdapter[logging.Logger]):
+    """kazoo warns of every attempt to connect, several times a second while ZooKeeper is away; our events tell once."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        super().log(logging.DEBUG if level == logging.WARNING else level, msg, *args, **kwargs)
+
+
+class NotConnectedError(StoreUnavailableError):
+    """Nothing was sent."""
+
+
 class ZooKeeperConnection:
     """The process's only connection: sessions, requests, watches.
 
@@ -69,20 +79,30 @@ class ZooKeeperConnection:
     """
 
     def __init__(
-        self, hosts: str, root: str, *, session_ms: int, tell: Callable[[ClusterEvent], None]
+        self,
+        hosts: str,
+        root: str,
+        *,
+        session_ms: int,
+        tell: Callable[[ClusterEvent], None],
+        patience_ms: int | None = None,
     ) -> None:
-        """`hosts` is HOST:PORT[,…]; `session_ms` what is asked for, the server may grant another."""
+        """`hosts` is HOST:PORT[,…]; `session_ms` what is asked for, the server may grant another.
+
+        `patience_ms` is how long a call waits for a connection, and then for its answer: the session's time-out, after
+        which the session may be over, unless something else is said.
+        """
         self.paths = Paths(root)
         self.hosts = hosts
         self._tell = tell
-        self._patience = session_ms / 1000
+        self._patience = (patience_ms or session_ms) / 1000
         self._granted_ms = session_ms
         self._session = 0
         self._connected = threading.Event()
         self._closed = False
         self._watches: dict[str, Callable[[WatchedEvent], None]] = {}
         retry = KazooRetry(max_tries=-1, delay=RETRY_SECONDS, backoff=2, max_delay=RETRY_SECONDS_MAX)
-        log = logging.getLogger("fastlog.zookeeper.client")
+        log = _Quiet(logging.getLogger("fastlog.zookeeper.client"))
         self._client = KazooClient(hosts, timeout=session_ms / 1000, connection_retry=retry, logger=log)
         self._client.add_listener(self._state_changed)
         self._learn_what_is_granted()
@@ -156,17 +176,17 @@ class ZooKeeperConnection:
         """The answer to one request.
 
         kazoo's logical errors (NoNodeError, NodeExistsError, BadVersionError, …) pass; raises StoreUnavailableError
-        where there is no answer within the session's time-out.
+        where there is no answer while its patience lasts.
         """
         return self._taken(self.send(submit))
 
     def send(self, submit: Callable[[KazooClient], IAsyncResult], *, wait: bool = True) -> IAsyncResult:
         """Sends a request; raises StoreUnavailableError, with nothing sent, where there is no connection.
 
-        With `wait`, it waits for one up to the session's time-out.
+        With `wait`, it waits for one as long as its patience lasts.
         """
         if not self._connected.wait(self._patience if wait else 0) or self._closed:
-            raise StoreUnavailableError(f"no ZooKeeper answers at {self.hosts}: nothing was changed")
+            raise NotConnectedError(f"no ZooKeeper answers at {self.hosts}: nothing was changed")
         return submit(self._client)
 
     def _taken(self, result: IAsyncResult) -> Any:
@@ -184,9 +204,12 @@ class ZooKeeperConnection:
 
     def get_all(self, paths: Sequence[str]) -> list[tuple[bytes, ZnodeStat] | NoNodeError]:
         """Many znodes' values and stats, read in this order, some at once; a NoNodeError for each that is not there."""
+        return self._read(lambda: self._get_all(paths))
+
+    def _get_all(self, paths: Sequence[str]) -> list[tuple[bytes, ZnodeStat] | NoNodeError]:
         batches = [paths[at : at + READS_AT_ONCE] for at in range(0, len(paths), READS_AT_ONCE)]
         found: list[tuple[bytes, ZnodeStat] | NoNodeError] = []
-        for answer in self.try_all(map(_read, batches)):
+        for answer in self.try_all(map(_multi_read, batches)):
             if isinstance(answer, Exception):
                 raise answer
             for each in answer:
@@ -226,13 +249,20 @@ class ZooKeeperConnection:
     def get(self, path: str, watch: Watched | None = None) -> tuple[bytes, ZnodeStat]:
         """A znode's value and stat; raises kazoo's NoNodeError."""
         watcher = self.watch(watch) if watch else None
-        data, stat = self.ask(lambda client: client.get_async(path, watcher))
+        data, stat = self._read(lambda: self.ask(lambda client: client.get_async(path, watcher)))
         return data, stat
 
     def children(self, path: str, watch: Watched | None = None) -> list[str]:
-        """The names of a znode's children, sorted; raises kazoo's NoNodeError."""
+        """The names of a znode's children, sorted; raises CorruptStoreError where there is no such znode."""
         watcher = self.watch(watch) if watch else None
-        return sorted(self.ask(lambda client: client.get_children_async(path, watcher)))
+        try:
+            return sorted(
+                self._read(lambda: self.ask(lambda client: client.get_children_async(path, watcher)))
+            )
+        except NoNodeError:
+            raise CorruptStoreError(
+                f"the znode {path} is missing: check ZooKeeper's address and path, or restore what it held"
+            ) from None
 
     def commit(self, operations: Sequence[Operation]) -> list[Any]:
         """Does all of the operations or none; raises RefusedError, or StoreUnavailableError for an unknown outcome."""
@@ -251,7 +281,16 @@ class ZooKeeperConnection:
 
     def sync(self) -> None:
         """What is read after it has all that ZooKeeper committed before."""
-        self.ask(lambda client: client.sync_async(self.paths.root))
+        self._read(lambda: self.ask(lambda client: client.sync_async(self.paths.root)))
+
+    def _read(self, read: Callable[[], T]) -> T:
+        """`read`, and once more where the connection went in the middle and came again."""
+        try:
+            return read()
+        except StoreUnavailableError as error:
+            if isinstance(error, NotConnectedError) or not self._connected.wait(self._patience):
+                raise
+        return read()
 
     def settle(self, attempt: Callable[[], T], done: Callable[[], T | None] = lambda: None) -> T:
         """`attempt`, and where its outcome is unknown: reads what `done` makes of the state, or attempts once more.
@@ -261,16 +300,15 @@ class ZooKeeperConnection:
         """
         try:
             return attempt()
-        except StoreUnavailableError:
-            deadline = time.monotonic() + self._patience
-            if self._closed or not self._connected.wait(max(0.0, deadline - time.monotonic())):
+        except StoreUnavailableError as error:
+            if isinstance(error, NotConnectedError) or not self._connected.wait(self._patience):
                 raise
         self.sync()
         found = done()
         return attempt() if found is None else found
 
 
-def _read(paths: Sequence[str]) -> Callable[[KazooClient], IAsyncResult]:
+def _multi_read(paths: Sequence[str]) -> Callable[[KazooClient], IAsyncResult]:
     def submit(client: KazooClient) -> IAsyncResult:
         result = client.handler.async_result()
         client._call(MultiRead(paths), result)

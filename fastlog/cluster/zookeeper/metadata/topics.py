@@ -178,10 +178,7 @@ class Topics:
         self._commit(Remove(paths.partitions(name)), Remove(path, version), *own)
 
     def _children(self, name: str) -> list[str]:
-        try:
-            return self._connection.children(self._paths.partitions(name))
-        except NoNodeError:
-            raise CorruptStoreError(f"the znode {self._paths.partitions(name)} is missing") from None
+        return self._connection.children(self._paths.partitions(name))
 
     # ---- growth ----
 
