@@ -29,18 +29,42 @@ if TYPE_CHECKING:
     from fastlog.cluster.zookeeper.events import ClusterEvent
     from fastlog.ports import Registration
 
-#: writes in a session; four in a row may be lost before the lease ends
+#: writes in a session; three in a row may be lost before the lease ends
 WRITES_PER_SESSION = 6
 #: the value of a lease that is over; monotonic clocks begin above it
 OVER = 0
 
 
-def lease_until(sent_ns: int, session_ms: int) -> int:
-    """When a lease ends whose evidence was sent at `sent_ns`: two thirds of the session later, in nanoseconds.
+class Lease:
+    """The lease of one registration; times are of one monotonic clock, in milliseconds.
 
-    The last third is for ZooKeeper: its servers may take syncLimit x tickTime to notice that they are cut off.
+    The last third of the session is for ZooKeeper: its servers take up to syncLimit x tickTime to notice that one of
+    them is cut off.
     """
-    return sent_ns + session_ms * 2_000_000 // 3
+
+    def __init__(self, *, broker_epoch: int, session_ms: int) -> None:
+        self._broker_epoch = broker_epoch
+        self._length_ms = session_ms * 2 // 3
+        self._is_over = False
+        self._until_ms: int | None = None
+        #: how long after a write the next one is due
+        self.interval_ms = session_ms // WRITES_PER_SESSION
+
+    @property
+    def until_ms(self) -> int | None:
+        """When it ends; None where there is none."""
+        return None if self._is_over else self._until_ms
+
+    def renewed(self, *, sent_ms: int, broker_epoch: int) -> None:
+        """A write that was sent then was taken, for a registration of this epoch; another epoch than ours ends it."""
+        if broker_epoch != self._broker_epoch:
+            self.lost()
+        elif self._until_ms is None or sent_ms + self._length_ms > self._until_ms:
+            self._until_ms = sent_ms + self._length_ms
+
+    def lost(self) -> None:
+        """It ends now, for ever."""
+        self._is_over = True
 
 
 class LeaseKeeper:
@@ -64,10 +88,9 @@ class LeaseKeeper:
         self._path = connection.paths.broker(registered.broker_id)
         self._data = registration_data(registered, self._path)
         self._session = connection.session
-        self._session_ms = connection.session_ms
+        self._lease = Lease(broker_epoch=registered.broker_epoch, session_ms=connection.session_ms)
         self._publish = publish
         self._tell = tell
-        self._until = OVER
         self._answers: SimpleQueue[tuple[int, IAsyncResult] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
@@ -92,7 +115,7 @@ class LeaseKeeper:
 
     def _keep(self) -> str:
         """Writes until told to stop, or until there is nothing to keep: the reason then."""
-        period_ns = self._session_ms * 1_000_000 // WRITES_PER_SESSION
+        period_ns = self._lease.interval_ms * 1_000_000
         due = time.monotonic_ns()
         while True:
             now = time.monotonic_ns()
@@ -113,7 +136,7 @@ class LeaseKeeper:
                 return reason
 
     def _write(self) -> None:
-        sent_ns = time.monotonic_ns()
+        sent_ms = time.monotonic_ns() // 1_000_000
 
         def submit(client: KazooClient) -> IAsyncResult:
             return client.set_async(self._path, self._data, -1)
@@ -122,9 +145,9 @@ class LeaseKeeper:
             result = self._connection.send(submit, wait=False)
         except StoreUnavailableError:
             return
-        result.rawlink(lambda result: self._answers.put((sent_ns, result)))
+        result.rawlink(lambda result: self._answers.put((sent_ms, result)))
 
-    def _take(self, sent_ns: int, result: IAsyncResult) -> str:
+    def _take(self, sent_ms: int, result: IAsyncResult) -> str:
         """Moves the lease; answers why there is none any more, or nothing."""
         try:
             stat = result.get_nowait()
@@ -135,10 +158,11 @@ class LeaseKeeper:
         except KazooException:
             # no answer, no evidence: the lease runs out by itself if that goes on
             return ""
-        if stat.czxid != self._broker_epoch:
+        before = self._lease.until_ms
+        self._lease.renewed(sent_ms=sent_ms, broker_epoch=stat.czxid)
+        until_ms = self._lease.until_ms
+        if until_ms is None:
             return f"the znode {self._path} is another registration's"
-        until = lease_until(sent_ns, self._session_ms)
-        if until > self._until:
-            self._until = until
-            self._publish(until)
+        if until_ms != before:
+            self._publish(until_ms * 1_000_000)
         return ""

@@ -1,0 +1,181 @@
+"""Addresses, paths and values of znodes, and requests, without a ZooKeeper."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from uuid import UUID
+
+import msgspec
+import pytest
+from kazoo.exceptions import BadVersionError, NoNodeError, RolledBackError, RuntimeInconsistency
+
+from fastlog.cluster.zookeeper.lease import Lease
+from fastlog.cluster.zookeeper.multi_read import MultiRead
+from fastlog.cluster.zookeeper.operations import (
+    OPERATIONS_MAX,
+    TRANSACTION_BYTES_MAX,
+    Check,
+    Create,
+    Put,
+    Remove,
+    in_batches,
+    refusal,
+    size_bytes,
+)
+from fastlog.cluster.zookeeper.paths import Paths, parse_address
+from fastlog.cluster.zookeeper.znodes import (
+    BrokerZnode,
+    TopicZnode,
+    decode,
+    decode_topic,
+    encode,
+    from_state,
+    to_state,
+    what_is_wrong,
+    with_assignment,
+)
+from fastlog.ports import CorruptStoreError, PartitionState, StoreError
+
+STATE = PartitionState(replicas=(1, 2), leader=1, leader_epoch=0, isr=(1, 2), isr_epochs=(5, 6))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("h:2181", ("h:2181", "/fastlog")),
+        ("h:2181/", ("h:2181", "/fastlog")),
+        ("a:1,b:2,c:3/x/y", ("a:1,b:2,c:3", "/x/y")),
+        ("[::1]:2181/x/", ("[::1]:2181", "/x")),
+    ],
+)
+def test_an_address_is_servers_and_a_root(text: str, expected: tuple[str, str]) -> None:
+    assert parse_address(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "h", "h:", ":2181", "h:0", "h:99999", "h:x", "a:1,,b:2", "a:1/x//y", "a:1/.."]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not"):
+        parse_address(text)
+
+
+def test_a_state_is_written_as_the_design_says_and_read_back() -> None:
+    path = Paths().partition("orders", 3)
+    assert path == "/fastlog/brokers/topics/orders/partitions/3"
+    data = from_state(STATE, 9, path)
+    assert msgspec.json.decode(data) == {
+        "leader": 1,
+        "leader_epoch": 0,
+        "isr": [[1, 5], [2, 6]],
+        "elr": [],
+        "recovering": False,
+        "controller_epoch": 9,
+    }
+    topic = TopicZnode(topic_id=UUID(int=1), partitions={0: (1, 2)})
+    assert to_state(data, 0, topic, 0, path) == STATE
+
+
+def test_topics_name_only_what_is_not_empty() -> None:
+    topic = with_assignment(TopicZnode(topic_id=UUID(int=1), partitions={}), {0: STATE})
+    assert msgspec.json.decode(encode(topic, "")) == {
+        "topic_id": str(UUID(int=1)),
+        "partitions": {"0": [1, 2]},
+    }
+    moving = msgspec.structs.replace(STATE, replicas=(1, 2, 3), adding=(3,), removing=(1,))
+    moved = with_assignment(topic, {0: moving})
+    assert (moved.partitions, moved.adding, moved.removing) == ({0: (1, 2, 3)}, {0: (3,)}, {0: (1,)})
+    assert with_assignment(moved, {0: STATE}) == topic
+    assert decode_topic(encode(moved, ""), "") == moved
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"leader": 3},
+        {"isr": (1, 3)},
+        {"isr": (1, 1)},
+        {"elr": (4,)},
+        {"adding": (4,)},
+        {"replicas": (1, 2, 2)},
+        {"leader_epoch": -1},
+        {"isr_epochs": (5,)},
+    ],
+)
+def test_a_state_that_cannot_be_is_not_written(change: dict[str, object]) -> None:
+    assert what_is_wrong(STATE) == ""
+    with pytest.raises(StoreError, match="/p is not written"):
+        from_state(msgspec.structs.replace(STATE, **change), 1, "/p")
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b'{"endpoints":{"A":["h"]}}', b"null"])
+def test_garbage_names_its_path(data: bytes) -> None:
+    with pytest.raises(CorruptStoreError, match="/fastlog/brokers/ids/7 holds garbage"):
+        decode(data, BrokerZnode, Paths().broker(7))
+
+
+def test_operations_are_packed_into_transactions_within_both_bounds() -> None:
+    fence = Check("/e", 3)
+    many = [Create(f"/{index}") for index in range(250)]
+    batches = in_batches(many, beside=[fence])
+    assert [len(each) for each in batches] == [100, 100, 53]
+    assert all(each[0] == fence for each in batches)
+    assert [each for batch in batches for each in batch[1:]] == many
+    large = [Put(f"/{index}", b"x" * 400_000, 0) for index in range(5)]
+    batches = in_batches(large, beside=[fence])
+    assert [len(each) for each in batches] == [3, 3, 2]
+    assert all(sum(map(size_bytes, each)) <= TRANSACTION_BYTES_MAX for each in batches)
+    assert in_batches([], beside=[fence]) == []
+    assert OPERATIONS_MAX == 100
+
+
+def test_a_refusal_names_the_operation_that_was_refused() -> None:
+    operations = [Check("/a", 1), Put("/b", b"", 2), Remove("/c")]
+    failed = [RolledBackError(), BadVersionError(), RuntimeInconsistency()]
+    refused = refusal(operations, failed)
+    assert refused is not None
+    assert (refused.index, refused.operation, type(refused.cause)) == (1, operations[1], BadVersionError)
+    assert refusal(operations, [True, object(), True]) is None
+
+
+def test_many_reads_are_one_request_in_zookeepers_bytes() -> None:
+    request = MultiRead(["/a", "/bc"])
+    assert request.type == 22
+    op = "00000004 00 ffffffff"
+    assert request.serialize() == bytes.fromhex(
+        f"{op} 00000002 2f61 00 {op} 00000003 2f6263 00 ffffffff 01 ffffffff"
+    )
+    stat = "".join(f"{number:016x}" for number in (1, 2, 3, 4)) + "00000005" * 3
+    stat += f"{6:016x} 00000001 00000000 {7:016x}"
+    answer = bytes.fromhex(
+        f"{op} 00000001 78 {stat} ffffffff 00 ffffff9b ffffff9b {op} ffffffff {stat} ffffffff 01 ffffffff"
+    )
+    value, missing, empty = MultiRead.deserialize(answer, 0)
+    assert isinstance(value, tuple)
+    assert (value[0], value[1].czxid, value[1].version, value[1].ephemeralOwner) == (b"x", 1, 5, 6)
+    assert isinstance(missing, NoNodeError)
+    assert isinstance(empty, tuple)
+    assert empty[0] == b""
+
+
+def test_a_lease_counts_from_the_sending_and_never_comes_back() -> None:
+    lease = Lease(broker_epoch=7, session_ms=3000)
+    assert (lease.until_ms, lease.interval_ms) == (None, 500)
+    lease.renewed(sent_ms=10_000, broker_epoch=7)
+    assert lease.until_ms == 12_000
+    # an answer that was overtaken
+    lease.renewed(sent_ms=9_000, broker_epoch=7)
+    assert lease.until_ms == 12_000
+    lease.renewed(sent_ms=20_000, broker_epoch=8)
+    assert lease.until_ms is None
+    lease.renewed(sent_ms=30_000, broker_epoch=7)
+    assert lease.until_ms is None
+
+
+def test_a_single_node_never_imports_kazoo() -> None:
+    code = (
+        "import sys, fastlog.broker.broker, fastlog.cluster.local, fastlog.cli; print('kazoo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
