@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 ACT_SECONDS = 0.005
 LINE_SECONDS = 20.0
@@ -26,74 +26,57 @@ def main(hosts: str, root: str, broker_id: int, directory: Path, session_ms: int
     """Runs until it is killed, or refused."""
     from fastlog.cluster.incarnation import Incarnations
     from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
-    from fastlog.cluster.zookeeper.events import ClusterEvent, Connected
-    from fastlog.ports import StoreError
+    from fastlog.cluster.zookeeper.events import ClusterEvent
+    from fastlog.cluster.zookeeper.presence import Presence
+    from fastlog.ports import Registration, StoreError
 
     events: SimpleQueue[ClusterEvent] = SimpleQueue()
     connection = ZooKeeperConnection(hosts, root, session_ms=session_ms, tell=events.put)
-    connection.start()
-    incarnations, incarnation = Incarnations(directory), uuid4()
-    earlier = incarnations.begin(incarnation)
+    broker = Registration(
+        broker_id=broker_id,
+        broker_epoch=-1,
+        incarnation=uuid4(),
+        endpoints={"PLAINTEXT": ("127.0.0.1", 9092)},
+    )
     actor = Actor()
+
+    def publish(until_ns: int) -> None:
+        # set before the lease begins
+        registered = presence.registered
+        actor.take(-1 if registered is None else registered.broker_epoch, until_ns)
+
+    presence = Presence(connection, broker, Incarnations(directory), publish=publish, tell=events.put)
+    connection.start()
     threading.Thread(target=actor.run, daemon=True).start()
-    session, keeper = 0, None
     while True:
         event = events.get()
         say(told=type(event).__name__)
-        if not isinstance(event, Connected) or event.session == session:
-            continue
-        if keeper is not None:
-            keeper.stop()
         try:
-            session, keeper = event.session, enter(connection, broker_id, incarnation, earlier, actor, events)
+            entered = presence.on(event)
         except StoreError as error:
             say(refused=f"{type(error).__name__}: {error}")
             connection.close()
             return 1
-        incarnations.registered(incarnation)
-
-
-def enter(
-    connection: Any,
-    broker_id: int,
-    incarnation: UUID,
-    earlier: tuple[UUID, ...],
-    actor: Actor,
-    events: SimpleQueue[Any],
-) -> Any:
-    """Registers and begins to keep the lease."""
-    from fastlog.cluster.zookeeper.lease import LeaseKeeper
-    from fastlog.cluster.zookeeper.membership import Membership
-    from fastlog.ports import Registration
-
-    wanted = Registration(
-        broker_id=broker_id,
-        broker_epoch=-1,
-        incarnation=incarnation,
-        endpoints={"PLAINTEXT": ("127.0.0.1", 9092)},
-    )
-    broker = Membership(connection).register(wanted, earlier)
-    say(registered=broker.broker_epoch)
-    actor.epoch = broker.broker_epoch
-    return LeaseKeeper(connection, broker, publish=actor.take, tell=events.put).start()
+        if entered and presence.registered is not None:
+            say(registered=presence.registered.broker_epoch)
 
 
 class Actor:
     """Does what only a leader with a lease may, as often as it can."""
 
     def __init__(self) -> None:
-        self.epoch = -1
-        self._until = 0
+        self._lease = (-1, 0)
 
-    def take(self, until_ns: int) -> None:
-        """The lease as it is published."""
-        self._until = until_ns
+    def take(self, epoch: int, until_ns: int) -> None:
+        """The lease as it is published, with the broker epoch that it is for."""
+        self._lease = (epoch, until_ns)
 
     def run(self) -> None:
         """For ever."""
         while True:
-            epoch, now = self.epoch, time.monotonic_ns()
-            if now < self._until:
+            epoch, until_ns = self._lease
+            now = time.monotonic_ns()
+            if now < until_ns:
                 say(acted=now, epoch=epoch)
             time.sleep(ACT_SECONDS)
 

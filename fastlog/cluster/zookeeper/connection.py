@@ -21,14 +21,14 @@ from kazoo.exceptions import (
     OperationTimeoutError,
     SessionExpiredError,
     SessionMovedError,
+    WriterNotClosedException,
 )
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import EventType, KazooState
 from kazoo.retry import KazooRetry
 
 from fastlog.cluster.zookeeper.events import Changed, Connected, SessionEnded, Suspended
-from fastlog.cluster.zookeeper.multi_read import MultiRead
-from fastlog.cluster.zookeeper.operations import refusal
+from fastlog.cluster.zookeeper.operations import MultiRead, refusal
 from fastlog.cluster.zookeeper.paths import Paths
 from fastlog.ports import CorruptStoreError, StoreError, StoreUnavailableError
 
@@ -129,11 +129,19 @@ class ZooKeeperConnection:
             )
 
     def close(self) -> None:
-        """Ends the session, and with it what is ephemeral; again is harmless. Blocks for a time-out at most."""
-        if not self._closed:
-            self._closed = True
+        """Ends the session, and with it what is ephemeral; again is harmless.
+
+        Where ZooKeeper does not answer it takes up to a session's time-out, and the session ends by itself.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
             self._client.stop()
-            self._client.close()
+        except WriterNotClosedException:
+            # its thread is in a connection that hangs, and ends with it; it is a daemon
+            return
+        self._client.close()
 
     @property
     def session(self) -> int:
@@ -185,7 +193,7 @@ class ZooKeeperConnection:
 
         With `wait`, it waits for one as long as its patience lasts.
         """
-        if not self._connected.wait(self._patience if wait else 0) or self._closed:
+        if self._closed or not self._connected.wait(self._patience if wait else 0):
             raise NotConnectedError(f"no ZooKeeper answers at {self.hosts}: nothing was changed")
         return submit(self._client)
 

@@ -1,10 +1,12 @@
-"""What one transaction of ZooKeeper is made of, and why it was refused."""
+"""What one request of ZooKeeper is made of: a transaction and why it was refused, and many reads."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from kazoo.exceptions import RolledBackError, RuntimeInconsistency
+from kazoo.exceptions import EXCEPTIONS, RolledBackError, RuntimeInconsistency
+from kazoo.protocol.serialization import GetData, MultiHeader, int_struct, read_buffer, stat_struct
+from kazoo.protocol.states import ZnodeStat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,6 +18,8 @@ OPERATIONS_MAX = 100
 TRANSACTION_BYTES_MAX = 900_000
 # the headers of an operation and of its access list
 OPERATION_BYTES = 100
+END = MultiHeader(-1, True, -1)
+ERROR = -1
 
 
 class Check(NamedTuple):
@@ -110,3 +114,42 @@ def refusal(operations: Sequence[Operation], results: Sequence[object]) -> Refus
         errors[0],
     )
     return RefusedError(index, operations[index], cause)
+
+
+class MultiRead(NamedTuple):
+    """The values and stats of these paths, each as it is when its turn comes, in order.
+
+    ZooKeeper has it from 3.6 on, kazoo does not: it takes a tenth of the time that as many requests take there.
+    """
+
+    paths: Sequence[str]
+
+    @property
+    def type(self) -> int:
+        """ZooDefs.OpCode.multiRead."""
+        return 22
+
+    def serialize(self) -> bytearray:
+        """The body of the request."""
+        request = bytearray()
+        for path in self.paths:
+            request += MultiHeader(GetData.type, False, -1).serialize() + GetData(path, None).serialize()
+        request += END.serialize()
+        return request
+
+    @staticmethod
+    def deserialize(data: bytes, offset: int) -> list[tuple[bytes, ZnodeStat] | Exception]:
+        """A value and stat, or kazoo's error, for each path."""
+        results: list[tuple[bytes, ZnodeStat] | Exception] = []
+        header, offset = MultiHeader.deserialize(data, offset)
+        while not header.done:
+            if header.type == ERROR:
+                results.append(EXCEPTIONS[int_struct.unpack_from(data, offset)[0]]())
+                offset += int_struct.size
+            else:
+                value, offset = read_buffer(data, offset)
+                # a znode without data comes without a value
+                results.append((value or b"", ZnodeStat._make(stat_struct.unpack_from(data, offset))))
+                offset += stat_struct.size
+            header, offset = MultiHeader.deserialize(data, offset)
+        return results

@@ -180,3 +180,13 @@ def is_readable(store: ZooKeeperStore) -> bool:
     except StoreUnavailableError:
         return False
     return True
+
+
+def test_closing_does_not_wait_for_a_zookeeper_that_hangs(connect: Connect, own_zookeeper: ZooKeeper) -> None:
+    (server,) = own_zookeeper.servers
+    connected = connect(own_zookeeper.hosts)
+    server.pause()
+    started = time.monotonic()
+    connected.close()
+    assert time.monotonic() - started < SESSION_MS / 1000 + 2
+    server.resume()

@@ -11,12 +11,12 @@ import pytest
 from kazoo.exceptions import BadVersionError, NoNodeError, RolledBackError, RuntimeInconsistency
 
 from fastlog.cluster.zookeeper.lease import Lease
-from fastlog.cluster.zookeeper.multi_read import MultiRead
 from fastlog.cluster.zookeeper.operations import (
     OPERATIONS_MAX,
     TRANSACTION_BYTES_MAX,
     Check,
     Create,
+    MultiRead,
     Put,
     Remove,
     in_batches,
