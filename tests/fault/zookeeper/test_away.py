@@ -61,7 +61,9 @@ def test_nothing_changes_meanwhile_and_all_resumes(
         server.resume() if how == "paused" else own_zookeeper.restart()
         # whatever was asked for meanwhile was not done later either
         if how != "paused":
-            connected.wait_for(Connected)
+            for each in (connected, watcher):
+                each.wait_for(Suspended)
+                each.wait_for(Connected)
             assert Membership(watcher.connection).live().registrations[0].broker_epoch == epoch
             assert store.snapshot() == before
         wait_until("it acts again", lambda: len(member.acts) > acts, seconds=20)
