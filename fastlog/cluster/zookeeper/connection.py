@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from fastlog.cluster.zookeeper.operations import Operation
 
 T = TypeVar("T")
-Submit = "Callable[[KazooClient], IAsyncResult]"
 
 START_SECONDS = 15.0
 #: requests sent and not answered. kazoo reads nothing while it has something to send, so that this many answers have to
@@ -176,10 +175,6 @@ class ZooKeeperConnection:
 
         return self._watches.setdefault(what, changed)
 
-    def wait_connected(self, seconds: float) -> bool:
-        """Whether there is a connection within that time."""
-        return self._connected.wait(seconds)
-
     def ask(self, submit: Callable[[KazooClient], IAsyncResult]) -> Any:
         """The answer to one request.
 
@@ -300,11 +295,11 @@ class ZooKeeperConnection:
                 raise
         return read()
 
-    def settle(self, attempt: Callable[[], T], done: Callable[[], T | None] = lambda: None) -> T:
-        """`attempt`, and where its outcome is unknown: reads what `done` makes of the state, or attempts once more.
+    def settle(self, attempt: Callable[[], T]) -> T:
+        """`attempt`, and once more where its outcome is unknown: it begins with a read that tells what took effect.
 
-        `done` answers None where the attempt did not take effect. A second unknown outcome is raised. Between the two a
-        `sync` makes sure that what was sent is either seen or never will be: a session's requests keep their order.
+        Between the two a `sync` makes sure that what was sent is either seen or never will be: a session's requests
+        keep their order. A second unknown outcome is raised.
         """
         try:
             return attempt()
@@ -312,8 +307,7 @@ class ZooKeeperConnection:
             if isinstance(error, NotConnectedError) or not self._connected.wait(self._patience):
                 raise
         self.sync()
-        found = done()
-        return attempt() if found is None else found
+        return attempt()
 
 
 def _multi_read(paths: Sequence[str]) -> Callable[[KazooClient], IAsyncResult]:

@@ -61,6 +61,7 @@ class Election:
 
         The next change is told as Changed("controller"). A lost answer is recognised by reading. This broker's own
         past, a holder with an older broker epoch, is replaced: it cannot be alive beside this registration.
+        After StoreUnavailableError this broker may hold `/controller` without knowing: stand again.
         """
         tried = -1
         for _ in range(TRIES_MAX):

@@ -11,8 +11,9 @@ from fastlog.ports import CorruptStoreError, PartitionState, StoreError
 
 #: of the whole tree; in the znode of the cluster's id
 FORMAT = 1
-# ZooKeeper drops the connection of whoever sends more than jute.maxbuffer, 1 MiB by default; room for paths and frame
-VALUE_BYTES_MAX = 1_000_000
+# ZooKeeper drops the connection of whoever sends more than jute.maxbuffer, 1 MiB by default; a transaction may hold the
+# states of a hundred partitions beside their topic
+VALUE_BYTES_MAX = 900_000
 #: in `isr`, for a member that was admitted without a cluster around it
 NO_BROKER_EPOCH = -1
 

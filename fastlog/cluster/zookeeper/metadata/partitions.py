@@ -138,7 +138,7 @@ class Partitions:
 
     def _names(self, ids: set[UUID]) -> dict[UUID, str]:
         """The names of topics by id, those of deleted ones left out."""
-        unknown = sorted(ids - self._known.names.keys())
+        unknown = sorted(each for each in ids if each not in self._known.names)
         listed = [self._paths.topic_id(each) for each in unknown]
         answers = self._connection.get_all(listed)
         for topic_id, path, answer in zip(unknown, listed, answers, strict=True):
