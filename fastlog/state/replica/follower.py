@@ -1,0 +1,272 @@
+"""What a follower asks its leader for, and what an answer means: append, cut, begin anew, wait.
+
+Logs are cut by leader epoch, never to a high watermark (KIP-101, KIP-279, KIP-595): the leader says where its log and
+ours part, we cut there or earlier, and ask again, until it finds no difference. Kafka: AbstractFetcherThread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from fastlog.errors import (
+    FencedLeaderEpochError,
+    NotLeaderOrFollowerError,
+    OffsetOutOfRangeError,
+)
+from fastlog.ports import PartitionKey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: the leader is not the leader any more, or we are behind: the next state of the partition tells
+MOVED = frozenset({FencedLeaderEpochError.code, NotLeaderOrFollowerError.code})
+
+
+class FollowerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in milliseconds."""
+
+    backoff_ms: int = 1_000
+    """`replica.fetch.backoff.ms`: how long a partition rests after an error."""
+
+
+class Where(msgspec.Struct, frozen=True, kw_only=True):
+    """Where our log is."""
+
+    end_offset: int
+    """The next offset to fetch: where the log ends, or what of it is synced, where that counts."""
+    last_epoch: int
+    """The leader epoch of the last record, -1 without any."""
+    start_offset: int
+    high_watermark: int
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition of a fetch."""
+
+    key: PartitionKey
+    leader_epoch: int
+    fetch_offset: int
+    last_fetched_epoch: int
+    log_start_offset: int
+
+
+class Appended(msgspec.Struct, frozen=True, kw_only=True):
+    """Outcome: what came is in our log, perhaps nothing."""
+
+    where: Where
+
+
+class Diverged(msgspec.Struct, frozen=True, kw_only=True):
+    """Outcome: the leader's log has another history."""
+
+    epoch: int
+    """The largest epoch in the leader's log up to the one we asked with; -1 where it has none."""
+    end_offset: int
+    """Where that epoch ends in the leader's log."""
+    own_epoch: int
+    """The largest epoch up to `epoch` in our log; -1 where it has none."""
+    own_end_offset: int
+    """Where that one ends in our log."""
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """Outcome: Kafka's error code for the partition."""
+
+    code: int
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True):
+    """Outcome: our own disk refused the append; the partition is fetched no more until it is opened again."""
+
+
+Outcome = Appended | Diverged | Failed | Broken
+
+
+class Truncate(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect: drop everything from `offset` on; then `moved`."""
+
+    key: PartitionKey
+    leader_epoch: int
+    offset: int
+    below_high_watermark: bool
+    """Committed records go, which only an unclean election explains: to be logged as an error, and counted."""
+
+
+class RestartAt(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect: drop the whole log and begin at `offset`, the leader's first; then `moved`."""
+
+    key: PartitionKey
+    leader_epoch: int
+    offset: int
+    below_high_watermark: bool
+
+
+class AskOffsets(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect: ask the leader where its log starts and ends; then `leader_offsets`."""
+
+    key: PartitionKey
+    leader_epoch: int
+
+
+Effect = Truncate | RestartAt | AskOffsets
+
+
+class _Partition(msgspec.Struct, kw_only=True):
+    leader_epoch: int
+    where: Where
+    # asking where the leader's log lies; cutting ours; moved: the next state is awaited
+    stage: Literal["fetching", "asking", "cutting", "moved", "broken"] = "fetching"
+    rests_until_ms: int = 0
+
+
+class Fetcher:
+    """The partitions that this broker follows one leader in. Times are monotonic, in milliseconds.
+
+    Whatever is told with another leader epoch than the one followed is of an earlier time and changes nothing.
+    """
+
+    def __init__(self, settings: FollowerSettings | None = None) -> None:
+        self._settings = settings or FollowerSettings()
+        # in the order of fetching: those that brought something go to the end, so that none starves
+        self._partitions: dict[PartitionKey, _Partition] = {}
+
+    def __len__(self) -> int:
+        """Number of partitions followed."""
+        return len(self._partitions)
+
+    def follow(self, key: PartitionKey, leader_epoch: int, where: Where) -> None:
+        """Follows the partition's leader of that epoch, from where our log is. An older epoch is ignored."""
+        known = self._partitions.get(key)
+        if known is None or leader_epoch > known.leader_epoch:
+            self._partitions[key] = _Partition(leader_epoch=leader_epoch, where=where)
+
+    def leave(self, key: PartitionKey) -> None:
+        """The partition is followed no more, or led by another broker."""
+        self._partitions.pop(key, None)
+
+    def wanted(self, now_ms: int) -> list[Wanted]:
+        """What to ask for in the next fetch."""
+        return [
+            Wanted(
+                key=key,
+                leader_epoch=it.leader_epoch,
+                fetch_offset=it.where.end_offset,
+                last_fetched_epoch=it.where.last_epoch,
+                log_start_offset=it.where.start_offset,
+            )
+            for key, it in self._partitions.items()
+            if it.stage == "fetching" and it.rests_until_ms <= now_ms
+        ]
+
+    def next_ms(self, now_ms: int) -> int | None:
+        """When a partition that rests now is to be asked for again; None where none rests."""
+        resting = (
+            it.rests_until_ms
+            for it in self._partitions.values()
+            if it.stage == "fetching" and it.rests_until_ms > now_ms
+        )
+        return min(resting, default=None)
+
+    # -- what is told ----------------------------------------------------------------------------------------------
+
+    def fetched(self, outcomes: Sequence[tuple[PartitionKey, int, Outcome]], now_ms: int) -> list[Effect]:
+        """What became of each partition of a fetch: key, the leader epoch it was asked with, outcome."""
+        effects: list[Effect] = []
+        for key, leader_epoch, outcome in outcomes:
+            it = self._at(key, leader_epoch)
+            if it is not None and it.stage == "fetching":
+                effects += self._one(key, it, outcome, now_ms)
+        return effects
+
+    def lost(self, now_ms: int) -> None:
+        """The leader cannot be reached, or did not answer: all rest."""
+        for it in self._partitions.values():
+            if it.stage == "asking":
+                it.stage = "fetching"
+            it.rests_until_ms = now_ms + self._settings.backoff_ms
+
+    def moved(self, key: PartitionKey, leader_epoch: int, where: Where | None) -> None:
+        """A Truncate or RestartAt was carried out and our log is there; None where the disk refused."""
+        it = self._at(key, leader_epoch)
+        if it is None:
+            return
+        if where is None:
+            it.stage = "broken"
+        else:
+            it.where, it.stage = where, "fetching"
+
+    def leader_offsets(
+        self, key: PartitionKey, leader_epoch: int, offsets: tuple[int, int] | None, now_ms: int
+    ) -> list[Effect]:
+        """The answer to AskOffsets: where the leader's log starts and ends; None where it gave none."""
+        it = self._at(key, leader_epoch)
+        if it is None or it.stage != "asking":
+            return []
+        it.stage = "fetching"
+        if offsets is None:
+            return self._rest(it, now_ms)
+        start, end = offsets
+        if end < it.where.end_offset:
+            # only an unclean election makes a leader that has less; where the logs part is found by the next fetch
+            return self._truncate(key, it, end, now_ms)
+        if start > it.where.end_offset:
+            it.stage = "cutting"
+            below = it.where.end_offset < it.where.high_watermark
+            return [
+                RestartAt(key=key, leader_epoch=it.leader_epoch, offset=start, below_high_watermark=below)
+            ]
+        # the leader's log has moved since
+        return self._rest(it, now_ms)
+
+    # -- decisions -------------------------------------------------------------------------------------------------
+
+    def _at(self, key: PartitionKey, leader_epoch: int) -> _Partition | None:
+        it = self._partitions.get(key)
+        return it if it is not None and it.leader_epoch == leader_epoch else None
+
+    def _one(self, key: PartitionKey, it: _Partition, outcome: Outcome, now_ms: int) -> list[Effect]:
+        if isinstance(outcome, Appended):
+            if outcome.where.end_offset > it.where.end_offset:
+                self._partitions[key] = self._partitions.pop(key)
+            it.where = outcome.where
+            return []
+        if isinstance(outcome, Diverged) and outcome.epoch >= 0:
+            return self._truncate(key, it, _agreed_end(it.where, outcome), now_ms)
+        if isinstance(outcome, Broken):
+            it.stage = "broken"
+        elif isinstance(outcome, Diverged) or outcome.code == OffsetOutOfRangeError.code:
+            # a leader that knows no epoch of ours answers as one whose log does not reach us (Kafka: the error)
+            it.stage = "asking"
+            return [AskOffsets(key=key, leader_epoch=it.leader_epoch)]
+        elif outcome.code in MOVED:
+            it.stage = "moved"
+        else:
+            # UNKNOWN_LEADER_EPOCH: the leader has not heard yet that it is one
+            return self._rest(it, now_ms)
+        return []
+
+    def _truncate(self, key: PartitionKey, it: _Partition, offset: int, now_ms: int) -> list[Effect]:
+        if offset >= it.where.end_offset:
+            # nothing to cut, though the leader sees a difference: it, or the answer, is of another time
+            return self._rest(it, now_ms)
+        it.stage = "cutting"
+        below = offset < it.where.high_watermark
+        return [Truncate(key=key, leader_epoch=it.leader_epoch, offset=offset, below_high_watermark=below)]
+
+    def _rest(self, it: _Partition, now_ms: int) -> list[Effect]:
+        it.rests_until_ms = now_ms + self._settings.backoff_ms
+        return []
+
+
+def _agreed_end(where: Where, diverged: Diverged) -> int:
+    """Up to where our log may be the leader's: `AbstractFetcherThread.getOffsetTruncationState`.
+
+    Where we do not have the leader's epoch (KIP-279) the end of our last one before it is tried, and asked about again.
+    """
+    if diverged.own_epoch < 0:
+        return min(diverged.end_offset, where.end_offset)
+    if diverged.own_epoch < diverged.epoch:
+        return min(diverged.own_end_offset, where.end_offset)
+    return min(diverged.own_end_offset, diverged.end_offset, where.end_offset)
