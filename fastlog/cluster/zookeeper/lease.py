@@ -1,4 +1,4 @@
-"""A leader's lease: until when this broker may answer what no follower confirms.
+"""Keeps a leader's lease: until when this broker may answer what no follower confirms.
 
 Evidence is a write of the broker's own znode: a quorum took it, and the session was alive when it did. Neither kazoo's
 state nor a ping nor a read is evidence: a ZooKeeper follower that was cut off together with the broker goes on
@@ -18,6 +18,7 @@ from kazoo.exceptions import KazooException, NoNodeError, SessionExpiredError
 from fastlog.cluster.zookeeper.events import Unregistered
 from fastlog.cluster.zookeeper.membership import registration_data
 from fastlog.ports import StoreUnavailableError
+from fastlog.state.replica.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,42 +30,8 @@ if TYPE_CHECKING:
     from fastlog.cluster.zookeeper.events import ClusterEvent
     from fastlog.ports import Registration
 
-#: writes in a session; three in a row may be lost before the lease ends
-WRITES_PER_SESSION = 6
 #: the value of a lease that is over; monotonic clocks begin above it
 OVER = 0
-
-
-class Lease:
-    """The lease of one registration; times are of one monotonic clock, in milliseconds.
-
-    The last third of the session is for ZooKeeper: its servers take up to syncLimit x tickTime to notice that one of
-    them is cut off.
-    """
-
-    def __init__(self, *, broker_epoch: int, session_ms: int) -> None:
-        self._broker_epoch = broker_epoch
-        self._length_ms = session_ms * 2 // 3
-        self._is_over = False
-        self._until_ms: int | None = None
-        #: how long after a write the next one is due
-        self.interval_ms = session_ms // WRITES_PER_SESSION
-
-    @property
-    def until_ms(self) -> int | None:
-        """When it ends; None where there is none."""
-        return None if self._is_over else self._until_ms
-
-    def renewed(self, *, sent_ms: int, broker_epoch: int) -> None:
-        """A write that was sent then was taken, for a registration of this epoch; another epoch than ours ends it."""
-        if broker_epoch != self._broker_epoch:
-            self.lost()
-        elif self._until_ms is None or sent_ms + self._length_ms > self._until_ms:
-            self._until_ms = sent_ms + self._length_ms
-
-    def lost(self) -> None:
-        """It ends now, for ever."""
-        self._is_over = True
 
 
 class LeaseKeeper:

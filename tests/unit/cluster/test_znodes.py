@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from kazoo.exceptions import BadVersionError, NoNodeError, RolledBackError, RuntimeInconsistency
 
-from fastlog.cluster.zookeeper.lease import Lease
 from fastlog.cluster.zookeeper.operations import (
     OPERATIONS_MAX,
     TRANSACTION_BYTES_MAX,
@@ -157,20 +156,6 @@ def test_many_reads_are_one_request_in_zookeepers_bytes() -> None:
     assert isinstance(missing, NoNodeError)
     assert isinstance(empty, tuple)
     assert empty[0] == b""
-
-
-def test_a_lease_counts_from_the_sending_and_never_comes_back() -> None:
-    lease = Lease(broker_epoch=7, session_ms=3000)
-    assert (lease.until_ms, lease.interval_ms) == (None, 500)
-    lease.renewed(sent_ms=10_000, broker_epoch=7)
-    assert lease.until_ms == 12_000
-    # an answer that was overtaken
-    lease.renewed(sent_ms=9_000, broker_epoch=7)
-    assert lease.until_ms == 12_000
-    lease.renewed(sent_ms=20_000, broker_epoch=8)
-    assert lease.until_ms is None
-    lease.renewed(sent_ms=30_000, broker_epoch=7)
-    assert lease.until_ms is None
 
 
 def test_a_single_node_never_imports_kazoo() -> None:
