@@ -19,6 +19,7 @@ class Proxy:
         self.lose_requests = False
         self.lose_answers = False
         self.lost_bytes = 0
+        self.cuts = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -54,6 +55,7 @@ class Proxy:
     def cut(self) -> None:
         """Ends all connections; new ones lose nothing."""
         self.lose_requests = self.lose_answers = False
+        self.cuts += 1
         with self._lock:
             ended, self._open = self._open, []
         for each in ended:
