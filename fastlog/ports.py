@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+TopicId = UUID
+"""What names a topic for good: a topic made again under the same name has another."""
+
+
 class Clock(Protocol):
     """Time. Wall time is for timestamps and retention only; what decides uses monotonic time."""
 
@@ -49,6 +53,9 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
     """The broker epoch with which each member of `isr` was admitted (KIP-903); empty on a node without a cluster."""
     elr: tuple[int, ...] = ()
     """Eligible leader replicas (KIP-966): they left `isr` under min.insync.replicas and have all that was committed."""
+    last_known_elr: tuple[int, ...] = ()
+    """Who would be in `elr`, had it not started uncleanly since: each may lack a part of what was committed. Without a
+    member of `isr` or `elr`, the best log among all of them is what is left (KIP-966's LastKnownELR)."""
     recovering: bool = False
     """The leader was elected uncleanly, and what it lacks is lost."""
     adding: tuple[int, ...] = ()
@@ -90,6 +97,9 @@ class Deletion(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     topic_id: UUID
     partition_count: int
+    replicas: tuple[int, ...] = ()
+    """The brokers that held a replica, sorted: the note stays until each has said that it is gone. Empty on a node
+    without a cluster."""
 
 
 class PartitionKey(NamedTuple):

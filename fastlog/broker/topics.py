@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from fastlog.broker.names import collision_key, why_invalid
-from fastlog.broker.placement import check_assignments, place
 from fastlog.errors import (
     InvalidPartitionsError,
     InvalidTopicError,
@@ -26,6 +25,7 @@ from fastlog.errors import (
 )
 from fastlog.events import EventLog
 from fastlog.ports import AlreadyExistsError, ConfigResource, PartitionState, StoreError, Topic
+from fastlog.state.controller.decide.placement import check_assignments, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -385,7 +385,15 @@ def _state(row: tuple[str, int, int, str, int]) -> PartitionState:
 
 
 def _columns(state: PartitionState) -> tuple[str, int, int, str, int]:
-    if state.isr_epochs or state.elr or state.recovering or state.adding or state.removing:
+    of_a_cluster = (
+        state.isr_epochs,
+        state.elr,
+        state.last_known_elr,
+        state.recovering,
+        state.adding,
+        state.removing,
+    )
+    if any(of_a_cluster):
         raise StoreError(f"the metadata store of a single node cannot keep what a cluster knows: {state}")
     encode = msgspec.json.encode
     return (

@@ -1,0 +1,125 @@
+"""New replicas for a partition: those that come are added, and when they are in sync those that go are removed.
+
+Kafka's PartitionReassignmentReplicas and PartitionReassignmentRevert; the end of a reassignment is `complete` in
+`election`, since any change of the ISR may bring it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fastlog.errors import (
+    InvalidReplicaAssignmentError,
+    InvalidReplicationFactorError,
+    NoReassignmentInProgressError,
+)
+from fastlog.state.controller.decide.election import members_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fastlog.ports import PartitionKey, PartitionState, Registration
+
+
+def is_reassigning(state: PartitionState) -> bool:
+    """Whether replicas are being added or removed."""
+    return bool(state.adding or state.removing)
+
+
+def reassigned(state: PartitionState, target: Sequence[int], brokers: Sequence[int]) -> PartitionState:
+    """The state on its way to the replicas `target`, the preferred leader first.
+
+    A reassignment that is going on is replaced; what it was adding and is still wanted stays on its way. Raises
+    InvalidReplicaAssignmentError where `target` is empty, names a broker twice or one that is not in `brokers`.
+    """
+    check_target(target, brokers)
+    original = [it for it in state.replicas if it not in state.adding]
+    removing = tuple(it for it in state.replicas if it not in target)
+    return msgspec.structs.replace(
+        state,
+        replicas=(*target, *removing),
+        adding=tuple(it for it in target if it not in original),
+        removing=removing,
+    )
+
+
+def check_target(target: Sequence[int], brokers: Sequence[int]) -> None:
+    """Raises InvalidReplicaAssignmentError where these cannot be a partition's replicas."""
+    if not target:
+        raise InvalidReplicaAssignmentError("a partition needs at least one replica")
+    if len(set(target)) != len(target):
+        raise InvalidReplicaAssignmentError(f"the replicas {list(target)} name a broker twice")
+    if unknown := sorted(set(target) - set(brokers)):
+        raise InvalidReplicaAssignmentError(
+            f"the replicas {list(target)} name brokers that are not there: {unknown}"
+        )
+
+
+def cancelled(state: PartitionState) -> PartitionState:
+    """The state with the replicas of before its reassignment.
+
+    Raises NoReassignmentInProgressError, and InvalidReplicaAssignmentError where only replicas that were being added
+    are in sync: to drop them would lose what was committed. Kafka allows that where unclean election is on.
+    """
+    if not is_reassigning(state):
+        raise NoReassignmentInProgressError("no reassignment of this partition is in progress")
+    isr = [it for it in members_of(state) if it[0] not in state.adding]
+    if state.isr and not isr:
+        raise InvalidReplicaAssignmentError(
+            f"only the replicas that are being added are in sync ({list(state.isr)}): let the reassignment end"
+        )
+    return msgspec.structs.replace(
+        state,
+        replicas=tuple(it for it in state.replicas if it not in state.adding),
+        adding=(),
+        removing=(),
+        isr=tuple(it[0] for it in isr),
+        isr_epochs=tuple(it[1] for it in isr),
+    )
+
+
+def throttled(state: PartitionState) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Whom a reassignment throttles: who sends (`leader.replication.throttled.replicas`), and who fetches."""
+    return tuple(it for it in state.replicas if it not in state.adding), state.adding
+
+
+def without_broker(
+    states: Mapping[PartitionKey, PartitionState], leaving: int, brokers: Sequence[Registration]
+) -> dict[PartitionKey, tuple[int, ...]]:
+    """New replicas for every partition that `leaving` holds, the load spread evenly over `brokers`.
+
+    Racks that a partition does not use yet are preferred. Raises InvalidReplicationFactorError where a partition has
+    no broker left to go to.
+    """
+    others = [it for it in brokers if it.broker_id != leaving]
+    racks = {it.broker_id: it.rack for it in others}
+    load = dict.fromkeys(sorted(racks), 0)
+    for state in states.values():
+        for broker in state.replicas:
+            if broker in load:
+                load[broker] += 1
+    moves = {}
+    for key in sorted(states):
+        state = states[key]
+        kept = [it for it in state.replicas if it not in state.removing]
+        if leaving not in kept:
+            continue
+        free = [it for it in load if it not in kept]
+        if not free:
+            raise InvalidReplicationFactorError(
+                f"partition {key.partition} of topic {key.topic_id} has {len(kept)} replicas, and without broker "
+                f"{leaving} there are {len(others)} brokers: add one, or lower its replication factor first"
+            )
+        chosen = _least(free, {racks.get(it) for it in kept if it != leaving}, racks, load)
+        load[chosen] += 1
+        moves[key] = tuple(chosen if it == leaving else it for it in kept)
+    return moves
+
+
+def _least(
+    free: Sequence[int], used: set[str | None], racks: Mapping[int, str | None], load: Mapping[int, int]
+) -> int:
+    """Of another rack if there is one, then with the fewest replicas, then the lowest id."""
+    return min(free, key=lambda it: (racks[it] is not None and racks[it] in used, load[it], it))
