@@ -12,7 +12,7 @@
     prefer TP…|all                     elect-unclean TP…|all    decommission ID
     reassign TP=REPLICAS …             cancel TP …              reassignments
     create NAME [partitions=N] [factor=N] [PARTITION=REPLICAS …]      grow NAME COUNT      delete NAME
-    stopped ID NAME                    wait MS                  writes hold | go | lost | applied
+    stopped ID NAME                    wait MS                  writes hold | go [lost|applied|away …]
 
 Shown: each partition as it was published, the answers, what brokers are asked, who is fenced.
 """
@@ -84,9 +84,8 @@ class Script:
     def do_writes(self, plain: list[str], named: dict[str, str]) -> None:
         world = self.world
         world.is_held = plain[0] == "hold"
-        if plain[0] in {"lost", "applied"}:
-            world.next_outcome = plain[0]
-        elif not world.is_held:
+        world.outcomes.extend(plain[1:])
+        if not world.is_held:
             world.deliver_all()
 
     def do_shutdown(self, plain: list[str], named: dict[str, str]) -> None:
@@ -114,6 +113,7 @@ class Script:
         self.create(
             name, facts, ev.CreateAsked(token="", name=name, topic_id=self.id_of(name), assignments=rows)
         )
+        assert not any(it.code for it in self.world.replies()), self.world.replies()
         self.world.told[:] = [it for it in self.world.told if not isinstance(it, Reply)]
 
     def create(self, name: str, facts: TopicFacts, event: ev.CreateAsked) -> None:

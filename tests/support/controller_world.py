@@ -162,21 +162,26 @@ class World:
         self.controller = Controller(self.settings)
         self.now_ms = 0
         self.is_held = False
-        self.next_outcome = ""
-        self.outstanding: deque[tuple[Effect, int]] = deque()
+        # of what is delivered next: applied, lost, or read in vain
+        self.outcomes: deque[str] = deque()
+        self.outstanding: deque[tuple[Effect, int, Controller]] = deque()
         # all that is not done to the store, in order
         self.told: list[Effect] = []
 
     def elect(self) -> None:
-        """This controller wins, with the store's fence; what the one before has on its way is fenced off."""
+        """Another controller wins, with the store's fence; what the one before has on its way is fenced off."""
         self.controller = Controller(self.settings)
         self.step(self.store.elected())
 
-    def step(self, event: ev.Event) -> None:
-        epoch = self.store.epoch
-        for effect in self.controller.step(event, self.now_ms):
+    def step(self, event: ev.Event, controller: Controller | None = None) -> None:
+        """Of the present controller, or of a former one."""
+        controller = controller or self.controller
+        epoch = controller.image().controller_epoch
+        if isinstance(event, ev.Elected):
+            epoch = event.controller_epoch
+        for effect in controller.step(event, self.now_ms):
             if isinstance(effect, Write | Read | TopicWrite):
-                self.outstanding.append((effect, epoch))
+                self.outstanding.append((effect, epoch, controller))
             else:
                 self.told.append(effect)
         if not self.is_held:
@@ -186,15 +191,15 @@ class World:
         while self.outstanding:
             self.deliver(*self.outstanding.popleft())
 
-    def deliver(self, effect: Effect, epoch: int) -> None:
-        """One write or read reaches the store, and its outcome the controller, `next_outcome` willing."""
-        outcome, self.next_outcome = self.next_outcome, ""
+    def deliver(self, effect: Effect, epoch: int, controller: Controller) -> None:
+        """One write or read reaches the store, and its outcome the controller."""
+        outcome = self.outcomes.popleft() if self.outcomes else ""
         if epoch != self.store.epoch:
-            self.step(ev.Fenced())
+            self.step(ev.Fenced(), controller)
             return
         event = self.outcome_of(effect, outcome)
         if event is not None:
-            self.step(event)
+            self.step(event, controller)
 
     def outcome_of(self, effect: Effect, outcome: str) -> ev.Event | None:
         """What the controller is told. `lost` and `applied` are both unknown to it."""

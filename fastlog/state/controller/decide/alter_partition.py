@@ -39,7 +39,7 @@ def altered(state: PartitionState, broker: int, proposed: Proposed, brokers: Bro
     if broker != state.leader:
         raise InvalidRequestError(f"the leader is broker {state.leader}, not {broker}")
     members = tuple(zip(proposed.isr, proposed.isr_epochs, strict=False))
-    if set(members) == set(members_of(state)):
+    if sorted(members) == sorted(members_of(state)):
         return state
     if proposed.partition_epoch < state.version:
         raise InvalidUpdateVersionError(

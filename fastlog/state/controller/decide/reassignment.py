@@ -61,14 +61,15 @@ def cancelled(state: PartitionState) -> PartitionState:
     """The state with the replicas of before its reassignment.
 
     Raises NoReassignmentInProgressError, and InvalidReplicaAssignmentError where only replicas that were being added
-    are in sync: to drop them would lose what was committed. Kafka allows that where unclean election is on.
+    are in sync or eligible: to drop them would lose what was committed. Kafka allows that where unclean election is on.
     """
     if not is_reassigning(state):
         raise NoReassignmentInProgressError("no reassignment of this partition is in progress")
     isr = [it for it in members_of(state) if it[0] not in state.adding]
-    if state.isr and not isr:
+    if not isr and (state.isr or not set(state.elr) - set(state.adding)):
         raise InvalidReplicaAssignmentError(
-            f"only the replicas that are being added are in sync ({list(state.isr)}): let the reassignment end"
+            f"only replicas that are being added have what was committed: let the reassignment to "
+            f"{list(state.adding)} end, or bring the others back"
         )
     return msgspec.structs.replace(
         state,
