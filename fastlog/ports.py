@@ -80,7 +80,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     rack: str | None = None
     """`broker.rack`."""
     clean_start: bool = True
-    """The last stop was clean and its mark fits what the logs hold: nothing acknowledged can be missing here."""
+    """The last stop was clean and its mark fits what the logs hold: nothing acknowledged can be missing here.
+
+    A process that started uncleanly says so in every registration, and leaves no clean mark, until a controller has
+    published one of its registrations: only then is it known that nobody counts on what it had."""
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@
     bounce ID… [unclean]               goes and comes between two looks
     topic NAME [min=N] [unclean=yes] PARTITION=REPLICAS …      made and led, all in sync
     stored TOPIC-PARTITION FIELD=VALUE …                       written by somebody else; no controller is told
+    accepted                           the brokers that are published
     elect                              another controller       fence          it is told that there is another
     min TOPIC N                        unclean TOPIC yes|no      a changed setting
     isr BROKER TOPIC-PARTITION MEMBER[:EPOCH],… [epoch=N] [version=N] [as=EPOCH]
@@ -77,6 +78,9 @@ class Script:
     def do_fence(self, plain: list[str], named: dict[str, str]) -> None:
         self.world.step(ev.Fenced())
 
+    def do_accepted(self, plain: list[str], named: dict[str, str]) -> list[str]:
+        return [shown(tuple(it.broker_id for it in self.world.controller.image().brokers))]
+
     def do_wait(self, plain: list[str], named: dict[str, str]) -> None:
         self.world.now_ms += int(plain[0])
         self.world.step(ev.Tick())
@@ -121,7 +125,6 @@ class Script:
         topic_id = self.id_of(name)
         self.world.store.facts[topic_id] = facts
         self.world.step(msgspec.structs.replace(event, topic_id=topic_id, facts=facts))
-        self.world.store.facts[topic_id] = facts
 
     def do_stored(self, plain: list[str], named: dict[str, str]) -> list[str]:
         key = self.key(plain[0])

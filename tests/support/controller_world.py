@@ -96,9 +96,9 @@ class Store:
             process = (after.leader, after.isr_epochs[after.isr.index(after.leader)])
             assert self.leaders.setdefault((key, after.leader_epoch), process) == process, told
 
-    def add(self, topic: Topic, facts: TopicFacts = TopicFacts()) -> None:  # noqa: B008 - it is frozen
+    def add(self, topic: Topic) -> None:
         self.topics[topic.topic_id] = topic.name
-        self.facts[topic.topic_id] = facts
+        self.facts.setdefault(topic.topic_id, TopicFacts())
         self.counts[topic.topic_id] = 0
         self.grow(topic.topic_id, topic.partitions)
 

@@ -88,6 +88,10 @@ class Controller:
         """Whether it is elected, as far as it knows."""
         return self._is_active
 
+    def is_quiet(self) -> bool:
+        """Whether nothing about a partition waits to be decided, written or answered."""
+        return self._settling.is_quiet(self._partitions) and not self._shutdowns
+
     def step(self, event: ev.Event, now_ms: int) -> list[Effect]:
         """Takes in one event; `now_ms` is monotonic. Writes come before everything that they are the reason for."""
         if isinstance(event, ev.Elected):

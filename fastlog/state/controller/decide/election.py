@@ -90,9 +90,10 @@ def choose(
     return next((it for it in replicas if it in elr and view.may_lead(it)), NO_LEADER)
 
 
-def choose_unclean(replicas: Sequence[int], view: View) -> int:
-    """Whoever lives, where the topic prefers any log to none."""
-    return next((it for it in replicas if view.may_lead(it)), NO_LEADER)
+def choose_unclean(target: PartitionState, view: View) -> int:
+    """Whoever lives, where the topic prefers any log to none; one that is only being added if there is no other."""
+    order = sorted(target.replicas, key=lambda it: it in target.adding)
+    return next((it for it in order if view.may_lead(it)), NO_LEADER)
 
 
 def settle(
@@ -112,7 +113,7 @@ def settle(
     if leader == before.leader or leader not in {it[0] for it in members}:
         leader = choose(members, elr, before, replicas, view)
     if not members and leader == NO_LEADER and facts.unclean:
-        leader = choose_unclean(replicas, view)
+        leader = choose_unclean(target, view)
         if leader != NO_LEADER:
             elr, doubtful, recovering = (), (), True
     if leader != NO_LEADER and not members:
