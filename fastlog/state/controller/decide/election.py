@@ -49,8 +49,10 @@ class View(Protocol):
 
 def members_of(state: PartitionState) -> tuple[Member, ...]:
     """The in-sync replicas with their broker epochs; -1 where the state does not say which."""
-    epochs = (*state.isr_epochs, *([-1] * len(state.isr)))
-    return tuple(zip(state.isr, epochs, strict=False))
+    isr, epochs = state.isr, state.isr_epochs
+    if len(epochs) != len(isr):
+        epochs = (-1,) * len(isr)
+    return tuple(zip(isr, epochs, strict=True))
 
 
 def in_sync(members: Iterable[Member], view: View) -> tuple[Member, ...]:
@@ -58,9 +60,9 @@ def in_sync(members: Iterable[Member], view: View) -> tuple[Member, ...]:
 
     A broker that went and came back between two looks is another process: gone first, and then new (KAFKA-7235).
     """
-    here = tuple(it for it in members if view.is_registered(*it))
-    staying = tuple(it for it in here if not view.is_leaving(it[0]))
-    return staying or here
+    here = [it for it in members if view.is_registered(*it)]
+    staying = [it for it in here if not view.is_leaving(it[0])]
+    return tuple(staying or here)
 
 
 def eligible(
@@ -71,11 +73,12 @@ def eligible(
     A member that leaves while the others are fewer than min.insync.replicas: the high watermark stands still then, so
     its log holds everything below it.
     """
-    pool = (set(before.elr) | set(before.isr)) - set(isr)
+    pool = {*before.elr, *before.isr}.difference(isr)
     epochs = dict(members_of(before))
     lost = {it for it in pool if view.has_lost(it, epochs.get(it))}
-    doubtful = (set(before.last_known_elr) | lost) - set(isr) - (pool - lost)
-    return _in_order(pool - lost, replicas), _in_order(doubtful, replicas)
+    sure = pool - lost
+    doubtful = lost.union(before.last_known_elr).difference(isr, sure)
+    return _in_order(sure, replicas), _in_order(doubtful, replicas)
 
 
 def choose(
@@ -103,8 +106,11 @@ def settle(
 
     `target` is `before` with other members, replicas or another leader. `version` stays that of `before`.
     """
-    target = before if target is None else target
-    members = in_sync((it for it in members_of(target) if it[0] in target.replicas), view)
+    if target is None:
+        if stands(before, view):
+            return before
+        target = before
+    members = in_sync([it for it in members_of(target) if it[0] in target.replicas], view)
     target, members = complete(target, members)
     replicas = target.replicas
     elr, doubtful = eligible(before, [it[0] for it in members], replicas, view)
@@ -133,6 +139,13 @@ def settle(
         version=before.version,
     )
     return with_leader_epoch(before, settled)
+
+
+def stands(state: PartitionState, view: View) -> bool:
+    """Whether it is plain that nothing has to change; that is most partitions, and `settle` takes ten times as long."""
+    if state.adding or state.removing or state.elr or state.last_known_elr or state.leader not in state.isr:
+        return False
+    return all(view.is_registered(*it) and not view.is_leaving(it[0]) for it in members_of(state))
 
 
 def elect_by_log(before: PartitionState, leader: int, view: View) -> PartitionState:
@@ -181,8 +194,10 @@ def complete(
 
 
 def _epoch_in(state: PartitionState, broker: int) -> int:
-    return dict(members_of(state)).get(broker, -1)
+    return next((epoch for member, epoch in members_of(state) if member == broker), -1)
 
 
 def _in_order(brokers: set[int], replicas: Sequence[int]) -> tuple[int, ...]:
+    if not brokers:
+        return ()
     return tuple(it for it in replicas if it in brokers)
