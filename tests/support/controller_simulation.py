@@ -99,8 +99,11 @@ class Simulation:
         if broker.is_alone(key) and not has_session:
             # the lease has run out before the session did
             return
-        length = broker.high_watermark(key)
+        length, leading = broker.high_watermark(key), broker.leading[key]
         committed = self.committed.setdefault(key, [])
+        if length <= leading.acknowledged:
+            return
+        leading.acknowledged = length
         if length <= len(committed):
             return
         log = broker.log(key)

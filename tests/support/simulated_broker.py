@@ -29,6 +29,8 @@ class Leading(msgspec.Struct):
     """Its log end offset when it became leader."""
     fetched: dict[int, int] = {}
     broker_epochs: dict[int, int] = {}
+    acknowledged: int = 0
+    """How far it has told its producers."""
     proposed: tuple[int, ...] = ()
     """On its way to the controller; counted with the ISR until the answer."""
 

@@ -91,7 +91,7 @@ class IsrAsk(Ask):
                 f"broker {self._broker_id} is not registered with the broker epoch {self._broker_epoch}"
             )
         target = altered(state, self._broker_id, self._proposed, brokers)
-        return state if target is state else settle(state, brokers, facts, target)
+        return settle(state, brokers, facts, target)
 
     def answer(self, state: PartitionState) -> Item:
         """The new state, or that the end of a reassignment gave the partition another leader."""

@@ -88,6 +88,11 @@ class Controller:
         """Whether it is elected, as far as it knows."""
         return self._is_active
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """(controller epoch, sequence) of the last delta, for those who ask whether they have missed any."""
+        return self._epoch, self._sequence
+
     def is_quiet(self) -> bool:
         """Whether nothing about a partition waits to be decided, written or answered."""
         return self._settling.is_quiet(self._partitions) and not self._shutdowns
@@ -110,7 +115,7 @@ class Controller:
         return self._effects(now_ms)
 
     def image(self) -> Image:
-        """A snapshot of what is written, as of the last delta."""
+        """A snapshot of what is written, as of the last delta; to be taken between two steps."""
         return Image(
             controller_epoch=self._epoch,
             sequence=self._sequence,

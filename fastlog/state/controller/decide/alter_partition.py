@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def altered(state: PartitionState, broker: int, proposed: Proposed, brokers: Brokers) -> PartitionState:
-    """The state with the members that its leader proposes; `state` itself where they are what stands.
+    """The state with the members that its leader proposes; an equal one where they are what stands.
 
     Raises the KafkaError that the leader is answered with. `broker` has its present broker epoch.
     """
@@ -40,7 +40,8 @@ def altered(state: PartitionState, broker: int, proposed: Proposed, brokers: Bro
         raise InvalidRequestError(f"the leader is broker {state.leader}, not {broker}")
     members = tuple(zip(proposed.isr, proposed.isr_epochs, strict=False))
     if sorted(members) == sorted(members_of(state)):
-        return state
+        # unless it says that it has recovered from an unclean election
+        return msgspec.structs.replace(state, recovering=False) if state.recovering else state
     if proposed.partition_epoch < state.version:
         raise InvalidUpdateVersionError(
             f"the partition epoch is {state.version}, not {proposed.partition_epoch}"

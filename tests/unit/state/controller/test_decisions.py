@@ -90,6 +90,7 @@ def test_a_delta_follows_its_write_and_an_answer_its_delta() -> None:
     assert isinstance(reply, Reply)
     assert reply.items[0].state == delta.partitions[0][1]
     assert made.image().sequence == 2
+    assert made.position == (5, 2)
     assert made.image().topics[0].partitions[0].isr == (1, 2)
 
 
