@@ -321,10 +321,11 @@ class Controller:
         answers: list[Effect] = []
         for waiting in list(self._shutdowns):
             token, broker = waiting
-            hosted = sorted(self._partitions.hosted_by(broker))
+            hosted = self._partitions.hosted_by(broker)
             if self._settling.is_quiet(hosted):
                 self._shutdowns.remove(waiting)
-                led = [(it, self._partitions[it]) for it in hosted if self._partitions[it].leader == broker]
+                states = ((it, self._partitions[it]) for it in sorted(hosted))
+                led = [(it, state) for it, state in states if state.leader == broker]
                 answers.append(Reply(token=token, items=tuple(Item(it, state=state) for it, state in led)))
         return answers
 

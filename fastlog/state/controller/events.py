@@ -105,7 +105,7 @@ class LogEndsTold(Event, frozen=True, kw_only=True):
 
 
 class CreateAsked(Event, frozen=True, kw_only=True):
-    """Create a topic whose name and settings were found valid. Answered with the Topic."""
+    """Create a topic whose name and settings were found valid, defaults put in. Answered with the Topic."""
 
     token: Any
     name: str
@@ -113,8 +113,9 @@ class CreateAsked(Event, frozen=True, kw_only=True):
     """Freshly drawn."""
     partition_count: int = -1
     replication_factor: int = -1
+    """Both are -1 where replicas are assigned, and only there."""
     assignments: Mapping[int, tuple[int, ...]] = {}
-    """Replicas by partition; then the two numbers are -1."""
+    """Replicas by partition."""
     configs: Mapping[str, str] = {}
     facts: TopicFacts = TopicFacts()
     validate_only: bool = False

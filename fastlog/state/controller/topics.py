@@ -16,6 +16,7 @@ from fastlog.errors import (
     InvalidPartitionsError,
     InvalidReplicationFactorError,
     KafkaError,
+    RequestTimedOutError,
     TopicAlreadyExistsError,
     UnknownTopicIdError,
 )
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
         ReplicasStopped,
         TopicWriteEnded,
     )
-    from fastlog.state.controller.partitions import Partitions
+    from fastlog.state.controller.partitions import KnownTopic, Partitions
     from fastlog.state.controller.writes import Writes
 
 
@@ -97,10 +98,6 @@ class TopicChanges:
             known = bool(it.replicas)
             self._going[it.topic_id] = Going(it.name, it.topic_id, set(it.replicas), {}, is_known=known)
 
-    def is_busy(self, topic_id: TopicId) -> bool:
-        """Whether something about the topic is on its way to the store."""
-        return topic_id in self._busy
-
     # --- requests ---
 
     def create(self, event: CreateAsked) -> Effect:
@@ -123,9 +120,7 @@ class TopicChanges:
 
     def grow(self, event: GrowAsked) -> Effect:
         """As `create`."""
-        topic = self._partitions.topic(event.topic_id)
-        if topic is None or self.is_busy(event.topic_id):
-            raise UnknownTopicIdError(f"no topic has the id {event.topic_id}, or it is being changed")
+        topic = self._free(event.topic_id)
         present = topic.partition_count
         if event.count <= present:
             raise InvalidPartitionsError(
@@ -151,14 +146,20 @@ class TopicChanges:
 
     def delete(self, event: DeleteAsked) -> Effect:
         """As `create`."""
-        topic = self._partitions.topic(event.topic_id)
-        if topic is None or self.is_busy(event.topic_id):
-            raise UnknownTopicIdError(f"no topic has the id {event.topic_id}, or it is being changed")
+        self._free(event.topic_id)
         states = self._partitions.states_of(event.topic_id)
         replicas = tuple(sorted({broker for state in states for broker in state.replicas}))
         self._busy.add(event.topic_id)
         effect = DeleteTopic(write_id=self._writes.number(), topic_id=event.topic_id, replicas=replicas)
         return self._send(event.token, effect)
+
+    def _free(self, topic_id: TopicId) -> KnownTopic:
+        topic = self._partitions.topic(topic_id)
+        if topic is None:
+            raise UnknownTopicIdError(f"no topic has the id {topic_id}")
+        if topic_id in self._busy:
+            raise RequestTimedOutError(f"topic {topic.name!r} is being changed already: ask again")
+        return topic
 
     def _send(self, token: Any, effect: TopicWrite) -> Effect:
         self._on_the_way[effect.write_id] = (token, effect)

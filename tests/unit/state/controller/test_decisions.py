@@ -6,12 +6,21 @@ from uuid import UUID
 
 import pytest
 
-from fastlog.errors import NotControllerError, RequestTimedOutError
-from fastlog.ports import PartitionKey, PartitionState, Registration, Topic, Unknown, Written
+from fastlog.errors import NotControllerError, RequestTimedOutError, TopicAlreadyExistsError
+from fastlog.ports import Deletion, PartitionKey, PartitionState, Registration, Topic, Unknown, Written
 from fastlog.state.controller import events as ev
 from fastlog.state.controller.controller import Controller
 from fastlog.state.controller.decide.reassignment import reassigned, throttled, without_broker
-from fastlog.state.controller.effects import Effect, Publish, Read, Reply, Write
+from fastlog.state.controller.effects import (
+    DeleteTopic,
+    Effect,
+    ForgetDeletion,
+    Publish,
+    Read,
+    Reply,
+    StopReplicas,
+    Write,
+)
 from fastlog.state.controller.settings import ControllerSettings, TopicFacts
 from fastlog.state.controller.suspicion import agreed
 
@@ -217,3 +226,54 @@ def test_two_targets_for_one_partition_are_refused() -> None:
     assert isinstance(reply, Reply)
     assert reply.code == 42
     assert "two targets" in reply.message
+
+
+def test_one_change_of_a_topic_at_a_time() -> None:
+    made = controller(partition(1, 2))
+    (write,) = made.step(ev.DeleteAsked(token="first", topic_id=TOPIC), 0)
+    assert isinstance(write, DeleteTopic)
+    assert write.replicas == (1, 2)
+    (reply,) = made.step(ev.GrowAsked(token="second", topic_id=TOPIC, count=2), 0)
+    assert isinstance(reply, Reply)
+    assert reply.code == RequestTimedOutError.code
+
+
+def test_the_name_of_a_topic_that_is_garbage_is_taken() -> None:
+    made = Controller()
+    made.step(
+        ev.Elected(controller_epoch=1, topics=(), registrations=(broker(1),), taken_names=("broken",)), 0
+    )
+    asked = ev.CreateAsked(token=1, name="broken", topic_id=TOPIC, partition_count=1, replication_factor=1)
+    (reply,) = made.step(asked, 0)
+    assert isinstance(reply, Reply)
+    assert reply.code == TopicAlreadyExistsError.code
+
+
+def test_a_note_of_a_deletion_goes_when_every_replica_has_and_is_tried_again_at_a_tick() -> None:
+    made = Controller()
+    note = Deletion(name="t", topic_id=TOPIC, partition_count=1, replicas=(1, 2))
+    first, _ = made.step(
+        ev.Elected(controller_epoch=1, topics=(), registrations=(broker(1),), deletions=(note,)), 0
+    )
+    assert isinstance(first, StopReplicas)
+    assert made.step(ev.ReplicasStopped(broker_id=1, broker_epoch=11, topic_id=TOPIC), 0) == []
+    second, _ = made.step(ev.BrokersChanged(registrations=(broker(1), broker(2))), 0)
+    assert isinstance(second, StopReplicas)
+    assert second.broker_id == 2
+    # the word of another process than was asked
+    assert made.step(ev.ReplicasStopped(broker_id=2, broker_epoch=4, topic_id=TOPIC), 0) == []
+    (forget,) = made.step(ev.ReplicasStopped(broker_id=2, broker_epoch=12, topic_id=TOPIC), 0)
+    assert isinstance(forget, ForgetDeletion)
+    assert made.step(ev.TopicWriteEnded(write_id=forget.write_id, outcome="unknown"), 0) == []
+    (again,) = made.step(ev.Tick(), 500)
+    assert isinstance(again, ForgetDeletion)
+    assert made.step(ev.TopicWriteEnded(write_id=again.write_id, outcome="done"), 500) == []
+    assert made.step(ev.Tick(), 1_000) == []
+
+
+def test_a_note_that_does_not_say_who_has_replicas_asks_all_that_are_there() -> None:
+    made = Controller()
+    note = Deletion(name="t", topic_id=TOPIC, partition_count=1)
+    made.step(ev.Elected(controller_epoch=1, topics=(), registrations=(), deletions=(note,)), 0)
+    effects = made.step(ev.BrokersChanged(registrations=(broker(1), broker(2))), 0)
+    assert [it.broker_id for it in effects if isinstance(it, StopReplicas)] == [1, 2]
