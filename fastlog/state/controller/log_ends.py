@@ -1,8 +1,11 @@
 """Partitions of which nobody is left who surely has all that was committed: the best log among them is what remains.
 
-That is every in-sync replica lost to a power cut, or the only one killed. The rule is to wait for all of them, to ask
-where their logs end, and to take the largest (last epoch, log end offset). Replicas that were not in sync are asked
-too: a follower that fell behind has more than a disk that was wiped. An empty log wins only where all say so.
+That is every in-sync replica lost to a power cut, or the only one killed. The rule is to wait for all of them, ask
+where their logs end, and take the largest (last epoch, log end offset). Replicas that were not in sync are asked too,
+and win where they plainly have more: a longer log of the same last epoch, or any log where the others were wiped.
+
+A later last epoch of theirs proves nothing: a leader may commit records of former epochs before it has any of its own,
+so an uncommitted tail that a former leader left behind can look newer than what was committed (Raft, figure 8).
 """
 
 from __future__ import annotations
@@ -46,13 +49,19 @@ def who_must_answer(state: PartitionState) -> tuple[int, ...]:
 
 def best(state: PartitionState, told: Mapping[int, LogEndAt]) -> int | None:
     """The replica to elect, None while that is not certain."""
-    if not set(who_must_answer(state)) <= told.keys():
+    sure = who_must_answer(state)
+    if not set(sure) <= told.keys():
         return None
-    winner = max((it for it in state.replicas if it in told), key=lambda it: told[it])
-    if told[winner][1] == 0 and not set(state.replicas) <= told.keys():
-        # wiped, and a replica that is away may have what this one had
-        return None
-    return winner
+    # the first in the order of assignment, of equal ones
+    winner = max((it for it in state.replicas if it in sure), key=lambda it: told[it])
+    epoch, length = told[winner]
+    others = [it for it in state.replicas if it in told and it not in sure]
+    if length == 0:
+        # wiped: a replica that is away may have what this one had
+        everybody = set(state.replicas) <= told.keys()
+        winner = max((winner, *others), key=lambda it: told[it])
+        return winner if told[winner][1] or everybody else None
+    return max((winner, *(it for it in others if told[it][0] == epoch)), key=lambda it: told[it])
 
 
 class LogEnds:

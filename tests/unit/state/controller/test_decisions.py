@@ -21,6 +21,7 @@ from fastlog.state.controller.effects import (
     StopReplicas,
     Write,
 )
+from fastlog.state.controller.log_ends import best
 from fastlog.state.controller.settings import ControllerSettings, TopicFacts
 from fastlog.state.controller.suspicion import agreed
 
@@ -277,3 +278,26 @@ def test_a_note_that_does_not_say_who_has_replicas_asks_all_that_are_there() -> 
     made.step(ev.Elected(controller_epoch=1, topics=(), registrations=(), deletions=(note,)), 0)
     effects = made.step(ev.BrokersChanged(registrations=(broker(1), broker(2))), 0)
     assert [it.broker_id for it in effects if isinstance(it, StopReplicas)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        # not all that were in sync have answered
+        ({1: (3, 90), 3: (3, 200)}, None),
+        ({1: (3, 90), 2: (3, 100)}, 2),
+        ({1: (3, 100), 2: (3, 100)}, 1),
+        ({1: (4, 90), 2: (3, 100)}, 1),
+        # plainly more, and what only looks newer
+        ({1: (3, 90), 2: (3, 100), 3: (3, 120)}, 3),
+        ({1: (3, 90), 2: (3, 100), 3: (5, 120)}, 2),
+        # wiped
+        ({1: (-1, 0), 2: (3, 1), 3: (3, 120)}, 3),
+        ({1: (-1, 0), 2: (-1, 0), 3: (2, 7)}, 3),
+        ({1: (-1, 0), 2: (-1, 0)}, None),
+        ({1: (-1, 0), 2: (-1, 0), 3: (-1, 0)}, 1),
+    ],
+)
+def test_the_best_log(told: dict[int, tuple[int, int]], expected: int | None) -> None:
+    state = PartitionState(replicas=(1, 2, 3), leader=-1, leader_epoch=4, isr=(), last_known_elr=(1, 2))
+    assert best(state, told) == expected
