@@ -197,10 +197,14 @@ class Simulation:
             return
         outstanding.rotate(-self.random.randrange(len(outstanding)))
         if self.random.random() < 0.15:
-            self.world.outcomes.append(self.random.choice(["lost", "applied"]))
+            self.world.outcomes.append(self.random.choice(["lost", "applied", "late"]))
         effect, epoch, controller = outstanding.popleft()
         self.world.deliver(effect, epoch, controller)
         self.hear(controller)
+
+    def land_late(self) -> None:
+        if self.world.late:
+            self.world.land_late()
 
     def interfere(self) -> None:
         """Somebody else writes a state: the same again, at another version."""
@@ -442,6 +446,7 @@ class Simulation:
 WEIGHTS = {
     "deliver": 30,
     "replicate": 30,
+    "land_late": 5,
     "hear_deltas": 30,
     "propose": 12,
     "answer_log_ends": 10,
@@ -455,7 +460,7 @@ WEIGHTS = {
     "interfere": 2,
     "create": 3,
     "delete": 1,
-    "change_min": 1,
+    "change_min": 4,
     "hear_facts": 2,
     "suspect": 1,
     "reassign": 2,

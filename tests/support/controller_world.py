@@ -162,9 +162,10 @@ class World:
         self.controller = Controller(self.settings)
         self.now_ms = 0
         self.is_held = False
-        # of what is delivered next: applied, lost, or read in vain
+        # of what is delivered next: applied, lost, late, or read in vain
         self.outcomes: deque[str] = deque()
         self.outstanding: deque[tuple[Effect, int, Controller]] = deque()
+        self.late: list[tuple[Write, int]] = []
         # all that is not done to the store, in order
         self.told: list[Effect] = []
 
@@ -202,9 +203,11 @@ class World:
             self.step(event, controller)
 
     def outcome_of(self, effect: Effect, outcome: str) -> ev.Event | None:
-        """What the controller is told. `lost` and `applied` are both unknown to it."""
+        """What the controller is told. `lost`, `late` and `applied` are all unknown to it."""
         if isinstance(effect, Write):
-            if outcome != "lost":
+            if outcome == "late":
+                self.late.append((effect, self.store.epoch))
+            elif outcome != "lost":
                 results: tuple[Any, ...] = self.store.write(effect)
             if outcome:
                 results = (Unknown("the connection was lost"),) * len(effect.items)
@@ -217,6 +220,12 @@ class World:
             word: Any = "unknown" if outcome else "done" if done else "refused"
             return ev.TopicWriteEnded(write_id=effect.write_id, outcome=word, topic=topic)
         return None
+
+    def land_late(self) -> None:
+        """A write of which nobody expects anything any more reaches the store, unless it is fenced off by now."""
+        effect, epoch = self.late.pop()
+        if epoch == self.store.epoch:
+            self.store.write(effect)
 
     def write_topic(self, effect: TopicWrite) -> tuple[bool, Topic | None]:
         """As the port says: repeated, it does no harm."""

@@ -47,9 +47,9 @@ def test_the_same_seed_is_the_same_run() -> None:
     assert one.store.history == other.store.history
 
 
-def finds(seeds: int, first: int = 0) -> bool:
-    """Whether one of so many seeds fails; `first` spares the time of seeds that are known not to."""
-    for seed in range(first, first + seeds):
+def finds(seeds: int) -> bool:
+    """Whether one of so many seeds fails."""
+    for seed in range(seeds):
         try:
             run(seed, 600)
         except AssertionError:
@@ -68,8 +68,7 @@ def test_a_broker_that_is_accepted_while_its_past_counts_would_be_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Controller, "_counts_on_former", lambda *_: False)
-    # about one in twenty-five
-    assert finds(50, first=100)
+    assert finds(150)
 
 
 def test_a_member_admitted_for_a_process_that_is_gone_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +107,8 @@ def test_writes_without_a_fence_would_be_found(monkeypatch: pytest.MonkeyPatch) 
     assert finds(300)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(300)
 def test_a_high_watermark_that_moves_while_others_are_eligible_would_be_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -119,4 +120,5 @@ def test_a_high_watermark_that_moves_while_others_are_eligible_would_be_found(
         return original(self, key)
 
     monkeypatch.setattr(SimulatedBroker, "high_watermark", without_elr)
-    assert finds(300)
+    # it takes two changes of the setting in a bad moment: about one in three hundred
+    assert finds(3_000)
