@@ -6,6 +6,7 @@
     stored TOPIC-PARTITION FIELD=VALUE …                       written by somebody else; no controller is told
     accepted                           the brokers that are published
     elect                              another controller       fence          it is told that there is another
+    former                             the controller before that, which does not know yet, looks who is registered
     min TOPIC N                        unclean TOPIC yes|no      a changed setting
     isr BROKER TOPIC-PARTITION MEMBER[:EPOCH],… [epoch=N] [version=N] [as=EPOCH]
     shutdown ID                        suspect BY… of=ID        unsuspect BY… of=ID
@@ -38,7 +39,7 @@ class Script:
     def __init__(self) -> None:
         self.world = World()
         self.ids: dict[str, UUID] = {}
-        self.asked = 0
+        self.former = self.world.controller
 
     def do(self, line: str) -> list[str]:
         """Runs one line."""
@@ -73,7 +74,11 @@ class Script:
     do_bounce = do_up
 
     def do_elect(self, plain: list[str], named: dict[str, str]) -> None:
+        self.former = self.world.controller
         self.world.elect()
+
+    def do_former(self, plain: list[str], named: dict[str, str]) -> None:
+        self.world.step(ev.BrokersChanged(registrations=self.world.store.registered()), self.former)
 
     def do_fence(self, plain: list[str], named: dict[str, str]) -> None:
         self.world.step(ev.Fenced())
@@ -164,7 +169,6 @@ class Script:
             tuple(it for it, _ in members),
             tuple(epochs.get(it, 0) if epoch is None else epoch for it, epoch in members),
         )
-        self.asked += 1
         self.world.step(
             ev.IsrAsked(
                 token=f"isr {broker}",

@@ -37,7 +37,7 @@ def test_no_decision_loses_what_was_acknowledged() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_no_decision_loses_what_was_acknowledged_for_long() -> None:
-    for number in range(10_000):
+    for number in range(4_000):
         run(BASE + number, 1_000)
 
 
