@@ -67,22 +67,25 @@ class TopicIdZnode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     deleted: bool = False
 
 
-class PartitionZnode(msgspec.Struct, frozen=True, kw_only=True):
+class PartitionZnode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`/brokers/topics/<T>/partitions/<p>`; the znode's version is the partition epoch."""
 
     leader: int
     leader_epoch: int
     isr: tuple[tuple[int, int], ...]
     elr: tuple[int, ...]
+    last_known_elr: tuple[int, ...] = ()
     recovering: bool
     controller_epoch: int
 
 
-class DeletionZnode(msgspec.Struct, frozen=True, kw_only=True):
+class DeletionZnode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`/admin/delete_topics/<id>`."""
 
     topic: str
     partitions: int
+    replicas: tuple[int, ...] = ()
+    """The brokers that held some, sorted."""
 
 
 class ConfigZnode(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +146,7 @@ def from_state(state: PartitionState, controller_epoch: int, path: str) -> bytes
             leader_epoch=state.leader_epoch,
             isr=tuple(zip(state.isr, epochs, strict=True)),
             elr=state.elr,
+            last_known_elr=state.last_known_elr,
             recovering=state.recovering,
             controller_epoch=controller_epoch,
         ),
@@ -161,6 +165,7 @@ def to_state(data: bytes, version: int, topic: TopicZnode, partition: int, path:
         isr=tuple(member for member, _ in znode.isr),
         isr_epochs=() if all(epoch == NO_BROKER_EPOCH for epoch in epochs) else epochs,
         elr=znode.elr,
+        last_known_elr=znode.last_known_elr,
         recovering=znode.recovering,
         adding=topic.adding.get(partition, ()),
         removing=topic.removing.get(partition, ()),
@@ -177,8 +182,11 @@ def what_is_wrong(state: PartitionState) -> str:
     replicas, isr, elr = set(state.replicas), set(state.isr), set(state.elr)
     if len(replicas) < len(state.replicas) or len(isr) < len(state.isr) or len(elr) < len(state.elr):
         return "a replica is named twice"
-    if not (isr | elr | set(state.adding) | set(state.removing)) <= replicas:
-        return f"isr {state.isr}, elr {state.elr}, adding or removing name others than the replicas {state.replicas}"
+    others = {*state.last_known_elr, *state.adding, *state.removing}
+    if not (isr | elr | others) <= replicas:
+        return (
+            f"isr {state.isr}, elr {state.elr} or what else it names are not of the replicas {state.replicas}"
+        )
     if state.leader != -1 and state.leader not in isr:
         return f"its leader {state.leader} is not in its isr {state.isr}"
     if state.leader_epoch < 0:

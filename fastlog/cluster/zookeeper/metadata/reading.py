@@ -231,5 +231,12 @@ def read_deletions(connection: ZooKeeperConnection, broken: list[Broken]) -> tup
         except (CorruptStoreError, ValueError) as error:
             broken.append(Broken(path, str(error)))
             continue
-        found.append(Deletion(name=znode.topic, topic_id=topic_id, partition_count=znode.partitions))
+        found.append(
+            Deletion(
+                name=znode.topic,
+                topic_id=topic_id,
+                partition_count=znode.partitions,
+                replicas=znode.replicas,
+            )
+        )
     return tuple(sorted(found, key=lambda each: (each.name, each.topic_id)))

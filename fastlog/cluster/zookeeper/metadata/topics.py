@@ -259,7 +259,7 @@ class Topics:
         path, id_path, note = paths.topic(name), paths.topic_id(topic_id), paths.deletion(topic_id)
         first: list[Operation] = [
             Put(id_path, encode(TopicIdZnode(topic=name, deleted=True), id_path), holder[1]),
-            Create(note, encode(DeletionZnode(topic=name, partitions=count), note)),
+            Create(note, encode(_deletion(name, znode), note)),
             *self._config_removal(name),
         ]
         rest: list[Operation] = [Remove(paths.partition(name, int(each))) for each in self._children(name)]
@@ -302,3 +302,8 @@ class Topics:
         """Whether there is a whole topic of that name."""
         found = self._topic(name)
         return found is not None and found[0].unfinished is None
+
+
+def _deletion(name: str, znode: TopicZnode) -> DeletionZnode:
+    replicas = sorted({broker for replicas in znode.partitions.values() for broker in replicas})
+    return DeletionZnode(topic=name, partitions=len(znode.partitions), replicas=tuple(replicas))
