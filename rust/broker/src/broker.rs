@@ -4,7 +4,7 @@ use crate::budget::ByteBudget;
 use crate::events::{Events, wall_clock_ms};
 use crate::fetch::SessionCache;
 use crate::image::{Lane, PublishedImage};
-use crate::partition::{Partition, PartitionSettings, PartitionTable};
+use crate::partition::{Partition, PartitionSettings, PartitionTable, find_led};
 use crate::request::context::{Authorizer, Operation, RequestContext, Resource};
 use crate::request::control_queue::{ControlQueue, ControlRequest};
 use crate::request::response::{Outcome, Reply};
@@ -222,18 +222,9 @@ impl Broker {
 
     /// The partition if it is led here; else the error that a client is told.
     pub(crate) fn led_partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
-        self.partitions.get(topic, index).ok_or_else(|| self.error_of_absent(topic, index))
-    }
-
-    /// Why a partition is not served here: it is led elsewhere, or there is none.
-    pub(crate) fn error_of_absent(&self, topic: &str, index: i32) -> ErrorCode {
-        let image = self.image.load();
-        let known = image.topic(topic).and_then(|it| it.partitions.iter().find(|it| it.index == index));
-        match known {
-            Some(partition) if partition.leader_id == self.config.node_id => ErrorCode::KAFKA_STORAGE_ERROR,
-            Some(_) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
-            None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        }
+        let open = || self.partitions.get(topic, index);
+        let described = || self.image.load().topic(topic).cloned();
+        find_led(self.config.node_id, index, open, described)
     }
 
     pub(crate) fn allows(

@@ -111,9 +111,9 @@ impl<'a> Produce<'_, '_, 'a, '_> {
 
     fn partition(&mut self, topic: &str, data: &PartitionProduceData<'_>) -> PartitionResult {
         let refuse = |error, message: &str| PartitionResult::refused(data.index, error, Some(message.into()));
-        let Some(partition) = self.broker.partitions.get(topic, data.index) else {
-            let error = self.broker.error_of_absent(topic, data.index);
-            return PartitionResult::refused(data.index, error, None);
+        let partition = match self.broker.led_partition(topic, data.index) {
+            Ok(partition) => partition,
+            Err(error) => return PartitionResult::refused(data.index, error, None),
         };
         let Some(records) = data.records else {
             return refuse(ErrorCode::INVALID_RECORD, "the request has no records for the partition");

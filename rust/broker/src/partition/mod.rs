@@ -1,8 +1,10 @@
 //! A partition led here: its log, its replicas, and who waits for it.
 
+mod led;
 mod replication;
 mod table;
 
+pub(crate) use led::find_led;
 pub use replication::Replication;
 pub use table::PartitionTable;
 
