@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import resource
+import signal
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+from fastlog.cli import serve as command
+from fastlog.config import load
+
+if TYPE_CHECKING:
+    import pytest
 
 BUFFERS, BUFFER_BYTES, ROUNDS = 16, 256 * 1024, 20
 CHILD = f"""
@@ -38,3 +46,27 @@ def test_freed_memory_is_used_again() -> None:
     pages = ROUNDS * BUFFERS * BUFFER_BYTES // resource.getpagesize()
     assert fresh_pages("keep") < pages / 20
     assert fresh_pages("as it is") > pages / 2
+
+
+def test_serve_keeps_freed_memory_before_it_starts_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    class Recorded:
+        """A broker that only tells what is done with it."""
+
+        def __init__(self, _config: object) -> None:
+            done.append("made")
+
+        def start(self) -> list[str]:
+            done.append("started")
+            return []
+
+        def stop(self) -> None:
+            done.append("stopped")
+
+    monkeypatch.setattr("fastlog.native._engine.keep_freed_memory", lambda: done.append("keeps"))
+    monkeypatch.setattr("fastlog.broker.broker.Broker", Recorded)
+    monkeypatch.setattr(signal, "pthread_sigmask", lambda *_: set())
+    monkeypatch.setattr(signal, "sigwait", lambda _: signal.SIGTERM)
+    command._serve(load())
+    assert done == ["keeps", "made", "started", "stopped"]
