@@ -139,3 +139,29 @@ fn a_follower_takes_what_the_leader_wrote_whatever_its_sequence() {
     assert_eq!(log.log_end_offset(), 3);
     assert_eq!(log.leader_epoch(), Some(2));
 }
+
+#[test]
+fn a_producer_is_known_after_its_records_were_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = create(directory.path());
+    for sequence in 0..3 {
+        append(&log, &idempotent(9, 0, sequence, "v")).unwrap();
+    }
+    fill(&log, 500);
+    log.advance_high_watermark(log.log_end_offset());
+    let segments = log.segment_count();
+    log.delete_records(400).unwrap();
+    log.enforce_retention(NOW_MS).unwrap();
+    assert!(log.segment_count() < segments, "the segment of its batches is gone");
+    let knows = |log: &fastlog_log::Log, next| {
+        assert!(append(log, &idempotent(9, 0, next - 1, "v")).unwrap().duplicate);
+        let gap = append(log, &idempotent(9, 0, next + 1, "v")).unwrap_err();
+        assert_eq!(gap.code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    };
+    knows(&log, 3);
+    log.close(true).unwrap();
+    drop(log);
+    let (log, _) = open(directory.path(), config(), LastStop::Clean);
+    knows(&log, 3);
+    append(&log, &idempotent(9, 0, 3, "v")).unwrap();
+}
