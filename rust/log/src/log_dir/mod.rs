@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::{During, LogError};
 use crate::file_name;
-use crate::file_system::Storage;
+use crate::file_system::{DirectoryEntry, FileSystem, Storage};
 use crate::identity;
 use crate::partition_log::LogOptions;
 use crate::recovery::LastStop;
@@ -64,21 +64,17 @@ impl LogDir {
         let directory = storage.directory().to_owned();
         let file_system = Arc::clone(&storage.file_system);
         file_system.create_directory(&directory).during("create", &directory)?;
+        // so that one that is refused gets not even a lock file; the look that counts is the one under the lock
+        look(&*file_system, &directory, identity)?;
         let lock = file_system.lock(&directory.join(LOCK_FILE)).during("lock", &directory)?;
         let Some(lock) = lock else {
             let reason = "a running broker has it (.lock); stop that broker or name another directory";
             return Err(LogError::Refused { path: directory, reason: reason.to_owned() });
         };
-        let is_known = meta_properties::check(&*file_system, &directory, identity)?;
+        let (is_known, (last_stop, last_run)) = look(&*file_system, &directory, identity)?;
         let recovery_points = Checkpoint::RecoveryPoint.read(&*file_system, &directory)?;
         let high_watermarks = Checkpoint::HighWatermark.read(&*file_system, &directory)?;
         let log_starts = Checkpoint::LogStart.read(&*file_system, &directory)?;
-        let has_logs = file_system
-            .list(&directory)
-            .during("list", &directory)?
-            .iter()
-            .any(|entry| entry.is_directory && file_name::parse_partition(&entry.name).is_some());
-        let (last_stop, last_run) = run_marker::last(&*file_system, &directory, has_logs)?;
         if !is_known {
             meta_properties::write(&*file_system, &directory, identity)?;
         }
@@ -200,4 +196,18 @@ impl LogDir {
         let entries = self.storage.file_system.list(self.path()).during("list", self.path())?;
         Ok(entries.into_iter().filter(|entry| entry.is_directory).map(|entry| entry.name).collect())
     }
+}
+
+/// Whether the directory is known as `identity`'s, how the last run ended and which it was. It only reads. Refused where
+/// the directory is another broker's or cluster's, or a newer version's.
+fn look(
+    file_system: &dyn FileSystem,
+    directory: &Path,
+    identity: &Identity,
+) -> Result<(bool, (LastStop, Option<Run>)), LogError> {
+    let is_known = meta_properties::check(file_system, directory, identity)?;
+    let entries = file_system.list(directory).during("list", directory)?;
+    let is_log =
+        |entry: &DirectoryEntry| entry.is_directory && file_name::parse_partition(&entry.name).is_some();
+    Ok((is_known, run_marker::last(file_system, directory, entries.iter().any(is_log))?))
 }

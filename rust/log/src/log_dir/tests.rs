@@ -40,6 +40,8 @@ fn a_directory_in_use_is_refused() {
 fn a_directory_of_another_is_refused_and_left_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     open(directory.path()).unwrap().close_clean().unwrap();
+    // as in one that was copied from elsewhere
+    fs::remove_file(directory.path().join(".lock")).unwrap();
     let before = listing(directory.path());
     let other = |cluster_id: &str, node_id| {
         let identity = Identity { cluster_id: cluster_id.to_owned(), node_id };
