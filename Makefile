@@ -26,7 +26,7 @@ TARGETS ?=
 # prints how long a suite took beside what it may take: $(TIMED) NAME SECONDS COMMAND…
 TIMED := $(PY) tools/timed.py
 
-.PHONY: help build run demo power-loss bench fuzz fuzz-replay test-fast test test-all check fmt relock clean
+.PHONY: help build run demo power-loss bench fuzz fuzz-replay simulation test-fast test test-all check fmt relock clean
 .PHONY: $(addprefix check-,lint types layers stubs cython tidy locks generated rustfmt clippy) rust-test python-test server-test long-test
 
 help: ## this list
@@ -79,6 +79,9 @@ rust-test: $(STAMPS)/environment
 python-test: build
 	@$(TIMED) fast 100 $(PY) -m pytest -n 2 $(FAST_TESTS) $(ARGS)
 
+simulation: build ## clusters from 2,000 seeds, others each time; docs/simulation.md
+	@$(TIMED) simulation 240 $(PY) -m pytest -n 2 tests/simulation $(ARGS)
+
 server-test: build
 	@$(TIMED) servers 900 $(PY) -m pytest -n 2 --dist loadfile $(SERVER_TESTS) $(ARGS)
 
@@ -98,8 +101,9 @@ test-fast: ## no servers, 3 minutes at most
 	@$(MAKE) --no-print-directory rust-test
 	@$(MAKE) --no-print-directory python-test
 
-test: test-fast ## also fuzzing, brokers, other people's clients and faults, 20 minutes at most
+test: test-fast ## also fuzzing, a simulated cluster, brokers, other people's clients, faults; 20 minutes at most
 	@$(MAKE) --no-print-directory fuzz
+	@$(MAKE) --no-print-directory simulation
 	@$(MAKE) --no-print-directory server-test
 
 test-all: ## everything, long forms too

@@ -12,16 +12,12 @@ import msgspec
 
 from fastlog.errors import (
     FencedLeaderEpochError,
-    NotLeaderOrFollowerError,
     OffsetOutOfRangeError,
 )
 from fastlog.ports import PartitionKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-#: the leader is not the leader any more, or we are behind: the next state of the partition tells
-MOVED = frozenset({FencedLeaderEpochError.code, NotLeaderOrFollowerError.code})
 
 
 class FollowerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,10 +236,11 @@ class Fetcher:
             # a leader that knows no epoch of ours answers as one whose log does not reach us (Kafka: the error)
             it.stage = "asking"
             return [AskOffsets(key=key, leader_epoch=it.leader_epoch)]
-        elif outcome.code in MOVED:
+        elif outcome.code == FencedLeaderEpochError.code:
+            # there is a newer leader, and the next state tells which
             it.stage = "moved"
         else:
-            # UNKNOWN_LEADER_EPOCH: the leader has not heard yet that it is one
+            # also NOT_LEADER_OR_FOLLOWER and UNKNOWN_LEADER_EPOCH: the leader may not have heard yet that it is one
             return self._rest(it, now_ms)
         return []
 

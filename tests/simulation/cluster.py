@@ -1,0 +1,185 @@
+"""The cluster of one seed: brokers, store, clients, and what befalls them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from uuid import UUID
+
+from fastlog.ports import PartitionKey, PartitionState, Topic
+from fastlog.state.controller.settings import TopicFacts
+from fastlog.state.replica.isr import Proposal
+from tests.simulation.broker import Broker
+from tests.simulation.bugs import Bugs
+from tests.simulation.checks import Judge, ViolationError
+from tests.simulation.clients import Client, Consumer, Producer
+from tests.simulation.events import Agenda
+from tests.simulation.network import STORE, Network
+from tests.simulation.process import Disk
+from tests.simulation.store import Store
+
+TOPIC_ID = UUID(int=7)
+BROKERS = (1, 2, 3)
+#: how often it is looked whether all is well again
+REST_MS = 1_000
+
+
+class UnrestError(ViolationError):
+    """Not all is well yet."""
+
+
+class Cluster:
+    """Three brokers with replicas of every partition, a producer and a consumer of each."""
+
+    def __init__(self, seed: int, bugs: Bugs) -> None:
+        self.rng = random.Random(seed)
+        self.bugs = bugs
+        self.agenda = Agenda()
+        self.network = Network(self.agenda, self.rng)
+        self.disks = {broker: Disk() for broker in BROKERS}
+        self.judge = Judge()
+        self.trace: list[str] = []
+        partitions = self.rng.randint(1, 2)
+        topic = Topic(
+            name="t", topic_id=TOPIC_ID, partitions=tuple(_fresh(index) for index in range(partitions))
+        )
+        self.keys = [PartitionKey(TOPIC_ID, index) for index in range(partitions)]
+        facts = TopicFacts(min_isr=bugs.min_isr)
+        self.store = Store(self.agenda, self.network, self.judge, topic, facts)
+        self.store.ignores_fence = bugs.ignores_fence
+        self.store.ignores_versions = bugs.ignores_versions
+        self.brokers: dict[int, Broker] = {}
+        self.clients: list[Client] = []
+        #: is told of each proposal that a leader sends
+        self.on_proposal: Callable[[int, Proposal], None] = lambda broker, proposal: None
+
+    def start(self) -> None:
+        """Starts every process, and clients after a while."""
+        for broker in BROKERS:
+            self.start_broker(broker)
+        for key in self.keys:
+            for kind in (Producer, Consumer):
+                client = kind(
+                    key,
+                    agenda=self.agenda,
+                    network=self.network,
+                    judge=self.judge,
+                    rng=self.rng,
+                    brokers=self.alive,
+                )
+                self.clients.append(client)
+                self.agenda.after(self.rng.randint(100, 400), client.step)
+
+    def note(self, what: str) -> None:
+        """A line of the trace."""
+        self.trace.append(f"{self.agenda.now_ms:>7} {what}")
+
+    def alive(self) -> list[Broker]:
+        """The processes that live, by id."""
+        return [self.brokers[it] for it in BROKERS if it in self.brokers]
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    def start_broker(self, broker: int) -> None:
+        """A new process on the broker's disk."""
+        self.note(f"start {broker}")
+        self.brokers[broker] = Broker(
+            broker,
+            disk=self.disks[broker],
+            agenda=self.agenda,
+            network=self.network,
+            store=self.store,
+            judge=self.judge,
+            rng=self.rng,
+            bugs=self.bugs,
+            peers=self.brokers.get,
+        )
+        self.brokers[broker].on_proposal = self.on_proposal
+        self.brokers[broker].start()
+
+    def kill(self, broker: int, *, lose_unsynced: bool = False, wipe: bool = False) -> None:
+        """Ends the process; with the machine, or the disk's contents."""
+        self.note(f"kill {broker}{' with its machine' * lose_unsynced}{' and its disk' * wipe}")
+        process = self.brokers.pop(broker)
+        process.is_alive = False
+        if wipe:
+            self.disks[broker] = Disk()
+        disk = self.disks[broker]
+        for log in disk.logs.values():
+            log.after_restart(lose_unsynced=lose_unsynced)
+        # the next start finds whether the boot id changed, or no mark at all
+        if lose_unsynced or wipe:
+            disk.clean = self.bugs.claims_clean_start
+
+    def may_lose(self, broker: int) -> bool:
+        """Whether what the broker's disk holds survives without it, on another that the cluster counts on."""
+        return all(self._survives(key, broker) for key in self.keys)
+
+    def _survives(self, key: PartitionKey, without: int) -> bool:
+        state = self.store.states[key]
+        promised = len(self.judge.of(key).committed)
+        registered = {it.broker_id: it.broker_epoch for it in self.store.registered()}
+        epochs = dict(zip(state.isr, state.isr_epochs, strict=True))
+        for other in (*state.isr, *state.elr):
+            log = self.disks[other].logs.get(key)
+            held = self.brokers.get(other)
+            is_counted = other in state.elr or registered.get(other, epochs[other]) == epochs[other]
+            is_itself = held is None or held.registration is None or self.disks[other].clean
+            if other != without and log is not None and log.end >= promised and is_counted and is_itself:
+                return True
+        return False
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """Everything works again."""
+        self.note("heal")
+        self.network.heal()
+        self.store.is_down = False
+        for broker in BROKERS:
+            if broker not in self.brokers:
+                self.start_broker(broker)
+            elif self.brokers[broker].is_stopped:
+                self.brokers[broker].go_on()
+
+    def come_to_rest(self, within_ms: int) -> None:
+        """Goes on until all is well, or raises what is not."""
+        last_ms = self.agenda.now_ms + within_ms
+        while True:
+            self.agenda.run(events=10**9, until_ms=self.agenda.now_ms + REST_MS)
+            try:
+                self.check_end()
+                return
+            except UnrestError:
+                if self.agenda.now_ms >= last_ms:
+                    raise
+
+    def check_end(self) -> None:
+        """All is well: every partition has a leader with all that was acknowledged, and others like it."""
+        for key in self.keys:
+            leaders = [it for it in self.alive() if key in it.led]
+            if not leaders:
+                raise UnrestError(f"no progress: {key.partition} has no leader: {self.store.states[key]}")
+            leader = max(leaders, key=lambda it: it.led[key].epoch)
+            log = leader.log(key)
+            self.judge.ends_with(key, log)
+            for broker in self.alive():
+                other = broker.log(key)
+                end = min(other.high_watermark, log.high_watermark)
+                self.judge.require(
+                    other.records[:end] == log.records[:end], f"{broker.id} and {leader.id} differ"
+                )
+            state = self.store.states[key]
+            if set(state.isr) != set(BROKERS):
+                raise UnrestError(f"no progress: not all are in sync again: {state}")
+
+
+def _fresh(index: int) -> PartitionState:
+    replicas = tuple(BROKERS[(index + step) % len(BROKERS)] for step in range(len(BROKERS)))
+    # as when a topic was made while nobody lived: the controller elects whom it can
+    return PartitionState(replicas=replicas, leader=-1, leader_epoch=0, isr=(), isr_epochs=(), elr=replicas)
+
+
+def links(broker: int) -> list[int]:
+    """The ends that a broker has connections to."""
+    return [STORE, *(it for it in BROKERS if it != broker)]

@@ -1,0 +1,139 @@
+"""What every process of the simulation has: a disk, a life, messages, and what it knows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from fastlog.ports import PartitionKey, PartitionState, Registration
+from fastlog.state.controller.controller import Controller
+from fastlog.state.replica import follower as fo
+from fastlog.state.replica import isr as li
+from fastlog.state.replica.lease import Lease
+from tests.simulation.bugs import Bugs
+from tests.simulation.checks import Judge
+from tests.simulation.events import Agenda
+from tests.simulation.model_log import Leadership, Log, Parked, Waiting
+from tests.simulation.network import Network
+from tests.simulation.store import Session, Store
+
+if TYPE_CHECKING:
+    from tests.simulation.broker import Broker
+
+
+@dataclass
+class Disk:
+    """What outlives the process."""
+
+    logs: dict[PartitionKey, Log] = field(default_factory=dict)
+    incarnation: UUID | None = None
+    #: nothing that was acknowledged can be missing
+    clean: bool = True
+
+
+class Process:
+    """One process, from its start to its death."""
+
+    def __init__(
+        self,
+        broker_id: int,
+        *,
+        disk: Disk,
+        agenda: Agenda,
+        network: Network,
+        store: Store,
+        judge: Judge,
+        rng: random.Random,
+        bugs: Bugs,
+        peers: Callable[[int], Broker | None],
+    ) -> None:
+        self.id = broker_id
+        self.disk = disk
+        self.is_alive = True
+        self.is_stopped = False
+        self._late: list[Callable[[], None]] = []
+        self._agenda = agenda
+        self._network = network
+        self._store = store
+        self._judge = judge
+        self._rng = rng
+        self._bugs = bugs
+        self._peers = peers
+        self._incarnation = UUID(int=rng.getrandbits(128))
+        self._session: Session | None = None
+        self._changes = 0
+        self._seen_change = 0
+        self.registration: Registration | None = None
+        self.lease: Lease | None = None
+        # metadata
+        self._image: tuple[int, int] = (0, 0)
+        self._heard_ms = agenda.now_ms
+        self._controller_at: int | None = None
+        self.states: dict[PartitionKey, PartitionState] = {}
+        self._epochs: dict[int, int] = {}
+        # roles
+        self.led: dict[PartitionKey, Leadership] = {}
+        self.isrs: dict[PartitionKey, li.LeaderIsr] = {}
+        self._fetchers: dict[int, fo.Fetcher] = {}
+        #: by partition, the number of the fetch that is under way
+        self._fetching: dict[PartitionKey, int] = {}
+        self._fetch_number = 0
+        self._parked: list[Parked] = []
+        self._waiting: list[Waiting] = []
+        #: is told of each proposal as it is sent
+        self.on_proposal: Callable[[int, li.Proposal], None] = lambda broker, proposal: None
+        # the controller, where it is one
+        self.controller = Controller()
+        self._controller_epoch = 0
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def later(self, delay_ms: int, what: Callable[[], None]) -> None:
+        """Has this process do something, unless it is dead by then; while it is stopped it waits."""
+        self._agenda.after(delay_ms, lambda: self.now(what))
+
+    def now(self, what: Callable[[], None]) -> None:
+        """Has this process do something now; or once it goes on, where it is stopped."""
+        if not self.is_alive:
+            return
+        if self.is_stopped:
+            self._late.append(what)
+        else:
+            what()
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        self.is_stopped = False
+        late, self._late = self._late, []
+        for what in late:
+            self.now(what)
+
+    def _every(self, interval_ms: int, what: Callable[[], None]) -> None:
+        def again() -> None:
+            what()
+            self.later(interval_ms, again)
+
+        self.later(self._rng.randint(1, interval_ms), again)
+
+    def _to(self, target: int, what: Callable[[Broker], None]) -> None:
+        """Sends to another broker's process that lives when it arrives."""
+
+        def arrive() -> None:
+            peer = self._peers(target)
+            if peer is not None:
+                peer.now(lambda: what(peer))
+
+        self._network.send(self.id, target, arrive)
+
+    def _back(self, asker: Process, what: Callable[[], None]) -> None:
+        """Sends an answer to the process that asked; a later one of the same id does not get it."""
+        self._network.send(self.id, asker.id, lambda: asker.now(what))
+
+    # -- what others do --------------------------------------------------------------------------------------------
+
+    def _ask_snapshot(self) -> None:
+        """Asks the controller for everything."""
+        raise NotImplementedError

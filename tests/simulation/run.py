@@ -1,0 +1,62 @@
+"""Runs seeds: `python -m tests.simulation.run SEED` prints one's trace; without, many in two processes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from tests.simulation.bugs import Bugs
+from tests.simulation.checks import ViolationError
+from tests.simulation.clients import Producer
+from tests.simulation.cluster import Cluster
+from tests.simulation.faults import Faults
+
+EVENTS = 1_500
+#: by then all must be well again: sessions and time-outs run out several times
+HEALED_MS = 60_000
+#: lines of a trace that are shown of a failure
+SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a seed."""
+
+    seed: int
+    violation: str
+    events: int
+    trace: tuple[str, ...]
+    acknowledged: int
+
+
+def simulate(seed: int, bugs: Bugs | None = None, *, events: int = EVENTS) -> Outcome:
+    """Runs one seed: `events` with faults, then all is healed and must come to rest well."""
+    cluster = Cluster(seed, bugs or Bugs())
+    faults = Faults(cluster)
+    violation = ""
+    try:
+        cluster.start()
+        faults.start()
+        cluster.agenda.run(events=events, until_ms=10**9)
+        faults.is_over = True
+        cluster.heal()
+        cluster.come_to_rest(HEALED_MS)
+    except ViolationError as found:
+        violation = str(found)
+        cluster.note(f"VIOLATION {violation}")
+    acknowledged = sum(it.acknowledged for it in cluster.clients if isinstance(it, Producer))
+    return Outcome(seed, violation, cluster.agenda.count, tuple(cluster.trace), acknowledged)
+
+
+def main() -> None:
+    """Prints what came of the seeds given as FIRST [COUNT]."""
+    first, count = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    for seed in range(first, first + count):
+        outcome = simulate(seed)
+        if count == 1 or outcome.violation:
+            print(*outcome.trace[-SHOWN:], sep="\n")
+        print(seed, outcome.events, outcome.acknowledged, outcome.violation or "ok")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""The simulation is of use only if it finds what it is there for: bugs that lost data elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.bugs import Bugs
+from tests.simulation.run import simulate
+
+#: by then each was found; most are within a tenth of it
+SEEDS = 600
+EVENTS = 6_000
+
+
+@pytest.mark.parametrize(
+    ("bugs", "sign"),
+    [
+        pytest.param(Bugs(truncates_to_high_watermark=True), ("I5", "lost"), id="cuts to the high watermark"),
+        pytest.param(Bugs(ignores_versions=True), ("I6", "no progress", "I5"), id="stale ISR write"),
+        pytest.param(Bugs(acknowledges_without_lease=True), ("I5", "lost"), id="zombie leader acknowledges"),
+        pytest.param(Bugs(ignores_fence=True), ("I7",), id="zombie controller"),
+        pytest.param(Bugs(claims_clean_start=True), ("I5", "lost"), id="wiped broker elected"),
+        pytest.param(
+            Bugs(expands_below_epoch_start=True), ("I5", "lost"), id="joins below the epoch's start"
+        ),
+    ],
+)
+def test_it_is_found(bugs: Bugs, sign: tuple[str, ...]) -> None:
+    found = (simulate(seed, bugs, events=EVENTS).violation for seed in range(SEEDS))
+    first = next((violation for violation in found if violation), "")
+    assert first.startswith(sign), first or f"{bugs} was not found in {SEEDS} seeds"
