@@ -80,6 +80,12 @@ impl Log {
 
         let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
+        if leader_epoch < writer.least_epoch {
+            return Err(AppendError::new(
+                ErrorCode::NOT_LEADER_OR_FOLLOWER,
+                format!("the leadership of epoch {leader_epoch} is over; nothing was appended"),
+            ));
+        }
         // a coordinator's batches carry producer ids, but no sequences
         let verdict =
             if options.from_client { writer.producers.check(&checked.header)? } else { Verdict::Append };
@@ -103,15 +109,20 @@ impl Log {
         })
     }
 
-    /// Appends whole batches as a follower, as they are: offsets and epochs are the leader's. Every CRC is checked;
-    /// sequences are taken as they come. A partial batch at the end is left out. Returns the new log end offset.
-    pub fn append_replica(&self, bytes: &[u8], now_ms: i64) -> Result<i64, AppendError> {
+    /// Appends whole batches as a follower of the leader of `leader_epoch`, as they are: offsets and epochs are the
+    /// leader's. Every CRC is checked; sequences are taken as they come. A partial batch at the end is left out, and so
+    /// are a batch of a later epoch and all behind it, which that leader cannot have (KAFKA-18723). Returns the new log
+    /// end offset; after an error the batches before the bad one are in the log.
+    pub fn append_replica(&self, bytes: &[u8], leader_epoch: i32, now_ms: i64) -> Result<i64, AppendError> {
         let config = self.config();
         let mut writer = self.writer.lock();
         for batch in batches(bytes) {
             let batch = batch.map_err(Invalid::from)?;
             check_crc(batch).map_err(Invalid::from)?;
             let header = BatchHeader::parse(batch).map_err(Invalid::from)?;
+            if header.partition_leader_epoch > leader_epoch {
+                break;
+            }
             self.check_writable(&writer)?;
             let end = self.log_end_offset();
             if header.base_offset < end || header.last_offset_delta < 0 {

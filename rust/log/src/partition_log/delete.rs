@@ -53,6 +53,18 @@ impl Log {
         Ok(self.log_start_offset())
     }
 
+    /// Moves the log's start up to that of the leader, as a follower: never down, and not beyond the high watermark.
+    /// Returns the log's start. Whole segments below it go at the next `enforce_retention`.
+    pub fn follow_log_start(&self, leaders_start: i64) -> Result<i64, LogError> {
+        let offset = leaders_start.min(self.high_watermark());
+        if offset > self.log_start_offset() {
+            let _writer = self.writer.lock();
+            self.storage.check()?;
+            self.move_start(offset)?;
+        }
+        Ok(self.log_start_offset())
+    }
+
     /// Moves the log's start up to `offset`, never down.
     pub(super) fn move_start(&self, offset: i64) -> Result<(), LogError> {
         if self.log_start_offset.fetch_max(offset, Release) >= offset {

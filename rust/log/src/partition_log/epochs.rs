@@ -11,6 +11,13 @@ impl Log {
         self.note_epoch(&mut writer, leader_epoch, self.log_end_offset())
     }
 
+    /// Refuses what leaders of older epochs than `leader_epoch` append from now on (NOT_LEADER_OR_FOLLOWER). One that
+    /// looked at its epoch before and comes to append after this has no place in the log any more.
+    pub fn fence_epochs_before(&self, leader_epoch: i32) {
+        let mut writer = self.writer.lock();
+        writer.least_epoch = writer.least_epoch.max(leader_epoch);
+    }
+
     /// The largest epoch known that is no later than `epoch`, and the offset where it ends; (−1, −1) for one from the
     /// future. A follower truncates to it.
     pub fn end_offset_for_epoch(&self, epoch: i32) -> (i32, i64) {

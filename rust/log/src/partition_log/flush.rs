@@ -54,16 +54,22 @@ impl Log {
 
     fn sync_from(&self, from: i64, end: i64) -> Result<(), LogError> {
         // Written without a sync when an epoch begins: those of batches above the recovery point are found again.
-        let epochs = self.epochs.lock().take_unsynced();
-        if let Some(path) = epochs {
-            self.sync_file(&path)?;
-            self.directory_changed.store(true, Relaxed);
-        }
+        self.sync_epochs()?;
         if from < end {
             self.sync_segments(from, end)?;
         }
         if self.directory_changed.swap(false, AcqRel) {
             self.sync_directory()?;
+        }
+        Ok(())
+    }
+
+    /// Syncs the file of epochs, if it was written since; its name comes with the directory.
+    pub(super) fn sync_epochs(&self) -> Result<(), LogError> {
+        let epochs = self.epochs.lock().take_unsynced();
+        if let Some(path) = epochs {
+            self.sync_file(&path)?;
+            self.directory_changed.store(true, Relaxed);
         }
         Ok(())
     }

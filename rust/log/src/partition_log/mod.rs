@@ -83,6 +83,8 @@ struct Writer {
     closed: Option<LogError>,
     /// The latest leader epoch, so that an append need not ask the epochs.
     leader_epoch: i32,
+    /// A leader's append in an older epoch than this is refused: its leadership is over.
+    least_epoch: i32,
 }
 
 impl Log {

@@ -139,6 +139,7 @@ impl Log {
             snapshot_offset,
             closed: recovered.sealed,
             leader_epoch: epochs.latest().map_or(-1, |latest| latest.epoch),
+            least_epoch: i32::MIN,
         };
         // what was made or removed until now; after a clean stop there is nothing
         let directory_changed = is_new || options.last_stop != LastStop::Clean;

@@ -2,8 +2,10 @@
 //!
 //! Crash points: segments go newest first and the cut comes last, each synced before the next, so that a crash in between
 //! leaves a shorter log without a hole, and nothing of what was cut comes back beside what is appended afterwards. Indexes,
-//! epochs and producers are put right by recovery. The checkpoint of recovery points must come down *before*: one that is
-//! above the log's end would later vouch for batches that were never synced.
+//! epochs and producers are put right by recovery. The checkpoints must come down *before*: a recovery point above the
+//! log's end would later vouch for batches that were never synced, and a start above it would take the log for one of
+//! which all was deleted. The file of epochs is synced before anything is appended: what it says of epochs that were cut
+//! must not outlive them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Release};
@@ -17,16 +19,26 @@ use crate::segment::{Segment, Trust};
 
 impl Log {
     /// Drops all records from `offset` on; a batch that holds `offset` goes whole. Returns false when the log ends
-    /// before. The high watermark and the recovery point come down with it; the caller has written a checkpoint with a
-    /// recovery point of at most `offset`.
-    pub fn truncate_to(&self, offset: i64, now_ms: i64) -> Result<bool, LogError> {
+    /// before; epochs that begin at its end are forgotten even so, since a leader that never wrote left them. The high
+    /// watermark and the recovery point come down with it. `checkpoint` is called in between, when recovery point and
+    /// log start are at most `offset` and no flush can raise them: it writes both down, or fails and nothing is cut.
+    pub fn truncate_to(
+        &self,
+        offset: i64,
+        now_ms: i64,
+        checkpoint: impl FnOnce() -> Result<(), LogError>,
+    ) -> Result<bool, LogError> {
         let _flush = self.flushing.lock();
-        let mut writer = self.writer.lock();
-        self.check_writable(&writer)?;
         if offset >= self.log_end_offset() {
+            let mut writer = self.writer.lock();
+            self.check_writable(&writer)?;
+            self.cut_epochs(&mut writer, self.log_end_offset())?;
             return Ok(false);
         }
-        if offset <= self.log_start_offset() {
+        let start = self.lower_to(offset, checkpoint)?;
+        let mut writer = self.writer.lock();
+        self.check_writable(&writer)?;
+        if offset <= start {
             self.restart_at(&mut writer, offset, now_ms)?;
             return Ok(true);
         }
@@ -49,12 +61,31 @@ impl Log {
         Ok(true)
     }
 
-    /// Drops everything and starts anew, empty, at `offset`: a follower whose leader no longer has what comes next.
-    pub fn truncate_fully_and_start_at(&self, offset: i64, now_ms: i64) -> Result<(), LogError> {
+    /// Drops everything and starts anew, empty, at `offset`, which is then the high watermark too: a follower whose
+    /// leader no longer has what comes next. `checkpoint` as in [`Log::truncate_to`].
+    pub fn truncate_fully_and_start_at(
+        &self,
+        offset: i64,
+        now_ms: i64,
+        checkpoint: impl FnOnce() -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
         let _flush = self.flushing.lock();
+        self.lower_to(offset, checkpoint)?;
         let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
         self.restart_at(&mut writer, offset, now_ms)
+    }
+
+    /// Brings down what the checkpoints say to `offset`; returns where the log started.
+    fn lower_to(
+        &self,
+        offset: i64,
+        checkpoint: impl FnOnce() -> Result<(), LogError>,
+    ) -> Result<i64, LogError> {
+        self.recovery_point.fetch_min(offset, AcqRel);
+        let start = self.log_start_offset.fetch_min(offset, AcqRel);
+        checkpoint().inspect_err(|_| self.log_start_offset.store(start, Release))?;
+        Ok(start)
     }
 
     fn restart_at(&self, writer: &mut Writer, offset: i64, now_ms: i64) -> Result<(), LogError> {
@@ -66,7 +97,24 @@ impl Log {
         let segment = Arc::new(segment);
         *self.segments.write() = Arc::new(SegmentList::new(vec![Arc::clone(&segment)]));
         self.log_start_offset.store(offset, Release);
-        self.reopen_end(writer, segment, offset, now_ms)
+        self.cut_epochs(writer, 0)?;
+        self.reopen_end(writer, segment, offset, now_ms)?;
+        self.high_watermark.store(offset, Release);
+        Ok(())
+    }
+
+    /// Forgets epochs that begin at `offset` or later, durably.
+    fn cut_epochs(&self, writer: &mut Writer, offset: i64) -> Result<(), LogError> {
+        {
+            let mut epochs = self.epochs.lock();
+            if !epochs.truncate_from_end(offset) {
+                return Ok(());
+            }
+            epochs.save().map_err(|error| self.write_failed(error))?;
+            writer.leader_epoch = epochs.latest().map_or(-1, |latest| latest.epoch);
+        }
+        self.sync_epochs().inspect_err(|error| self.storage.poison(error))?;
+        self.sync_names()
     }
 
     /// Takes up the log at its new end: counters, epochs and producers as of there.
@@ -87,13 +135,7 @@ impl Log {
         self.tail.lock().reset(end);
         self.high_watermark.fetch_min(end_offset, AcqRel);
         self.recovery_point.fetch_min(end_offset, AcqRel);
-        {
-            let mut epochs = self.epochs.lock();
-            if epochs.truncate_from_end(end_offset) {
-                epochs.save().map_err(|error| self.write_failed(error))?;
-            }
-            writer.leader_epoch = epochs.latest().map_or(-1, |latest| latest.epoch);
-        }
+        self.cut_epochs(writer, end_offset)?;
         let restored = recovery::producers::restore(
             &self.storage,
             &self.directory(),

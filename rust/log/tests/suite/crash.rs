@@ -353,7 +353,7 @@ fn truncate(model: &mut Model, log: &Log, back: i64) -> Option<()> {
     model.recovery_point = model.recovery_point.min(to);
     model.synced = model.synced.min(lowest);
     model.end_min = model.end_min.min(lowest);
-    log.truncate_to(to, NOW_MS).ok()?;
+    log.truncate_to(to, NOW_MS, || Ok(())).ok()?;
     let end = log.log_end_offset();
     // at the log's start an empty log begins there, even inside a batch
     assert!(end <= to, "{end} > {to}");

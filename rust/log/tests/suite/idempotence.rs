@@ -134,7 +134,7 @@ fn a_follower_takes_what_the_leader_wrote_whatever_its_sequence() {
     for (offset, sequence) in [(0, 5), (1, 90), (2, 3)] {
         let mut builder = Builder::new().base_offset(offset).leader_epoch(2).producer(9, 0, sequence);
         builder.append(NOW_MS, None, Some(b"v"));
-        log.append_replica(&builder.seal(Compression::None).unwrap(), NOW_MS).unwrap();
+        log.append_replica(&builder.seal(Compression::None).unwrap(), 2, NOW_MS).unwrap();
     }
     assert_eq!(log.log_end_offset(), 3);
     assert_eq!(log.leader_epoch(), Some(2));
@@ -164,4 +164,36 @@ fn a_producer_is_known_after_its_records_were_deleted() {
     let (log, _) = open(directory.path(), config(), LastStop::Clean);
     knows(&log, 3);
     append(&log, &idempotent(9, 0, 3, "v")).unwrap();
+}
+
+#[test]
+fn a_follower_takes_nothing_that_its_leader_cannot_have() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = create(directory.path());
+    let of_epoch = |offset, epoch| {
+        let mut builder = Builder::new().base_offset(offset).leader_epoch(epoch);
+        builder.append(NOW_MS, None, Some(b"v"));
+        builder.seal(Compression::None).unwrap()
+    };
+    let bytes = [of_epoch(0, 2), of_epoch(1, 3), of_epoch(2, 2)].concat();
+    assert_eq!(log.append_replica(&bytes, 2, NOW_MS), Ok(1), "epoch 3 is later than the leader's");
+    let mut flipped = of_epoch(1, 2);
+    *flipped.last_mut().unwrap() ^= 1;
+    let bytes = [of_epoch(1, 2), flipped].concat();
+    assert_eq!(log.append_replica(&bytes, 2, NOW_MS).unwrap_err().code, ErrorCode::CORRUPT_MESSAGE);
+    assert_eq!(log.log_end_offset(), 2, "what comes before the flipped bit is there");
+    let before_the_end = log.append_replica(&of_epoch(1, 2), 2, NOW_MS);
+    assert_eq!(before_the_end.unwrap_err().code, ErrorCode::UNKNOWN_SERVER_ERROR);
+}
+
+#[test]
+fn an_append_of_a_leadership_that_is_over_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = create(directory.path());
+    let append = |epoch| log.append(&batch(&["v"]), epoch, NOW_MS, Default::default());
+    append(3).unwrap();
+    log.fence_epochs_before(5);
+    log.fence_epochs_before(4);
+    assert_eq!(append(4).unwrap_err().code, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    assert_eq!(append(5).unwrap().base_offset, 1);
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::*;
-use fastlog_log::{LastStop, Log, LogConfig};
+use fastlog_log::{LastStop, Log, LogConfig, LogError};
 use fastlog_protocol::ErrorCode;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
@@ -158,10 +158,10 @@ fn a_follower_truncates_to_any_offset() {
         let log = committed(directory.path(), config(), 100);
         log.start_epoch(5).unwrap();
         let end = offset.min(100);
-        assert_eq!(log.truncate_to(offset, NOW_MS).unwrap(), offset < 100);
+        assert_eq!(log.truncate_to(offset, NOW_MS, || Ok(())).unwrap(), offset < 100);
         assert_eq!((log.log_end_offset(), log.high_watermark()), (end, end));
         assert_eq!(values(&log), expected(0, end));
-        assert_eq!(log.leader_epoch(), if offset < 100 { Some(0).filter(|_| end > 0) } else { Some(5) });
+        assert_eq!(log.leader_epoch(), Some(0).filter(|_| end > 0), "epoch 5 never wrote");
         fill(&log, 130);
         assert_eq!(values(&log), expected(0, 130), "truncated to {offset}");
         drop(log);
@@ -178,7 +178,7 @@ fn truncation_takes_a_batch_whole_and_forgets_its_sequences() {
     append(&log, &idempotent(9, 0, 0, "v")).unwrap();
     append(&log, &batch(&["a", "b", "c"])).unwrap();
     append(&log, &idempotent(9, 0, 1, "v")).unwrap();
-    assert!(log.truncate_to(2, NOW_MS).unwrap());
+    assert!(log.truncate_to(2, NOW_MS, || Ok(())).unwrap());
     assert_eq!(log.log_end_offset(), 1);
     assert!(append(&log, &idempotent(9, 0, 0, "v")).unwrap().duplicate);
     assert!(!append(&log, &idempotent(9, 0, 1, "v")).unwrap().duplicate);
@@ -188,13 +188,35 @@ fn truncation_takes_a_batch_whole_and_forgets_its_sequences() {
 fn a_follower_may_start_anew_at_its_leaders_start() {
     let directory = tempfile::tempdir().unwrap();
     let log = committed(directory.path(), config(), 100);
-    log.truncate_fully_and_start_at(5000, NOW_MS).unwrap();
+    log.truncate_fully_and_start_at(5000, NOW_MS, || Ok(())).unwrap();
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (5000, 5000));
+    assert_eq!((log.high_watermark(), log.leader_epoch()), (5000, None));
     fill(&log, 5050);
     assert_eq!(values(&log), expected(5000, 5050));
     drop(log);
     let (log, _) = open(directory.path(), config(), LastStop::ProcessDied);
     assert_eq!(values(&log), expected(5000, 5050));
+}
+
+#[test]
+fn checkpoints_come_down_before_the_log_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = committed(directory.path(), config(), 100);
+    log.delete_records(60).unwrap();
+    log.flush().unwrap();
+    let seen = |log: &Log| (log.recovery_point(), log.log_start_offset(), log.log_end_offset());
+    let refused = log.truncate_to(80, NOW_MS, || {
+        assert_eq!(seen(&log), (80, 60, 100));
+        Err(LogError::Invalid { reason: "no checkpoint".to_owned() })
+    });
+    assert!(refused.is_err());
+    assert_eq!((seen(&log), log.high_watermark()), ((80, 60, 100), 100), "nothing was cut");
+    let cut = log.truncate_to(50, NOW_MS, || {
+        assert_eq!(seen(&log), (50, 50, 100));
+        Ok(())
+    });
+    assert!(cut.unwrap());
+    assert_eq!((seen(&log), log.high_watermark()), ((50, 50, 50), 50));
 }
 
 #[test]
@@ -261,7 +283,7 @@ fn a_leader_that_wrote_nothing_follows_a_log_without_its_epoch() {
     let slice = leader.read(0, 1 << 20, 2, true).unwrap().unwrap();
     // elected in epoch 2 with nothing, and gone before it had a record; its followers know nothing of that epoch
     follower.start_epoch(2).unwrap();
-    follower.append_replica(&bytes_of(&slice), NOW_MS).unwrap();
+    follower.append_replica(&bytes_of(&slice), 3, NOW_MS).unwrap();
     assert_eq!(follower.end_offset_for_epoch(1), (1, 2));
     assert_eq!(follower.leader_epoch(), Some(1));
     follower.close(true).unwrap();
