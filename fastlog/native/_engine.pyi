@@ -126,6 +126,101 @@ class Engine:
     def checkpoint_high_watermarks(self) -> None:
         """Writes down the high watermarks."""
 
+    # replication: see docs/engine.md
+
+    def apply_partitions(
+        self,
+        changes: Sequence[tuple[str, bytes, int, int, int, int, Sequence[int], Sequence[int]]],
+        settings: Mapping[str, TopicSettings],
+    ) -> list[tuple[int, str]]:
+        """Makes partitions here leaders or followers, opening or making their logs; blocks on the disk.
+
+        Each is topic, topic id, partition, leader (-1 for none), leader epoch, partition epoch, replicas, in-sync
+        replicas; `settings` has those of each topic. A result each: Kafka's error code, 0 where it was done, and for
+        a person why not. An older leader epoch is FENCED_LEADER_EPOCH; an equal one only changes replicas and in-sync
+        replicas, by a newer partition epoch. Requests that wait for what does not come any more are answered.
+        """
+
+    def set_isr(
+        self,
+        topic: str,
+        index: int,
+        leader_epoch: int,
+        committed: Sequence[int],
+        maximal: Sequence[int],
+        partition_epoch: int,
+    ) -> None:
+        """Changes the in-sync replicas of a partition led here: those confirmed, and with those that are proposed.
+
+        The high watermark follows the second, and stands still while the first are fewer than min.insync.replicas.
+        Raises a KafkaError: FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, NOT_LEADER_OR_FOLLOWER, INVALID_UPDATE_VERSION
+        for an older partition epoch.
+        """
+
+    def replica_positions(
+        self,
+    ) -> list[tuple[str, int, int, int, int, int, list[tuple[int, int, int, int, int]]]]:
+        """Where the followers of the partitions led here are, sorted by topic and partition.
+
+        Each is topic, partition, leader epoch, log end offset, high watermark, the log end when the epoch began, and
+        the followers: replica, broker epoch, log end offset (-1 before its first fetch in this epoch), log start
+        offset, milliseconds since it had all that there was.
+        """
+
+    def drain_notices(self) -> list[tuple[str, str, int, int]]:
+        """Takes what happened to partitions, once each: what, topic, partition, replica. `control_fd` tells of them.
+
+        `joinable`: that follower outside the in-sync replicas has what it needs to join. `synced`: a follower's log
+        here is synced, and it may fetch on; the replica is -1.
+        """
+
+    def fetch_positions(self, partitions: Sequence[tuple[str, int]]) -> list[tuple[int, int, int] | None]:
+        """Where followers go on: log end offset, epoch of the last record (-1 for none), durable end offset.
+
+        While the last is less than the first a sync is to come, and the partition is not to be fetched. None for one
+        that is not open here.
+        """
+
+    def append_fetched(
+        self, answer: bytes, version: int, asked: Mapping[tuple[bytes, int], tuple[int, int]]
+    ) -> list[tuple[bytes, int, int, int, tuple[int, int] | None, str]]:
+        """Takes in the answer of a Fetch (header and body, version 13 or later); blocks on the disk.
+
+        `asked` has leader epoch and offset of the fetch by topic id and partition. A result for each partition that
+        is in both: topic id, partition, error code, log end offset (-1 if not appended), epoch and end offset of the
+        leader where the logs part, and for a person what is wrong. An answer to an older epoch is
+        NOT_LEADER_OR_FOLLOWER, one to another offset than the log's end INVALID_REQUEST, damaged bytes are
+        CORRUPT_MESSAGE. Raises a KafkaError where the whole answer is an error or does not parse.
+        """
+
+    def truncate(self, topic: str, index: int, leader_epoch: int, offset: int) -> bool:
+        """Drops what a follower has from `offset` on, durably; whether there was any. Blocks on the disk.
+
+        Raises NOT_LEADER_OR_FOLLOWER where it does not follow a leader of that epoch.
+        """
+
+    def restart_at(self, topic: str, index: int, leader_epoch: int, offset: int) -> None:
+        """Has a follower start anew, empty, at its leader's log start. Blocks, and raises as `truncate`."""
+
+    def end_offset_for(self, topic: str, index: int, epoch: int) -> tuple[int, int]:
+        """The largest leader epoch known here that is no later than `epoch`, and the offset where it ends.
+
+        (-1, -1) for one that is later than all.
+        """
+
+    def set_broker_epochs(self, epochs: Mapping[int, int]) -> None:
+        """Says under which epochs brokers are registered: a follower's fetches count only under its own."""
+
+    def set_lease(self, until_ns: int) -> None:
+        """Says until when (time.monotonic_ns) this broker may act for itself alone; 2**63 - 1 is for ever.
+
+        After it acks 0 and 1, acks=all of a leader alone in sync, and reads beyond what was known then are refused
+        with NOT_LEADER_OR_FOLLOWER.
+        """
+
+    def truncations_below_high_watermark(self) -> int:
+        """How often a follower here dropped what it took for committed: only unclean elections explain it."""
+
 @final
 class ControlRequest:
     """A request that waits for Python's answer; given up without one, it closes its connection."""

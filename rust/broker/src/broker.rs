@@ -1,10 +1,11 @@
 //! The broker: what requests are handled with.
 
 use crate::budget::ByteBudget;
+use crate::cluster::{Cluster, Notices};
 use crate::events::{Events, wall_clock_ms};
 use crate::fetch::SessionCache;
 use crate::image::{Lane, PublishedImage};
-use crate::partition::{Partition, PartitionSettings, PartitionTable, find_led};
+use crate::partition::{Assignment, ChangeError, Partition, PartitionSettings, PartitionTable, find_led};
 use crate::request::context::{Authorizer, Operation, RequestContext, Resource};
 use crate::request::control_queue::{ControlQueue, ControlRequest};
 use crate::request::response::{Outcome, Reply};
@@ -13,9 +14,11 @@ use crate::waiters::Timer;
 use crate::wakeup::Wakeup;
 use fastlog_log::{Log, LogConfig, LogError};
 use fastlog_protocol::ErrorCode;
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// What a broker is told at its start.
 #[derive(Clone, Debug)]
@@ -38,6 +41,8 @@ pub struct BrokerConfig {
     pub waiters_max: usize,
     /// How long a segment has been full before it is synced.
     pub full_segment_sync_delay: Duration,
+    /// `replica.lag.time.max.ms`
+    pub replica_lag_max: Duration,
 }
 
 impl Default for BrokerConfig {
@@ -54,14 +59,17 @@ impl Default for BrokerConfig {
             waiters_max: 100_000,
             // vm.dirty_expire_centisecs: by then the kernel has written it by itself, and the sync has little to do
             full_segment_sync_delay: Duration::from_secs(30),
+            replica_lag_max: Duration::from_secs(30),
         }
     }
 }
 
-/// Tells the wall clock, for timestamps and retention.
+/// Tells the wall clock, for timestamps and retention, and a clock that decides.
 pub trait Clock: Send + Sync {
     /// Milliseconds since the epoch.
     fn now_ms(&self) -> i64;
+    /// Nanoseconds since some moment, which never go back: those of Python's `time.monotonic_ns`.
+    fn monotonic_ns(&self) -> i64;
 }
 
 /// The system's clock.
@@ -72,6 +80,10 @@ impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
         wall_clock_ms()
     }
+
+    fn monotonic_ns(&self) -> i64 {
+        fastlog_sys::clock::monotonic_ns()
+    }
 }
 
 /// The data plane of one broker.
@@ -79,6 +91,7 @@ pub struct Broker {
     pub(crate) config: BrokerConfig,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cluster: Arc<Cluster>,
     pub(crate) image: PublishedImage,
     pub(crate) partitions: PartitionTable,
     pub(crate) sessions: Arc<SessionCache>,
@@ -101,6 +114,7 @@ impl Broker {
         let wakeup = Arc::new(Wakeup::new()?);
         Ok(Arc::new(Self {
             authorizer,
+            cluster: Cluster::new(config.node_id, clock.clone(), config.replica_lag_max, wakeup.clone()),
             clock,
             image: PublishedImage::new(),
             partitions: PartitionTable::default(),
@@ -180,7 +194,25 @@ impl Broker {
 
     /// Begins to lead a partition whose log is open.
     pub fn add_partition(&self, settings: PartitionSettings, log: Log) -> Result<Arc<Partition>, LogError> {
-        let partition = Arc::new(Partition::new(settings, log, self.syncs.syncs().clone())?);
+        let partition =
+            Arc::new(Partition::new(settings, log, self.cluster.clone(), self.syncs.syncs().clone())?);
+        self.insert_partition(partition)
+    }
+
+    /// Takes in a partition whose log is open, in the role that `to` says.
+    pub fn add_replica(
+        &self,
+        settings: PartitionSettings,
+        log: Log,
+        to: &Assignment,
+    ) -> Result<Arc<Partition>, ChangeError> {
+        let (cluster, syncs) = (self.cluster.clone(), self.syncs.syncs().clone());
+        let partition = Arc::new(Partition::open(settings, log, cluster, syncs)?);
+        partition.change(to)?;
+        Ok(self.insert_partition(partition)?)
+    }
+
+    fn insert_partition(&self, partition: Arc<Partition>) -> Result<Arc<Partition>, LogError> {
         if !self.partitions.insert(partition.clone()) {
             let reason = format!("partition {}-{} is open already", partition.topic(), partition.index());
             return Err(LogError::Invalid { reason });
@@ -195,6 +227,37 @@ impl Broker {
         partition.set_deleted();
         partition.log().mark_deleted()?;
         Ok(true)
+    }
+
+    /// The epochs under which brokers are registered (KIP-380): a follower's fetches count only under its own. High
+    /// watermarks that waited for a broker that is gone move.
+    pub fn set_broker_epochs(&self, epochs: HashMap<i32, i64>) {
+        self.cluster.set_broker_epochs(epochs);
+        for partition in self.partitions.all() {
+            if !partition.replication().followers().is_empty() {
+                partition.advance_high_watermark();
+                partition.notify();
+            }
+        }
+    }
+
+    /// Says until when this broker may act for itself alone, in monotonic nanoseconds; `i64::MAX` is for ever.
+    pub fn set_lease(&self, until_ns: i64) {
+        let was_over = self.cluster.is_lease_over() || self.cluster.lease.is_endless();
+        self.cluster.lease.set(until_ns);
+        if was_over && !self.cluster.is_lease_over() {
+            self.partitions.all().iter().for_each(|it| it.renew_lease());
+        }
+    }
+
+    /// What the control plane is to hear of partitions.
+    pub fn notices(&self) -> &Notices {
+        &self.cluster.notices
+    }
+
+    /// How often a follower dropped what it took for committed: only an unclean election explains it.
+    pub fn truncations_below_high_watermark(&self) -> u64 {
+        self.cluster.truncations_below_high_watermark()
     }
 
     /// Changes the settings of a topic's open partitions.
@@ -220,11 +283,16 @@ impl Broker {
         self.syncs.stop();
     }
 
-    /// The partition if it is led here; else the error that a client is told.
-    pub(crate) fn led_partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+    /// The partition if it is open here; else the error that a client is told.
+    pub(crate) fn open_partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
         let open = || self.partitions.get(topic, index);
         let described = || self.image.load().topic(topic).cloned();
         find_led(self.config.node_id, index, open, described)
+    }
+
+    /// The name of the topic with that id, as the partitions here or the image know it.
+    pub(crate) fn topic_name(&self, id: Uuid) -> Option<Arc<str>> {
+        self.partitions.name(id).or_else(|| self.image.load().topic_by_id(id).map(|it| it.name.clone()))
     }
 
     pub(crate) fn allows(

@@ -7,6 +7,7 @@
 mod api;
 mod broker;
 mod budget;
+mod cluster;
 mod dispatch;
 mod events;
 mod fetch;
@@ -21,13 +22,17 @@ mod wakeup;
 
 pub use broker::{Broker, BrokerConfig, Clock, SystemClock};
 pub use budget::{ByteBudget, BytePermit};
+pub use cluster::{Notice, Notices};
 pub use events::{Event, Events, Level};
 pub use image::{
     ApiRange, Image, ImageBroker, ImagePartition, ImageTopic, Lane, PublishedImage, is_internal_topic,
     is_valid_topic_name,
 };
-pub use log_manager::{LogManager, OpenPartition};
-pub use partition::{Partition, PartitionSettings, PartitionTable, Replication};
+pub use log_manager::{FetchResult, FetchedFrom, LogManager, OpenPartition, ReplicaChange};
+pub use partition::{
+    Assignment, ChangeError, Duty, Fetched, FollowerPosition, FollowerState, Partition, PartitionSettings,
+    PartitionTable, Replication, Role,
+};
 pub use request::context::{
     AllowAll, Authorizer, Listener, ListenerProtocol, Operation, RequestContext, Resource,
 };

@@ -41,6 +41,8 @@ struct Wait {
     /// The offset after the batch.
     required: i64,
     copies: Copies,
+    /// The epoch in which it was appended.
+    leader_epoch: i32,
 }
 
 /// Whose copies of a batch an acknowledgement is about.
@@ -68,6 +70,22 @@ impl Copies {
 impl Wait {
     fn is_over(&self) -> bool {
         self.copies.reach(&self.partition, self.required)
+    }
+
+    /// What is said of a batch that has its copies, looked at before this: the high watermark of a leader counts only
+    /// while it leads, and the role is read after it.
+    fn verdict(&self) -> ErrorCode {
+        let acks_all = self.copies == Copies::All;
+        if !self.partition.leads_in(self.leader_epoch)
+            || (self.copies != Copies::None && self.partition.lost_what_vouches(acks_all))
+        {
+            ErrorCode::NOT_LEADER_OR_FOLLOWER
+        } else if acks_all && !self.partition.has_enough_copies() {
+            // the record is in the log, but the promise was made of more replicas than are left
+            ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        } else {
+            ErrorCode::NONE
+        }
     }
 
     /// Whether it ends without a deadline: a sync is done or fails, but replicas may never come.
@@ -111,14 +129,23 @@ impl PartitionResult {
     }
 
     /// The batch is in the log, perhaps since an earlier request; it is not done before the copies are there.
-    pub(crate) fn appended(partition: &Arc<Partition>, appended: &Appended, copies: Copies) -> Self {
+    pub(crate) fn appended(
+        partition: &Arc<Partition>,
+        appended: &Appended,
+        copies: Copies,
+        leader_epoch: i32,
+    ) -> Self {
         let required = appended.last_offset + 1;
-        let waits = !copies.reach(partition, required);
+        // whether it still leads is asked after the copies, as in `Wait::verdict`
+        let waits = !copies.reach(partition, required)
+            || !partition.leads_in(leader_epoch)
+            || partition.lost_what_vouches(copies == Copies::All);
+        let wait = || Wait { partition: partition.clone(), required, copies, leader_epoch };
         Self {
             base_offset: appended.base_offset,
             log_append_time_ms: appended.log_append_time_ms,
             log_start_offset: appended.log_start_offset,
-            waits_for: waits.then(|| Wait { partition: partition.clone(), required, copies }),
+            waits_for: waits.then(wait),
             ..Self::refused(partition.index(), ErrorCode::NONE, None)
         }
     }
@@ -130,9 +157,9 @@ impl PartitionResult {
         let error = if partition.is_deleted() {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         } else if wait.is_over() {
-            // the record is in the log, but the promise was made of more replicas than are left
-            let kept = wait.copies != Copies::All || partition.has_enough_in_sync();
-            if kept { ErrorCode::NONE } else { ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND }
+            wait.verdict()
+        } else if !partition.leads_in(wait.leader_epoch) {
+            ErrorCode::NOT_LEADER_OR_FOLLOWER
         } else if let Some(reason) = partition.sync_failure() {
             self.message = Some(format!("the batch is in the log, but not on the disk: {reason}"));
             ErrorCode::KAFKA_STORAGE_ERROR

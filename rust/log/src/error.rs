@@ -104,6 +104,12 @@ pub enum LogError {
         /// The id that was asked for.
         expected: uuid::Uuid,
     },
+    /// What only a leader does was asked of another replica.
+    #[error("{reason}")]
+    NotLeader {
+        /// What and why.
+        reason: String,
+    },
     /// An argument that makes no sense for this log.
     #[error("{reason}")]
     Invalid {
@@ -120,6 +126,7 @@ impl LogError {
             Self::Gone { state: "deleted", .. } => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             Self::Policy { .. } => ErrorCode::POLICY_VIOLATION,
             Self::InconsistentTopicId { .. } => ErrorCode::INCONSISTENT_TOPIC_ID,
+            Self::NotLeader { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             Self::Invalid { .. } => ErrorCode::INVALID_REQUEST,
             _ => ErrorCode::KAFKA_STORAGE_ERROR,
         }

@@ -3,6 +3,7 @@
 //! One of the two homes of `unsafe` code; rustix wraps most of what is needed here safely.
 
 pub mod allocator;
+pub mod clock;
 pub mod event_fd;
 pub mod file;
 pub mod limits;

@@ -1,5 +1,8 @@
-//! `Fetch` (key 1), versions 4-12.
+//! `Fetch` (key 1), versions 4-18; on listeners for clients 4-12 are advertised.
 //!
+//! A replica is answered only in partitions that it is assigned, under the broker epoch that it is registered with, and
+//! when it names the leader epoch; each of its fetches tells its position (`Replication`). It hears of a high watermark
+//! that moved as soon as it has the records (v18, KIP-1166).
 //! Differs from Apache Kafka: an incremental answer also names partitions whose last stable offset alone moved;
 //! a request as a replica (`replica_id` >= 0) on a listener that is not for brokers is refused with
 //! `CLUSTER_AUTHORIZATION_FAILED`.
@@ -8,8 +11,9 @@
 
 use crate::broker::Broker;
 use crate::dispatch::Incoming;
-use crate::fetch::{DelayedFetch, FetchPlan, Isolation, encode, encode_error};
-use crate::partition::Partition;
+use crate::fetch::{
+    DelayedFetch, FetchPlan, Isolation, PartitionRead, Replica, Served, Wanted, encode, encode_error,
+};
 use crate::request::context::{Operation, Resource};
 use crate::request::response::Outcome;
 use fastlog_protocol::ErrorCode;
@@ -17,7 +21,6 @@ use fastlog_protocol::messages::fetch::{
     FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, PartitionData,
 };
 use fastlog_protocol::primitives::ProtocolError;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const READ_COMMITTED: i8 = 1;
@@ -28,8 +31,8 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
     let version = incoming.header.api_version;
     let correlation_id = incoming.header.correlation_id;
     let request = FetchRequest::decode(&mut incoming.body(), version)?;
-    let is_follower = request.replica_id >= 0;
-    if is_follower && !may_replicate(broker, incoming) {
+    let replica = replica_of(&request);
+    if replica.is_some() && !may_replicate(broker, incoming) {
         return refuse(incoming, &request, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
     }
     let now = Instant::now();
@@ -38,20 +41,20 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
         Ok(begun) => begun,
         Err(error) => return Ok(Outcome::Now(encode_error(error, version, correlation_id)?)),
     };
-    let partitions = wanted.iter().map(|it| partition_of(broker, incoming, &it.topic, it.index)).collect();
+    let partitions = wanted.iter().map(|it| partition_of(broker, incoming, it)).collect();
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(broker.config.fetch_bytes_max);
     let plan = FetchPlan {
         version,
         correlation_id,
-        isolation: isolation_of(&request),
-        is_follower,
+        isolation: isolation_of(&request, replica),
+        replica,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         max_bytes,
         context,
         wanted,
         partitions,
     };
-    let reads = plan.read();
+    let reads = if replica.is_some() { read_for_replica(broker, &plan) } else { plan.read() };
     let max_wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
     // a fetch that waits holds memory: when that is short, the client may ask again instead
     if max_wait_ms == 0 || plan.is_enough(&reads) || broker.budget().is_exhausted() {
@@ -62,9 +65,30 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
     Ok(Outcome::Later { exclusive: false })
 }
 
-fn isolation_of(request: &FetchRequest<'_>) -> Isolation {
-    match (request.replica_id, request.isolation_level) {
-        (0.., _) => Isolation::LogEnd,
+/// Reads, notes where the replica is, and tells those who waited for that.
+fn read_for_replica(broker: &Broker, plan: &FetchPlan) -> Vec<PartitionRead> {
+    let leader_ends = plan.leader_ends();
+    let reads = plan.read();
+    for partition in plan.note_positions(&reads, &leader_ends, broker.clock.monotonic_ns()) {
+        partition.notify();
+    }
+    reads
+}
+
+/// The broker that fetches: from version 15 on it tells its epoch too.
+fn replica_of(request: &FetchRequest<'_>) -> Option<Replica> {
+    let state = &request.replica_state;
+    let (id, epoch) = if request.replica_id >= 0 {
+        (request.replica_id, -1)
+    } else {
+        (state.replica_id, state.replica_epoch)
+    };
+    (id >= 0).then_some(Replica { id, epoch })
+}
+
+fn isolation_of(request: &FetchRequest<'_>, replica: Option<Replica>) -> Isolation {
+    match (replica, request.isolation_level) {
+        (Some(_), _) => Isolation::LogEnd,
         (_, READ_COMMITTED) => Isolation::ReadCommitted,
         _ => Isolation::ReadUncommitted,
     }
@@ -75,16 +99,21 @@ fn may_replicate(broker: &Broker, incoming: &Incoming<'_, '_>) -> bool {
     context.listener.inter_broker && broker.allows(context, Operation::ClusterAction, Resource::Cluster)
 }
 
-fn partition_of(
-    broker: &Broker,
-    incoming: &Incoming<'_, '_>,
-    topic: &str,
-    index: i32,
-) -> Result<Arc<Partition>, ErrorCode> {
+fn partition_of(broker: &Broker, incoming: &Incoming<'_, '_>, wanted: &Wanted) -> Result<Served, ErrorCode> {
+    let named = if wanted.topic_id.is_nil() { None } else { Some(broker.topic_name(wanted.topic_id)) };
+    let topic = match &named {
+        None => &wanted.topic,
+        Some(name) => name.as_ref().ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?,
+    };
     if !broker.allows(incoming.context, Operation::Read, Resource::Topic(topic)) {
         return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
     }
-    broker.led_partition(topic, index)
+    let partition = broker.open_partition(topic, wanted.index)?;
+    if named.is_some() && partition.topic_id() != wanted.topic_id {
+        return Err(ErrorCode::INCONSISTENT_TOPIC_ID);
+    }
+    let role = partition.role();
+    Ok(Served { partition, role })
 }
 
 /// The same error for everything that was asked.
@@ -113,9 +142,5 @@ fn refuse_topic<'a>(topic: &FetchTopic<'a>, error: ErrorCode) -> FetchableTopicR
         records: Some(&[]),
         ..PartitionData::default()
     });
-    FetchableTopicResponse {
-        topic: topic.topic,
-        partitions: partitions.collect(),
-        ..FetchableTopicResponse::default()
-    }
+    FetchableTopicResponse { topic: topic.topic, topic_id: topic.topic_id, partitions: partitions.collect() }
 }

@@ -3,7 +3,9 @@
 //! Timestamps: -1 the end that the isolation level shows, -2 the log start, -3 (v7) the record with the largest
 //! timestamp, else the first record that is not older. None found is offset -1 without an error. Other negative
 //! timestamps are `UNSUPPORTED_VERSION`; a partition that is named twice is `INVALID_REQUEST`.
-//! KIPs: 320 (leader epochs, v4), 734 (-3, v7).
+//! A new leader does not tell its end before it has committed in its epoch: `OFFSET_NOT_AVAILABLE` (v5), before it
+//! `LEADER_NOT_AVAILABLE`.
+//! KIPs: 207 (the new leader), 320 (leader epochs, v4), 734 (-3, v7).
 
 use super::respond;
 use crate::broker::Broker;
@@ -11,7 +13,6 @@ use crate::dispatch::Incoming;
 use crate::partition::Partition;
 use crate::request::context::{Operation, Resource};
 use crate::request::response::Outcome;
-use fastlog_log::LogError;
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
@@ -24,6 +25,8 @@ const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const MAX_TIMESTAMP_VERSION: i16 = 7;
+/// The first version whose clients know `OFFSET_NOT_AVAILABLE`.
+const NOT_AVAILABLE_VERSION: i16 = 5;
 const READ_COMMITTED: i8 = 1;
 
 /// An offset that was found.
@@ -104,20 +107,21 @@ impl<'a> ListOffsets<'_, '_, 'a, '_> {
         if !is_known {
             return Err(ErrorCode::UNSUPPORTED_VERSION);
         }
-        let partition = self.broker.led_partition(topic, asked.partition_index)?;
-        partition.check_leader_epoch(asked.current_leader_epoch)?;
-        self.find(&partition, asked.timestamp).map_err(|error| error.code())
+        let partition = self.broker.open_partition(topic, asked.partition_index)?;
+        partition.check_leads(asked.current_leader_epoch)?;
+        self.find(&partition, asked.timestamp)
     }
 
-    fn find(&self, partition: &Partition, timestamp: i64) -> Result<Found, LogError> {
+    fn find(&self, partition: &Partition, timestamp: i64) -> Result<Found, ErrorCode> {
         let log = partition.log();
-        let bound = if self.request.isolation_level == READ_COMMITTED {
-            log.last_stable_offset()
-        } else {
-            log.high_watermark()
-        };
+        // none below what was shown before this leadership, or while it is in doubt
+        let end = partition.shown_end(i64::MAX).map_err(|error| self.not_available(error));
+        let shown = log.high_watermark();
+        let bound =
+            if self.request.isolation_level == READ_COMMITTED { log.last_stable_offset() } else { shown };
         let found = match timestamp {
             LATEST => {
+                end?;
                 let leader_epoch = partition.leader_epoch();
                 return Ok(Found { offset: bound, timestamp: -1, leader_epoch });
             }
@@ -126,13 +130,24 @@ impl<'a> ListOffsets<'_, '_, 'a, '_> {
                 let leader_epoch = log.epoch_for_offset(offset).unwrap_or(-1);
                 return Ok(Found { offset, timestamp: -1, leader_epoch });
             }
-            MAX_TIMESTAMP => log.max_timestamp(bound)?,
-            timestamp => log.offset_for_timestamp(timestamp, bound)?,
+            MAX_TIMESTAMP => log.max_timestamp(bound),
+            timestamp => log.offset_for_timestamp(timestamp, bound),
         };
-        Ok(found.map_or(Found::NOTHING, |it| Found {
-            offset: it.offset,
-            timestamp: it.timestamp,
-            leader_epoch: it.leader_epoch,
-        }))
+        match found.map_err(|error| error.code())? {
+            // as in Kafka: what is found below the bound is right whatever comes above
+            Some(it) => {
+                Ok(Found { offset: it.offset, timestamp: it.timestamp, leader_epoch: it.leader_epoch })
+            }
+            None => end.map(|_| Found::NOTHING),
+        }
+    }
+
+    fn not_available(&self, error: ErrorCode) -> ErrorCode {
+        let is_known = self.incoming.header.api_version >= NOT_AVAILABLE_VERSION;
+        if error == ErrorCode::OFFSET_NOT_AVAILABLE && !is_known {
+            ErrorCode::LEADER_NOT_AVAILABLE
+        } else {
+            error
+        }
     }
 }

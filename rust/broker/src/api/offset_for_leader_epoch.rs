@@ -43,7 +43,7 @@ fn answer_topic<'a>(
 }
 
 fn find(broker: &Broker, topic: &str, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), ErrorCode> {
-    let partition = broker.led_partition(topic, asked.partition)?;
-    partition.check_leader_epoch(asked.current_leader_epoch)?;
+    let partition = broker.open_partition(topic, asked.partition)?;
+    partition.check_leads(asked.current_leader_epoch)?;
     Ok(partition.log().end_offset_for_epoch(asked.leader_epoch))
 }

@@ -12,7 +12,7 @@
 use crate::broker::Broker;
 use crate::dispatch::Incoming;
 use crate::image::is_internal_topic;
-use crate::partition::Partition;
+use crate::partition::{Duty, Partition};
 use crate::produce::{Copies, DelayedProduce, PartitionResult, TopicResult, encode};
 use crate::request::context::{Operation, Resource};
 use crate::request::response::Outcome;
@@ -111,7 +111,7 @@ impl<'a> Produce<'_, '_, 'a, '_> {
 
     fn partition(&mut self, topic: &str, data: &PartitionProduceData<'_>) -> PartitionResult {
         let refuse = |error, message: &str| PartitionResult::refused(data.index, error, Some(message.into()));
-        let partition = match self.broker.led_partition(topic, data.index) {
+        let partition = match self.broker.open_partition(topic, data.index) {
             Ok(partition) => partition,
             Err(error) => return PartitionResult::refused(data.index, error, None),
         };
@@ -122,26 +122,33 @@ impl<'a> Produce<'_, '_, 'a, '_> {
             let message = "the batch is transactional, but the producer has no transaction here";
             return refuse(ErrorCode::INVALID_TXN_STATE, message);
         }
-        if self.request.acks == -1 && !partition.has_enough_in_sync() {
-            let message = "fewer replicas are in sync than min.insync.replicas; nothing was appended";
-            return refuse(ErrorCode::NOT_ENOUGH_REPLICAS, message);
+        let role = partition.role();
+        if role.duty != Duty::Leader {
+            return refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the partition is led by another broker");
         }
-        self.append(partition, records)
+        match partition.check_may_acknowledge(self.request.acks == -1) {
+            Ok(()) => self.append(partition, role.leader_epoch, records),
+            Err(error @ ErrorCode::NOT_ENOUGH_REPLICAS) => {
+                let message = "fewer replicas are in sync than min.insync.replicas; nothing was appended";
+                refuse(error, message)
+            }
+            Err(error) => refuse(error, "this broker cannot be sure that it leads; nothing was appended"),
+        }
     }
 
-    fn append(&mut self, partition: Arc<Partition>, records: &[u8]) -> PartitionResult {
+    fn append(&mut self, partition: Arc<Partition>, leader_epoch: i32, records: &[u8]) -> PartitionResult {
         let options = AppendOptions {
             from_client: true,
             zstd_allowed: self.incoming.header.api_version >= ZSTD_VERSION,
         };
-        match partition.append(records, self.broker.clock.now_ms(), options) {
+        match partition.append_in(leader_epoch, records, self.broker.clock.now_ms(), options) {
             Ok(appended) => {
                 let copies = match self.request.acks {
                     0 => Copies::None,
                     1 => Copies::Leader,
                     _ => Copies::All,
                 };
-                let result = PartitionResult::appended(&partition, &appended, copies);
+                let result = PartitionResult::appended(&partition, &appended, copies, leader_epoch);
                 // where a sync has to come first, nothing changed yet, and the sync tells
                 if !appended.duplicate && !partition.log().syncs_appends() {
                     self.appended.push(partition);

@@ -12,6 +12,10 @@ use fastlog_protocol::messages::fetch::{
 };
 use fastlog_protocol::primitives::{ProtocolError, Writer};
 use std::time::Instant;
+use uuid::Uuid;
+
+/// By which of both the request names it, the other is empty.
+type TopicName<'a> = (&'a str, Uuid);
 
 /// An answer that has nothing but an error for the whole request.
 pub(crate) fn encode_error(
@@ -36,7 +40,7 @@ pub(crate) fn encode(
         FetchContext::Sessionless => (0, vec![true; reads.len()]),
         FetchContext::New => {
             let found: Vec<Found> = reads.iter().map(PartitionRead::found).collect();
-            let id = sessions.make(&plan.wanted, &found, plan.is_follower, Instant::now());
+            let id = sessions.make(&plan.wanted, &found, plan.replica.is_some(), Instant::now());
             (id, vec![true; reads.len()])
         }
         FetchContext::Incremental { id, epoch, session } => {
@@ -52,7 +56,7 @@ pub(crate) fn encode(
     let mut parts = Vec::with_capacity(reads.len());
     for ((wanted, read), named) in plan.wanted.iter().zip(reads).zip(named) {
         if named {
-            parts.push((&*wanted.topic, wanted.index, read));
+            parts.push(((&*wanted.topic, wanted.topic_id), wanted.index, read));
         }
     }
     Encoder::new(&plan, parts.len()).encode(session_id, parts)
@@ -77,7 +81,7 @@ impl Encoder {
     fn encode(
         mut self,
         session_id: i32,
-        parts: Vec<(&str, i32, PartitionRead)>,
+        parts: Vec<(TopicName<'_>, i32, PartitionRead)>,
     ) -> Result<Response, ProtocolError> {
         let response = FetchResponse { session_id, ..FetchResponse::default() };
         // partitions of one topic that follow each other share its entry, as in Kafka
@@ -94,12 +98,12 @@ impl Encoder {
 
     fn topic<'a>(
         &mut self,
-        parts: impl Iterator<Item = (&'a str, i32, PartitionRead)>,
+        parts: impl Iterator<Item = (TopicName<'a>, i32, PartitionRead)>,
         count: usize,
     ) -> Result<(), ProtocolError> {
         let mut parts = parts.peekable();
-        let topic = parts.peek().map_or("", |(topic, ..)| *topic);
-        let response = FetchableTopicResponse { topic, ..FetchableTopicResponse::default() };
+        let (topic, topic_id) = parts.peek().map_or(("", Uuid::nil()), |(topic, ..)| *topic);
+        let response = FetchableTopicResponse { topic, topic_id, partitions: Vec::new() };
         response.encode_head(&mut self.writer, self.version, count)?;
         for (_, index, read) in parts {
             self.partition(index, read)?;

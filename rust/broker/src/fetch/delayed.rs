@@ -39,7 +39,9 @@ impl DelayedFetch {
     /// Begins to wait: for the partitions, and for the deadline.
     pub(crate) fn start(self: &Arc<Self>, timer: &Timer, deadline: Instant) {
         let partitions: Vec<_> = match &*self.pending.lock() {
-            Some(pending) => pending.plan.partitions.iter().flatten().cloned().collect(),
+            Some(pending) => {
+                pending.plan.partitions.iter().flatten().map(|it| it.partition.clone()).collect()
+            }
             None => return,
         };
         for partition in partitions {

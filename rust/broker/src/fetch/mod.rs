@@ -8,5 +8,6 @@ mod session_cache;
 
 pub(crate) use answer::{encode, encode_error};
 pub(crate) use delayed::DelayedFetch;
-pub(crate) use read::{FetchPlan, Isolation};
+pub(crate) use read::{FetchPlan, Isolation, PartitionRead, Replica, Served};
+pub(crate) use session::Wanted;
 pub(crate) use session_cache::SessionCache;

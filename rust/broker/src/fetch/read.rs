@@ -2,7 +2,7 @@
 
 use super::session::{Found, Told, Wanted};
 use super::session_cache::FetchContext;
-use crate::partition::Partition;
+use crate::partition::{Duty, FollowerFetch, Partition, Role};
 use crate::request::response::FileRange;
 use fastlog_log::{LogError, Slice};
 use fastlog_protocol::ErrorCode;
@@ -12,6 +12,9 @@ use std::sync::Arc;
 
 /// The first version whose answers may hold batches compressed with zstd.
 const ZSTD_VERSION: i16 = 10;
+
+/// The first version whose consumers may read from followers.
+const FOLLOWER_FETCH_VERSION: i16 = 11;
 
 /// Up to where a client may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +28,13 @@ pub(crate) enum Isolation {
 }
 
 impl Isolation {
-    /// The first offset that is not shown.
-    pub(crate) fn bound(self, partition: &Partition) -> i64 {
+    /// The first offset that is not shown to one who reads from `offset` on, or why it may not.
+    pub(crate) fn bound(self, partition: &Partition, offset: i64) -> Result<i64, ErrorCode> {
         let log = partition.log();
         match self {
-            Isolation::ReadUncommitted => log.high_watermark(),
-            Isolation::ReadCommitted => log.last_stable_offset(),
-            Isolation::LogEnd => log.durable_end_offset(),
+            Isolation::ReadUncommitted => partition.shown_end(offset),
+            Isolation::ReadCommitted => Ok(log.last_stable_offset().min(partition.shown_end(offset)?)),
+            Isolation::LogEnd => Ok(log.durable_end_offset()),
         }
     }
 }
@@ -41,7 +44,8 @@ pub(crate) struct FetchPlan {
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
     pub(crate) isolation: Isolation,
-    pub(crate) is_follower: bool,
+    /// The broker that fetches, if one does.
+    pub(crate) replica: Option<Replica>,
     /// The answer may wait until there is so much.
     pub(crate) min_bytes: usize,
     /// The answer has no more than this, its first batch apart.
@@ -50,7 +54,21 @@ pub(crate) struct FetchPlan {
     /// What to read, in this order.
     pub(crate) wanted: Vec<Wanted>,
     /// The partitions of `wanted`, or why there is nothing to read.
-    pub(crate) partitions: Vec<Result<Arc<Partition>, ErrorCode>>,
+    pub(crate) partitions: Vec<Result<Served, ErrorCode>>,
+}
+
+/// A broker that fetches as a replica.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Replica {
+    pub(crate) id: i32,
+    /// Its broker epoch, -1 before version 15.
+    pub(crate) epoch: i64,
+}
+
+/// A partition, and the role in which it is served; when that is another, the fetch ends.
+pub(crate) struct Served {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) role: Role,
 }
 
 /// What was read of one partition.
@@ -60,11 +78,13 @@ pub(crate) struct PartitionRead {
     /// The epoch and end offset up to which our log and the client's agree, if they diverge.
     pub(crate) diverging: Option<(i32, i64)>,
     pub(crate) records: Option<FileRange>,
+    /// The client knows an older high watermark than it could.
+    pub(crate) is_news: bool,
 }
 
 impl PartitionRead {
     fn failed(error: ErrorCode) -> Self {
-        Self { error, told: Told::NOTHING, diverging: None, records: None }
+        Self { error, told: Told::NOTHING, diverging: None, records: None, is_news: false }
     }
 
     /// Number of bytes of records.
@@ -89,7 +109,7 @@ impl FetchPlan {
         let mut at_least_one = true;
         let each = self.wanted.iter().zip(&self.partitions).map(|(wanted, partition)| {
             let read = match partition {
-                Ok(partition) => self.read_partition(partition, wanted, left, at_least_one),
+                Ok(served) => self.read_partition(served, wanted, left, at_least_one),
                 Err(error) => Err(*error),
             };
             let read = read.unwrap_or_else(PartitionRead::failed);
@@ -105,20 +125,23 @@ impl FetchPlan {
     /// Whether what was read may be the answer already.
     pub(crate) fn is_enough(&self, reads: &[PartitionRead]) -> bool {
         let bytes: usize = reads.iter().map(PartitionRead::size_bytes).sum();
-        self.wanted.is_empty() || bytes >= self.min_bytes || reads.iter().any(PartitionRead::is_special)
+        self.wanted.is_empty()
+            || bytes >= self.min_bytes
+            || reads.iter().any(|it| it.is_special() || it.is_news)
     }
 
     /// Whether a read would be enough, without reading.
     pub(crate) fn would_be_enough(&self) -> bool {
         let mut bytes = 0;
         for (wanted, partition) in self.wanted.iter().zip(&self.partitions) {
-            let Ok(partition) = partition else { return true };
+            let Ok(Served { partition, role }) = partition else { return true };
             let log = partition.log();
-            let bound = self.isolation.bound(partition);
+            let Ok(bound) = self.isolation.bound(partition, wanted.fetch_offset) else { return true };
             let is_outside =
                 wanted.fetch_offset < log.log_start_offset() || wanted.fetch_offset > log.log_end_offset();
-            if partition.is_deleted()
+            if partition.role().duty != role.duty
                 || is_outside
+                || is_news(log.high_watermark(), wanted)
                 || partition.check_leader_epoch(wanted.current_leader_epoch).is_err()
             {
                 return true;
@@ -138,18 +161,15 @@ impl FetchPlan {
 
     fn read_partition(
         &self,
-        partition: &Partition,
+        Served { partition, role }: &Served,
         wanted: &Wanted,
         left: usize,
         at_least_one: bool,
     ) -> Result<PartitionRead, ErrorCode> {
-        if partition.is_deleted() {
-            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-        }
-        partition.check_leader_epoch(wanted.current_leader_epoch)?;
+        self.check(partition, *role, wanted)?;
         let log = partition.log();
         // the bound first: what is told afterwards is then never older than the records
-        let bound = self.isolation.bound(partition);
+        let bound = self.isolation.bound(partition, wanted.fetch_offset)?;
         let told = Told {
             high_watermark: log.high_watermark(),
             last_stable_offset: log.last_stable_offset(),
@@ -157,7 +177,13 @@ impl FetchPlan {
         };
         let diverging = diverging_epoch(partition, wanted)?;
         if diverging.is_some() {
-            return Ok(PartitionRead { error: ErrorCode::NONE, told, diverging, records: None });
+            return Ok(PartitionRead {
+                error: ErrorCode::NONE,
+                told,
+                diverging,
+                records: None,
+                is_news: false,
+            });
         }
         let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
         let slice = log
@@ -169,8 +195,65 @@ impl FetchPlan {
         {
             cut_before_zstd(range)?;
         }
-        Ok(PartitionRead { error: ErrorCode::NONE, told, diverging: None, records })
+        let is_news = is_news(told.high_watermark, wanted);
+        Ok(PartitionRead { error: ErrorCode::NONE, told, diverging: None, records, is_news })
     }
+
+    /// Whether the client may be served from the partition at all, in the role in which this began.
+    fn check(&self, partition: &Partition, role: Role, wanted: &Wanted) -> Result<(), ErrorCode> {
+        let now = partition.role();
+        if now.duty == Duty::Deleted {
+            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
+        partition.check_leader_epoch(wanted.current_leader_epoch)?;
+        // consumers may read from followers (KIP-392)
+        let may_follow = self.replica.is_none() && self.version >= FOLLOWER_FETCH_VERSION;
+        if now.duty != role.duty || (now.duty == Duty::Follower && !may_follow) {
+            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        let Some(replica) = self.replica else { return Ok(()) };
+        if wanted.current_leader_epoch < 0 {
+            // what it has counts as a copy in this epoch only if it knows of it
+            return Err(ErrorCode::FENCED_LEADER_EPOCH);
+        }
+        partition.check_replica(now.leader_epoch, replica.id, replica.epoch)
+    }
+
+    /// Notes where the follower that fetches is, in those partitions where its log is in line with ours; answers those
+    /// whose high watermark moved.
+    pub(crate) fn note_positions(
+        &self,
+        reads: &[PartitionRead],
+        leader_ends: &[i64],
+        now_ns: i64,
+    ) -> Vec<Arc<Partition>> {
+        let Some(replica) = self.replica else { return Vec::new() };
+        let each = self.wanted.iter().zip(&self.partitions).zip(reads.iter().zip(leader_ends));
+        let moved = each.filter_map(|((wanted, served), (read, leader_end))| {
+            let Served { partition, role } = served.as_ref().ok().filter(|_| !read.is_special())?;
+            let fetch = FollowerFetch {
+                replica_id: replica.id,
+                broker_epoch: replica.epoch,
+                fetch_offset: wanted.fetch_offset,
+                log_start_offset: wanted.log_start_offset,
+                leader_end_offset: *leader_end,
+                now_ns,
+            };
+            partition.note_fetch(role.leader_epoch, fetch).then(|| partition.clone())
+        });
+        moved.collect()
+    }
+
+    /// Where the partitions end for followers.
+    pub(crate) fn leader_ends(&self) -> Vec<i64> {
+        let end = |served: &Served| served.partition.log().durable_end_offset();
+        self.partitions.iter().map(|it| it.as_ref().map_or(-1, end)).collect()
+    }
+}
+
+/// Whether a client that tells the high watermark that it knows could know a later one with what it has.
+fn is_news(high_watermark: i64, wanted: &Wanted) -> bool {
+    high_watermark.min(wanted.fetch_offset) > wanted.high_watermark
 }
 
 fn range_of(slice: Slice) -> FileRange {

@@ -3,6 +3,7 @@
 use fastlog_protocol::messages::fetch::{FetchRequest, FetchTopic, ForgottenTopic};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The epoch of a request that begins a session.
 pub(crate) const INITIAL_EPOCH: i32 = 0;
@@ -21,13 +22,29 @@ pub(crate) fn next_epoch(epoch: i32) -> i32 {
 /// A partition that is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
+    /// Empty where the request names topics by their ids (v13).
     pub(crate) topic: Arc<str>,
+    /// Nil where it names them by their names.
+    pub(crate) topic_id: Uuid,
     pub(crate) index: i32,
     pub(crate) current_leader_epoch: i32,
     pub(crate) fetch_offset: i64,
     pub(crate) last_fetched_epoch: i32,
     pub(crate) max_bytes: i32,
+    /// Where a follower's log starts.
+    pub(crate) log_start_offset: i64,
+    /// What the client knows of the high watermark (KIP-1166); the largest number where it does not say.
+    pub(crate) high_watermark: i64,
 }
+
+impl Wanted {
+    fn key(&self) -> Key {
+        (self.topic.clone(), self.topic_id, self.index)
+    }
+}
+
+/// Topic by name or by id, and partition.
+type Key = (Arc<str>, Uuid, i32);
 
 /// What a response says about a partition, apart from records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +76,15 @@ pub(crate) fn wanted_of(topics: &[FetchTopic<'_>], mut intern: impl FnMut(&str) 
         let name = intern(topic.topic);
         wanted.extend(topic.partitions.iter().map(|partition| Wanted {
             topic: name.clone(),
+            topic_id: topic.topic_id,
             index: partition.partition,
             // in a fetch any negative epoch is none, as in Kafka
             current_leader_epoch: partition.current_leader_epoch.max(-1),
             fetch_offset: partition.fetch_offset,
             last_fetched_epoch: partition.last_fetched_epoch,
             max_bytes: partition.partition_max_bytes,
+            log_start_offset: partition.log_start_offset,
+            high_watermark: partition.high_watermark,
         }));
     }
     wanted
@@ -84,7 +104,7 @@ pub(crate) struct Session {
     /// In the order of service: partitions that brought records go to the end, so that one that always has
     /// some does not starve the others.
     partitions: BTreeMap<Place, Cached>,
-    places: HashMap<(Arc<str>, i32), Place>,
+    places: HashMap<Key, Place>,
     next_place: Place,
 }
 
@@ -99,7 +119,8 @@ impl Session {
         };
         for (wanted, found) in wanted.into_iter().zip(found) {
             let told = if found.is_special { Told::NOTHING } else { found.told };
-            session.put(Cached { wanted, told });
+            let high_watermark = wanted.high_watermark.max(told.high_watermark);
+            session.put(Cached { wanted: Wanted { high_watermark, ..wanted }, told });
         }
         session
     }
@@ -109,13 +130,18 @@ impl Session {
         self.partitions.len()
     }
 
+    /// Whether its topics are named by their ids.
+    pub(crate) fn has_ids(&self) -> bool {
+        self.partitions.values().next().is_some_and(|it| !it.wanted.topic_id.is_nil())
+    }
+
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.partitions.is_empty()
     }
 
     fn put(&mut self, cached: Cached) {
-        let key = (cached.wanted.topic.clone(), cached.wanted.index);
+        let key = cached.wanted.key();
         if let Some(old) = self.places.insert(key, self.next_place) {
             self.partitions.remove(&old);
         }
@@ -126,16 +152,16 @@ impl Session {
     /// Applies an incremental request: partitions it names are added or changed, forgotten ones removed.
     pub(crate) fn update(&mut self, request: &FetchRequest<'_>, intern: impl FnMut(&str) -> Arc<str>) {
         for wanted in wanted_of(&request.topics, intern) {
-            let place = self.places.get(&(wanted.topic.clone(), wanted.index));
+            let place = self.places.get(&wanted.key());
             match place.and_then(|place| self.partitions.get_mut(place)) {
                 Some(cached) => cached.wanted = wanted,
                 None => self.put(Cached { wanted, told: Told::NOTHING }),
             }
         }
-        for ForgottenTopic { topic, partitions, .. } in &request.forgotten_topics_data {
+        for ForgottenTopic { topic, topic_id, partitions } in &request.forgotten_topics_data {
             let topic: Arc<str> = (*topic).into();
             for index in partitions {
-                if let Some(place) = self.places.remove(&(topic.clone(), *index)) {
+                if let Some(place) = self.places.remove(&(topic.clone(), *topic_id, *index)) {
                     self.partitions.remove(&place);
                 }
             }
@@ -149,7 +175,7 @@ impl Session {
 
     /// Notes what was found for `wanted`; whether an incremental answer has to name the partition.
     pub(crate) fn note(&mut self, wanted: &Wanted, found: &Found) -> bool {
-        let key = (wanted.topic.clone(), wanted.index);
+        let key = wanted.key();
         let Some(place) = self.places.get(&key).copied() else {
             // forgotten by a later request; the client that asked for it hears of it once more
             return true;
@@ -157,6 +183,8 @@ impl Session {
         let Some(cached) = self.partitions.get_mut(&place) else { return true };
         let changed = cached.told != found.told;
         cached.told = if found.is_special { Told::NOTHING } else { found.told };
+        // a request that does not name the partition again was told this
+        cached.wanted.high_watermark = cached.wanted.high_watermark.max(cached.told.high_watermark);
         if found.has_records
             && let Some(cached) = self.partitions.remove(&place)
         {
@@ -174,11 +202,14 @@ mod tests {
     fn wanted(index: i32) -> Wanted {
         Wanted {
             topic: "t".into(),
+            topic_id: Uuid::nil(),
             index,
             current_leader_epoch: -1,
             fetch_offset: 0,
             last_fetched_epoch: -1,
             max_bytes: 100,
+            log_start_offset: -1,
+            high_watermark: i64::MAX,
         }
     }
 

@@ -76,6 +76,10 @@ impl SessionCache {
         if session.epoch != request.session_epoch {
             return Err(ErrorCode::INVALID_FETCH_SESSION_EPOCH);
         }
+        let mut named = request.topics.iter().map(|it| it.topic_id.is_nil());
+        if named.any(|is_named| is_named == session.has_ids()) {
+            return Err(ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);
+        }
         session.update(request, &mut intern);
         if session.is_empty() {
             drop(session);

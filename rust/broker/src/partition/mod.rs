@@ -1,19 +1,32 @@
-//! A partition led here: its log, its replicas, and who waits for it.
+//! A partition of which a replica is here: its log, the role of this broker, its replicas, and who waits for it.
+//!
+//! The role is one atomic word. Changes of it, and all that a follower does to its log, take turns under `changing`; the
+//! log itself refuses appends of a leadership that is over, so that those of clients take no lock more.
 
+mod change;
+mod follower;
 mod led;
 mod replication;
+mod role;
 mod table;
 
+pub use change::{Assignment, ChangeError};
+pub use follower::{Fetched, FollowerPosition};
 pub(crate) use led::find_led;
-pub use replication::Replication;
+pub use replication::{FollowerState, Replication};
+pub use role::{Duty, Role};
 pub use table::PartitionTable;
+
+use crate::cluster::{Cluster, Notice};
+pub(crate) use replication::FollowerFetch;
+use role::RoleCell;
 
 use crate::sync::{SyncStates, Syncs};
 use crate::waiters::WaiterList;
 use fastlog_log::{AppendError, AppendOptions, Appended, Log, LogConfig, LogError};
 use fastlog_protocol::ErrorCode;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
 
@@ -32,16 +45,24 @@ pub struct PartitionSettings {
     pub replication: Replication,
 }
 
-/// A partition led here.
+/// A partition of which a replica is here.
 pub struct Partition {
     topic: Arc<str>,
     topic_id: Uuid,
     index: i32,
     log: Log,
-    leader_epoch: AtomicI32,
+    cluster: Arc<Cluster>,
+    role: RoleCell,
+    /// The node id of the leader, -1 for none.
+    leader_id: AtomicI32,
+    /// Held through a change of role, and while a follower changes its log.
+    changing: Mutex<()>,
     replication: Mutex<Replication>,
+    /// The high watermark when the lease was last seen in force; moves only where there is a lease that ends.
+    leased_high_watermark: AtomicI64,
+    /// What the leader told a follower of its high watermark.
+    leaders_high_watermark: AtomicI64,
     waiters: WaiterList,
-    deleted: AtomicBool,
     syncs: Arc<Syncs>,
     sync_states: SyncStates,
     /// Why nothing is synced here any more.
@@ -50,27 +71,47 @@ pub struct Partition {
 
 impl Partition {
     /// A partition on an open log, led from now on in the epoch of its settings.
-    pub(crate) fn new(settings: PartitionSettings, log: Log, syncs: Arc<Syncs>) -> Result<Self, LogError> {
-        log.start_epoch(settings.leader_epoch)?;
+    pub(crate) fn new(
+        settings: PartitionSettings,
+        log: Log,
+        cluster: Arc<Cluster>,
+        syncs: Arc<Syncs>,
+    ) -> Result<Self, LogError> {
+        let leader_epoch = settings.leader_epoch;
+        let partition = Self::open(settings, log, cluster, syncs)?;
+        partition.lead(leader_epoch)?;
+        Ok(partition)
+    }
+
+    /// A partition on an open log, that follows nobody yet.
+    pub(crate) fn open(
+        settings: PartitionSettings,
+        log: Log,
+        cluster: Arc<Cluster>,
+        syncs: Arc<Syncs>,
+    ) -> Result<Self, LogError> {
         if log.durable_end_offset() < log.log_end_offset() {
             // left unsynced by a process that died: consumers are to find it, so it must be on the disk first
             log.flush()?;
         }
-        let partition = Self {
+        let high_watermark = log.high_watermark();
+        Ok(Self {
             topic: settings.topic,
             topic_id: settings.topic_id,
             index: settings.index,
             log,
-            leader_epoch: AtomicI32::new(settings.leader_epoch),
+            cluster,
+            role: RoleCell::new(Role { duty: Duty::Follower, leader_epoch: -1 }),
+            leader_id: AtomicI32::new(-1),
+            changing: Mutex::new(()),
             replication: Mutex::new(settings.replication),
+            leased_high_watermark: AtomicI64::new(high_watermark),
+            leaders_high_watermark: AtomicI64::new(-1),
             waiters: WaiterList::new(),
-            deleted: AtomicBool::new(false),
             syncs,
             sync_states: SyncStates::default(),
             sync_failure: OnceLock::new(),
-        };
-        partition.advance_high_watermark();
-        Ok(partition)
+        })
     }
 
     /// The topic's name.
@@ -93,15 +134,31 @@ impl Partition {
         &self.log
     }
 
-    /// The epoch of this broker's leadership.
+    /// What this broker is to the partition, and in which leader epoch.
+    pub fn role(&self) -> Role {
+        self.role.load()
+    }
+
+    /// The leader epoch, this broker's or that of the leader that it follows.
     pub fn leader_epoch(&self) -> i32 {
-        self.leader_epoch.load(Ordering::Acquire)
+        self.role().leader_epoch
+    }
+
+    /// The node id of the leader, -1 for none.
+    pub fn leader_id(&self) -> i32 {
+        self.leader_id.load(Ordering::Acquire)
+    }
+
+    /// Whether this broker leads in that epoch still.
+    pub(crate) fn leads_in(&self, leader_epoch: i32) -> bool {
+        self.role() == Role { duty: Duty::Leader, leader_epoch }
     }
 
     /// Begins a new epoch of this broker's leadership; requests that wait with an older one are answered.
     pub fn set_leader_epoch(&self, leader_epoch: i32) -> Result<(), LogError> {
-        self.log.start_epoch(leader_epoch)?;
-        self.leader_epoch.store(leader_epoch, Ordering::Release);
+        let change = self.changing.lock();
+        self.lead(leader_epoch)?;
+        drop(change);
         self.notify();
         Ok(())
     }
@@ -122,6 +179,63 @@ impl Partition {
         }
     }
 
+    /// The same, and that this broker leads.
+    pub(crate) fn check_leads(&self, known: i32) -> Result<(), ErrorCode> {
+        match self.role().duty {
+            Duty::Deleted => return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            Duty::Leader => self.check_leader_epoch(known),
+            Duty::Follower => self.check_leader_epoch(known).and(Err(ErrorCode::NOT_LEADER_OR_FOLLOWER)),
+        }
+    }
+
+    /// Up to where a consumer may read here, and an error for one that may not read from `offset` on now: a new leader
+    /// that has not committed in its epoch may know less than was shown before it (KIP-207), and one whose lease is over
+    /// may be none any more.
+    pub(crate) fn shown_end(&self, offset: i64) -> Result<i64, ErrorCode> {
+        let high_watermark = self.log.high_watermark();
+        if self.cluster.is_lease_over() {
+            let leased = self.leased_high_watermark.load(Ordering::Acquire);
+            let is_beyond = leased < high_watermark && offset >= leased;
+            return if is_beyond {
+                Err(ErrorCode::NOT_LEADER_OR_FOLLOWER)
+            } else {
+                Ok(leased.min(high_watermark))
+            };
+        }
+        if offset > high_watermark && self.lacks_commits(high_watermark) {
+            return Err(ErrorCode::OFFSET_NOT_AVAILABLE);
+        }
+        Ok(high_watermark)
+    }
+
+    /// Whether what was committed before this leadership, or on the leader that is followed, may reach beyond
+    /// `high_watermark`.
+    pub(crate) fn lacks_commits(&self, high_watermark: i64) -> bool {
+        self.role().duty == Duty::Follower || high_watermark < self.replication.lock().epoch_start_offset()
+    }
+
+    /// Whether a produce request may be taken, and later acknowledged, as far as the replicas and the lease say.
+    pub(crate) fn check_may_acknowledge(&self, acks_all: bool) -> Result<(), ErrorCode> {
+        if !acks_all {
+            let is_over = self.cluster.is_lease_over();
+            return if is_over { Err(ErrorCode::NOT_LEADER_OR_FOLLOWER) } else { Ok(()) };
+        }
+        let replication = self.replication.lock();
+        if !replication.has_enough_in_sync() {
+            return Err(ErrorCode::NOT_ENOUGH_REPLICAS);
+        }
+        // others that are in sync confirm this leadership by their fetches, and need no lease
+        if replication.is_alone() && self.cluster.is_lease_over() {
+            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        Ok(())
+    }
+
+    /// Whether an acknowledgement that waits for nothing any more would rest on the lease alone, and that is over.
+    pub(crate) fn lost_what_vouches(&self, acks_all: bool) -> bool {
+        self.cluster.is_lease_over() && (!acks_all || self.replication.lock().is_alone())
+    }
+
     /// Appends one batch in our epoch; never waits for a sync. With `fastlog.durability = fsync` it may be acknowledged
     /// once [`Log::durable_end_offset`] has passed it, which a sync thread tells those who wait. Otherwise they are not
     /// told yet: see [`Partition::notify`].
@@ -131,7 +245,18 @@ impl Partition {
         now_ms: i64,
         options: AppendOptions,
     ) -> Result<Appended, AppendError> {
-        let appended = self.log.append(batch, self.leader_epoch(), now_ms, options)?;
+        self.append_in(self.leader_epoch(), batch, now_ms, options)
+    }
+
+    /// The same in an epoch that was read before; NOT_LEADER_OR_FOLLOWER when it is over.
+    pub(crate) fn append_in(
+        self: &Arc<Self>,
+        leader_epoch: i32,
+        batch: &[u8],
+        now_ms: i64,
+        options: AppendOptions,
+    ) -> Result<Appended, AppendError> {
+        let appended = self.log.append(batch, leader_epoch, now_ms, options)?;
         // asked after the append: a change to fsync that it does not see here finds the batch in the log
         if self.log.syncs_appends() {
             self.ask_for_sync();
@@ -175,7 +300,10 @@ impl Partition {
     /// Flushes the log and moves the high watermark; those who wait are not told yet. Blocks on the disk.
     pub(crate) fn sync(&self, flush: impl FnOnce(&Log) -> Result<i64, LogError>) {
         match flush(&self.log) {
-            Ok(_) => self.advance_high_watermark(),
+            Ok(_) => {
+                self.advance_high_watermark();
+                self.tell_synced();
+            }
             // whoever deleted it tells those who wait
             Err(LogError::Gone { .. }) => {}
             Err(error) => self.fail_sync(&error.to_string()),
@@ -198,6 +326,50 @@ impl Partition {
         self.replication.lock().has_enough_in_sync()
     }
 
+    /// Whether what acks=all waited for has enough copies still.
+    pub(crate) fn has_enough_copies(&self) -> bool {
+        self.replication.lock().has_enough_copies()
+    }
+
+    /// What is known of the replicas.
+    pub fn replication(&self) -> Replication {
+        self.replication.lock().clone()
+    }
+
+    /// Notes a fetch of a follower at `fetch_offset` that found no divergence; true when the high watermark moved, and
+    /// those who wait are to be told. The control plane hears of a follower that may join.
+    pub(crate) fn note_fetch(&self, leader_epoch: i32, fetch: FollowerFetch) -> bool {
+        let before = self.log.high_watermark();
+        let mut replication = self.replication.lock();
+        if !replication.knows(leader_epoch, fetch.replica_id) {
+            return false;
+        }
+        replication.note_fetch(fetch);
+        self.advance_with(&replication);
+        let high_watermark = self.log.high_watermark();
+        let is_joinable = replication.is_joinable(fetch.replica_id, high_watermark);
+        drop(replication);
+        if is_joinable {
+            let (topic, index, replica_id) = (self.topic.clone(), self.index, fetch.replica_id);
+            self.cluster.notices.push(Notice::Joinable { topic, index, replica_id });
+        }
+        high_watermark > before
+    }
+
+    /// Whether a replica may follow this broker: it is in the assignment, and its broker epoch is the registered one.
+    pub(crate) fn check_replica(
+        &self,
+        leader_epoch: i32,
+        replica_id: i32,
+        broker_epoch: i64,
+    ) -> Result<(), ErrorCode> {
+        if !self.replication.lock().knows(leader_epoch, replica_id) {
+            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
+        let is_registered = self.cluster.is_registered(replica_id, broker_epoch);
+        if is_registered { Ok(()) } else { Err(ErrorCode::STALE_BROKER_EPOCH) }
+    }
+
     /// Changes what is known of the replicas, then moves the high watermark and wakes who waits for that.
     pub fn update_replication(&self, change: impl FnOnce(&mut Replication)) {
         change(&mut self.replication.lock());
@@ -208,6 +380,10 @@ impl Partition {
     /// Removes records before `offset` (-1 = the high watermark); tells the new log start offset.
     /// `OFFSET_OUT_OF_RANGE` above the high watermark.
     pub fn delete_records(&self, offset: i64) -> Result<i64, LogError> {
+        if self.role().duty == Duty::Follower {
+            let reason = format!("{}-{} is not led here", self.topic, self.index);
+            return Err(LogError::NotLeader { reason });
+        }
         let log_start_offset = self.log.delete_records(offset)?;
         self.notify();
         Ok(log_start_offset)
@@ -215,12 +391,15 @@ impl Partition {
 
     /// Whether the topic was deleted.
     pub fn is_deleted(&self) -> bool {
-        self.deleted.load(Ordering::Acquire)
+        self.role().duty == Duty::Deleted
     }
 
     /// Says that the topic is deleted: requests that wait are answered so.
     pub(crate) fn set_deleted(&self) {
-        self.deleted.store(true, Ordering::Release);
+        {
+            let _change = self.changing.lock();
+            self.role.store(Role { duty: Duty::Deleted, ..self.role() });
+        }
         self.waiters.notify();
     }
 
@@ -228,11 +407,24 @@ impl Partition {
         &self.waiters
     }
 
-    fn advance_high_watermark(&self) {
-        // our own position is read under the lock, so that two appends cannot report theirs in the wrong order
-        let replication = self.replication.lock();
-        if let Some(high_watermark) = replication.high_watermark(self.log.durable_end_offset()) {
-            self.log.advance_high_watermark(high_watermark);
+    /// Moves the high watermark to where the replicas are now, and says nothing.
+    pub(crate) fn advance_high_watermark(&self) {
+        self.advance_with(&self.replication.lock());
+    }
+
+    /// Our own position is read under the lock, so that two appends cannot report theirs in the wrong order.
+    fn advance_with(&self, replication: &Replication) {
+        let own_position = self.log.durable_end_offset();
+        if let Some(offset) = replication.high_watermark_for_joiners(own_position, &self.cluster) {
+            let high_watermark = self.log.advance_high_watermark(offset);
+            if !self.cluster.lease.is_endless() && !self.cluster.is_lease_over() {
+                self.leased_high_watermark.fetch_max(high_watermark, Ordering::Release);
+            }
         }
+    }
+
+    /// The lease is in force again: what is committed by now may be shown.
+    pub(crate) fn renew_lease(&self) {
+        self.leased_high_watermark.fetch_max(self.log.high_watermark(), Ordering::Release);
     }
 }

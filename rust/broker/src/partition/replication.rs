@@ -1,24 +1,67 @@
 //! What a leader knows of its partition's replicas, and what follows: may it acknowledge, what is committed.
 
+use crate::cluster::Cluster;
 use std::collections::BTreeMap;
+
+/// A follower as its fetches show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerState {
+    /// Everything below is in its log; -1 before its first fetch in this leader epoch. A follower of a topic with
+    /// `fastlog.durability = fsync` fetches on only when it has synced what it has.
+    pub log_end_offset: i64,
+    /// Where its log starts.
+    pub log_start_offset: i64,
+    /// The broker epoch that its fetches tell (KIP-903).
+    pub broker_epoch: i64,
+    /// When it last had all that its leader had, in monotonic time.
+    pub caught_up_ns: i64,
+    fetched_ns: i64,
+    /// Where the leader's log ended at its last fetch.
+    leader_end_offset: i64,
+}
+
+/// A fetch of a follower that found its log in line with ours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FollowerFetch {
+    pub(crate) replica_id: i32,
+    pub(crate) broker_epoch: i64,
+    pub(crate) fetch_offset: i64,
+    pub(crate) log_start_offset: i64,
+    /// Where the leader's log ended, for followers, when it came.
+    pub(crate) leader_end_offset: i64,
+    pub(crate) now_ns: i64,
+}
 
 /// The replicas of a partition, as its leader sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replication {
     node_id: i32,
+    /// Positions of an older leadership say nothing; a follower's say nothing at all.
+    leader_epoch: Option<i32>,
+    partition_epoch: i32,
     replicas: Vec<i32>,
+    committed_isr: Vec<i32>,
     /// The maximal in-sync set: committed members and those whose addition is proposed.
     isr: Vec<i32>,
     min_insync_replicas: usize,
-    /// Followers' log end offsets, as their fetches told. A follower of a topic with `fastlog.durability = fsync` fetches
-    /// on only when it has synced what it has.
-    positions: BTreeMap<i32, i64>,
+    epoch_start_offset: i64,
+    followers: BTreeMap<i32, FollowerState>,
 }
 
 impl Replication {
     /// The replication of a partition led by `node_id`.
     pub fn new(node_id: i32, replicas: Vec<i32>, isr: Vec<i32>, min_insync_replicas: usize) -> Self {
-        Self { node_id, replicas, isr, min_insync_replicas, positions: BTreeMap::new() }
+        Self {
+            node_id,
+            leader_epoch: Some(0),
+            partition_epoch: 0,
+            replicas,
+            committed_isr: isr.clone(),
+            isr,
+            min_insync_replicas,
+            epoch_start_offset: 0,
+            followers: BTreeMap::new(),
+        }
     }
 
     /// A partition whose only replica is here.
@@ -31,18 +74,91 @@ impl Replication {
         self.min_insync_replicas = min_insync_replicas;
     }
 
-    /// Changes the replicas and the maximal in-sync set; positions of replicas that left are forgotten.
+    /// Changes the replicas and the in-sync set, which nothing is proposed to any more; positions of replicas that left
+    /// are forgotten.
     pub fn set_replicas(&mut self, replicas: Vec<i32>, isr: Vec<i32>) {
-        self.positions.retain(|id, _| replicas.contains(id));
+        self.followers.retain(|id, _| replicas.contains(id));
         self.replicas = replicas;
+        self.committed_isr.clone_from(&isr);
         self.isr = isr;
     }
 
-    /// Notes how far a follower's log reaches (exclusive).
+    /// Leads from now on in another epoch: where followers are is to be told anew. Those in sync count as caught up now.
+    pub(crate) fn lead(&mut self, leader_epoch: i32, epoch_start_offset: i64, now_ns: i64) {
+        self.leader_epoch = Some(leader_epoch);
+        self.epoch_start_offset = epoch_start_offset;
+        let others = self.replicas.iter().filter(|id| **id != self.node_id);
+        let unknown =
+            others.map(|id| (*id, FollowerState::unknown(if self.isr.contains(id) { now_ns } else { 0 })));
+        self.followers = unknown.collect();
+    }
+
+    /// Leads no more: nothing is committed from here.
+    pub(crate) fn follow(&mut self) {
+        self.leader_epoch = None;
+        self.followers.clear();
+    }
+
+    /// The version of the controller's state that this is of.
+    pub(crate) fn partition_epoch(&self) -> i32 {
+        self.partition_epoch
+    }
+
+    pub(crate) fn set_partition_epoch(&mut self, partition_epoch: i32) {
+        self.partition_epoch = partition_epoch;
+    }
+
+    /// Changes the in-sync replicas: those that the controller confirmed, and with those that are proposed to it.
+    pub(crate) fn set_isr(&mut self, committed: Vec<i32>, maximal: Vec<i32>) {
+        self.committed_isr = committed;
+        self.isr = maximal;
+    }
+
+    /// Whether it is led here, in that epoch, and the replica is one of it.
+    pub(crate) fn knows(&self, leader_epoch: i32, replica_id: i32) -> bool {
+        self.leader_epoch == Some(leader_epoch) && self.replicas.contains(&replica_id)
+    }
+
+    /// Notes how far a follower's log reaches (exclusive), without a fetch of it.
     pub fn note_position(&mut self, replica_id: i32, log_end_offset: i64) {
         if self.replicas.contains(&replica_id) {
-            self.positions.insert(replica_id, log_end_offset);
+            let unknown = FollowerState::unknown(0);
+            let follower = self.followers.entry(replica_id).or_insert(unknown);
+            follower.log_end_offset = log_end_offset;
         }
+    }
+
+    /// Notes a fetch (Kafka's `Replica.updateFetchStateOrThrow`): who has what the leader had at the fetch before was
+    /// caught up then.
+    pub(crate) fn note_fetch(&mut self, fetch: FollowerFetch) {
+        let unknown = FollowerState::unknown(0);
+        let follower = self.followers.entry(fetch.replica_id).or_insert(unknown);
+        if fetch.fetch_offset >= fetch.leader_end_offset {
+            follower.caught_up_ns = follower.caught_up_ns.max(fetch.now_ns);
+        } else if follower.log_end_offset >= 0 && fetch.fetch_offset >= follower.leader_end_offset {
+            follower.caught_up_ns = follower.caught_up_ns.max(follower.fetched_ns);
+        }
+        follower.log_end_offset = fetch.fetch_offset;
+        follower.log_start_offset = fetch.log_start_offset;
+        follower.broker_epoch = fetch.broker_epoch;
+        follower.fetched_ns = fetch.now_ns;
+        follower.leader_end_offset = fetch.leader_end_offset;
+    }
+
+    /// Whether a follower that is not in the maximal in-sync set may join it (semantics row 58).
+    pub(crate) fn is_joinable(&self, replica_id: i32, high_watermark: i64) -> bool {
+        let end = self.followers.get(&replica_id).map_or(-1, |it| it.log_end_offset);
+        !self.isr.contains(&replica_id) && end >= high_watermark && end >= self.epoch_start_offset
+    }
+
+    /// The followers, by id.
+    pub fn followers(&self) -> &BTreeMap<i32, FollowerState> {
+        &self.followers
+    }
+
+    /// Where the log ended when this leadership began.
+    pub fn epoch_start_offset(&self) -> i64 {
+        self.epoch_start_offset
     }
 
     /// `min.insync.replicas`, but never more than there are replicas: one replica can always be written.
@@ -52,20 +168,67 @@ impl Replication {
 
     /// Whether acks=all may be promised now.
     pub fn has_enough_in_sync(&self) -> bool {
+        self.committed_isr.len() >= self.effective_min_isr()
+    }
+
+    /// Whether what is committed has as many copies as acks=all was promised.
+    pub(crate) fn has_enough_copies(&self) -> bool {
         self.isr.len() >= self.effective_min_isr()
     }
 
+    /// Whether nobody else confirms what is committed here.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.isr.iter().all(|id| *id == self.node_id)
+    }
+
     /// The first offset that is not on every in-sync replica, for a leader that has everything below `own_position`.
-    /// None while it must stay where it is: too few replicas are in sync, or one has not said where it is.
+    /// None while it must stay where it is: too few replicas are in sync, or one has not said where it is, or this is no
+    /// leader.
     pub fn high_watermark(&self, own_position: i64) -> Option<i64> {
-        if !self.has_enough_in_sync() {
+        if self.leader_epoch.is_none() || !self.has_enough_in_sync() {
             return None;
         }
         self.isr.iter().try_fold(own_position, |least, id| {
-            let position =
-                if *id == self.node_id { Some(own_position) } else { self.positions.get(id).copied() };
+            let position = if *id == self.node_id {
+                Some(own_position)
+            } else {
+                self.followers.get(id).map(|it| it.log_end_offset).filter(|position| *position >= 0)
+            };
             position.map(|position| least.min(position))
         })
+    }
+
+    /// The same, but not past a follower that is about to join: under load it would never reach what runs ahead of it
+    /// (Kafka's `maybeIncrementLeaderHW`).
+    pub(crate) fn high_watermark_for_joiners(&self, own_position: i64, cluster: &Cluster) -> Option<i64> {
+        let high_watermark = self.high_watermark(own_position)?;
+        if self.followers.len() < self.isr.len() {
+            // nobody is outside
+            return Some(high_watermark);
+        }
+        let oldest_ns = cluster.clock.monotonic_ns()
+            - i64::try_from(cluster.replica_lag_max.as_nanos()).unwrap_or(i64::MAX);
+        let joining = self.followers.iter().filter(|(id, it)| {
+            !self.isr.contains(id)
+                && it.log_end_offset >= 0
+                && it.caught_up_ns > 0
+                && it.caught_up_ns >= oldest_ns
+                && cluster.is_registered(**id, it.broker_epoch)
+        });
+        Some(joining.fold(high_watermark, |least, (_, it)| least.min(it.log_end_offset)))
+    }
+}
+
+impl FollowerState {
+    fn unknown(caught_up_ns: i64) -> Self {
+        Self {
+            log_end_offset: -1,
+            log_start_offset: -1,
+            broker_epoch: -1,
+            caught_up_ns,
+            fetched_ns: 0,
+            leader_end_offset: 0,
+        }
     }
 }
 
@@ -97,7 +260,42 @@ mod tests {
         let mut replication = Replication::new(1, vec![1, 2, 3], vec![1], 2);
         assert!(!replication.has_enough_in_sync());
         assert_eq!(replication.high_watermark(10), None);
+        replication.set_isr(vec![1], vec![1, 2]);
+        replication.note_position(2, 10);
+        assert_eq!(replication.high_watermark(10), None, "what is proposed does not lift the freeze");
         replication.set_min_insync_replicas(1);
         assert_eq!(replication.high_watermark(10), Some(10));
+    }
+
+    fn fetch(fetch_offset: i64, leader_end_offset: i64, now_ns: i64) -> FollowerFetch {
+        let (replica_id, broker_epoch, log_start_offset) = (2, 7, 0);
+        FollowerFetch { replica_id, broker_epoch, fetch_offset, log_start_offset, leader_end_offset, now_ns }
+    }
+
+    #[test]
+    fn a_follower_was_caught_up_when_it_asked_for_what_it_now_has() {
+        let mut replication = Replication::new(1, vec![1, 2], vec![1, 2], 1);
+        replication.lead(3, 5, 1);
+        let caught_up = |it: &Replication| it.followers()[&2].caught_up_ns;
+        replication.note_fetch(fetch(5, 10, 100));
+        assert_eq!(caught_up(&replication), 1);
+        replication.note_fetch(fetch(10, 20, 200));
+        assert_eq!(caught_up(&replication), 100, "it has what there was at its last fetch");
+        replication.note_fetch(fetch(15, 30, 300));
+        assert_eq!(caught_up(&replication), 100, "it falls behind");
+        replication.note_fetch(fetch(30, 30, 400));
+        assert_eq!(caught_up(&replication), 400);
+    }
+
+    #[test]
+    fn a_follower_joins_from_the_epochs_start_on() {
+        let mut replication = Replication::new(1, vec![1, 2], vec![1], 1);
+        replication.lead(3, 8, 1);
+        replication.note_fetch(fetch(7, 9, 10));
+        assert!(!replication.is_joinable(2, 5), "it may lack the end of the epoch before");
+        replication.note_fetch(fetch(8, 9, 20));
+        assert!(replication.is_joinable(2, 8) && !replication.is_joinable(2, 9));
+        replication.set_isr(vec![1], vec![1, 2]);
+        assert!(!replication.is_joinable(2, 8), "it is proposed already");
     }
 }

@@ -4,6 +4,7 @@ use super::Partition;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The partitions of one topic that are open here, by number.
 #[derive(Default)]
@@ -15,6 +16,7 @@ struct TopicPartitions {
 #[derive(Default)]
 pub struct PartitionTable {
     topics: RwLock<HashMap<Arc<str>, TopicPartitions>>,
+    names: RwLock<HashMap<Uuid, Arc<str>>>,
 }
 
 impl PartitionTable {
@@ -28,6 +30,11 @@ impl PartitionTable {
         self.topics.read().get_key_value(topic).map_or_else(|| topic.into(), |(name, _)| name.clone())
     }
 
+    /// The name of a topic of which partitions are open here.
+    pub fn name(&self, topic_id: Uuid) -> Option<Arc<str>> {
+        self.names.read().get(&topic_id).cloned()
+    }
+
     /// Adds a partition; false when there is one of that name and number.
     pub fn insert(&self, partition: Arc<Partition>) -> bool {
         let mut topics = self.topics.write();
@@ -35,6 +42,7 @@ impl PartitionTable {
         match topic.partitions.entry(partition.index()) {
             std::collections::hash_map::Entry::Occupied(_) => false,
             std::collections::hash_map::Entry::Vacant(place) => {
+                self.names.write().insert(partition.topic_id(), partition.topic().clone());
                 place.insert(partition);
                 true
             }
@@ -47,6 +55,7 @@ impl PartitionTable {
         let of_topic = topics.get_mut(topic)?;
         let removed = of_topic.partitions.remove(&index);
         if of_topic.partitions.is_empty() {
+            self.names.write().retain(|_, name| &**name != topic);
             topics.remove(topic);
         }
         removed

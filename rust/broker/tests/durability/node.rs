@@ -11,7 +11,9 @@ use fastlog_protocol::api_key;
 use fastlog_protocol::batch::{Builder, batches, records};
 use fastlog_protocol::compression::Compression;
 use fastlog_protocol::header::{RequestHeader, read_response_header};
-use fastlog_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use fastlog_protocol::messages::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, ReplicaState,
+};
 use fastlog_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
@@ -19,6 +21,7 @@ use fastlog_protocol::messages::produce::{
     PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
 };
 use fastlog_protocol::primitives::{Reader, Writer};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,7 +35,8 @@ pub(crate) const CONSUMER: i32 = -1;
 pub(crate) const FOLLOWER: i32 = 2;
 const LONG_MS: i32 = 60_000;
 const PRODUCE_VERSION: i16 = 9;
-const FETCH_VERSION: i16 = 11;
+const FETCH_VERSION: i16 = 17;
+const FOLLOWERS_EPOCH: i64 = 70;
 const LIST_OFFSETS_VERSION: i16 = 5;
 
 pub(crate) fn fsync() -> LogConfig {
@@ -41,6 +45,11 @@ pub(crate) fn fsync() -> LogConfig {
 
 pub(crate) fn os() -> LogConfig {
     LogConfig { durability: Durability::Os, ..fsync() }
+}
+
+/// An id that no other name here has.
+fn topic_id(topic: &str) -> uuid::Uuid {
+    uuid::Uuid::from_u128(topic.bytes().fold(1, |id, byte| id * 257 + u128::from(byte)))
 }
 
 pub(crate) fn value(value: &str) -> Vec<u8> {
@@ -155,10 +164,10 @@ impl Node {
         assert!(report.damages.is_empty(), "{:?}", report.damages);
         let settings = PartitionSettings {
             topic: topic.into(),
-            topic_id: uuid::Uuid::nil(),
+            topic_id: topic_id(topic),
             index: 0,
             leader_epoch: 0,
-            replication: Replication::single(1, 1),
+            replication: Replication::new(1, vec![1, FOLLOWER], vec![1], 1),
         };
         self.broker.add_partition(settings, log)
     }
@@ -205,20 +214,23 @@ impl Node {
         let partition = FetchPartition {
             fetch_offset,
             partition_max_bytes: 1 << 20,
-            current_leader_epoch: -1,
+            current_leader_epoch: 0,
             ..FetchPartition::default()
         };
-        let topics = vec![FetchTopic { topic, partitions: vec![partition], ..FetchTopic::default() }];
+        let topics = vec![FetchTopic { topic, topic_id: topic_id(topic), partitions: vec![partition] }];
         let request = FetchRequest {
-            replica_id,
+            replica_state: ReplicaState { replica_id, replica_epoch: FOLLOWERS_EPOCH },
             max_bytes: 1 << 20,
             session_epoch: -1,
             topics,
             ..FetchRequest::default()
         };
+        self.broker.set_broker_epochs([(FOLLOWER, FOLLOWERS_EPOCH)].into());
         let outcome = self.handle(api_key::FETCH, FETCH_VERSION, channel().0, |writer| {
             request.encode(writer, FETCH_VERSION).unwrap();
         });
+        // it is not about to join, so nothing waits for it
+        self.broker.set_broker_epochs(HashMap::new());
         let Outcome::Now(response) = outcome else { panic!("{outcome:?}") };
         read(response, api_key::FETCH, FETCH_VERSION, |reader| {
             let response = FetchResponse::decode(reader, FETCH_VERSION).unwrap();

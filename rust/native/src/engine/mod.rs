@@ -6,11 +6,13 @@ mod failure;
 mod image;
 mod intake;
 mod log_lines;
+mod replicas;
 mod settings;
 
 use failure::to_python;
 use fastlog_broker::{
-    AllowAll, Broker, Clock, ControlQueue, Listener, ListenerProtocol, LogManager, OpenPartition, SystemClock,
+    AllowAll, Broker, Clock, ControlQueue, FetchedFrom, Listener, ListenerProtocol, LogManager,
+    OpenPartition, SystemClock,
 };
 use fastlog_log::{Checkpoint, Identity, LastStop, LogError};
 use fastlog_server::{ListenerConfig, Server};
@@ -18,6 +20,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use settings::{BrokerSettings, TopicSettings};
+use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -287,5 +290,111 @@ impl Engine {
 
     fn checkpoint_high_watermarks(&self, py: Python<'_>) -> PyResult<()> {
         self.with_logs(py, |logs| logs.write_checkpoint(Checkpoint::HighWatermark))
+    }
+
+    // --- replication ---
+
+    fn apply_partitions(
+        &self,
+        py: Python<'_>,
+        changes: Vec<replicas::Change>,
+        settings: HashMap<String, TopicSettings>,
+    ) -> PyResult<Vec<(i16, String)>> {
+        let mut wanted = Vec::with_capacity(changes.len());
+        for change in changes {
+            wanted.push(self.replica_change(change, &settings)?);
+        }
+        let logs = self.logs()?;
+        let results = py.detach(|| logs.change_replicas(&wanted, SystemClock.now_ms()));
+        Ok(results.into_iter().map(replicas::outcome).collect())
+    }
+
+    fn set_isr(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        index: i32,
+        leader_epoch: i32,
+        committed: Vec<i32>,
+        maximal: Vec<i32>,
+        partition_epoch: i32,
+    ) -> PyResult<()> {
+        let partition = self.replica(topic, index)?;
+        py.detach(|| partition.set_isr(leader_epoch, committed, maximal, partition_epoch))
+            .map_err(|code| failure::kafka_error(code, "the in-sync replicas were not changed"))
+    }
+
+    fn replica_positions(&self, py: Python<'_>) -> Vec<replicas::Position> {
+        py.detach(|| {
+            let now_ns = SystemClock.monotonic_ns();
+            let all = self.broker.partitions().all();
+            all.iter().filter_map(|partition| replicas::position(partition, now_ns)).collect()
+        })
+    }
+
+    fn drain_notices(&self) -> Vec<(&'static str, String, i32, i32)> {
+        self.broker.notices().drain().into_iter().map(replicas::notice).collect()
+    }
+
+    fn fetch_positions(&self, partitions: Vec<(String, i32)>) -> Vec<Option<(i64, i32, i64)>> {
+        let each = partitions.into_iter().map(|(topic, index)| {
+            let position = self.broker.partitions().get(&topic, index)?.follower_position();
+            Some((position.log_end_offset, position.last_epoch, position.durable_end_offset))
+        });
+        each.collect()
+    }
+
+    fn append_fetched(
+        &self,
+        py: Python<'_>,
+        answer: &[u8],
+        version: i16,
+        asked: HashMap<([u8; 16], i32), (i32, i64)>,
+    ) -> PyResult<Vec<replicas::Taken>> {
+        let asked: FetchedFrom =
+            asked.into_iter().map(|((id, index), it)| ((Uuid::from_bytes(id), index), it)).collect();
+        let logs = self.logs()?;
+        let taken = py.detach(|| logs.append_fetched(answer, version, &asked, SystemClock.now_ms()));
+        let taken = taken.map_err(|error| failure::kafka_error(error.code, &error.message))?;
+        Ok(taken.into_iter().map(|(id, index, result)| replicas::told(id, index, result)).collect())
+    }
+
+    fn truncate(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        index: i32,
+        leader_epoch: i32,
+        offset: i64,
+    ) -> PyResult<bool> {
+        self.with_logs(py, |logs| logs.truncate(topic, index, leader_epoch, offset, SystemClock.now_ms()))
+    }
+
+    fn restart_at(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        index: i32,
+        leader_epoch: i32,
+        offset: i64,
+    ) -> PyResult<()> {
+        self.with_logs(py, |logs| logs.restart_at(topic, index, leader_epoch, offset, SystemClock.now_ms()))
+    }
+
+    fn end_offset_for(&self, topic: &str, index: i32, epoch: i32) -> PyResult<(i32, i64)> {
+        let found = self.replica(topic, index)?.end_offset_for(epoch);
+        found.map_err(|code| failure::kafka_error(code, "the end of a leader epoch is not known"))
+    }
+
+    fn set_broker_epochs(&self, py: Python<'_>, epochs: HashMap<i32, i64>) {
+        py.detach(|| self.broker.set_broker_epochs(epochs));
+    }
+
+    fn set_lease(&self, until_ns: i64) {
+        self.broker.set_lease(until_ns);
+    }
+
+    fn truncations_below_high_watermark(&self) -> u64 {
+        self.broker.truncations_below_high_watermark()
     }
 }

@@ -6,7 +6,7 @@ use fastlog_log::LogConfig;
 use fastlog_protocol::api_key;
 use fastlog_protocol::batch::{batches, records};
 use fastlog_protocol::compression::Compression;
-use fastlog_protocol::messages::fetch::{FetchRequest, FetchResponse, FetchTopic};
+use fastlog_protocol::messages::fetch::{FetchRequest, FetchResponse, FetchTopic, ReplicaState};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -167,8 +167,19 @@ fn a_client_that_says_it_is_a_replica_is_refused_unless_the_listener_is_for_brok
     partition.update_replication(|it| *it = Replication::new(1, vec![1, 2], vec![1, 2], 1));
     client.call(api_key::PRODUCE, 9, |w| produce_body(w, 9, "t", 0, Some(&batch(&[b"b"])), 1));
     let brokers = node.server.listen(&listener("BROKERS", true)).unwrap();
-    let fetched = fetch_one(&mut Client::connect(brokers), 12, &request);
-    assert_eq!((fetched.error, offsets(&fetched.records)), (0, vec![0, 1]), "followers read to the end");
+    node.broker.set_broker_epochs([(2, 70)].into());
+    let follow = |replica_epoch, current_leader_epoch| {
+        let mut request = at_once("t", 0);
+        request.replica_state = ReplicaState { replica_id: 2, replica_epoch };
+        request.topics[0].topic_id = partition.topic_id();
+        request.topics[0].partitions[0].current_leader_epoch = current_leader_epoch;
+        let fetched = fetch_one(&mut Client::connect(brokers), 17, &request);
+        (fetched.error, offsets(&fetched.records))
+    };
+    assert_eq!(follow(70, 0), (0, vec![0, 1]), "followers read to the end");
+    assert_eq!(follow(69, 0), (77, vec![]), "an incarnation that is gone");
+    assert_eq!(follow(70, -1), (74, vec![]), "its position would count for any epoch");
+    assert_eq!(follow(70, 1), (75, vec![]));
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn what_no_broker_serves_closes_the_connection() {
         (-1, 0, "API key -1 version 0 is not served"),
         (api_key::PRODUCE, 2, "Produce version 2 is not served"),
         (api_key::FETCH, 3, "Fetch version 3 is not served"),
-        (api_key::FETCH, 13, "Fetch version 13 is not served"),
+        (api_key::FETCH, 19, "Fetch version 19 is not served"),
         (api_key::METADATA, -1, "Metadata version -1 is not served"),
         (api_key::CREATE_TOPICS, 2, "CreateTopics version 2 is not served"),
     ] {

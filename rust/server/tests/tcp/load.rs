@@ -85,7 +85,8 @@ fn topics_come_and_go_under_load_without_a_deadlock() {
                     let records = batch(&[b"v"]);
                     for topic in ["goes", "stays"] {
                         let (error, _) = client.produce(topic, &records);
-                        assert!([0, 3, 7].contains(&error), "{error}");
+                        // 6: the epoch changed between the append and its answer
+                        assert!([0, 3, 6, 7].contains(&error), "{error}");
                     }
                 }
             });

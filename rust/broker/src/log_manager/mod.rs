@@ -6,6 +6,10 @@
 //! that was there, with that topic id, when the data directory was opened: a topic made anew under an old name starts
 //! from nothing.
 
+mod replicas;
+
+pub use replicas::{FetchResult, FetchedFrom, ReplicaChange};
+
 use crate::broker::Broker;
 use crate::events::Level;
 use crate::partition::{PartitionSettings, Replication};
@@ -114,10 +118,7 @@ impl LogManager {
         {
             return Ok(());
         }
-        let directory = self.directory()?;
-        let options = self.options(&directory, wanted);
-        let (log, report) = Log::open(directory.storage(), options, now_ms)?;
-        self.tell(wanted, &report);
+        let log = self.open_log(wanted, now_ms)?;
         let settings = PartitionSettings {
             topic: wanted.topic.clone(),
             topic_id: wanted.topic_id,
@@ -128,6 +129,14 @@ impl LogManager {
         self.broker.add_partition(settings, log)?;
         self.found.lock().remove(&(wanted.topic.to_string(), wanted.index));
         Ok(())
+    }
+
+    fn open_log(&self, wanted: &OpenPartition, now_ms: i64) -> Result<Log, LogError> {
+        let directory = self.directory()?;
+        let options = self.options(&directory, wanted);
+        let (log, report) = Log::open(directory.storage(), options, now_ms)?;
+        self.tell(wanted, &report);
+        Ok(log)
     }
 
     fn options(&self, directory: &LogDir, wanted: &OpenPartition) -> LogOptions {

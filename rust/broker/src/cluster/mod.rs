@@ -1,0 +1,69 @@
+//! What all partitions here share of the cluster: the lease, the epochs of the other brokers, the clock, and what is
+//! to be told to the control plane.
+
+mod lease;
+mod notices;
+
+pub(crate) use lease::Lease;
+pub use notices::{Notice, Notices};
+
+use crate::Wakeup;
+use crate::broker::Clock;
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The cluster as one broker sees it.
+pub(crate) struct Cluster {
+    pub(crate) node_id: i32,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// `replica.lag.time.max.ms`
+    pub(crate) replica_lag_max: Duration,
+    pub(crate) lease: Lease,
+    pub(crate) notices: Notices,
+    broker_epochs: ArcSwap<HashMap<i32, i64>>,
+    truncated_below_high_watermark: AtomicU64,
+}
+
+impl Cluster {
+    pub(crate) fn new(
+        node_id: i32,
+        clock: Arc<dyn Clock>,
+        replica_lag_max: Duration,
+        wakeup: Arc<Wakeup>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            node_id,
+            clock,
+            replica_lag_max,
+            lease: Lease::endless(),
+            notices: Notices::new(wakeup),
+            broker_epochs: ArcSwap::default(),
+            truncated_below_high_watermark: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether a broker is registered under that epoch (KIP-903).
+    pub(crate) fn is_registered(&self, broker_id: i32, broker_epoch: i64) -> bool {
+        self.broker_epochs.load().get(&broker_id) == Some(&broker_epoch)
+    }
+
+    pub(crate) fn set_broker_epochs(&self, epochs: HashMap<i32, i64>) {
+        self.broker_epochs.store(Arc::new(epochs));
+    }
+
+    /// Whether what the lease gates must be refused. Without a cluster one atomic load.
+    pub(crate) fn is_lease_over(&self) -> bool {
+        self.lease.is_over(|| self.clock.monotonic_ns())
+    }
+
+    pub(crate) fn note_truncation_below_high_watermark(&self) {
+        self.truncated_below_high_watermark.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn truncations_below_high_watermark(&self) -> u64 {
+        self.truncated_below_high_watermark.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,150 @@
+//! What a follower does to its log: append what its leader sent, cut where it diverges, start anew.
+//!
+//! Each call names the leader epoch that it comes from. One of an older epoch changes nothing: the answer of a fetch may
+//! come after the role changed.
+
+use super::{Duty, Partition};
+use crate::cluster::Notice;
+use fastlog_log::{AppendError, LogError};
+use fastlog_protocol::ErrorCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Where a follower stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerPosition {
+    /// What to fetch next.
+    pub log_end_offset: i64,
+    /// The epoch of the last record, -1 without one.
+    pub last_epoch: i32,
+    /// Less than the log's end while a sync is to come, without which it may not fetch on.
+    pub durable_end_offset: i64,
+}
+
+/// What a leader's answer said of one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetched<'a> {
+    /// The epoch that the fetch named.
+    pub leader_epoch: i32,
+    /// The offset that the fetch named.
+    pub fetch_offset: i64,
+    /// The leader's.
+    pub high_watermark: i64,
+    /// The leader's.
+    pub log_start_offset: i64,
+    /// Whole batches, perhaps a partial one at the end.
+    pub records: &'a [u8],
+}
+
+impl Partition {
+    /// Where a follower goes on, and what it says of its end.
+    pub fn follower_position(&self) -> FollowerPosition {
+        FollowerPosition {
+            log_end_offset: self.log.log_end_offset(),
+            last_epoch: self.log.leader_epoch().unwrap_or(-1),
+            durable_end_offset: self.log.durable_end_offset(),
+        }
+    }
+
+    /// Appends what a leader sent, as it is, and takes over its high watermark and log start; the new log end offset.
+    /// An answer to an older epoch, or to another offset than the log's end, changes nothing.
+    pub fn append_fetched(self: &Arc<Self>, fetched: Fetched<'_>, now_ms: i64) -> Result<i64, AppendError> {
+        let changing = self.changing.lock();
+        self.check_follows(fetched.leader_epoch)?;
+        let end = self.log.log_end_offset();
+        if fetched.fetch_offset != end {
+            let offset = fetched.fetch_offset;
+            let reason = format!("the answer is to a fetch from offset {offset}, but the log ends at {end}");
+            return Err(LogError::Invalid { reason }.into());
+        }
+        let appended = self.log.append_replica(fetched.records, fetched.leader_epoch, now_ms);
+        self.leaders_high_watermark.store(fetched.high_watermark, Ordering::Release);
+        self.follow_high_watermark();
+        self.log.follow_log_start(fetched.log_start_offset)?;
+        drop(changing);
+        if self.log.log_end_offset() > end {
+            if self.log.syncs_appends() {
+                self.ask_for_sync();
+            } else if self.log.has_full_segment_to_flush() {
+                self.syncs.ask_for_full_segments(self);
+            }
+        }
+        self.notify();
+        appended
+    }
+
+    /// Drops what the leader of that epoch does not have, from `offset` on; true when there was any. `checkpoint` writes
+    /// recovery points and log starts down, see [`fastlog_log::Log::truncate_to`].
+    pub(crate) fn truncate(
+        &self,
+        leader_epoch: i32,
+        offset: i64,
+        now_ms: i64,
+        checkpoint: impl FnOnce() -> Result<(), LogError>,
+    ) -> Result<bool, LogError> {
+        let changing = self.changing.lock();
+        self.check_follows(leader_epoch)?;
+        let high_watermark = self.log.high_watermark();
+        if offset < high_watermark {
+            self.cluster.note_truncation_below_high_watermark();
+        }
+        let is_cut = self.log.truncate_to(offset, now_ms, checkpoint)?;
+        drop(changing);
+        self.notify();
+        Ok(is_cut)
+    }
+
+    /// Drops everything and starts anew at `offset`, the log start of the leader of that epoch.
+    pub(crate) fn restart_at(
+        &self,
+        leader_epoch: i32,
+        offset: i64,
+        now_ms: i64,
+        checkpoint: impl FnOnce() -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        let changing = self.changing.lock();
+        self.check_follows(leader_epoch)?;
+        self.log.truncate_fully_and_start_at(offset, now_ms, checkpoint)?;
+        drop(changing);
+        self.notify();
+        Ok(())
+    }
+
+    fn check_follows(&self, leader_epoch: i32) -> Result<(), LogError> {
+        let role = self.role();
+        if role.duty == Duty::Follower && role.leader_epoch == leader_epoch {
+            return Ok(());
+        }
+        let (topic, index) = (self.topic(), self.index());
+        let reason =
+            format!("{topic}-{index} does not follow a leader of epoch {leader_epoch}: it is {role:?}");
+        Err(LogError::NotLeader { reason })
+    }
+
+    /// A follower shows what is committed as far as it has it, and durably where that is asked for.
+    fn follow_high_watermark(&self) {
+        let told = self.leaders_high_watermark.load(Ordering::Acquire);
+        self.log.advance_high_watermark(told.min(self.log.durable_end_offset()));
+    }
+
+    /// After a sync.
+    pub(super) fn tell_synced(&self) {
+        if !self.log.syncs_appends() || self.role().duty != Duty::Follower {
+            return;
+        }
+        let _changing = self.changing.lock();
+        if self.role().duty == Duty::Follower {
+            self.follow_high_watermark();
+            self.cluster.notices.push(Notice::Synced { topic: self.topic.clone(), index: self.index });
+        }
+    }
+
+    /// The largest epoch known here that is no later than `epoch`, and the offset where it ends; (-1, -1) for a later
+    /// one. A follower truncates by it (KIP-101, KIP-279).
+    pub fn end_offset_for(&self, epoch: i32) -> Result<(i32, i64), ErrorCode> {
+        if self.is_deleted() {
+            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
+        Ok(self.log.end_offset_for_epoch(epoch))
+    }
+}
