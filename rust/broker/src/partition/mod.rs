@@ -182,7 +182,7 @@ impl Partition {
     /// The same, and that this broker leads.
     pub(crate) fn check_leads(&self, known: i32) -> Result<(), ErrorCode> {
         match self.role().duty {
-            Duty::Deleted => return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            Duty::Deleted => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             Duty::Leader => self.check_leader_epoch(known),
             Duty::Follower => self.check_leader_epoch(known).and(Err(ErrorCode::NOT_LEADER_OR_FOLLOWER)),
         }
@@ -193,7 +193,7 @@ impl Partition {
     /// may be none any more.
     pub(crate) fn shown_end(&self, offset: i64) -> Result<i64, ErrorCode> {
         let high_watermark = self.log.high_watermark();
-        if self.cluster.is_lease_over() {
+        if self.cluster.is_lease_over() && self.role().duty == Duty::Leader {
             let leased = self.leased_high_watermark.load(Ordering::Acquire);
             let is_beyond = leased < high_watermark && offset >= leased;
             return if is_beyond {

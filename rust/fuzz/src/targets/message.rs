@@ -35,6 +35,10 @@ impl Clock for Still {
     fn now_ms(&self) -> i64 {
         NOW_MS
     }
+
+    fn monotonic_ns(&self) -> i64 {
+        1
+    }
 }
 
 /// The answers of one request.
