@@ -309,6 +309,7 @@ impl Engine {
         Ok(results.into_iter().map(replicas::outcome).collect())
     }
 
+    #[allow(clippy::too_many_arguments, reason = "Python names them")]
     fn set_isr(
         &self,
         py: Python<'_>,
