@@ -23,8 +23,5 @@ mod targets;
 mod common;
 #[path = "../../protocol/tests/common/data_plane.rs"]
 mod data_plane;
-#[path = "../../log/tests/suite/memory.rs"]
-#[allow(dead_code, reason = "nothing fails here: the tests of the log use the rest of it")]
-mod memory;
 
 pub use targets::{TARGETS, Target, target};

@@ -1,6 +1,6 @@
 //! A small data directory as it lies on the disk, and what its log must say.
 
-use crate::memory::MemoryFileSystem;
+use fastlog_log::file_system::memory::MemoryFileSystem;
 use fastlog_log::file_system::{read_exact_at, read_up_to_at, write_all_at};
 use fastlog_log::{
     AbortedTxn, AppendOptions, Checkpoint, FileSystem, Identity, LastStop, Log, LogConfig, LogDir, LogError,

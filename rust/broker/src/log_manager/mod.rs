@@ -15,7 +15,7 @@ use crate::events::Level;
 use crate::partition::{PartitionSettings, Replication};
 use fastlog_log::{
     Checkpoint, Identity, LastStop, Log, LogConfig, LogDir, LogError, LogOptions, Offsets,
-    PartitionDirectory, RecoveryReport, Storage, file_name, identity,
+    PartitionDirectory, RecoveryReport, Storage, file_name,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -208,9 +208,9 @@ impl LogManager {
             .map(|it| (it.partition, it.path.clone()))
             .collect();
         for (index, from) in &doomed {
-            let name = file_name::of_deleted_partition(topic, *index, identity::random_uuid());
-            let to = from.with_file_name(name);
             let files = &directory.storage().file_system;
+            let name = file_name::of_deleted_partition(topic, *index, files.random_uuid());
+            let to = from.with_file_name(name);
             files.rename(from, &to).map_err(|error| failed("rename", from, error))?;
             files
                 .sync_directory(directory.path())

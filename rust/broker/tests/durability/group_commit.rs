@@ -1,8 +1,8 @@
 //! Appends do not wait for the disk; answers and readers do.
 
-use crate::memory::{Faults, MemoryFileSystem};
 use crate::node::*;
 use fastlog_broker::BrokerConfig;
+use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
 use fastlog_log::{LastStop, LogConfig};
 use fastlog_protocol::ErrorCode;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! A broker on a file system in memory, and its requests without sockets.
 
-use crate::memory::MemoryFileSystem;
 use fastlog_broker::{
     AllowAll, Answer, Broker, BrokerConfig, Listener, ListenerProtocol, Outcome, Partition,
     PartitionSettings, Replication, Reply, ReplySink, RequestContext, Response, SystemClock,
 };
+use fastlog_log::file_system::memory::MemoryFileSystem;
 use fastlog_log::{Durability, LastStop, Log, LogConfig, LogError, LogOptions, Storage};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;

@@ -1,9 +1,9 @@
 //! The promise: what was acknowledged, and what a consumer or a follower was shown, is there after a power cut, under
 //! the same offset; wherever in whatever call the machine died.
 
-use crate::memory::{Faults, MemoryFileSystem};
 use crate::node::*;
 use fastlog_log::LastStop;
+use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
 use fastlog_protocol::ErrorCode;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -9,12 +9,12 @@ use crate::common::Direction;
 use crate::data_plane;
 use crate::input::{Input, counted};
 use crate::log_files::{NOW_MS, contents};
-use crate::memory::MemoryFileSystem;
 use crate::requests;
 use fastlog_broker::{
     AllowAll, Answer, ApiRange, Broker, BrokerConfig, Clock, ImagePartition, ImageTopic, Listener,
     ListenerProtocol, Outcome, PartitionSettings, Replication, Reply, ReplySink, RequestContext, Response,
 };
+use fastlog_log::file_system::memory::MemoryFileSystem;
 use fastlog_log::{LastStop, Log, LogConfig, LogOptions, Storage};
 use fastlog_protocol::api_key;
 use fastlog_protocol::header::{RequestHeader, read_response_header};

@@ -6,7 +6,13 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
+use crate::identity;
+
 pub mod atomic_file;
+#[cfg(feature = "memory")]
+pub mod memory;
 pub mod open_files;
 pub mod real;
 pub mod storage;
@@ -79,6 +85,10 @@ pub trait FileSystem: Send + Sync + Debug {
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync + Debug>>>;
     /// Something that changes with each start of the machine.
     fn boot_id(&self) -> io::Result<String>;
+    /// A new identifier that nobody else has.
+    fn random_uuid(&self) -> Uuid {
+        identity::random_uuid()
+    }
 }
 
 /// Reads exactly `buffer.len()` bytes, or fails with `UnexpectedEof`.

@@ -73,7 +73,7 @@ pub(crate) fn write(
         "#\n#fastlog\nversion={VERSION}\ncluster.id={}\nnode.id={}\ndirectory.id={}\n",
         identity.cluster_id,
         identity.node_id,
-        identity::to_base64(identity::random_uuid()),
+        identity::to_base64(file_system.random_uuid()),
     );
     let path = directory.join(FILE_NAME);
     atomic_file::replace(file_system, &path, text.as_bytes()).during("write", path)

@@ -10,7 +10,6 @@ use uuid::Uuid;
 use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::{DirectoryEntry, FileSystem, Storage};
-use crate::identity;
 use crate::partition_log::LogOptions;
 use crate::recovery::LastStop;
 
@@ -83,7 +82,7 @@ impl LogDir {
             LastStop::MachineDied => NOT_RECOVERED.to_owned(),
             _ => file_system.boot_id().during("read the boot id for", &directory)?,
         };
-        let run = Run { boot_id, incarnation: identity::random_uuid() };
+        let run = Run { boot_id, incarnation: file_system.random_uuid() };
         run_marker::begin(&*file_system, &directory, &run)?;
         tracing::debug!(directory = %directory.display(), ?last_stop, ?last_run, "data directory in use");
         Ok(Self {

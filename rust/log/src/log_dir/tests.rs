@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::identity;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 

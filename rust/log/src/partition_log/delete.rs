@@ -9,8 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
 
-use crate::identity;
-
 use super::Log;
 use crate::error::{During, LogError};
 use crate::file_name;
@@ -123,7 +121,7 @@ impl Log {
         let to = from.with_file_name(file_name::of_deleted_partition(
             &self.topic,
             self.partition,
-            identity::random_uuid(),
+            self.storage.file_system.random_uuid(),
         ));
         self.storage.file_system.rename(&from, &to).during("rename", &from)?;
         for segment in self.segments().iter() {

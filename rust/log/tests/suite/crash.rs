@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::common::*;
-use crate::memory::{Faults, MemoryFileSystem};
+use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
 use fastlog_log::{LastStop, Log, LogConfig, LogOptions, RecoveryReport, Storage};
 use proptest::prelude::*;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::common::*;
-use crate::memory::{Faults, MemoryFileSystem};
+use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
 use fastlog_log::{Durability, LastStop, Log, LogConfig, LogError, Storage};
 use fastlog_protocol::ErrorCode;
 

@@ -9,6 +9,5 @@ mod faults;
 mod idempotence;
 mod kafka;
 mod lifecycle;
-mod memory;
 mod recovery;
 mod timestamps;

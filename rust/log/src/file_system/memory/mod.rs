@@ -1,0 +1,417 @@
+//! A file system in memory that fails as real ones do: short writes, no room, EIO, the death of the process inside a
+//! system call, the death of the machine with whatever was not synced lost in any order.
+//!
+//! For tests and for the simulation: it is built with Cargo's feature `memory` only. Everything left to chance comes
+//! from one seed, so the same calls end the same way.
+
+mod contents;
+mod names;
+mod random;
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use uuid::Uuid;
+
+use super::{DirectoryEntry, FileHandle, FileSystem, OpenMode};
+use contents::{Change, Contents};
+use names::{NameChange, Names};
+use random::Random;
+
+/// What the next calls meet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// The process dies inside this call, counted from 0: a write is done in part, later calls all fail.
+    pub die_at_call: Option<u64>,
+    /// A write transfers at most so many bytes.
+    pub short_write: Option<usize>,
+    /// Bytes that may still be added to files before the disk is full.
+    pub room: Option<u64>,
+    /// Writes fail with EIO.
+    pub write_error: bool,
+    /// fdatasync and directory syncs fail with EIO.
+    pub sync_error: bool,
+    /// fdatasync does not return, until the faults are others.
+    pub hold_syncs: bool,
+    /// fdatasync takes so long, in which other calls go on.
+    pub sync_takes: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    faults: Faults,
+    calls: u64,
+    syncs: u64,
+    dead: bool,
+    boot: u64,
+    random: Random,
+    files: Vec<Contents>,
+    /// As the process sees them.
+    names: Names,
+    /// As they are on disk, and what was done since the last directory sync, in order.
+    durable: Names,
+    journal: Vec<NameChange>,
+    directories: BTreeSet<String>,
+}
+
+/// The file system; clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryFileSystem {
+    state: Arc<Mutex<State>>,
+    faults_changed: Arc<Condvar>,
+}
+
+/// See [`MemoryFileSystem::hold_syncs`].
+#[derive(Debug)]
+pub struct Held(MemoryFileSystem);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.stop_holding();
+    }
+}
+
+#[derive(Debug)]
+struct MemoryFile {
+    file_system: MemoryFileSystem,
+    number: usize,
+}
+
+fn eio() -> io::Error {
+    io::Error::other("injected EIO")
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+impl State {
+    /// Counts a call; the one to die in is told so, those after it fail.
+    fn call(&mut self) -> io::Result<bool> {
+        if self.dead {
+            return Err(io::Error::other("the process is dead"));
+        }
+        self.calls += 1;
+        if self.faults.die_at_call == Some(self.calls - 1) {
+            self.dead = true;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// A call that is done whole or not at all; which, when the process dies in it, is left to chance.
+    fn atomic_call(&mut self) -> io::Result<()> {
+        if self.call()? && self.random.chance(2) {
+            Err(io::Error::other("died before the call"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn file(&mut self, number: usize) -> io::Result<&mut Contents> {
+        self.files.get_mut(number).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn change_names(&mut self, change: NameChange) {
+        self.journal.push(change.clone());
+        change.apply(&mut self.names);
+    }
+
+    /// Unsynced name changes survive up to some moment, in order (a journal); unsynced bytes piece by piece.
+    fn lose_power(&mut self) {
+        let changes = std::mem::take(&mut self.journal);
+        let kept = self.random.up_to(changes.len());
+        for change in changes.into_iter().take(kept) {
+            change.apply(&mut self.durable);
+        }
+        self.names.clone_from(&self.durable);
+        for file in &mut self.files {
+            file.lose_power(&mut self.random);
+        }
+        self.boot += 1;
+    }
+
+    /// Frees the files that have no name: whoever had them open is dead.
+    fn free_unnamed(&mut self) {
+        let named: BTreeSet<usize> = self.names.values().chain(self.durable.values()).copied().collect();
+        for (number, file) in self.files.iter_mut().enumerate() {
+            if !named.contains(&number) {
+                *file = Contents::default();
+            }
+        }
+    }
+
+    /// How much of a write of `length` bytes that ends at `end` of a file is done, as the faults want it.
+    fn writable(&mut self, number: usize, end: usize, length: usize, dies: bool) -> io::Result<usize> {
+        let mut allowed = self.faults.short_write.map_or(length, |limit| length.min(limit.max(1)));
+        if dies {
+            allowed = self.random.up_to(allowed);
+        }
+        let end = end - (length - allowed);
+        let growth = end.saturating_sub(self.file(number)?.bytes().len());
+        if let Some(room) = self.faults.room {
+            let fits = growth.min(usize::try_from(room).unwrap_or(usize::MAX));
+            allowed -= growth - fits;
+            self.faults.room = Some(room - fits as u64);
+            if allowed == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
+        Ok(allowed)
+    }
+}
+
+impl MemoryFileSystem {
+    /// An empty one whose chances come from `seed`.
+    pub fn new(seed: u64) -> Self {
+        let file_system = Self::default();
+        file_system.state().random = Random::new(seed);
+        file_system
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// What calls meet from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.state().faults = faults;
+        self.faults_changed.notify_all();
+    }
+
+    /// No fdatasync returns until the answer is dropped, also by a test that fails: nothing must wait for ever.
+    pub fn hold_syncs(&self) -> Held {
+        self.state().faults.hold_syncs = true;
+        Held(self.clone())
+    }
+
+    /// Lets go what is held; the other faults stay.
+    pub fn stop_holding(&self) {
+        self.state().faults.hold_syncs = false;
+        self.faults_changed.notify_all();
+    }
+
+    /// The process died in some call.
+    pub fn is_dead(&self) -> bool {
+        self.state().dead
+    }
+
+    /// How many calls there were.
+    pub fn calls(&self) -> u64 {
+        self.state().calls
+    }
+
+    /// How many times fdatasync was called.
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
+    }
+
+    /// The process dies now, outside any call: all later ones fail.
+    pub fn kill_process(&self) {
+        self.state().dead = true;
+    }
+
+    /// The process is started again after it died (or as if it had), the machine ran on.
+    pub fn restart_process(&self) {
+        self.set_faults(Faults::default());
+        let mut state = self.state();
+        state.dead = false;
+        state.free_unnamed();
+    }
+
+    /// The machine lost power and was started again.
+    pub fn restart_machine(&self) {
+        self.state().lose_power();
+        self.restart_process();
+    }
+
+    /// Loses every file, synced or not: a disk that was replaced.
+    pub fn wipe(&self) {
+        let mut state = self.state();
+        let (random, boot) = (std::mem::take(&mut state.random), state.boot);
+        *state = State { random, boot, ..State::default() };
+    }
+
+    /// Turns the bits of one byte of a file over, also on the disk; false where there is none.
+    pub fn corrupt(&self, path: &Path, position: usize) -> bool {
+        let mut state = self.state();
+        let number = state.names.get(&*path.to_string_lossy()).copied();
+        number.and_then(|number| state.files.get_mut(number)).is_some_and(|file| file.corrupt(position))
+    }
+}
+
+impl FileHandle for MemoryFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut state = self.file_system.state();
+        state.atomic_call()?;
+        let rest = state.file(self.number)?.bytes().get(position as usize..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        Ok(count)
+    }
+
+    fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        let mut state = self.file_system.state();
+        let dies = state.call()?;
+        if state.faults.write_error {
+            return Err(eio());
+        }
+        let position = position as usize;
+        let mut data = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| data.extend_from_slice(part));
+        let written = state.writable(self.number, position + data.len(), data.len(), dies)?;
+        data.truncate(written);
+        state.file(self.number)?.change(Change::Write(position, data));
+        if dies { Err(io::Error::other("died in a write")) } else { Ok(written) }
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        let mut state = self.file_system.state();
+        state.atomic_call()?;
+        state.file(self.number)?.change(Change::Length(length as usize));
+        Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        let mut state = self.file_system.state();
+        state.atomic_call()?;
+        Ok(state.file(self.number)?.bytes().len() as u64)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.file_system.state();
+        state.atomic_call()?;
+        state.syncs += 1;
+        // only what was written before the call is promised
+        let changes = state.file(self.number)?.changes();
+        let takes = state.faults.sync_takes;
+        if !takes.is_zero() {
+            MutexGuard::unlocked(&mut state, || std::thread::sleep(takes));
+        }
+        let held = |state: &mut State| state.faults.hold_syncs && !state.dead;
+        self.file_system.faults_changed.wait_while(&mut state, held);
+        if state.faults.sync_error {
+            return Err(eio());
+        }
+        state.file(self.number)?.sync(changes);
+        Ok(())
+    }
+
+    fn allocate(&self, _position: u64, _length: u64) -> io::Result<()> {
+        self.file_system.state().atomic_call()
+    }
+
+    fn read_ahead(&self, _position: u64, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+impl FileSystem for MemoryFileSystem {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn FileHandle>> {
+        let mut state = self.state();
+        state.atomic_call()?;
+        let number = match state.names.get(&*path.to_string_lossy()) {
+            Some(number) => *number,
+            None if mode == OpenMode::Create => {
+                state.files.push(Contents::default());
+                let number = state.files.len() - 1;
+                state.change_names(NameChange::Add(text(path), number));
+                number
+            }
+            None => return Err(io::ErrorKind::NotFound.into()),
+        };
+        Ok(Arc::new(MemoryFile { file_system: self.clone(), number }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.atomic_call()?;
+        let (from, to) = (text(from), text(to));
+        if names::of(&state.names, &from).is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change_names(NameChange::Rename(from, to));
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.atomic_call()?;
+        let path = text(path);
+        if !state.names.contains_key(&path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change_names(NameChange::Remove(path));
+        Ok(())
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        let files = names::of(&self.state().names, &text(path));
+        files.iter().try_for_each(|file| self.remove_file(Path::new(file)))
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.atomic_call()?;
+        state.directories.extend(path.ancestors().map(text));
+        Ok(())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>> {
+        let mut state = self.state();
+        state.atomic_call()?;
+        let mut entries: Vec<DirectoryEntry> = Vec::new();
+        for (_, rest) in names::below(&state.names, &text(path)) {
+            let (name, is_directory) = rest.split_once('/').map_or((rest, false), |(first, _)| (first, true));
+            // the files of one directory lie together
+            if entries.last().is_none_or(|last| last.name != name) {
+                entries.push(DirectoryEntry { name: name.to_owned(), is_directory });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        let mut state = self.state();
+        state.atomic_call()?;
+        let path = text(path);
+        Ok(state.directories.contains(&path) || !names::of(&state.names, &path).is_empty())
+    }
+
+    fn sync_directory(&self, _path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.atomic_call()?;
+        if state.faults.sync_error {
+            return Err(eio());
+        }
+        let State { journal, durable, .. } = &mut *state;
+        journal.drain(..).for_each(|change| change.apply(durable));
+        Ok(())
+    }
+
+    fn lock(&self, _path: &Path) -> io::Result<Option<Box<dyn Send + Sync + Debug>>> {
+        Ok(Some(Box::new(())))
+    }
+
+    fn boot_id(&self) -> io::Result<String> {
+        Ok(self.state().boot.to_string())
+    }
+
+    fn random_uuid(&self) -> Uuid {
+        let mut state = self.state();
+        let (high, low) = (state.random.next(), state.random.next());
+        uuid::Builder::from_u128(u128::from(high) << 64 | u128::from(low)).into_uuid()
+    }
+}
