@@ -17,7 +17,7 @@ use fastlog_protocol::ErrorCode;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// What a broker is told at its start.
@@ -43,6 +43,8 @@ pub struct BrokerConfig {
     pub full_segment_sync_delay: Duration,
     /// `replica.lag.time.max.ms`
     pub replica_lag_max: Duration,
+    /// Where the ids of fetch sessions come from; None = chance.
+    pub fetch_session_seed: Option<u64>,
 }
 
 impl Default for BrokerConfig {
@@ -60,16 +62,19 @@ impl Default for BrokerConfig {
             // vm.dirty_expire_centisecs: by then the kernel has written it by itself, and the sync has little to do
             full_segment_sync_delay: Duration::from_secs(30),
             replica_lag_max: Duration::from_secs(30),
+            fetch_session_seed: None,
         }
     }
 }
 
-/// Tells the wall clock, for timestamps and retention, and a clock that decides.
+/// Tells the wall clock, for timestamps and retention, and clocks that decide.
 pub trait Clock: Send + Sync {
-    /// Milliseconds since the epoch.
+    /// The wall clock, for timestamps and retention: milliseconds since the epoch.
     fn now_ms(&self) -> i64;
     /// Nanoseconds since some moment, which never go back: those of Python's `time.monotonic_ns`.
     fn monotonic_ns(&self) -> i64;
+    /// The monotonic clock, for deadlines.
+    fn now(&self) -> Instant;
 }
 
 /// The system's clock.
@@ -84,6 +89,10 @@ impl Clock for SystemClock {
     fn monotonic_ns(&self) -> i64 {
         fastlog_sys::clock::monotonic_ns()
     }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// The data plane of one broker.
@@ -97,6 +106,8 @@ pub struct Broker {
     pub(crate) sessions: Arc<SessionCache>,
     pub(crate) timer: Timer,
     syncs: SyncThreads,
+    /// Whether work may be shared by threads.
+    pub(crate) has_threads: bool,
     control: ControlQueue,
     groups: ControlQueue,
     events: Events,
@@ -111,6 +122,31 @@ impl Broker {
         authorizer: Arc<dyn Authorizer>,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Arc<Self>> {
+        let timer = Timer::start(config.waiters_max)?;
+        let syncs = SyncThreads::start(config.full_segment_sync_delay, &clock)?;
+        Self::with(config, authorizer, clock, timer, syncs, true)
+    }
+
+    /// As [`Broker::new`], but nothing happens by itself: deadlines pass in [`Broker::run_until_now`], syncs are done in
+    /// [`Broker::run_syncs`]. For simulations.
+    pub fn without_threads(
+        config: BrokerConfig,
+        authorizer: Arc<dyn Authorizer>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Arc<Self>> {
+        let timer = Timer::new(config.waiters_max);
+        let syncs = SyncThreads::none(config.full_segment_sync_delay, &clock);
+        Self::with(config, authorizer, clock, timer, syncs, false)
+    }
+
+    fn with(
+        config: BrokerConfig,
+        authorizer: Arc<dyn Authorizer>,
+        clock: Arc<dyn Clock>,
+        timer: Timer,
+        syncs: SyncThreads,
+        has_threads: bool,
+    ) -> io::Result<Arc<Self>> {
         let wakeup = Arc::new(Wakeup::new()?);
         Ok(Arc::new(Self {
             authorizer,
@@ -121,9 +157,11 @@ impl Broker {
             sessions: Arc::new(SessionCache::new(
                 config.fetch_sessions_max,
                 config.fetch_session_evict_after,
+                config.fetch_session_seed,
             )),
-            timer: Timer::start(config.waiters_max)?,
-            syncs: SyncThreads::start(config.full_segment_sync_delay)?,
+            timer,
+            syncs,
+            has_threads,
             control: ControlQueue::new(config.control_queue_max, wakeup.clone()),
             groups: ControlQueue::new(config.control_queue_max, Arc::new(Wakeup::new()?)),
             events: Events::new(config.events_max, wakeup.clone()),
@@ -281,6 +319,31 @@ impl Broker {
         self.finish_waiting();
         self.timer.stop();
         self.syncs.stop();
+    }
+
+    /// When something is due next: a deadline, or the sync of full segments. For [`Broker::without_threads`].
+    pub fn next_due(&self) -> Option<Instant> {
+        self.timer.next_deadline().into_iter().chain(self.syncs.full_segments_due()).min()
+    }
+
+    /// Does what is due by now. For [`Broker::without_threads`].
+    pub fn run_until_now(&self) {
+        self.timer.run_until(self.clock.now());
+        self.syncs.run_full_segments();
+    }
+
+    /// Syncs what was appended to topics with `fastlog.durability = fsync`. For [`Broker::without_threads`].
+    pub fn run_syncs(&self) {
+        self.syncs.run_appends();
+    }
+
+    /// Ends all requests that wait, as the death of the process does; their answers say nothing. For simulations.
+    pub fn abandon(&self) {
+        self.finish_waiting();
+        for partition in self.partitions.all() {
+            partition.fail_sync("the process is dead");
+            partition.notify();
+        }
     }
 
     /// The partition if it is open here; else the error that a client is told.

@@ -12,6 +12,7 @@
 //! may be a GiB at once, and nobody waits for it, so it comes when they have been full for so long that the kernel has
 //! written them by itself: a sync at once competes with those who append.
 
+use crate::broker::Clock;
 use crate::partition::Partition;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -78,6 +79,7 @@ pub(crate) struct SyncStates {
 struct SyncQueue {
     work: Work,
     delay: Duration,
+    clock: Arc<dyn Clock>,
     state: Mutex<Queue>,
     changed: Condvar,
 }
@@ -98,8 +100,8 @@ struct Waiting {
 }
 
 impl SyncQueue {
-    fn new(work: Work, delay: Duration) -> Self {
-        Self { work, delay, state: Mutex::default(), changed: Condvar::new() }
+    fn new(work: Work, delay: Duration, clock: Arc<dyn Clock>) -> Self {
+        Self { work, delay, clock, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Puts the partition in, if it is not; false = the threads are gone.
@@ -124,7 +126,7 @@ impl SyncQueue {
         if queue.stopped {
             return false;
         }
-        let due = Instant::now() + self.delay;
+        let due = self.clock.now() + self.delay;
         queue.waiting.push_back(Waiting { partition: Arc::downgrade(partition), due, full_end_offset });
         drop(queue);
         self.changed.notify_one();
@@ -136,7 +138,7 @@ impl SyncQueue {
         let mut queue = self.state.lock();
         loop {
             match queue.waiting.front().map(|first| first.due) {
-                Some(due) if due <= Instant::now() => return queue.waiting.pop_front(),
+                Some(due) if due <= self.clock.now() => return queue.waiting.pop_front(),
                 Some(due) => {
                     self.changed.wait_until(&mut queue, due);
                 }
@@ -148,9 +150,30 @@ impl SyncQueue {
 
     fn run(&self) {
         while let Some(next) = self.next() {
-            if let Some(partition) = next.partition.upgrade() {
-                self.serve(&partition, next.full_end_offset);
-            }
+            self.serve_waiting(&next);
+        }
+    }
+
+    /// Serves those that are due now, without waiting for others.
+    fn run_due(&self) {
+        let now = self.clock.now();
+        let pop = || {
+            let mut queue = self.state.lock();
+            let is_due = queue.waiting.front().is_some_and(|first| first.due <= now);
+            if is_due { queue.waiting.pop_front() } else { None }
+        };
+        while let Some(next) = pop() {
+            self.serve_waiting(&next);
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.state.lock().waiting.front().map(|first| first.due)
+    }
+
+    fn serve_waiting(&self, waiting: &Waiting) {
+        if let Some(partition) = waiting.partition.upgrade() {
+            self.serve(&partition, waiting.full_end_offset);
         }
     }
 
@@ -210,20 +233,25 @@ impl Syncs {
     }
 }
 
-/// The threads that sync.
+/// The threads that sync; none where syncs run when they are told to.
 pub(crate) struct SyncThreads {
     syncs: Arc<Syncs>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl SyncThreads {
-    /// Starts them; segments are synced `full_segment_delay` after they became full.
-    pub(crate) fn start(full_segment_delay: Duration) -> io::Result<Self> {
+    /// None of them; segments are to be synced `full_segment_delay` after they became full.
+    pub(crate) fn none(full_segment_delay: Duration, clock: &Arc<dyn Clock>) -> Self {
         let syncs = Syncs {
-            appends: SyncQueue::new(Work::Appends, Duration::ZERO),
-            full_segments: SyncQueue::new(Work::FullSegments, full_segment_delay),
+            appends: SyncQueue::new(Work::Appends, Duration::ZERO, clock.clone()),
+            full_segments: SyncQueue::new(Work::FullSegments, full_segment_delay, clock.clone()),
         };
-        let started = Self { syncs: Arc::new(syncs), threads: Mutex::default() };
+        Self { syncs: Arc::new(syncs), threads: Mutex::default() }
+    }
+
+    /// Starts them; segments are synced `full_segment_delay` after they became full.
+    pub(crate) fn start(full_segment_delay: Duration, clock: &Arc<dyn Clock>) -> io::Result<Self> {
+        let started = Self::none(full_segment_delay, clock);
         // when one does not start, those that run already end with `started`
         for number in 0..SYNC_THREADS {
             started.spawn(format!("fastlog-sync-{number}"), |syncs| syncs.appends.run())?;
@@ -237,6 +265,21 @@ impl SyncThreads {
         let thread = std::thread::Builder::new().name(name).spawn(move || run(&syncs))?;
         self.threads.lock().push(thread);
         Ok(())
+    }
+
+    /// Syncs the appends that are asked for. Blocks on the disk.
+    pub(crate) fn run_appends(&self) {
+        self.syncs.appends.run_due();
+    }
+
+    /// Syncs the full segments that are due. Blocks on the disk.
+    pub(crate) fn run_full_segments(&self) {
+        self.syncs.full_segments.run_due();
+    }
+
+    /// When full segments are due next.
+    pub(crate) fn full_segments_due(&self) -> Option<Instant> {
+        self.syncs.full_segments.next_due()
     }
 
     pub(crate) fn syncs(&self) -> &Arc<Syncs> {

@@ -84,7 +84,7 @@ impl WaiterList {
     }
 }
 
-/// Ends waiters at their deadlines, on a thread of its own.
+/// Ends waiters at their deadlines: on a thread of its own, or when it is told that they have come.
 pub(crate) struct Timer {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -125,14 +125,33 @@ impl Ord for Entry {
 }
 
 impl Timer {
-    /// Starts the thread; it keeps at most `limit` waiters.
-    pub(crate) fn start(limit: usize) -> io::Result<Self> {
+    /// One without a thread; it keeps at most `limit` waiters.
+    pub(crate) fn new(limit: usize) -> Self {
         let deadlines = Deadlines { heap: BinaryHeap::new(), sweep_at: 1024, stopped: false };
         let shared = Arc::new(Shared { state: Mutex::new(deadlines), changed: Condvar::new() });
-        let of_thread = shared.clone();
+        Self { shared, thread: Mutex::new(None), limit }
+    }
+
+    /// One whose thread runs.
+    pub(crate) fn start(limit: usize) -> io::Result<Self> {
+        let timer = Self::new(limit);
+        let of_thread = timer.shared.clone();
         let thread =
             std::thread::Builder::new().name("fastlog-timer".to_owned()).spawn(move || of_thread.run())?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)), limit })
+        *timer.thread.lock() = Some(thread);
+        Ok(timer)
+    }
+
+    /// The next deadline, perhaps of a waiter that is over.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.shared.state.lock().heap.peek().map(|Reverse(entry)| entry.deadline)
+    }
+
+    /// Ends the waiters whose deadlines have come at `now`.
+    pub(crate) fn run_until(&self, now: Instant) {
+        while let Some(waiter) = self.shared.pop_due(now) {
+            waiter.try_complete(Cause::Deadline);
+        }
     }
 
     /// Ends `waiter` at `deadline`; at once when too many wait already, or the timer is stopped.
@@ -177,6 +196,12 @@ impl Timer {
 }
 
 impl Shared {
+    fn pop_due(&self, now: Instant) -> Option<Arc<dyn Delayed>> {
+        let mut state = self.state.lock();
+        state.heap.peek().filter(|Reverse(entry)| entry.deadline <= now)?;
+        state.heap.pop().map(|Reverse(entry)| entry.waiter)
+    }
+
     fn run(&self) {
         let mut state = self.state.lock();
         while !state.stopped {

@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 use fastlog_broker::{AllowAll, Broker, BrokerConfig, LogManager, OpenPartition, SystemClock};
-use fastlog_log::{AppendOptions, Checkpoint, Durability, Identity, LastStop, LogConfig, LogError};
+use fastlog_log::{AppendOptions, Checkpoint, Durability, Identity, LastStop, LogConfig, LogError, Storage};
 use fastlog_protocol::batch::Builder;
 use fastlog_protocol::compression::Compression;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn start(path: &Path) -> Node {
     let broker =
         Broker::new(BrokerConfig::default(), Arc::new(AllowAll), Arc::new(SystemClock)).expect("a broker");
     let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
-    let logs = LogManager::open(broker.clone(), path, &identity).expect("a data directory");
+    let logs = LogManager::open(broker.clone(), Storage::real(path), &identity).expect("a data directory");
     Node { broker, logs }
 }
 
@@ -225,6 +225,6 @@ fn a_directory_in_use_is_refused() {
         Some("AAAAAAAAAAAAAAAAAAAAAQ")
     );
     let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
-    let second = LogManager::open(node.broker.clone(), dir.path(), &identity);
+    let second = LogManager::open(node.broker.clone(), Storage::real(dir.path()), &identity);
     assert!(matches!(second, Err(LogError::Refused { .. })));
 }

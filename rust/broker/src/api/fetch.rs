@@ -21,7 +21,7 @@ use fastlog_protocol::messages::fetch::{
     FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, PartitionData,
 };
 use fastlog_protocol::primitives::ProtocolError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const READ_COMMITTED: i8 = 1;
 /// The first version whose response has an error for the whole request.
@@ -35,7 +35,7 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
     if replica.is_some() && !may_replicate(broker, incoming) {
         return refuse(incoming, &request, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
     }
-    let now = Instant::now();
+    let now = broker.clock.now();
     let began = broker.sessions.begin(&request, now, |topic| broker.partitions.intern(topic));
     let (context, wanted) = match began {
         Ok(begun) => begun,
@@ -46,6 +46,7 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
     let plan = FetchPlan {
         version,
         correlation_id,
+        began: now,
         isolation: isolation_of(&request, replica),
         replica,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),

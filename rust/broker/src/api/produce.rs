@@ -22,7 +22,7 @@ use fastlog_protocol::batch::BatchHeader;
 use fastlog_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use fastlog_protocol::primitives::ProtocolError;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The first version whose batches may be compressed with zstd.
 const ZSTD_VERSION: i16 = 7;
@@ -78,7 +78,7 @@ fn wait(
         (incoming.reply)(),
     );
     let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
-    waiter.start(&broker.timer, Instant::now() + Duration::from_millis(timeout_ms));
+    waiter.start(&broker.timer, broker.clock.now() + Duration::from_millis(timeout_ms));
     Outcome::Later { exclusive: false }
 }
 

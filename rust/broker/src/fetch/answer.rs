@@ -11,7 +11,6 @@ use fastlog_protocol::messages::fetch::{
     EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use fastlog_protocol::primitives::{ProtocolError, Writer};
-use std::time::Instant;
 use uuid::Uuid;
 
 /// By which of both the request names it, the other is empty.
@@ -40,7 +39,7 @@ pub(crate) fn encode(
         FetchContext::Sessionless => (0, vec![true; reads.len()]),
         FetchContext::New => {
             let found: Vec<Found> = reads.iter().map(PartitionRead::found).collect();
-            let id = sessions.make(&plan.wanted, &found, plan.replica.is_some(), Instant::now());
+            let id = sessions.make(&plan.wanted, &found, plan.replica.is_some(), plan.began);
             (id, vec![true; reads.len()])
         }
         FetchContext::Incremental { id, epoch, session } => {

@@ -9,6 +9,7 @@ use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{BatchHeader, HEADER_BYTES};
 use fastlog_protocol::compression::Compression;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The first version whose answers may hold batches compressed with zstd.
 const ZSTD_VERSION: i16 = 10;
@@ -43,6 +44,8 @@ impl Isolation {
 pub(crate) struct FetchPlan {
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
+    /// When it was asked.
+    pub(crate) began: Instant,
     pub(crate) isolation: Isolation,
     /// The broker that fetches, if one does.
     pub(crate) replica: Option<Replica>,

@@ -5,8 +5,8 @@ use fastlog_protocol::ErrorCode;
 use fastlog_protocol::messages::fetch::FetchRequest;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::collections::hash_map::{DefaultHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub(crate) struct SessionCache {
     /// A session that was not used, or was there, for this long may give way to another.
     evict_after: Duration,
     random: RandomState,
+    /// Where ids come from instead, when they are to be the same again.
+    seed: Option<u64>,
 }
 
 #[derive(Default)]
@@ -50,8 +52,8 @@ struct Entry {
 
 impl SessionCache {
     /// A cache of at most `slots` sessions (`max.incremental.fetch.session.cache.slots`).
-    pub(crate) fn new(slots: usize, evict_after: Duration) -> Self {
-        Self { state: Mutex::default(), slots, evict_after, random: RandomState::new() }
+    pub(crate) fn new(slots: usize, evict_after: Duration, seed: Option<u64>) -> Self {
+        Self { state: Mutex::default(), slots, evict_after, random: RandomState::new(), seed }
     }
 
     /// Finds a request's context and what it wants read; an error for a session that is not known
@@ -156,7 +158,12 @@ impl SessionCache {
     fn new_id(&self, state: &mut State) -> i32 {
         loop {
             state.made_count += 1;
-            let random = self.random.hash_one(state.made_count);
+            let random = match self.seed {
+                None => self.random.hash_one(state.made_count),
+                Some(seed) => {
+                    BuildHasherDefault::<DefaultHasher>::default().hash_one((seed, state.made_count))
+                }
+            };
             let id = i32::try_from(random & 0x7fff_ffff).unwrap_or_default();
             if id != 0 && !state.entries.contains_key(&id) {
                 return id;
@@ -182,7 +189,7 @@ mod tests {
     const EVICT_AFTER: Duration = Duration::from_secs(120);
 
     fn cache(slots: usize) -> SessionCache {
-        SessionCache::new(slots, EVICT_AFTER)
+        SessionCache::new(slots, EVICT_AFTER, None)
     }
 
     fn request(session_id: i32, session_epoch: i32, partitions: i32) -> FetchRequest<'static> {

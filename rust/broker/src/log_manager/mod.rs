@@ -68,22 +68,27 @@ impl LogManager {
         Ok(found.map(|identity| identity.cluster_id))
     }
 
-    /// Takes a data directory into use; no partition is opened yet.
-    pub fn open(broker: Arc<Broker>, path: &Path, identity: &Identity) -> Result<Self, LogError> {
-        let directory = LogDir::open(Storage::real(path), identity)?;
+    /// Takes the data directory of `storage` into use; no partition is opened yet.
+    pub fn open(broker: Arc<Broker>, storage: Arc<Storage>, identity: &Identity) -> Result<Self, LogError> {
+        let path = storage.directory().to_owned();
+        let directory = LogDir::open(storage, identity)?;
         let found = directory.partitions()?;
         let doomed = directory.deleted_partitions()?;
         let last_stop = directory.last_stop();
         Ok(Self {
             broker,
             directory: Mutex::new(Some(Arc::new(directory))),
-            path: path.to_owned(),
+            path,
             last_stop,
             found: Mutex::new(found.into_iter().map(|it| ((it.topic.clone(), it.partition), it)).collect()),
             // nobody reads what was deleted in an earlier run
             doomed: Mutex::new(doomed.into_iter().map(|path| (path, i64::MIN)).collect()),
             checkpointing: Mutex::new(()),
         })
+    }
+
+    fn threads(&self) -> usize {
+        if self.broker.has_threads { SYNCING_THREADS } else { 1 }
     }
 
     /// How the last run on the directory ended.
@@ -98,7 +103,7 @@ impl LogManager {
 
     /// Opens or makes partitions and leads them. All are tried: each failure is an event, the first one is answered.
     pub fn open_partitions(&self, wanted: &[OpenPartition], now_ms: i64) -> Result<(), LogError> {
-        at_once(wanted, |it| {
+        at_once(wanted, self.threads(), |it| {
             self.open_partition(it, now_ms).inspect_err(|error| {
                 let fields = vec![
                     ("topic", it.topic.to_string()),
@@ -331,7 +336,7 @@ impl LogManager {
     /// so not recovered: the next start must not trust it.
     pub fn close(&self) -> Result<(), LogError> {
         let Some(directory) = self.directory.lock().take() else { return Ok(()) };
-        at_once(&self.broker.partitions().all(), |partition| partition.log().close(true))?;
+        at_once(&self.broker.partitions().all(), self.threads(), |partition| partition.log().close(true))?;
         self.write_all(&directory)?;
         let unrecovered = self.found.lock().len();
         if self.last_stop != LastStop::Clean && unrecovered > 0 {
@@ -349,9 +354,13 @@ impl LogManager {
     }
 }
 
-/// Does `work` for all items on several threads, and answers the first failure that it met. Opening and closing logs
+/// Does `work` for all items on at most so many threads, and answers the first failure that it met. Opening and closing logs
 /// waits for syncs, which the file system answers together when they come together.
-fn at_once<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<(), LogError> + Sync) -> Result<(), LogError> {
+fn at_once<T: Sync>(
+    items: &[T],
+    threads: usize,
+    work: impl Fn(&T) -> Result<(), LogError> + Sync,
+) -> Result<(), LogError> {
     let next = AtomicUsize::new(0);
     let first_failure = Mutex::new(None);
     let take = || {
@@ -362,7 +371,7 @@ fn at_once<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<(), LogError> + Syn
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..items.len().min(SYNCING_THREADS) {
+        for _ in 1..items.len().min(threads) {
             // where the system gives no more threads, this one does it all
             if std::thread::Builder::new().spawn_scoped(scope, take).is_err() {
                 break;

@@ -42,7 +42,7 @@ impl LogManager {
     pub fn change_replicas(&self, changes: &[ReplicaChange], now_ms: i64) -> Vec<Result<(), ChangeError>> {
         let results = Mutex::new(vec![Ok(()); changes.len()]);
         let numbered: Vec<_> = changes.iter().enumerate().collect();
-        let _all_tried = at_once(&numbered, |(number, change)| {
+        let _all_tried = at_once(&numbered, self.threads(), |(number, change)| {
             if let Err(error) = self.change_replica(change, now_ms)
                 && let Some(place) = results.lock().get_mut(*number)
             {

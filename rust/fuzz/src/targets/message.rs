@@ -21,6 +21,7 @@ use fastlog_protocol::header::{RequestHeader, read_response_header};
 use fastlog_protocol::primitives::Reader;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Instant;
 
 const MESSAGES_MAX: usize = 20;
 /// A request may take so many times its bytes, and what the codecs of its batches take.
@@ -38,6 +39,10 @@ impl Clock for Still {
 
     fn monotonic_ns(&self) -> i64 {
         1
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
     }
 }
 

@@ -14,7 +14,7 @@ use fastlog_broker::{
     AllowAll, Broker, Clock, ControlQueue, FetchedFrom, Listener, ListenerProtocol, LogManager,
     OpenPartition, SystemClock,
 };
-use fastlog_log::{Checkpoint, Identity, LastStop, LogError};
+use fastlog_log::{Checkpoint, Identity, LastStop, LogError, Storage};
 use fastlog_server::{ListenerConfig, Server};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
@@ -22,7 +22,7 @@ use pyo3::prelude::*;
 use settings::{BrokerSettings, TopicSettings};
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -107,7 +107,7 @@ impl Engine {
         let identity = Identity { cluster_id, node_id: self.settings.node_id };
         let broker = self.broker.clone();
         let logs = py
-            .detach(|| LogManager::open(broker, Path::new(&directory), &identity))
+            .detach(|| LogManager::open(broker, Storage::real(directory), &identity))
             .map_err(|error| to_python(&error))?;
         let last_stop = match logs.last_stop() {
             LastStop::Clean => "clean",
