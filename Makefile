@@ -147,7 +147,7 @@ check-rustfmt: $(STAMPS)/environment
 
 check-clippy: $(STAMPS)/environment
 	@$(TIMED) clippy 300 $(CARGO) clippy --manifest-path rust/Cargo.toml --workspace --all-targets --locked --quiet \
-	  --features fastlog-fuzz/libfuzzer -- -D warnings
+	  --features fastlog-fuzz/libfuzzer,fastlog-native/simulation -- -D warnings
 
 fmt: $(STAMPS)/environment ## writes what check asks for, where a program can
 	for tool in tools/generate_*.py; do $(PY) "$$tool"; done

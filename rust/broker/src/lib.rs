@@ -16,6 +16,8 @@ mod log_manager;
 mod partition;
 mod produce;
 mod request;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod sync;
 mod waiters;
 mod wakeup;

@@ -8,6 +8,8 @@ mod buffer;
 mod codec;
 mod engine;
 mod fetch;
+#[cfg(feature = "simulation")]
+mod simulation;
 
 use pyo3::prelude::*;
 
@@ -27,4 +29,7 @@ mod _engine {
     use crate::engine::{ControlRequest, Engine, Intake, keep_freed_memory};
     #[pymodule_export]
     use crate::fetch::{BrokerFailed, FetchedChunk, Fetcher, PartitionFailed};
+    #[cfg(feature = "simulation")]
+    #[pymodule_export]
+    use crate::simulation::SimulatedNode;
 }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 pyo3::import_exception!(fastlog.errors, ClosedError);
 
 /// The exception for an error of the log.
-pub(super) fn to_python(error: &LogError) -> PyErr {
+pub(crate) fn to_python(error: &LogError) -> PyErr {
     kafka_error(error.code(), &error.to_string())
 }
 

@@ -9,17 +9,15 @@ mod log_lines;
 mod replicas;
 mod settings;
 
-use failure::to_python;
 use fastlog_broker::{
-    AllowAll, Broker, Clock, ControlQueue, FetchedFrom, Listener, ListenerProtocol, LogManager,
-    OpenPartition, SystemClock,
+    AllowAll, Broker, ControlQueue, FetchedFrom, Listener, ListenerProtocol, LogManager, OpenPartition,
+    SystemClock,
 };
 use fastlog_log::{Checkpoint, Identity, LastStop, LogError, Storage};
 use fastlog_server::{ListenerConfig, Server};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use settings::{BrokerSettings, TopicSettings};
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -28,7 +26,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub(crate) use control::ControlRequest;
+pub(crate) use failure::to_python;
 pub(crate) use intake::Intake;
+pub(crate) use settings::{BrokerSettings, TopicSettings};
 
 #[pyfunction]
 pub(crate) fn keep_freed_memory() -> bool {
@@ -45,6 +45,12 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// The engine of a process that runs already, on an open directory.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn of(broker: Arc<Broker>, settings: BrokerSettings, logs: Arc<LogManager>) -> Self {
+        Self { broker, settings, logs: Mutex::new(Some(logs)), server: Mutex::new(None) }
+    }
+
     fn logs(&self) -> PyResult<Arc<LogManager>> {
         let logs = self.logs.lock().clone();
         logs.ok_or_else(|| failure::closed("the engine has no open data directory"))
@@ -149,11 +155,11 @@ impl Engine {
             min_insync_replicas,
         });
         let wanted: Vec<_> = wanted.collect();
-        self.with_logs(py, |logs| logs.open_partitions(&wanted, SystemClock.now_ms()))
+        self.with_logs(py, |logs| logs.open_partitions(&wanted, self.broker.clock().now_ms()))
     }
 
     fn delete_topic(&self, py: Python<'_>, topic: &str, topic_id: [u8; 16]) -> PyResult<usize> {
-        let now_ms = SystemClock.now_ms();
+        let now_ms = self.broker.clock().now_ms();
         self.with_logs(py, |logs| logs.delete_topic(topic, Uuid::from_bytes(topic_id), now_ms))
     }
 
@@ -305,7 +311,7 @@ impl Engine {
             wanted.push(self.replica_change(change, &settings)?);
         }
         let logs = self.logs()?;
-        let results = py.detach(|| logs.change_replicas(&wanted, SystemClock.now_ms()));
+        let results = py.detach(|| logs.change_replicas(&wanted, self.broker.clock().now_ms()));
         Ok(results.into_iter().map(replicas::outcome).collect())
     }
 
@@ -327,7 +333,7 @@ impl Engine {
 
     fn replica_positions(&self, py: Python<'_>) -> Vec<replicas::Position> {
         py.detach(|| {
-            let now_ns = SystemClock.monotonic_ns();
+            let now_ns = self.broker.clock().monotonic_ns();
             let all = self.broker.partitions().all();
             all.iter().filter_map(|partition| replicas::position(partition, now_ns)).collect()
         })
@@ -355,7 +361,7 @@ impl Engine {
         let asked: FetchedFrom =
             asked.into_iter().map(|((id, index), it)| ((Uuid::from_bytes(id), index), it)).collect();
         let logs = self.logs()?;
-        let taken = py.detach(|| logs.append_fetched(answer, version, &asked, SystemClock.now_ms()));
+        let taken = py.detach(|| logs.append_fetched(answer, version, &asked, self.broker.clock().now_ms()));
         let taken = taken.map_err(|error| failure::kafka_error(error.code, &error.message))?;
         Ok(taken.into_iter().map(|(id, index, result)| replicas::told(id, index, result)).collect())
     }
@@ -368,7 +374,9 @@ impl Engine {
         leader_epoch: i32,
         offset: i64,
     ) -> PyResult<bool> {
-        self.with_logs(py, |logs| logs.truncate(topic, index, leader_epoch, offset, SystemClock.now_ms()))
+        self.with_logs(py, |logs| {
+            logs.truncate(topic, index, leader_epoch, offset, self.broker.clock().now_ms())
+        })
     }
 
     fn restart_at(
@@ -379,7 +387,9 @@ impl Engine {
         leader_epoch: i32,
         offset: i64,
     ) -> PyResult<()> {
-        self.with_logs(py, |logs| logs.restart_at(topic, index, leader_epoch, offset, SystemClock.now_ms()))
+        self.with_logs(py, |logs| {
+            logs.restart_at(topic, index, leader_epoch, offset, self.broker.clock().now_ms())
+        })
     }
 
     fn end_offset_for(&self, topic: &str, index: i32, epoch: i32) -> PyResult<(i32, i64)> {

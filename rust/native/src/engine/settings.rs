@@ -62,7 +62,7 @@ impl BrokerSettings {
 /// What `fastlog.config.TopicSettings` says to the engine.
 #[derive(FromPyObject)]
 pub(crate) struct TopicSettings {
-    pub(super) min_insync_replicas: usize,
+    pub(crate) min_insync_replicas: usize,
     fastlog_durability: String,
     max_message_bytes: usize,
     cleanup_policy: Vec<String>,
@@ -82,7 +82,7 @@ pub(crate) struct TopicSettings {
 
 impl TopicSettings {
     /// The settings of the topic's logs.
-    pub(super) fn log(&self, producer_id_expiration_ms: i64) -> PyResult<Arc<LogConfig>> {
+    pub(crate) fn log(&self, producer_id_expiration_ms: i64) -> PyResult<Arc<LogConfig>> {
         let has = |policy: &str| self.cleanup_policy.iter().any(|it| it == policy);
         let durability = match self.fastlog_durability.as_str() {
             "os" => Durability::Os,
