@@ -579,9 +579,7 @@ class SimulatedNode:
     the caller's numbers for requests. Every call raises a KafkaError where the engine would.
     """
 
-    def __new__(
-        cls, node_id: int, seed: int, *, cluster_id: str = "AAAAAAAAAAAAAAAAAAAAAQ"
-    ) -> SimulatedNode:
+    def __new__(cls, node_id: int, seed: int, *, cluster_id: str = "AAAAAAAAAAAAAAAAAAAAAQ") -> SimulatedNode:
         """A machine with an empty disk, at 0 ms; no process runs."""
 
     def start(self) -> str:
