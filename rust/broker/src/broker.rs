@@ -215,6 +215,11 @@ impl Broker {
         &self.wakeup
     }
 
+    /// The clocks.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
     /// The budget of request bytes.
     pub fn budget(&self) -> &Arc<ByteBudget> {
         &self.budget

@@ -4,7 +4,7 @@ use fastlog_broker::{
     AllowAll, Answer, Assignment, Broker, BrokerConfig, Clock, FetchResult, Listener, ListenerProtocol,
     LogManager, OpenPartition, Outcome, Partition, ReplicaChange, Reply, ReplySink, RequestContext, Response,
 };
-use fastlog_log::{Identity, LogConfig};
+use fastlog_log::{Identity, LogConfig, Storage};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;
 use fastlog_protocol::batch::{Builder, batches, records};
@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
@@ -52,6 +52,10 @@ impl Clock for TestClock {
 
     fn monotonic_ns(&self) -> i64 {
         1_000 * SECOND_NS + self.0.load(Ordering::SeqCst)
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
     }
 }
 
@@ -155,7 +159,7 @@ impl Node {
         let config = BrokerConfig { node_id: id, ..BrokerConfig::default() };
         let broker = Broker::new(config, Arc::new(AllowAll), clock.clone()).unwrap();
         let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: id };
-        let logs = LogManager::open(broker.clone(), path, &identity).unwrap();
+        let logs = LogManager::open(broker.clone(), Storage::real(path), &identity).unwrap();
         broker.set_broker_epochs((1..=3).map(|id| (id, broker_epoch(id))).collect());
         Self { id, broker, logs, clock }
     }
