@@ -13,7 +13,7 @@ pub enum Durability {
 }
 
 /// The settings of one log. Defaults are Kafka 4's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// `segment.bytes`: a segment that would grow beyond this is rolled.
     pub segment_bytes: u64,
@@ -31,6 +31,12 @@ pub struct LogConfig {
     pub retention_bytes: i64,
     /// `delete.retention.ms`: how long tombstones stay after their first cleaning.
     pub delete_retention_ms: i64,
+    /// `min.cleanable.dirty.ratio`: a log is cleaned when this part of it was not cleaned yet.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`: a record is not compacted before it is that old.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`: a log with older records that were not cleaned yet is cleaned whatever its dirty ratio.
+    pub max_compaction_lag_ms: i64,
     /// `max.message.bytes`: the largest batch, as sent (compressed).
     pub max_message_bytes: usize,
     /// `message.timestamp.type`.
@@ -65,6 +71,9 @@ impl Default for LogConfig {
             retention_ms: 7 * DAY_MS,
             retention_bytes: -1,
             delete_retention_ms: DAY_MS,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
             max_message_bytes: 1_048_588,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,
@@ -80,6 +89,16 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
+    /// The age at which a segment is rolled; of a compacted log also the most that its records may wait for the cleaner,
+    /// which passes over the active segment (Kafka's `LogConfig.maxSegmentMs`).
+    pub(crate) fn segment_ms_max(&self) -> i64 {
+        if self.cleanup_compact && self.max_compaction_lag_ms > 0 {
+            self.segment_ms.min(self.max_compaction_lag_ms)
+        } else {
+            self.segment_ms
+        }
+    }
+
     /// How many entries the offset index may hold.
     pub(crate) fn offset_index_entries_max(&self) -> u64 {
         self.segment_index_bytes / 8

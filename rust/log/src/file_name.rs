@@ -12,6 +12,10 @@ pub const TXN_INDEX: &str = "txnindex";
 pub const SNAPSHOT: &str = "snapshot";
 /// Added to the name of a file that will be removed.
 pub const DELETED: &str = ".deleted";
+/// Added to the names of a copy that the cleaner makes.
+pub const CLEANED: &str = ".cleaned";
+/// Added to the names of a copy that takes the place of what it was made from.
+pub const SWAP: &str = ".swap";
 /// Ends the name of the directory of a deleted partition.
 pub const DELETED_DIRECTORY: &str = "-delete";
 /// The most bytes that a name may have on the file systems in use.

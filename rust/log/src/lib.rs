@@ -2,6 +2,7 @@
 //!
 //! Everything on disk is in Apache Kafka's formats. `docs/log.md` tells what a crash leaves between any two system calls.
 
+pub mod cleaner;
 pub mod config;
 pub mod epoch_cache;
 pub mod error;
@@ -14,6 +15,7 @@ mod producer_state;
 pub mod recovery;
 mod segment;
 
+pub use cleaner::{Cleanable, Cleaned, CleanerLimits, Pace, Unpaced};
 pub use config::{Durability, LogConfig};
 pub use epoch_cache::EpochStart;
 pub use error::{AppendError, LogError};

@@ -79,19 +79,41 @@ impl Log {
     pub(super) fn retire(&self, segments: Vec<Arc<Segment>>, now_ms: i64) -> Result<(), LogError> {
         let due_ms = now_ms.saturating_add(self.config().file_delete_delay_ms);
         for segment in segments {
-            for file in segment.files() {
-                let mut to = file.path().into_os_string();
-                to.push(file_name::DELETED);
-                let renamed = missing_is_fine(file.rename(&PathBuf::from(to)));
-                renamed.during("rename", file.path()).map_err(|error| self.write_failed(error))?;
-            }
-            let snapshot =
-                self.directory().join(file_name::of_offset(segment.base_offset, file_name::SNAPSHOT));
-            let removed = missing_is_fine(self.storage.file_system.remove_file(&snapshot));
-            removed.during("remove", &snapshot).map_err(|error| self.write_failed(error))?;
+            self.rename_deleted(&segment)?;
+            self.remove_snapshot(segment.base_offset)?;
             self.deleted.lock().push(DeletedSegment { segment, due_ms });
         }
         Ok(())
+    }
+
+    /// The same for segments of which a copy took the place; the first one's snapshot stays, since a segment starts there
+    /// as before.
+    pub(crate) fn retire_replaced(&self, segments: &[Arc<Segment>], now_ms: i64) -> Result<(), LogError> {
+        let due_ms = now_ms.saturating_add(self.config().file_delete_delay_ms);
+        for (number, segment) in segments.iter().enumerate() {
+            self.rename_deleted(segment)?;
+            if number > 0 {
+                self.remove_snapshot(segment.base_offset)?;
+            }
+            self.deleted.lock().push(DeletedSegment { segment: Arc::clone(segment), due_ms });
+        }
+        Ok(())
+    }
+
+    fn rename_deleted(&self, segment: &Segment) -> Result<(), LogError> {
+        for file in segment.files() {
+            let mut to = file.path().into_os_string();
+            to.push(file_name::DELETED);
+            let renamed = missing_is_fine(file.rename(&PathBuf::from(to)));
+            renamed.during("rename", file.path()).map_err(|error| self.write_failed(error))?;
+        }
+        Ok(())
+    }
+
+    fn remove_snapshot(&self, offset: i64) -> Result<(), LogError> {
+        let snapshot = self.directory().join(file_name::of_offset(offset, file_name::SNAPSHOT));
+        let removed = missing_is_fine(self.storage.file_system.remove_file(&snapshot));
+        removed.during("remove", &snapshot).map_err(|error| self.write_failed(error))
     }
 
     /// Removes the files of segments that were deleted `file.delete.delay.ms` ago; returns how many segments.
@@ -113,6 +135,7 @@ impl Log {
     /// Takes the whole log out of service: its directory gets a name that ends in `-delete`, under which it is found
     /// and removed even after a crash. Returns that directory for [`crate::LogDir::remove_deleted`].
     pub fn mark_deleted(&self) -> Result<PathBuf, LogError> {
+        let _cleaner = self.cleaner.stop();
         let _flush = self.flushing.lock();
         let mut writer = self.writer.lock();
         self.storage.check()?;

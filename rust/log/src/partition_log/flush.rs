@@ -88,7 +88,7 @@ impl Log {
     }
 
     /// Syncs the partition's directory; after it was made also its metadata, and its own entry.
-    pub(super) fn sync_directory(&self) -> Result<(), LogError> {
+    pub(crate) fn sync_directory(&self) -> Result<(), LogError> {
         let directory = self.directory();
         if self.is_new.swap(false, AcqRel) {
             self.sync_file(&directory.join(partition_metadata::FILE_NAME))?;
@@ -108,6 +108,7 @@ impl Log {
     /// Closes the log. `clean`: everything is written and synced, so that the next open need not scan; the recovery
     /// point is then the log's end. Appends are refused afterwards, reads in flight end well. Closing twice is fine.
     pub fn close(&self, clean: bool) -> Result<(), LogError> {
+        let _cleaner = self.cleaner.stop();
         {
             let mut writer = self.writer.lock();
             if writer.closed.as_ref().is_some_and(|closed| matches!(closed, LogError::Gone { .. })) {

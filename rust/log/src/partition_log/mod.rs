@@ -1,7 +1,7 @@
 //! One partition's log.
 //!
 //! One thread at a time writes (the writer lock); readers take a snapshot of the segment list and of the tail and never
-//! wait for a system call of the writer. Lock order: flushing → writer → epochs → segments → tail; a later one may be
+//! wait for a system call of the writer. Lock order: cleaner → flushing → writer → epochs → segments → tail; a later one may be
 //! taken while an earlier one is held, never the other way round.
 
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Acquire, Ordering::Rele
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
+use crate::cleaner::CleanerState;
 use crate::config::{Durability, LogConfig};
 use crate::epoch_cache::{EpochCache, EpochStart};
 use crate::error::LogError;
@@ -20,6 +21,7 @@ use crate::segment::Segment;
 use crate::segment::list::SegmentList;
 
 pub mod append;
+mod clean;
 mod delete;
 mod epochs;
 mod flush;
@@ -64,6 +66,7 @@ pub struct Log {
     directory_changed: AtomicBool,
     /// The directory was made in this run, or perhaps in one that died: neither its metadata nor its own name is synced.
     is_new: AtomicBool,
+    cleaner: CleanerState,
     /// Deleted segments whose files are still there.
     deleted: Mutex<Vec<delete::DeletedSegment>>,
 }
@@ -194,7 +197,7 @@ impl Log {
         self.writer.lock().producers.count()
     }
 
-    fn segments(&self) -> Arc<SegmentList> {
+    pub(crate) fn segments(&self) -> Arc<SegmentList> {
         Arc::clone(&self.segments.read())
     }
 

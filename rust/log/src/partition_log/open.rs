@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::tail::{LogPosition, Tail};
 use super::{Log, NOTHING_UNSTABLE, Writer};
+use crate::cleaner::{CleanerState, swap};
 use crate::config::{Durability, LogConfig};
 use crate::epoch_cache::{self, EpochCache};
 use crate::error::{During, LogError};
@@ -166,6 +167,7 @@ impl Log {
             filled: AtomicBool::new(filled),
             directory_changed: AtomicBool::new(directory_changed),
             is_new: AtomicBool::new(directory_changed),
+            cleaner: CleanerState::default(),
             deleted: Mutex::default(),
         };
         Ok((log, report))
@@ -205,17 +207,21 @@ fn match_topic_id(
 }
 
 /// Opens the segments, ascending, after removing what crashes left behind: files whose deletion was under way,
-/// half-written replacements, and indexes without batches.
+/// copies that the cleaner had not finished (finished ones take their place), half-written replacements, and indexes without batches.
 fn open_segments(storage: &Storage, directory: &Path, now_ms: i64) -> Result<Vec<Arc<Segment>>, LogError> {
     let mut bases = Vec::new();
     let mut indexes = Vec::new();
-    for entry in storage.file_system.list(directory).during("list", directory)? {
-        let path = directory.join(&entry.name);
-        if entry.name.ends_with(file_name::DELETED) || entry.name.ends_with(".tmp") {
+    let mut names = list_names(storage, directory)?;
+    if swap::complete(storage, directory, &names)? {
+        names = list_names(storage, directory)?;
+    }
+    for name in &names {
+        let path = directory.join(name);
+        if name.ends_with(file_name::DELETED) || name.ends_with(".tmp") {
             storage.file_system.remove_file(&path).during("remove", &path)?;
             continue;
         }
-        match file_name::parse(&entry.name) {
+        match file_name::parse(name) {
             Some((offset, file_name::LOG)) => bases.push(offset),
             Some((offset, file_name::OFFSET_INDEX | file_name::TIME_INDEX | file_name::TXN_INDEX)) => {
                 indexes.push((offset, path));
@@ -233,6 +239,11 @@ fn open_segments(storage: &Storage, directory: &Path, now_ms: i64) -> Result<Vec
         return Ok(vec![Arc::new(Segment::create(storage, directory, 0, now_ms)?)]);
     }
     bases.into_iter().map(|base| Ok(Arc::new(Segment::open(storage, directory, base, now_ms)?))).collect()
+}
+
+fn list_names(storage: &Storage, directory: &Path) -> Result<Vec<String>, LogError> {
+    let entries = storage.file_system.list(directory).during("list", directory)?;
+    Ok(entries.into_iter().map(|entry| entry.name).collect())
 }
 
 /// All that is left was deleted before (the log's start lies beyond its end): the log is empty, at its start. Crash

@@ -55,12 +55,18 @@ impl Log {
             Err(LogError::Io { .. }) if offset < self.log_start_offset() => {
                 self.check_in_range(offset, self.log_end_offset()).map(|()| None)
             }
-            Err(error) if error.code() == ErrorCode::KAFKA_STORAGE_ERROR => {
-                self.storage.tell_unreadable(&error);
-                Err(error)
-            }
-            result => result,
+            // the same after a copy took its place, which is there now; what else fails, fails again
+            Err(LogError::Io { .. }) => self.tell(self.read_now(offset, max_bytes, bound, at_least_one)),
+            result => self.tell(result),
         }
+    }
+
+    fn tell<T>(&self, result: Result<T, LogError>) -> Result<T, LogError> {
+        result.inspect_err(|error| {
+            if error.code() == ErrorCode::KAFKA_STORAGE_ERROR {
+                self.storage.tell_unreadable(error);
+            }
+        })
     }
 
     fn read_now(
@@ -143,7 +149,7 @@ impl Log {
         if next_base.is_some_and(|next_base| bound >= next_base) {
             return Ok(segment.size());
         }
-        if let Some(mark) = view.bound.filter(|mark| mark.segment_base == segment.base_offset) {
+        if let Some(mark) = view.bound.filter(|mark| mark.is_in(segment)) {
             return Ok(mark.position);
         }
         let is_last = view.end.segment_base == segment.base_offset;
@@ -166,9 +172,9 @@ impl Log {
         view: &View,
     ) -> Result<Option<u64>, LogError> {
         let offset = offset.max(segment.base_offset);
-        if let Some(mark) = view.start.filter(|mark| {
-            mark.segment_base == segment.base_offset && mark.offset <= offset && mark.position < end
-        }) {
+        let is_near =
+            |mark: &LogPosition| mark.is_in(segment) && mark.offset <= offset && mark.position < end;
+        if let Some(mark) = view.start.filter(is_near) {
             return Ok(Some(mark.position));
         }
         segment.ensure_loaded(self.config().index_interval_bytes)?;

@@ -93,12 +93,12 @@ fn must_roll(
         Some(first) => header.max_timestamp.saturating_sub(first),
         None => now_ms.saturating_sub(active.created_ms),
     };
-    Ok(age_ms > config.segment_ms.saturating_sub(jitter_ms(active.base_offset, config)))
+    Ok(age_ms > config.segment_ms_max().saturating_sub(jitter_ms(active.base_offset, config)))
 }
 
 /// Up to `segment_jitter_ms`, the same for the same segment after a restart: a hash of its base offset.
 fn jitter_ms(base_offset: i64, config: &LogConfig) -> i64 {
-    let range = config.segment_jitter_ms.min(config.segment_ms).max(0) as u64;
+    let range = config.segment_jitter_ms.min(config.segment_ms_max()).max(0) as u64;
     if range == 0 {
         return 0;
     }

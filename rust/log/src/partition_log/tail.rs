@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::segment::Segment;
+
 /// Batches whose places are kept: more than are in flight between a leader and its consumers and followers.
 const MARKS_MAX: usize = 128;
 
@@ -11,6 +13,13 @@ pub(crate) struct LogPosition {
     pub(crate) offset: i64,
     pub(crate) segment_base: i64,
     pub(crate) position: u64,
+}
+
+impl LogPosition {
+    /// Whether the position is one in `segment`, and not in what the cleaner copied it from.
+    pub(crate) fn is_in(&self, segment: &Segment) -> bool {
+        self.segment_base == segment.base_offset && !segment.is_rewritten
+    }
 }
 
 /// The end of the log and the starts of the batches before it. One lock's worth: the end's offset and position are

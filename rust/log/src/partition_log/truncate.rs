@@ -28,6 +28,7 @@ impl Log {
         now_ms: i64,
         checkpoint: impl FnOnce() -> Result<(), LogError>,
     ) -> Result<bool, LogError> {
+        let _cleaner = self.cleaner.stop();
         let _flush = self.flushing.lock();
         if offset >= self.log_end_offset() {
             let mut writer = self.writer.lock();
@@ -69,6 +70,7 @@ impl Log {
         now_ms: i64,
         checkpoint: impl FnOnce() -> Result<(), LogError>,
     ) -> Result<(), LogError> {
+        let _cleaner = self.cleaner.stop();
         let _flush = self.flushing.lock();
         self.lower_to(offset, checkpoint)?;
         let mut writer = self.writer.lock();

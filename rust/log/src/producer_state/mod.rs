@@ -110,6 +110,12 @@ impl ProducerState {
         });
     }
 
+    /// Of each producer: the last offset of its last batch, if one is remembered, and its epoch.
+    pub(crate) fn last_batches(&self) -> HashMap<i64, (Option<i64>, i16)> {
+        let last = |entry: &ProducerEntry| entry.batches.back().map(|batch| batch.last_offset);
+        self.entries.iter().map(|(id, entry)| (*id, (last(entry), entry.producer_epoch))).collect()
+    }
+
     /// How many producers are remembered.
     pub(crate) fn count(&self) -> usize {
         self.entries.len()

@@ -57,6 +57,23 @@ impl SegmentList {
         (Self(kept), first)
     }
 
+    /// Whether these very segments are there one after the other, followed by one at `next_base`.
+    pub(crate) fn has_run(&self, run: &[Arc<Segment>], next_base: i64) -> bool {
+        let Some(first) = run.first() else { return false };
+        let mut from = self.0.iter().skip_while(|segment| segment.base_offset < first.base_offset);
+        let are_there = run.iter().all(|wanted| from.next().is_some_and(|found| Arc::ptr_eq(found, wanted)));
+        are_there && from.next().is_some_and(|next| next.base_offset == next_base)
+    }
+
+    /// With `copy` in the place of `originals`, which are there one after the other.
+    pub(crate) fn with_copy(&self, originals: &[Arc<Segment>], copy: &Arc<Segment>) -> Self {
+        let is_original = |segment: &Arc<Segment>| originals.iter().any(|it| Arc::ptr_eq(it, segment));
+        let mut segments: Vec<_> = self.0.iter().filter(|segment| !is_original(segment)).cloned().collect();
+        let place = segments.partition_point(|segment| segment.base_offset < copy.base_offset);
+        segments.insert(place, Arc::clone(copy));
+        Self(segments)
+    }
+
     /// Split in two: those with a base offset below `offset`, and the others.
     pub(crate) fn split_at_offset(&self, offset: i64) -> (Vec<Arc<Segment>>, Vec<Arc<Segment>>) {
         let below = self.0.partition_point(|segment| segment.base_offset < offset);

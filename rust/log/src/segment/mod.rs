@@ -69,6 +69,8 @@ pub(crate) struct Segment {
     loaded: AtomicBool,
     loading: Mutex<()>,
     damages: Mutex<Vec<Damage>>,
+    /// Made by the cleaner in this run: places of batches that were noted when they were appended are not true here.
+    pub(crate) is_rewritten: bool,
 }
 
 impl Segment {
@@ -79,7 +81,22 @@ impl Segment {
         base_offset: i64,
         now_ms: i64,
     ) -> Result<Self, LogError> {
-        let segment = Self::at(storage, directory, base_offset, now_ms);
+        Self::at(storage, directory, base_offset, now_ms, "").into_new()
+    }
+
+    /// A new, empty segment whose files have the names of copies that the cleaner makes. They must not be there.
+    pub(crate) fn create_copy(
+        storage: &Storage,
+        directory: &Path,
+        base_offset: i64,
+        created_ms: i64,
+    ) -> Result<Self, LogError> {
+        let segment = Self::at(storage, directory, base_offset, created_ms, file_name::CLEANED).into_new()?;
+        Ok(Self { is_rewritten: true, ..segment })
+    }
+
+    fn into_new(self) -> Result<Self, LogError> {
+        let segment = self;
         let length =
             segment.log.create().and_then(|file| file.length()).during("create", segment.log.path())?;
         if length > 0 {
@@ -103,16 +120,18 @@ impl Segment {
         base_offset: i64,
         now_ms: i64,
     ) -> Result<Self, LogError> {
-        let segment = Self::at(storage, directory, base_offset, now_ms);
+        let segment = Self::at(storage, directory, base_offset, now_ms, "");
         let path = segment.log.path();
         let length = segment.log.open().and_then(|file| file.length()).during("open", path)?;
         segment.size.store(length, Release);
         Ok(segment)
     }
 
-    fn at(storage: &Storage, directory: &Path, base_offset: i64, now_ms: i64) -> Self {
-        let file =
-            |suffix| storage.open_files.file(directory.join(file_name::of_offset(base_offset, suffix)));
+    fn at(storage: &Storage, directory: &Path, base_offset: i64, now_ms: i64, suffix: &str) -> Self {
+        let file = |kind| {
+            let name = file_name::of_offset(base_offset, kind);
+            storage.open_files.file(directory.join(format!("{name}{suffix}")))
+        };
         Self {
             base_offset,
             created_ms: now_ms,
@@ -127,6 +146,7 @@ impl Segment {
             loaded: AtomicBool::new(false),
             loading: Mutex::new(()),
             damages: Mutex::default(),
+            is_rewritten: false,
         }
     }
 
@@ -434,6 +454,23 @@ impl Segment {
     /// Where the first known damage at or after `position` starts.
     pub(crate) fn damage_after(&self, position: u64) -> Option<u64> {
         self.damages.lock().iter().map(|known| known.position).filter(|start| *start >= position).min()
+    }
+
+    /// An error for the first damage known, if any.
+    pub(crate) fn first_damage(&self) -> Option<LogError> {
+        let first = self.damages.lock().iter().min_by_key(|known| known.position).cloned();
+        first.map(|damage| self.corrupt(&damage))
+    }
+
+    /// An error for a batch whose CRC fits and whose records do not read.
+    pub(crate) fn unreadable(&self, located: &Located, reason: String) -> LogError {
+        LogError::Corrupt {
+            path: self.log.path(),
+            position: located.position,
+            offset: located.header.base_offset,
+            next_readable_offset: Some(located.header.next_offset()),
+            reason,
+        }
     }
 
     pub(crate) fn corrupt(&self, damage: &Damage) -> LogError {

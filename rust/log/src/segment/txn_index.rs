@@ -49,6 +49,16 @@ impl TxnIndex {
         })
     }
 
+    /// Whether it has entries.
+    pub(crate) fn is_used(&self) -> io::Result<bool> {
+        self.with(|entries, _| Ok(!entries.is_empty()))
+    }
+
+    /// Makes the file, which otherwise the first entry does.
+    pub(crate) fn create(&self) -> io::Result<()> {
+        self.file.create().map(|_| ())
+    }
+
     /// The same unless it is there already: for replays of batches.
     pub(crate) fn complete(&self, aborted: AbortedTxn) -> io::Result<()> {
         let is_there =

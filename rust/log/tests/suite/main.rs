@@ -3,6 +3,8 @@
 
 mod append_read;
 mod common;
+mod compaction;
+mod compaction_model;
 mod concurrency;
 mod crash;
 mod faults;

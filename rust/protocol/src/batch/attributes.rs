@@ -96,6 +96,12 @@ impl Attributes {
         self.with_bit(CONTROL_BIT, on)
     }
 
+    /// The same, with or without a delete horizon in `base_timestamp`.
+    #[must_use]
+    pub const fn with_delete_horizon(self, on: bool) -> Self {
+        self.with_bit(DELETE_HORIZON_BIT, on)
+    }
+
     const fn with_bit(self, bit: i16, on: bool) -> Self {
         Self(if on { self.0 | bit } else { self.0 & !bit })
     }

@@ -126,6 +126,12 @@ impl BatchHeader {
         self.last_offset().saturating_add(1)
     }
 
+    /// From when on the cleaner may drop the batch's tombstones or marker (KIP-534); `None` before its first cleaning.
+    #[must_use]
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        self.attributes.has_delete_horizon().then_some(self.base_timestamp)
+    }
+
     /// Sequence of the last record, wrapping from `i32::MAX` to 0; -1 without a producer id.
     #[must_use]
     pub fn last_sequence(&self) -> i32 {

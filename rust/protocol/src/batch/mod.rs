@@ -7,6 +7,7 @@ mod attributes;
 mod builder;
 mod cursor;
 mod error;
+mod filter;
 mod header;
 mod open;
 mod quick;
@@ -22,11 +23,12 @@ mod tests;
 pub use attributes::{Attributes, TimestampType};
 pub use builder::Builder;
 pub use error::{BatchError, RecordFault};
+pub use filter::{Kept, filter};
 pub use header::{
     BatchHeader, CRC_COVERS_FROM, HEADER_BYTES, LOG_OVERHEAD, MAGIC, NO_PRODUCER_ID, NO_TIMESTAMP, check_crc,
     crc_is_valid,
 };
-pub use open::{open, records};
+pub use open::{open, records, section};
 pub use record::{Header, Headers, RecordView};
 pub use seal::{Stamp, seal, stamp};
 pub use split::{Batches, batches};

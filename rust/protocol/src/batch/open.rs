@@ -68,14 +68,8 @@ pub fn records(
     batch: &[u8],
     mut visit: impl FnMut(RecordView<'_>) -> ControlFlow<()>,
 ) -> Result<BatchHeader, BatchError> {
-    let (header, compression, section) = parts(batch)?;
     let mut plain = Vec::new();
-    let section = if compression == Compression::None || header.record_count == 0 {
-        section
-    } else {
-        decompress(compression, section, &mut plain, cap_for(section.len()))?;
-        plain.as_slice()
-    };
+    let (header, section) = section(batch, &mut plain)?;
     let mut source = SliceSource::new(section);
     for index in 0..header.record_count {
         let raw = read_record(&mut source).map_err(|fault| fault.at(index))?;
@@ -91,6 +85,21 @@ pub fn records(
         }
     }
     Ok(header)
+}
+
+/// The header of one whole batch and its records as coded: borrowed from the batch, or decompressed into `plain`, which
+/// is emptied first. The CRC is not checked.
+///
+/// # Errors
+/// As [`open`].
+pub fn section<'a>(batch: &'a [u8], plain: &'a mut Vec<u8>) -> Result<(BatchHeader, &'a [u8]), BatchError> {
+    let (header, compression, section) = parts(batch)?;
+    if compression == Compression::None || header.record_count == 0 {
+        return Ok((header, section));
+    }
+    plain.clear();
+    decompress(compression, section, plain, cap_for(section.len()))?;
+    Ok((header, plain.as_slice()))
 }
 
 /// The timestamp of a record: the broker's where it set the time, else the producer's.
