@@ -21,7 +21,7 @@ from fastlog.broker.control_api import Services
 from fastlog.broker.control_loop import ControlLoop
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.groups.offsets_log import OffsetsLog
-from fastlog.broker.housekeeping import Housekeeping, tasks
+from fastlog.broker.housekeeping import Housekeeping, cleaner_task, tasks
 from fastlog.broker.image import publish_cluster
 from fastlog.broker.producer_ids import ProducerIds
 from fastlog.broker.serving import Serving
@@ -186,6 +186,13 @@ class Broker:
         housekeeping = Housekeeping(tasks(self._engine, settings, self._clock), self._clock)
         self._undo.callback(housekeeping.stop)
         housekeeping.start()
+        if settings.log_cleaner_enable:
+            cleaner = Housekeeping(
+                [cleaner_task(self._engine, settings, self._clock)], self._clock, "cleaner"
+            )
+            self._undo.callback(cleaner.stop)
+            self._undo.callback(self._engine.stop_cleaner)
+            cleaner.start()
         self._log.info("ready", listeners=" ".join(map(str, bound)), node_id=settings.node_id)
         return tuple(bound)
 

@@ -1,6 +1,6 @@
-"""What a broker does from time to time: retention, checkpoints, purging what was deleted.
+"""What a broker does from time to time: retention, checkpoints, purging what was deleted; and cleaning compacted logs.
 
-One thread; the engine's calls release the GIL. A task that fails is logged and tried again at its next turn.
+One thread, and another for the cleaner, which may be at a log for minutes; the engine's calls release the GIL. A task that fails is logged and tried again at its next turn.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # files are purged within this time of their delay's end
 PURGE_INTERVAL_MS = 5_000
+# the cleaner looks at every compacted log: never more often than this
+CLEANER_BACKOFF_MS_MIN = 10
 
 
 class Logs(Protocol):
@@ -44,6 +46,18 @@ class Logs(Protocol):
 
     def checkpoint_high_watermarks(self) -> None:
         """Writes down the high watermarks."""
+        ...
+
+
+class CleanedLogs(Protocol):
+    """The engine's calls; the first blocks."""
+
+    def clean_one(self, now_ms: int) -> bool:
+        """Cleans the compacted log that needs it most; False when none does."""
+        ...
+
+    def stop_cleaner(self) -> None:
+        """Ends a `clean_one` that is under way, and later ones at once."""
         ...
 
 
@@ -82,17 +96,27 @@ def tasks(logs: Logs, settings: BrokerSettings, clock: Clock) -> tuple[Task, ...
     )
 
 
+def cleaner_task(logs: CleanedLogs, settings: BrokerSettings, clock: Clock) -> Task:
+    """The task of the cleaner's thread: one log after the other, until none needs it."""
+
+    def clean() -> None:
+        while logs.clean_one(clock.now_ms()):
+            pass
+
+    return Task("cleaner", max(settings.log_cleaner_backoff_ms, CLEANER_BACKOFF_MS_MIN), clean)
+
+
 class Housekeeping:
     """Runs tasks by their intervals from `start` to `stop`."""
 
-    def __init__(self, tasks: Sequence[Task], clock: Clock) -> None:
+    def __init__(self, tasks: Sequence[Task], clock: Clock, name: str = "housekeeping") -> None:
         self._tasks = tuple(tasks)
         self._clock = clock
         now = clock.monotonic_ms()
         self._due = {task.name: now + task.interval_ms for task in tasks}
-        self._log = EventLog("housekeeping")
+        self._log = EventLog(name)
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fastlog-housekeeping", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"fastlog-{name}", daemon=True)
 
     def start(self) -> None:
         """Starts the thread."""

@@ -40,6 +40,17 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="message.max.bytes", topic="max.message.bytes", type="int", unit="bytes", default="1048588", minimum=0, maximum=2147483647, dynamic=True, doc="The largest record batch that is taken, as it is sent (compressed)."),
     Setting(name="compression.type", topic="compression.type", type="string", default="producer", values=('producer',), dynamic=True, doc="producer keeps each batch compressed as it came.", differs="Kafka can also recompress to a codec of the topic's; here the bytes sent are the bytes stored."),
     Setting(name="log.cleanup.policy", topic="cleanup.policy", type="list", default="delete", values=('delete', 'compact'), dynamic=True, doc="What happens to old segments: delete drops them by retention, compact keeps the last record of each key (and refuses records without a key)."),
+    Setting(name="log.cleaner.enable", type="boolean", default="true", doc="Whether logs with cleanup.policy=compact are cleaned. Without, they grow for ever, that of committed offsets too."),
+    Setting(name="log.cleaner.threads", type="int", unit="threads", default="1", minimum=1, maximum=1, doc="How many threads clean logs.", differs="Kafka takes more than one."),
+    Setting(name="log.cleaner.backoff.ms", type="long", unit="ms", default="15000", minimum=0, doc="How long the cleaner waits when there is nothing to clean."),
+    Setting(name="log.cleaner.dedupe.buffer.size", type="long", unit="bytes", default="134217728", minimum=1048576, doc="The most memory that the cleaner uses for keys, 24 bytes each. With more keys than fit a log is cleaned piece by piece."),
+    Setting(name="log.cleaner.io.buffer.load.factor", type="double", default="0.9", minimum=0.01, maximum=0.99, doc="How full that memory may become: more keys at a time, more collisions."),
+    Setting(name="log.cleaner.io.buffer.size", type="int", unit="bytes", default="524288", minimum=1024, doc="How many bytes the cleaner writes at once."),
+    Setting(name="log.cleaner.io.max.bytes.per.second", type="double", unit="bytes", default="1.7976931348623157e+308", minimum=1.0, doc="How much the cleaner reads and writes a second, both together."),
+    Setting(name="log.cleaner.min.cleanable.ratio", topic="min.cleanable.dirty.ratio", type="double", default="0.5", minimum=0.0, maximum=1.0, dynamic=True, doc="A compacted log is cleaned when more than this part of it was not cleaned yet."),
+    Setting(name="log.cleaner.min.compaction.lag.ms", topic="min.compaction.lag.ms", type="long", unit="ms", default="0", minimum=0, dynamic=True, doc="How long a record of a compacted log stays at least, whatever comes after it."),
+    Setting(name="log.cleaner.max.compaction.lag.ms", topic="max.compaction.lag.ms", type="long", unit="ms", default="9223372036854775807", minimum=1, dynamic=True, doc="How long a record of a compacted log may wait to be cleaned, whatever min.cleanable.dirty.ratio says; segments are closed by then too."),
+    Setting(name="log.cleaner.delete.retention.ms", topic="delete.retention.ms", type="long", unit="ms", default="86400000", minimum=0, dynamic=True, doc="How long a tombstone stays after its first cleaning, so that whoever reads on from an earlier offset hears of it."),
     Setting(name="log.segment.bytes", topic="segment.bytes", type="int", unit="bytes", default="1073741824", minimum=1048576, maximum=2147483647, dynamic=True, doc="A segment that would grow beyond this is closed and a new one begun."),
     Setting(name="log.roll.ms", topic="segment.ms", type="long", unit="ms", topic_default="604800000", minimum=1, dynamic=True, doc="A segment whose first record is older than this is closed at the next append, however small it is."),
     Setting(name="log.roll.hours", type="int", unit="hours", default="168", minimum=1, maximum=2147483647, converts_to="log.roll.ms", factor=3600000, doc="log.roll.ms in hours, where that is not set."),
@@ -103,6 +114,13 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     delete_topic_enable: bool
     num_partitions: int
     default_replication_factor: int
+    log_cleaner_enable: bool
+    log_cleaner_threads: int
+    log_cleaner_backoff_ms: int
+    log_cleaner_dedupe_buffer_size: int
+    log_cleaner_io_buffer_load_factor: float
+    log_cleaner_io_buffer_size: int
+    log_cleaner_io_max_bytes_per_second: float
     log_retention_check_interval_ms: int
     log_flush_offset_checkpoint_interval_ms: int
     log_flush_start_offset_checkpoint_interval_ms: int
@@ -131,6 +149,10 @@ class TopicSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_message_bytes: int
     compression_type: str
     cleanup_policy: tuple[str, ...]
+    min_cleanable_dirty_ratio: float
+    min_compaction_lag_ms: int
+    max_compaction_lag_ms: int
+    delete_retention_ms: int
     segment_bytes: int
     segment_ms: int
     segment_jitter_ms: int

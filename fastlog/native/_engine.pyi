@@ -117,6 +117,12 @@ class Engine:
     def purge_deleted(self, now_ms: int) -> int:
         """Removes the files of segments and partitions deleted long enough ago; how many."""
 
+    def clean_one(self, now_ms: int) -> bool:
+        """Cleans the compacted log that needs it most, which may take minutes; False when none does."""
+
+    def stop_cleaner(self) -> None:
+        """Ends a `clean_one` that is under way, and later ones at once; does not wait."""
+
     def checkpoint_recovery_points(self) -> None:
         """Writes down what is known to be synced."""
 

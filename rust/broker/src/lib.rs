@@ -7,6 +7,7 @@
 mod api;
 mod broker;
 mod budget;
+mod cleaner;
 mod cluster;
 mod dispatch;
 mod events;
@@ -24,6 +25,7 @@ mod wakeup;
 
 pub use broker::{Broker, BrokerConfig, Clock, SystemClock};
 pub use budget::{ByteBudget, BytePermit};
+pub use cleaner::CleanerSettings;
 pub use cluster::{Notice, Notices};
 pub use events::{Event, Events, Level};
 pub use image::{

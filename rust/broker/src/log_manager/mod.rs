@@ -11,6 +11,7 @@ mod replicas;
 pub use replicas::{FetchResult, FetchedFrom, ReplicaChange};
 
 use crate::broker::Broker;
+use crate::cleaner::{Cleaner, CleanerSettings};
 use crate::events::Level;
 use crate::partition::{PartitionSettings, Replication};
 use fastlog_log::{
@@ -58,6 +59,7 @@ pub struct LogManager {
     doomed: Mutex<Vec<(PathBuf, i64)>>,
     /// One checkpoint at a time, so that an older view never replaces a newer one.
     checkpointing: Mutex<()>,
+    cleaner: Cleaner,
 }
 
 impl LogManager {
@@ -75,6 +77,7 @@ impl LogManager {
         let found = directory.partitions()?;
         let doomed = directory.deleted_partitions()?;
         let last_stop = directory.last_stop();
+        let cleaner = Cleaner::new(directory.cleaner_offsets());
         Ok(Self {
             broker,
             directory: Mutex::new(Some(Arc::new(directory))),
@@ -84,6 +87,7 @@ impl LogManager {
             // nobody reads what was deleted in an earlier run
             doomed: Mutex::new(doomed.into_iter().map(|path| (path, i64::MIN)).collect()),
             checkpointing: Mutex::new(()),
+            cleaner,
         })
     }
 
@@ -201,6 +205,7 @@ impl LogManager {
             }
         }
         count += self.delete_unopened(&directory, topic, topic_id)?;
+        self.cleaner.forget(topic);
         self.write_all(&directory)?;
         Ok(count)
     }
@@ -292,6 +297,23 @@ impl LogManager {
         count
     }
 
+    /// Cleans the compacted log that needs it most; false when none does, or the cleaner was stopped. One thread calls it.
+    /// The new segments are in place before the checkpoint is; one that is too low only means more work.
+    pub fn clean_one(&self, settings: &CleanerSettings, now_ms: i64) -> Result<bool, LogError> {
+        let directory = self.directory()?;
+        let did = self.cleaner.clean_one(&self.broker, settings, now_ms);
+        if did {
+            let _one_at_a_time = self.checkpointing.lock();
+            directory.write_checkpoint(Checkpoint::Cleaner, &self.cleaner.offsets())?;
+        }
+        Ok(did)
+    }
+
+    /// Stops the cleaner for good; returns without waiting for it.
+    pub fn stop_cleaner(&self) {
+        self.cleaner.stop();
+    }
+
     /// Replaces one checkpoint file by what holds now.
     pub fn write_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), LogError> {
         let directory = self.directory()?;
@@ -315,7 +337,7 @@ impl LogManager {
             let offset = match checkpoint {
                 Checkpoint::RecoveryPoint => options.recovery_point,
                 Checkpoint::HighWatermark => options.high_watermark,
-                Checkpoint::LogStart => options.log_start_offset,
+                Checkpoint::LogStart | Checkpoint::Cleaner => options.log_start_offset,
             };
             offsets.insert(key.clone(), offset);
         }
@@ -324,7 +346,7 @@ impl LogManager {
             let offset = match checkpoint {
                 Checkpoint::RecoveryPoint => log.recovery_point(),
                 Checkpoint::HighWatermark => log.high_watermark(),
-                Checkpoint::LogStart => log.log_start_offset(),
+                Checkpoint::LogStart | Checkpoint::Cleaner => log.log_start_offset(),
             };
             offsets.insert((partition.topic().to_string(), partition.index()), offset);
         }

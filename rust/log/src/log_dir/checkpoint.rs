@@ -17,6 +17,8 @@ pub enum Checkpoint {
     HighWatermark,
     /// Where logs start, after DeleteRecords or retention.
     LogStart,
+    /// Everything below was compacted.
+    Cleaner,
 }
 
 /// Offsets by topic and partition.
@@ -29,6 +31,7 @@ impl Checkpoint {
             Self::RecoveryPoint => "recovery-point-offset-checkpoint",
             Self::HighWatermark => "replication-offset-checkpoint",
             Self::LogStart => "log-start-offset-checkpoint",
+            Self::Cleaner => "cleaner-offset-checkpoint",
         }
     }
 

@@ -172,6 +172,15 @@ impl LogDir {
         checkpoint.write(&*self.storage.file_system, self.path(), offsets)
     }
 
+    /// Up to where logs were compacted. A file that does not read counts as none: they are cleaned from their starts.
+    pub fn cleaner_offsets(&self) -> Offsets {
+        let read = Checkpoint::Cleaner.read(&*self.storage.file_system, self.path());
+        read.unwrap_or_else(|error| {
+            tracing::warn!(%error, "logs are cleaned from their starts");
+            Offsets::new()
+        })
+    }
+
     /// To be called once all logs have been opened after a crash: from here on, the rules for the death of the process
     /// alone hold again.
     pub fn mark_recovered(&self) -> Result<(), LogError> {

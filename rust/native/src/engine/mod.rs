@@ -286,6 +286,16 @@ impl Engine {
         self.with_logs(py, |logs| logs.purge_deleted(now_ms))
     }
 
+    fn clean_one(&self, py: Python<'_>, now_ms: i64) -> PyResult<bool> {
+        let settings = self.settings.cleaner();
+        self.with_logs(py, |logs| logs.clean_one(&settings, now_ms))
+    }
+
+    fn stop_cleaner(&self, py: Python<'_>) {
+        let logs = self.logs.lock().clone();
+        py.detach(|| logs.map(|logs| logs.stop_cleaner()));
+    }
+
     fn checkpoint_recovery_points(&self, py: Python<'_>) -> PyResult<()> {
         self.with_logs(py, |logs| logs.write_checkpoint(Checkpoint::RecoveryPoint))
     }

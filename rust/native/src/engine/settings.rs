@@ -1,7 +1,7 @@
 //! Settings as the engine wants them, read from the attributes of Python's typed settings.
 
-use fastlog_broker::BrokerConfig;
-use fastlog_log::{Durability, LogConfig};
+use fastlog_broker::{BrokerConfig, CleanerSettings};
+use fastlog_log::{CleanerLimits, Durability, LogConfig};
 use fastlog_protocol::batch::TimestampType;
 use fastlog_server::ServerConfig;
 use pyo3::exceptions::PyValueError;
@@ -25,6 +25,10 @@ pub(crate) struct BrokerSettings {
     queued_max_requests: usize,
     fetch_max_bytes: usize,
     max_incremental_fetch_session_cache_slots: usize,
+    log_cleaner_dedupe_buffer_size: usize,
+    log_cleaner_io_buffer_load_factor: f64,
+    log_cleaner_io_buffer_size: usize,
+    log_cleaner_io_max_bytes_per_second: f64,
 }
 
 impl BrokerSettings {
@@ -36,6 +40,18 @@ impl BrokerSettings {
             fetch_bytes_max: self.fetch_max_bytes,
             fetch_sessions_max: self.max_incremental_fetch_session_cache_slots,
             ..BrokerConfig::default()
+        }
+    }
+
+    pub(super) fn cleaner(&self) -> CleanerSettings {
+        let rate = self.log_cleaner_io_max_bytes_per_second;
+        CleanerSettings {
+            limits: CleanerLimits {
+                map_bytes_max: self.log_cleaner_dedupe_buffer_size,
+                load_factor: self.log_cleaner_io_buffer_load_factor,
+                write_bytes: self.log_cleaner_io_buffer_size,
+            },
+            bytes_per_second: (rate < f64::MAX).then_some(rate),
         }
     }
 
@@ -66,6 +82,10 @@ pub(crate) struct TopicSettings {
     fastlog_durability: String,
     max_message_bytes: usize,
     cleanup_policy: Vec<String>,
+    min_cleanable_dirty_ratio: f64,
+    min_compaction_lag_ms: i64,
+    max_compaction_lag_ms: i64,
+    delete_retention_ms: i64,
     segment_bytes: u64,
     segment_ms: i64,
     segment_jitter_ms: i64,
@@ -102,6 +122,10 @@ impl TopicSettings {
             index_interval_bytes: self.index_interval_bytes,
             retention_ms: self.retention_ms,
             retention_bytes: self.retention_bytes,
+            delete_retention_ms: self.delete_retention_ms,
+            min_cleanable_dirty_ratio: self.min_cleanable_dirty_ratio,
+            min_compaction_lag_ms: self.min_compaction_lag_ms,
+            max_compaction_lag_ms: self.max_compaction_lag_ms,
             max_message_bytes: self.max_message_bytes,
             timestamp_type,
             timestamp_before_max_ms: self.message_timestamp_before_max_ms,
@@ -112,7 +136,6 @@ impl TopicSettings {
             preallocate: self.preallocate,
             producer_id_expiration_ms,
             durability,
-            ..LogConfig::default()
         }))
     }
 }
