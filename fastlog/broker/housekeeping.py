@@ -1,6 +1,7 @@
 """What a broker does from time to time: retention, checkpoints, purging what was deleted; and cleaning compacted logs.
 
-One thread, and another for the cleaner, which may be at a log for minutes; the engine's calls release the GIL. A task that fails is logged and tried again at its next turn.
+One thread, and another for the cleaner, which may be at a log for minutes; the engine's calls release the GIL. A task
+that fails is logged and tried again at its next turn.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Value = bool | int | float | str | tuple[str, ...]
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the table, schema/settings.toml."""
+    """A row of the table, schema/settings*.toml."""
 
     name: str
     """The broker's key."""
@@ -27,9 +27,9 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """The default as text; None is not set."""
     topic_default: str | None = None
     """The default that topics show where the broker's key has none; None is the broker's."""
-    minimum: int | None = None
+    minimum: float | None = None
     """The least value, inclusive; None is the type's own."""
-    maximum: int | None = None
+    maximum: float | None = None
     """The greatest value, inclusive; None is the type's own."""
     values: tuple[str, ...] = ()
     """The words accepted (for a list: for each element); empty is any."""

@@ -4,6 +4,7 @@
 //! run here, without Python, so that a comparison has the same cost of timing on each side. Times are in nanoseconds.
 
 pub mod append;
+pub mod clean;
 pub mod file_server;
 pub mod lookup;
 pub mod reader;

@@ -28,7 +28,7 @@ def free_ports(count: int) -> list[int]:
 class KafkaServer:
     """Starts on construction, ready when the constructor returns; `stop` ends it, and `start` begins again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: dict[str, str] | None = None) -> None:
         port, controller = free_ports(2)
         self.port = port
         self.bootstrap = f"127.0.0.1:{port}"
@@ -46,6 +46,7 @@ class KafkaServer:
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
+            **(more or {}),
         }
         config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         tool("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(config))
