@@ -38,6 +38,7 @@ impl Pass<'_> {
         transactions: &mut Transactions,
     ) -> Result<bool, LogError> {
         segment.ensure_loaded(self.log.config().index_interval_bytes)?;
+        let mut entries = Vec::new();
         let mut scan = segment.scan_from(0, segment.size())?;
         while let Some(located) = self.next_batch(segment, &mut scan)? {
             let header = &located.header;
@@ -45,15 +46,15 @@ impl Pass<'_> {
             if header.attributes.is_control() {
                 transactions.note_control(header, batch);
             } else if !transactions.note_batch(header) && header.last_offset() >= from {
-                let mut has_room = true;
+                entries.clear();
                 let read = records(batch, |record| {
                     if let Some(key) = record.key.filter(|_| record.offset >= from) {
-                        has_room = map.put(key, record.offset);
+                        entries.push((map.hash(key), record.offset));
                     }
-                    if has_room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    ControlFlow::Continue(())
                 });
                 read.map_err(|error| segment.unreadable(&located, error.to_string()))?;
-                if !has_room {
+                if !map.put_all(&entries) {
                     return Ok(false);
                 }
             }

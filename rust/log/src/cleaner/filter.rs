@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use fastlog_protocol::batch::{self, BatchError, BatchHeader, Kept, NO_TIMESTAMP, RecordView};
 use fastlog_protocol::compression::Compression;
 
-use super::offset_map::OffsetMap;
+use super::offset_map::{KeyHash, OffsetMap};
 use super::transactions::{MarkerFate, Transactions};
 use crate::segment::txn_index::AbortedTxn;
 
@@ -19,6 +19,7 @@ pub(super) struct Filter<'a> {
     pub(super) delete_retention_ms: i64,
     /// Buffers.
     pub(super) plain: Vec<u8>,
+    pub(super) hashes: Vec<Option<KeyHash>>,
     pub(super) kept: Vec<u8>,
     pub(super) rebased: Vec<u8>,
 }
@@ -103,10 +104,21 @@ impl Filter<'_> {
         }
         let (header, section) = batch::section(bytes, &mut self.plain)?;
         let (map, is_control) = (self.map, header.attributes.is_control());
+        self.hashes.clear();
+        let hashes = &mut self.hashes;
+        if !is_control {
+            batch::filter(&header, section, header.base_timestamp, &mut self.kept, |record| {
+                hashes.push(record.key.map(|key| map.hash(key)));
+                false
+            })?;
+            map.warm(hashes.iter().flatten().copied());
+        }
+        let mut hashes = hashes.iter();
         let keep = |record: &RecordView<'_>| {
+            let hash = hashes.next().copied().flatten();
             is_control || map.last_offset().is_none_or(|last| record.offset > last) || {
                 // one without a key is from before the topic was compacted
-                record.key.is_some_and(|key| map.get(key).is_none_or(|last| record.offset >= last))
+                hash.is_some_and(|hash| map.get(hash).is_none_or(|last| record.offset >= last))
                     && (record.value.is_some() || !horizon_is_over)
             }
         };

@@ -72,6 +72,7 @@ impl Pass<'_> {
             now_ms: self.now_ms,
             delete_retention_ms: self.log.config().delete_retention_ms,
             plain: Vec::new(),
+            hashes: Vec::new(),
             kept: Vec::new(),
             rebased: Vec::new(),
         };
