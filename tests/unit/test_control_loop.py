@@ -12,9 +12,10 @@ import pytest
 
 from fastlog.broker.control_api import ControlApi, Lane
 from fastlog.broker.control_loop import IN_HAND_MAX, ControlLoop
-from fastlog.broker.housekeeping import Housekeeping, Task
+from fastlog.broker.housekeeping import Housekeeping, Task, cleaner_task
 from fastlog.broker.later import Later
 from fastlog.broker.serving import Serving
+from fastlog.config import load
 from fastlog.errors import KafkaStorageError
 from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.api import ApiKey
@@ -267,6 +268,24 @@ def test_a_task_that_fails_does_not_stop_the_others() -> None:
         clock.ms += 10
         housekeeping.run_due()
     assert len(done) == 3
+
+
+def test_the_cleaner_goes_on_until_nothing_is_left() -> None:
+    class Logs:
+        left = 3
+
+        def clean_one(self, now_ms: int) -> bool:
+            self.left -= 1
+            return self.left >= 0
+
+        def stop_cleaner(self) -> None:
+            raise AssertionError("nobody stops it")
+
+    logs = Logs()
+    task = cleaner_task(logs, load(assignments=["log.cleaner.backoff.ms=0"]).broker(), TestClock())
+    assert task.interval_ms > 0, "it never spins"
+    task.run()
+    assert logs.left == -1
 
 
 def test_housekeeping_stops_at_once() -> None:

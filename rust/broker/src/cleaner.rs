@@ -48,10 +48,13 @@ impl Cleaner {
         self.offsets.lock().clone()
     }
 
-    /// The topic is deleted; one of the same name starts anew.
-    pub(crate) fn forget(&self, topic: &str) {
-        self.offsets.lock().retain(|(known, _), _| known != topic);
+    /// The topic is deleted; one of the same name starts anew. True = offsets of it were known.
+    pub(crate) fn forget(&self, topic: &str) -> bool {
         self.damaged.lock().retain(|(known, _)| known != topic);
+        let mut offsets = self.offsets.lock();
+        let before = offsets.len();
+        offsets.retain(|(known, _), _| known != topic);
+        offsets.len() < before
     }
 
     pub(crate) fn stop(&self) {

@@ -2,7 +2,9 @@
 
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
-use fastlog_broker::{AllowAll, Broker, BrokerConfig, LogManager, OpenPartition, SystemClock};
+use fastlog_broker::{
+    AllowAll, Broker, BrokerConfig, CleanerSettings, LogManager, OpenPartition, SystemClock,
+};
 use fastlog_log::{AppendOptions, Checkpoint, Durability, Identity, LastStop, LogConfig, LogError, Storage};
 use fastlog_protocol::batch::Builder;
 use fastlog_protocol::compression::Compression;
@@ -227,4 +229,75 @@ fn a_directory_in_use_is_refused() {
     let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
     let second = LogManager::open(node.broker.clone(), Storage::real(dir.path()), &identity);
     assert!(matches!(second, Err(LogError::Refused { .. })));
+}
+
+fn compacted(topic: &str, id: u128) -> OpenPartition {
+    let config = LogConfig { segment_bytes: 1000, cleanup_compact: true, ..LogConfig::default() };
+    OpenPartition { config: Arc::new(config), ..partition(topic, id, 0) }
+}
+
+fn append_keyed(node: &Node, topic: &str, count: usize) {
+    let partition = node.broker.partitions().get(topic, 0).expect("an open partition");
+    for _ in 0..count {
+        let mut builder = Builder::new();
+        builder.append(NOW_MS, Some(b"key"), Some(&[b'v'; 200]));
+        let batch = builder.seal(Compression::None).expect("a batch");
+        partition.append(&batch, NOW_MS, AppendOptions::default()).expect("an append");
+    }
+}
+
+fn clean_all(node: &Node) -> usize {
+    let settings = CleanerSettings::default();
+    std::iter::from_fn(|| node.logs.clean_one(&settings, NOW_MS).expect("a pass").then_some(())).count()
+}
+
+#[test]
+fn the_cleaner_takes_what_is_due_and_knows_it_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    for (topic, id) in [("a", 1), ("b", 2), ("small", 3)] {
+        node.logs.open_partition(&compacted(topic, id), NOW_MS).expect("open");
+    }
+    node.logs.open_partition(&partition("kept", 4, 0), NOW_MS).expect("open");
+    append_keyed(&node, "a", 20);
+    append_keyed(&node, "b", 30);
+    append_keyed(&node, "small", 1);
+    append_keyed(&node, "kept", 20);
+    assert_eq!(clean_all(&node), 2);
+    assert_eq!(clean_all(&node), 0, "nothing new");
+    let text = || std::fs::read_to_string(dir.path().join("cleaner-offset-checkpoint")).expect("a file");
+    assert_eq!(text(), "0\n2\na 0 18\nb 0 27\n");
+    kill(node);
+    let node = start(dir.path());
+    for (topic, id) in [("a", 1), ("b", 2)] {
+        node.logs.open_partition(&compacted(topic, id), NOW_MS).expect("open");
+    }
+    assert_eq!(clean_all(&node), 0, "clean already");
+    node.logs.delete_topic("a", Uuid::from_u128(1), NOW_MS).expect("deleted");
+    assert_eq!(text(), "0\n1\nb 0 27\n", "a namesake starts anew");
+    append_keyed(&node, "b", 30);
+    node.logs.stop_cleaner();
+    assert_eq!(clean_all(&node), 0, "it was stopped");
+}
+
+#[test]
+fn a_damaged_log_is_told_once_and_does_not_keep_others_from_being_cleaned() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    for (topic, id) in [("bad", 1), ("good", 2)] {
+        node.logs.open_partition(&compacted(topic, id), NOW_MS).expect("open");
+        append_keyed(&node, topic, 20);
+    }
+    let path = dir.path().join("bad-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&path).expect("a segment");
+    *bytes.get_mut(100).expect("a byte") ^= 1;
+    std::fs::write(&path, &bytes).expect("written");
+    let _earlier = node.broker.events().drain();
+    assert_eq!(clean_all(&node), 1);
+    append_keyed(&node, "good", 40);
+    assert_eq!(clean_all(&node), 1);
+    let (events, _) = node.broker.events().drain();
+    let told = events.iter().filter(|event| event.message.contains("damaged log is not cleaned")).count();
+    assert_eq!(told, 1);
+    assert_eq!(std::fs::read(&path).expect("a segment"), bytes);
 }

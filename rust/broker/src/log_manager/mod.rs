@@ -205,7 +205,9 @@ impl LogManager {
             }
         }
         count += self.delete_unopened(&directory, topic, topic_id)?;
-        self.cleaner.forget(topic);
+        if self.cleaner.forget(topic) {
+            self.write_cleaner_checkpoint(&directory)?;
+        }
         self.write_all(&directory)?;
         Ok(count)
     }
@@ -303,10 +305,14 @@ impl LogManager {
         let directory = self.directory()?;
         let did = self.cleaner.clean_one(&self.broker, settings, now_ms);
         if did {
-            let _one_at_a_time = self.checkpointing.lock();
-            directory.write_checkpoint(Checkpoint::Cleaner, &self.cleaner.offsets())?;
+            self.write_cleaner_checkpoint(&directory)?;
         }
         Ok(did)
+    }
+
+    fn write_cleaner_checkpoint(&self, directory: &LogDir) -> Result<(), LogError> {
+        let _one_at_a_time = self.checkpointing.lock();
+        directory.write_checkpoint(Checkpoint::Cleaner, &self.cleaner.offsets())
     }
 
     /// Stops the cleaner for good; returns without waiting for it.
@@ -317,6 +323,9 @@ impl LogManager {
     /// Replaces one checkpoint file by what holds now.
     pub fn write_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), LogError> {
         let directory = self.directory()?;
+        if checkpoint == Checkpoint::Cleaner {
+            return self.write_cleaner_checkpoint(&directory);
+        }
         let _one_at_a_time = self.checkpointing.lock();
         directory.write_checkpoint(checkpoint, &self.offsets(&directory, checkpoint))
     }
@@ -337,7 +346,8 @@ impl LogManager {
             let offset = match checkpoint {
                 Checkpoint::RecoveryPoint => options.recovery_point,
                 Checkpoint::HighWatermark => options.high_watermark,
-                Checkpoint::LogStart | Checkpoint::Cleaner => options.log_start_offset,
+                Checkpoint::LogStart => options.log_start_offset,
+                Checkpoint::Cleaner => continue,
             };
             offsets.insert(key.clone(), offset);
         }
@@ -346,7 +356,8 @@ impl LogManager {
             let offset = match checkpoint {
                 Checkpoint::RecoveryPoint => log.recovery_point(),
                 Checkpoint::HighWatermark => log.high_watermark(),
-                Checkpoint::LogStart | Checkpoint::Cleaner => log.log_start_offset(),
+                Checkpoint::LogStart => log.log_start_offset(),
+                Checkpoint::Cleaner => continue,
             };
             offsets.insert((partition.topic().to_string(), partition.index()), offset);
         }

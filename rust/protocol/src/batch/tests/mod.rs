@@ -1,5 +1,7 @@
-//! Tests of batches: shape.rs (header, round trips, prefixes, mutations), rules.rs (one test a row of bad input).
+//! Tests of batches: filter.rs (dropping records), shape.rs (header, round trips, prefixes, mutations), rules.rs (one
+//! test a row of bad input).
 
+mod filter;
 mod rules;
 mod shape;
 
