@@ -338,3 +338,39 @@ fn a_truncation_or_a_deletion_stops_a_pass() {
     log.mark_deleted().unwrap();
     assert_eq!(clean_at(&log, 0, NOW_MS), None);
 }
+
+#[test]
+fn readers_and_appends_go_on_while_passes_follow_one_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = fastlog_log::LogConfig { file_delete_delay_ms: 0, ..compacted() };
+    let (log, _) = open(directory.path(), config, LastStop::Clean);
+    let end = 3_000;
+    keyed(&log, 0, Some(b"0"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while log.log_end_offset() < end {
+                let offset = log.log_end_offset();
+                keyed(&log, offset as u8 % 7, Some(offset.to_string().as_bytes()));
+            }
+        });
+        scope.spawn(|| {
+            let mut random = Random(5);
+            while log.log_end_offset() < end {
+                let from = random.below(log.log_end_offset() as u64) as i64;
+                let read = values_below(&log, from, (from + 40).min(log.log_end_offset()), 300).unwrap();
+                assert!(read.iter().all(|(offset, value)| *value == offset.to_string()), "{read:?}");
+            }
+        });
+        let mut passes = 0;
+        while log.log_end_offset() < end {
+            passes += 1;
+            clean_at(&log, 0, NOW_MS + passes);
+            // those of the pass before
+            log.purge_deleted(NOW_MS + passes - 1).unwrap();
+        }
+    });
+    clean_at(&log, 0, NOW_MS + 1_000_000);
+    let found = values(&log);
+    assert!(found.len() < 200, "{} records are left", found.len());
+    assert_eq!(found.last().unwrap().0, end - 1);
+}
