@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::common::*;
 use crate::compaction_model::*;
-use crate::memory::{Faults, MemoryFileSystem};
+use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
 use fastlog_log::{Cleaned, CleanerLimits, LastStop, Log, LogOptions, Storage, Unpaced};
 use fastlog_protocol::batch::Builder;
 use fastlog_protocol::compression::Compression;
@@ -330,7 +330,7 @@ fn a_truncation_or_a_deletion_stops_a_pass() {
     assert_eq!(log.clean(0, CleanerLimits::default(), &Stop(&calls), NOW_MS).unwrap(), None);
     assert!(all_bytes(&log) == before);
     model.compare(&log);
-    log.truncate_to(log.log_end_offset() - 1, NOW_MS).unwrap();
+    log.truncate_to(log.log_end_offset() - 1, NOW_MS, || Ok(())).unwrap();
     assert!(
         clean_at(&log, 0, NOW_MS).is_some(),
         "the next pass is not stopped by what stopped an earlier one"
