@@ -115,7 +115,7 @@ class Broker(Replicas):
         )
 
     def _renew(self) -> None:
-        lease, session, sent_ms = self.lease, self._session, self._agenda.now_ms
+        lease, session, sent_ms = self.lease, self._session, self.clock_ms
         if lease is None or session is None:
             return
 
@@ -170,7 +170,7 @@ class Broker(Replicas):
             self._decide(ev.Fenced())
 
     def _decide(self, event: ev.Event) -> None:
-        for effect in self.controller.step(event, self._agenda.now_ms):
+        for effect in self.controller.step(event, self.clock_ms):
             self._carry_out(effect)
 
     def _carry_out(self, effect: ef.Effect) -> None:
@@ -236,14 +236,14 @@ class Broker(Replicas):
             image = self.controller.image()
             for target in self._everybody():
                 self._to(target, lambda peer: peer._heard_beacon(image, self.id))
-        elif self._agenda.now_ms - self._heard_ms > SILENCE_MS and self._controller_at is not None:
+        elif self.clock_ms - self._heard_ms > SILENCE_MS and self._controller_at is not None:
             self._ask_snapshot()
 
     def _heard_beacon(self, image: ef.Image, controller: int) -> None:
         reached = (image.controller_epoch, image.sequence)
         if reached[0] < self._image[0]:
             return
-        self._heard_ms, self._controller_at = self._agenda.now_ms, controller
+        self._heard_ms, self._controller_at = self.clock_ms, controller
         if reached > self._image:
             self._ask_snapshot()
 
@@ -261,7 +261,7 @@ class Broker(Replicas):
     def _published(self, delta: ef.Publish, controller: int) -> None:
         if (delta.controller_epoch, delta.sequence) <= self._image:
             return
-        self._heard_ms, self._controller_at = self._agenda.now_ms, controller
+        self._heard_ms, self._controller_at = self.clock_ms, controller
         if (delta.controller_epoch, delta.sequence) != (self._image[0], self._image[1] + 1):
             self._ask_snapshot()
             return

@@ -94,6 +94,13 @@ class Judge:
                 f"others {committed[known - 1]}"
             )
         committed.extend(log.records[known : log.high_watermark])
+        # the only producer of a partition numbers its records: nothing is there twice, and the order is kept
+        for offset in range(known, log.high_watermark):
+            value = log.records[offset][1]
+            self.require(
+                value == offset,
+                f"order: record {value} is at {offset} of {key.partition}, committed by {broker}",
+            )
 
     def follows(self, key: PartitionKey, log: Log, broker: int, since: int) -> None:
         """A follower's log has grown from `since` on: what of it is committed must be the same."""

@@ -44,7 +44,7 @@ class Faults:
             self._lossy,
             self._store_down,
         ]
-        self._rng.choice([*kinds, self._machine, self._wipe, self._bounce])()
+        self._rng.choice([*kinds, self._machine, self._wipe, self._bounce, self._jump])()
         pause_ms = self._rng.randint(*PAUSE_MS) * self._rng.choice((1, 1, 5)) * self._calm
         self._cluster.agenda.after(pause_ms, self._next)
 
@@ -154,6 +154,14 @@ class Faults:
                 broker.go_on()
 
         self._cluster.agenda.after(for_ms, go_on)
+
+    def _jump(self) -> None:
+        """A clock goes forward: leases and time-outs run out at once, and followers seem to lag."""
+        broker = self._cluster.brokers.get(self._victim())
+        if broker is not None:
+            by_ms = self._rng.choice((500, SESSION_MS, 60_000))
+            self._cluster.note(f"clock of {broker.id} jumps {by_ms} ms")
+            broker.jump(by_ms)
 
     # -- the network -----------------------------------------------------------------------------------------------
 

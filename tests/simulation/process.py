@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from tests.simulation.broker import Broker
 
 
+#: a machine's clock counts from its start
+BOOTED_MS = 10**9
+#: how fast it goes, far worse than any real one; a lease of two thirds of a session bears no less than two thirds
+PACES = (0.8, 1.0, 1.0, 1.25)
+
+
 @dataclass
 class Disk:
     """What outlives the process."""
@@ -56,6 +62,8 @@ class Process:
         self.is_stopped = False
         self._late: list[Callable[[], None]] = []
         self._agenda = agenda
+        self._booted_ms = rng.randint(0, BOOTED_MS)
+        self._pace = rng.choice(PACES)
         self._network = network
         self._store = store
         self._judge = judge
@@ -70,7 +78,7 @@ class Process:
         self.lease: Lease | None = None
         # metadata
         self._image: tuple[int, int] = (0, 0)
-        self._heard_ms = agenda.now_ms
+        self._heard_ms = self.clock_ms
         self._controller_at: int | None = None
         self.states: dict[PartitionKey, PartitionState] = {}
         self._epochs: dict[int, int] = {}
@@ -90,6 +98,15 @@ class Process:
         self._controller_epoch = 0
 
     # -- life ------------------------------------------------------------------------------------------------------
+
+    @property
+    def clock_ms(self) -> int:
+        """The monotonic clock of this process: it says nothing to any other."""
+        return self._booted_ms + int(self._agenda.now_ms * self._pace)
+
+    def jump(self, by_ms: int) -> None:
+        """The clock goes on from later, as after its machine was suspended."""
+        self._booted_ms += by_ms
 
     def later(self, delay_ms: int, what: Callable[[], None]) -> None:
         """Has this process do something, unless it is dead by then; while it is stopped it waits."""

@@ -96,7 +96,7 @@ class Replicas(Process):
             self.id,
             state,
             broker_epochs=self._epochs,
-            now_ms=self._agenda.now_ms,
+            now_ms=self.clock_ms,
             settings=self._bugs.isr_settings(LAG_MS),
         )
         self._count(key, self.isrs[key].began())
@@ -123,7 +123,7 @@ class Replicas(Process):
         registration = self.registration
         if registration is None:
             return
-        for wanted in self._fetchers[leader].wanted(self._agenda.now_ms):
+        for wanted in self._fetchers[leader].wanted(self.clock_ms):
             if wanted.key not in self._fetching:
                 self._fetch_one(leader, wanted, registration.broker_epoch)
 
@@ -153,7 +153,7 @@ class Replicas(Process):
         outcome = self._take_in(wanted, answer)
         if outcome is not None:
             outcomes = [(wanted.key, wanted.leader_epoch, outcome)]
-            for effect in self._fetchers[leader].fetched(outcomes, self._agenda.now_ms):
+            for effect in self._fetchers[leader].fetched(outcomes, self.clock_ms):
                 self._repair(leader, effect)
         self._fetch(leader)
 
@@ -201,9 +201,7 @@ class Replicas(Process):
         self.later(FETCH_TIMEOUT_MS, lambda: self._offsets_told(leader, effect, None))
 
     def _offsets_told(self, leader: int, effect: fo.AskOffsets, offsets: tuple[int, int] | None) -> None:
-        found = self._fetchers[leader].leader_offsets(
-            effect.key, effect.leader_epoch, offsets, self._agenda.now_ms
-        )
+        found = self._fetchers[leader].leader_offsets(effect.key, effect.leader_epoch, offsets, self.clock_ms)
         for it in found:
             self._repair(leader, it)
 
@@ -212,7 +210,7 @@ class Replicas(Process):
     def _serve_fetch(
         self, wanted: fo.Wanted, broker: int, broker_epoch: int, told: int, answer: Callable[[Any], None]
     ) -> None:
-        key, now_ms = wanted.key, self._agenda.now_ms
+        key, now_ms = wanted.key, self.clock_ms
         leadership = self.led.get(key)
         if leadership is None:
             answer(NotLeaderOrFollowerError.code)
@@ -305,10 +303,10 @@ class Replicas(Process):
             if state.leader_epoch != proposal.leader_epoch:
                 return
             self.states[key] = state
-        self._count(key, leader.answered(proposal, code, state, self._agenda.now_ms))
+        self._count(key, leader.answered(proposal, code, state, self.clock_ms))
 
     def _look(self, key: PartitionKey) -> None:
-        leadership, now_ms = self.led[key], self._agenda.now_ms
+        leadership, now_ms = self.led[key], self.clock_ms
         followers = tuple(
             li.Follower(
                 broker_id=broker,
@@ -328,7 +326,7 @@ class Replicas(Process):
     def _advance(self, key: PartitionKey) -> None:
         leadership, log = self.led[key], self.log(key)
         high_watermark = leadership.committed_below(self.id, log.end)
-        if self._bugs.acknowledges_alone(self.lease, self._agenda.now_ms):
+        if self._bugs.acknowledges_alone(self.lease, self.clock_ms):
             high_watermark = log.end
         elif leadership.maximal == (self.id,) and not self._holds_lease():
             # alone in its ISR it has nobody to tell it that it is not the leader any more
@@ -340,7 +338,7 @@ class Replicas(Process):
         self._answer_waiting(key)
 
     def _holds_lease(self) -> bool:
-        return self.lease is not None and self.lease.holds(self._agenda.now_ms)
+        return self.lease is not None and self.lease.holds(self.clock_ms)
 
     # -- clients ---------------------------------------------------------------------------------------------------
 
