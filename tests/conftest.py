@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,10 @@ import pytest
 from tests.support.broker import BrokerProcess
 
 MakeBroker = Callable[..., BrokerProcess]
+
+#: the first seed of the simulation, another in each run; the environment may say which
+SIMULATION_SEEDS = "FASTLOG_SIMULATION_SEEDS"
+SIMULATION_TEST = "tests/simulation/test_cluster.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,6 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     # a shell without job control starts what runs in the background with SIGINT ignored, and its children inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # pytest's processes inherit it
+    os.environ.setdefault(SIMULATION_SEEDS, str(int(time.time()) * 10_000))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    if any(SIMULATION_TEST in report.nodeid for report in reports):
+        terminalreporter.write_line(f"simulation: {SIMULATION_SEEDS}={os.environ[SIMULATION_SEEDS]}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

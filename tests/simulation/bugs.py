@@ -26,6 +26,8 @@ class Bugs:
     ignores_versions: bool = False
     #: a wiped or torn broker says that it started clean
     claims_clean_start: bool = False
+    #: a leader appends again what a producer sends again
+    forgets_producers: bool = False
 
     def isr_settings(self, lag_ms: int) -> IsrSettings:
         """The settings of a leader's ISR."""

@@ -70,7 +70,7 @@ class Log:
     def truncate(self, offset: int) -> None:
         """Drops what is at `offset` and after."""
         for _, value in self.records[offset:]:
-            del self.offsets[value]
+            self.offsets.pop(value, None)
         del self.records[offset:]
         self.epochs = [it for it in self.epochs if it[1] < offset or not offset]
         if not offset:

@@ -352,7 +352,7 @@ class Replicas(Process):
             answer(NotEnoughReplicasError.code, -1)
             return
         log = self.log(key)
-        base = log.offsets.get(values[0])
+        base = None if self._bugs.forgets_producers else log.offsets.get(values[0])
         if base is None:
             if values[0] and values[0] - 1 not in log.offsets:
                 # a producer gives up on this error: who may not be the leader any more must not say so

@@ -23,6 +23,7 @@ EVENTS = 6_000
         pytest.param(
             Bugs(expands_below_epoch_start=True), ("I5", "lost"), id="joins below the epoch's start"
         ),
+        pytest.param(Bugs(forgets_producers=True), ("order",), id="appends again"),
     ],
 )
 def test_it_is_found(bugs: Bugs, sign: tuple[str, ...]) -> None:
