@@ -10,7 +10,7 @@ import pytest
 
 from fastlog.config import Config, TopicSettings
 from fastlog.errors import KafkaError, KafkaStorageError
-from fastlog.native._engine import SimulatedNode
+from fastlog.native._simulation import SimulatedNode
 from fastlog.protocol.codec import decode_response_frame, encode_request_frame
 from fastlog.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
