@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -55,13 +56,14 @@ def produce_with_confluent(bootstrap: str, topic: str, load: Load) -> None:
 def produce_with_sdk(bootstrap: str, topic: str, load: Load) -> None:
     """Our own producer over ZeroMQ, until `load.stop`."""
     with Producer(bootstrap, linger_ms=5) as producer:
-        waiting = []
+        # popped from the left: a restart leaves millions of them
+        waiting = deque()
         while not load.stop.is_set():
             value = b"%09d" % load.sent
             waiting.append((value, producer.send(topic, value, partition=0)))
             load.sent += 1
             while waiting and waiting[0][1].done():
-                note(load, *waiting.pop(0))
+                note(load, *waiting.popleft())
         producer.flush(DELIVERY_SECONDS)
         for value, delivery in waiting:
             note(load, value, delivery)

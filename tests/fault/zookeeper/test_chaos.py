@@ -147,7 +147,9 @@ def same(store: MetadataStore, model: MetadataStore) -> None:
     """Both hold the same, versions included."""
     assert store.topics() == model.topics()
     assert store.configs() == model.configs()
-    assert sorted(store.deletions(), key=str) == sorted(model.deletions(), key=str)
+    # a node without a cluster does not note who held replicas
+    noted = [msgspec.structs.replace(it, replicas=()) for it in store.deletions()]
+    assert sorted(noted, key=str) == sorted(model.deletions(), key=str)
 
 
 def test_what_was_confirmed_is_there_once(connect: Connect, proxy: Proxy, tmp_path: Path) -> None:
