@@ -213,16 +213,17 @@ class TestClock:
 
 
 class LateLine(Source):
-    """Says something just before the descriptor is cleared, which is then not readable for it any more."""
+    """Says something while the descriptor is cleared, which is then not readable for it any more."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[tuple[str, str, dict[str, str]]] = []
 
     def drain_control(self, limit: int) -> list[Asked]:
-        if self.waiting:
+        taken = super().drain_control(limit)
+        if taken:
             self.lines.append(("warning", "said in between", {}))
-        return super().drain_control(limit)
+        return taken
 
     def drain_events(self) -> tuple[list[tuple[str, str, dict[str, str]]], int]:
         lines, self.lines = self.lines, []

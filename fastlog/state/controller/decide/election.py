@@ -124,7 +124,8 @@ def settle(
             elr, doubtful, recovering = (), (), True
     if leader != NO_LEADER and not members:
         # from outside the ISR: it is the ISR now, in the same write (invariant I4)
-        members = ((leader, view.epoch_of(leader)),)
+        target, members = complete(target, ((leader, view.epoch_of(leader)),))
+        replicas = target.replicas
         elr = tuple(it for it in elr if it != leader)
     if leader != NO_LEADER and len(members) >= min(facts.min_isr, len(replicas)):
         elr, doubtful = (), ()
@@ -150,8 +151,9 @@ def stands(state: PartitionState, view: View) -> bool:
 
 def elect_by_log(before: PartitionState, leader: int, view: View) -> PartitionState:
     """`leader` has the best log of all that are left; what it lacks is lost."""
+    target, _ = complete(before, ((leader, view.epoch_of(leader)),))
     elected = msgspec.structs.replace(
-        before,
+        target,
         leader=leader,
         isr=(leader,),
         isr_epochs=(view.epoch_of(leader),),
