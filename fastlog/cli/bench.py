@@ -194,7 +194,8 @@ def latency(*, bootstrap: str | None, directory: Path | None, as_json: bool, **g
 @bench.command()
 @option("--clients", COUNT, 16, "Clients, each with one append under way.")
 @option("--durability", click.Choice(["os", "fsync"]), "fsync", "The topic's fastlog.durability.")
-@acks_option
+# there is no answer to wait for with 0
+@option("--acks", click.Choice(["1", "all"]), "all", "Who must have a record.")
 @option("--seconds", click.FloatRange(min=0.05), 10.0, "How long each side runs, over all pairs.")
 @size_option
 @pairs_option
