@@ -26,17 +26,25 @@ pub struct CleanerSettings {
 
 /// What is known of all logs' cleaning.
 pub(crate) struct Cleaner {
-    offsets: Mutex<Offsets>,
+    progress: Mutex<Progress>,
     /// Partitions that are not tried again in this run, since they are damaged.
     damaged: Mutex<BTreeSet<(String, i32)>>,
     stopped: Mutex<bool>,
     stopping: Condvar,
 }
 
+/// Up to where logs were cleaned.
+#[derive(Default)]
+struct Progress {
+    offsets: Offsets,
+    /// The log of the pass that is under way, and the lowest offset that it was cut to meanwhile.
+    under_way: Option<((String, i32), i64)>,
+}
+
 impl Cleaner {
     pub(crate) fn new(offsets: Offsets) -> Self {
         Self {
-            offsets: Mutex::new(offsets),
+            progress: Mutex::new(Progress { offsets, under_way: None }),
             damaged: Mutex::default(),
             stopped: Mutex::new(false),
             stopping: Condvar::new(),
@@ -45,16 +53,34 @@ impl Cleaner {
 
     /// Up to where logs were cleaned.
     pub(crate) fn offsets(&self) -> Offsets {
-        self.offsets.lock().clone()
+        self.progress.lock().offsets.clone()
+    }
+
+    /// The log is cut to `offset`: what comes in its place was never cleaned. True = it was taken for clean beyond.
+    pub(crate) fn is_cut(&self, topic: &str, partition: i32, offset: i64) -> bool {
+        let key = (topic.to_owned(), partition);
+        let mut progress = self.progress.lock();
+        if let Some((cleaned, cut_to)) = &mut progress.under_way
+            && *cleaned == key
+        {
+            *cut_to = offset.min(*cut_to);
+        }
+        match progress.offsets.get_mut(&key) {
+            Some(known) if *known > offset => {
+                *known = offset;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The topic is deleted; one of the same name starts anew. True = offsets of it were known.
     pub(crate) fn forget(&self, topic: &str) -> bool {
         self.damaged.lock().retain(|(known, _)| known != topic);
-        let mut offsets = self.offsets.lock();
-        let before = offsets.len();
-        offsets.retain(|(known, _), _| known != topic);
-        offsets.len() < before
+        let mut progress = self.progress.lock();
+        let before = progress.offsets.len();
+        progress.offsets.retain(|(known, _), _| known != topic);
+        progress.offsets.len() < before
     }
 
     pub(crate) fn stop(&self) {
@@ -70,10 +96,11 @@ impl Cleaner {
             let key = key_of(&partition);
             let pace = Throttle::new(self, settings.bytes_per_second);
             let from = found.first_dirty_offset;
+            self.progress.lock().under_way = Some((key.clone(), i64::MAX));
             match partition.log().clean(from, settings.limits, &pace, now_ms) {
                 Ok(Some(cleaned)) if cleaned.end_offset > from => {
                     tell(broker, &partition, from, &cleaned);
-                    self.offsets.lock().insert(key, cleaned.end_offset);
+                    self.reached(key, cleaned.end_offset);
                     return true;
                 }
                 // nothing to do after all, or it was stopped
@@ -83,6 +110,13 @@ impl Cleaner {
             failed.insert(key_of(&partition));
         }
         false
+    }
+
+    /// A pass ended there.
+    fn reached(&self, key: (String, i32), end_offset: i64) {
+        let mut progress = self.progress.lock();
+        let cut_to = progress.under_way.take().map_or(i64::MAX, |(_, cut_to)| cut_to);
+        progress.offsets.insert(key, end_offset.min(cut_to));
     }
 
     /// The log with the largest dirty part of those that are due.
@@ -101,7 +135,7 @@ impl Cleaner {
             {
                 continue;
             }
-            let checkpoint = self.offsets.lock().get(&key).copied();
+            let checkpoint = self.progress.lock().offsets.get(&key).copied();
             match partition.log().cleanable(checkpoint, now_ms) {
                 Ok(found) if found.is_due => {
                     if best.as_ref().is_none_or(|(_, other)| found.dirty_ratio() > other.dirty_ratio()) {

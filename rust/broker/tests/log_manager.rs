@@ -3,7 +3,8 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 use fastlog_broker::{
-    AllowAll, Broker, BrokerConfig, CleanerSettings, LogManager, OpenPartition, SystemClock,
+    AllowAll, Assignment, Broker, BrokerConfig, CleanerSettings, LogManager, OpenPartition, ReplicaChange,
+    SystemClock,
 };
 use fastlog_log::{AppendOptions, Checkpoint, Durability, Identity, LastStop, LogConfig, LogError, Storage};
 use fastlog_protocol::batch::Builder;
@@ -278,6 +279,22 @@ fn the_cleaner_takes_what_is_due_and_knows_it_after_a_restart() {
     append_keyed(&node, "b", 30);
     node.logs.stop_cleaner();
     assert_eq!(clean_all(&node), 0, "it was stopped");
+}
+
+#[test]
+fn what_takes_the_place_of_what_a_follower_cut_is_cleaned_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    node.logs.open_partition(&compacted("a", 1), NOW_MS).expect("open");
+    append_keyed(&node, "a", 20);
+    assert_eq!(clean_all(&node), 1);
+    let to =
+        Assignment { leader: 2, leader_epoch: 1, partition_epoch: 1, replicas: vec![2, 1], isr: vec![2] };
+    let change = ReplicaChange { partition: compacted("a", 1), to };
+    node.logs.change_replicas(&[change], NOW_MS).remove(0).expect("it follows");
+    assert!(node.logs.truncate("a", 0, 1, 4, NOW_MS).expect("cut"));
+    let text = std::fs::read_to_string(dir.path().join("cleaner-offset-checkpoint")).expect("a file");
+    assert_eq!(text, "0\n1\na 0 4\n");
 }
 
 #[test]

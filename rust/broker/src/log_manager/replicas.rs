@@ -164,6 +164,7 @@ impl LogManager {
     ) -> Result<bool, LogError> {
         let partition = self.open_replica(topic, index)?;
         let high_watermark = partition.log().high_watermark();
+        self.lower_cleaner_checkpoint(topic, index, offset)?;
         let is_cut = partition.truncate(leader_epoch, offset, now_ms, || self.checkpoint_ends())?;
         if offset < high_watermark {
             let fields = vec![
@@ -188,7 +189,16 @@ impl LogManager {
         now_ms: i64,
     ) -> Result<(), LogError> {
         let partition = self.open_replica(topic, index)?;
+        self.lower_cleaner_checkpoint(topic, index, offset)?;
         partition.restart_at(leader_epoch, offset, now_ms, || self.checkpoint_ends())
+    }
+
+    /// Before the cut, so that a crash between the two only has the cleaner look at more (Kafka: maybeTruncateCheckpoint).
+    fn lower_cleaner_checkpoint(&self, topic: &str, index: i32, offset: i64) -> Result<(), LogError> {
+        if self.cleaner.is_cut(topic, index, offset) {
+            self.write_checkpoint(Checkpoint::Cleaner)?;
+        }
+        Ok(())
     }
 
     fn checkpoint_ends(&self) -> Result<(), LogError> {
