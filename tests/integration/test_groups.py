@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 import fastlog
@@ -314,8 +314,14 @@ def test_a_stop_does_not_wait_for_members_that_wait(make_broker: MakeBroker, mem
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
 
     def joined() -> bool:
-        found = admin.describe_consumer_groups(["g"])["g"].result()
-        return found.state.name == "PREPARING_REBALANCING"
+        try:
+            found = admin.describe_consumer_groups(["g"])["g"].result()
+        except KafkaException as error:
+            # librdkafka does not ask again
+            if error.args[0].code() != KafkaError.COORDINATOR_LOAD_IN_PROGRESS:
+                raise
+            return False
+        return bool(found.state.name == "PREPARING_REBALANCING")
 
     wait_until("it has joined", joined, seconds=SETTLE_SECONDS)
     began = time.monotonic()

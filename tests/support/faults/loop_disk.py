@@ -74,8 +74,15 @@ class LoopDisk:
             os.close(handle)
 
     def restore_power(self) -> None:
-        """What the machine finds when it is started again."""
+        """What the machine finds when it is started again.
+
+        On a copy of the disk: a process with mounts of its own, of another test, may have this one's too, and keeps the
+        file system as it was for as long as it lives.
+        """
         self.unmount()
+        copy = self._image.with_suffix(".copy")
+        run("cp", "--sparse=always", str(self._image), str(copy))
+        copy.replace(self._image)
         self.mount()
 
     def make_read_only(self) -> None:
