@@ -2,10 +2,12 @@
 
 That is every in-sync replica lost to a power cut, or the only one killed. The rule is to wait for all of them, ask
 where their logs end, and take the largest (last epoch, log end offset). Replicas that were not in sync are asked too,
-and win where they plainly have more: a longer log of the same last epoch, or any log where the others were wiped.
+and win where they plainly have more: a longer log of the same last epoch, records of the last leadership where the
+others lost theirs, or any log where the others were wiped.
 
-A later last epoch of theirs proves nothing: a leader may commit records of former epochs before it has any of its own,
-so an uncommitted tail that a former leader left behind can look newer than what was committed (Raft, figure 8).
+Any other later last epoch proves nothing: a leader may commit records of former epochs before it has any of its own, so
+an uncommitted tail that a former leader left behind can look newer than what was committed (Raft, figure 8). Behind the
+last leader's records there is no later leader: who has some has all that was committed before them.
 """
 
 from __future__ import annotations
@@ -61,7 +63,10 @@ def best(state: PartitionState, told: Mapping[int, LogEndAt]) -> int | None:
         everybody = set(state.replicas) <= told.keys()
         winner = max((winner, *others), key=lambda it: told[it])
         return winner if told[winner][1] or everybody else None
-    return max((winner, *(it for it in others if told[it][0] == epoch)), key=lambda it: told[it])
+    # it went with the step of the epoch that left the partition without a leader
+    last_leadership = state.leader_epoch - 1
+    comparable = (it for it in others if told[it][0] in (epoch, last_leadership))
+    return max((winner, *comparable), key=lambda it: told[it])
 
 
 class LogEnds:

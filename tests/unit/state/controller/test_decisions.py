@@ -291,6 +291,8 @@ def test_a_note_that_does_not_say_who_has_replicas_asks_all_that_are_there() -> 
         # plainly more, and what only looks newer
         ({1: (3, 90), 2: (3, 100), 3: (3, 120)}, 3),
         ({1: (3, 90), 2: (3, 100), 3: (5, 120)}, 2),
+        # records of the last leader, which it lost itself
+        ({1: (3, 90), 2: (3, 100), 3: (6, 101)}, 3),
         # wiped
         ({1: (-1, 0), 2: (3, 1), 3: (3, 120)}, 3),
         ({1: (-1, 0), 2: (-1, 0), 3: (2, 7)}, 3),
@@ -299,5 +301,5 @@ def test_a_note_that_does_not_say_who_has_replicas_asks_all_that_are_there() -> 
     ],
 )
 def test_the_best_log(told: dict[int, tuple[int, int]], expected: int | None) -> None:
-    state = PartitionState(replicas=(1, 2, 3), leader=-1, leader_epoch=4, isr=(), last_known_elr=(1, 2))
+    state = PartitionState(replicas=(1, 2, 3), leader=-1, leader_epoch=7, isr=(), last_known_elr=(1, 2))
     assert best(state, told) == expected
