@@ -8,12 +8,12 @@ has ended; the owner then closes the channel (LINGER 0) and opens a new one.
 from __future__ import annotations
 
 import select
-import socket
 import struct
 from typing import TYPE_CHECKING
 
 import zmq
 
+from fastlog.transport.binding import resolved
 from fastlog.transport.channel import Bytes, ConnectionLostError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class DealerChannel:
         # whether something may have come that no descriptor will tell of (again)
         self._unread = self._unseen = True
         try:
-            self._socket.connect(self._resolve(host, port))
+            self._socket.connect(resolved(host, port))
         except (zmq.ZMQError, OSError) as error:
             self.close()
             raise ConnectionLostError(
@@ -199,14 +199,6 @@ class DealerChannel:
             self._socket.disable_monitor()
             self._monitor.close(linger=0)
             self._socket.close(linger=0)
-
-    @staticmethod
-    def _resolve(host: str, port: int) -> str:
-        """The endpoint in numbers: libzmq would try a name that does not resolve for ever, without a word."""
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        # IPv4 first: a DEALER tries one address only, and loopback listeners are on 127.0.0.1 more often than on ::1
-        family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-        return f"tcp://{address[0]}:{port}" if family == socket.AF_INET else f"tcp://[{address[0]}]:{port}"
 
     def _configure(self, handshake_timeout_ms: int) -> None:
         dealer = self._socket

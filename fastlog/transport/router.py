@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import threading
 import time
 from collections import deque
@@ -21,6 +20,7 @@ import msgspec
 import zmq
 
 from fastlog.events import EventLog
+from fastlog.transport.binding import BindError, bind
 from fastlog.transport.connections import Connection, ConnectionLimits, Connections
 from fastlog.transport.dealer import NO_WAIT, readable
 
@@ -90,10 +90,6 @@ class RouterLimits(msgspec.Struct, frozen=True, kw_only=True):
     connections: ConnectionLimits
 
 
-class BindError(OSError):
-    """The address cannot be listened at."""
-
-
 class _Peer:
     """A peer with requests that are not answered yet."""
 
@@ -110,10 +106,12 @@ class _Peer:
 class RouterListener:
     """Listens from `bind`, serves from `start`, ends with `stop`."""
 
-    def __init__(self, limits: RouterLimits) -> None:
+    def __init__(self, limits: RouterLimits, name: str = "ZMQ") -> None:
+        """Makes the listener `name`, which is what its log lines and errors call it."""
         self._intake: Intake
         self._limits = limits
-        self._log = EventLog("zmq")
+        self._name = name
+        self._log = EventLog("zmq" if name == "ZMQ" else f"zmq.{name.lower()}")
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._connections = Connections(self._context, self._socket, limits.connections)
@@ -129,26 +127,17 @@ class RouterListener:
         self._complained_at = -float("inf")
         self._stop_read, self._stop_write = os.pipe()
         self._deadline: float | None = None
-        self._thread = threading.Thread(target=self._run, name="fastlog-zmq", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"fastlog-{name.lower()}", daemon=True)
 
     def bind(self, host: str, port: int) -> int:
         """Takes the address and answers the port; raises BindError."""
         self._set_options()
-        shown = f"ZMQ://{host or '*'}:{port}"
         try:
-            address = _numeric(host, port)
-            if ":" in address:
-                self._socket.set(zmq.IPV6, 1)
-                address = f"[{address}]"
-            self._socket.bind(f"tcp://{address}:{port or '*'}")
-        except (zmq.ZMQError, OSError) as error:
+            self._endpoint, bound = bind(self._socket, self._name, host, port)
+        except BindError:
             self.stop()
-            reason = error.strerror or str(error)
-            raise BindError(
-                f"cannot listen at {shown}: {reason}; choose another address, or stop who uses it"
-            ) from error
-        self._endpoint = self._socket.get_string(zmq.LAST_ENDPOINT)
-        return int(self._endpoint.rpartition(":")[2])
+            raise
+        return bound
 
     def _set_options(self) -> None:
         limits, options = self._limits, self._socket
@@ -375,11 +364,3 @@ class RouterListener:
 def _wire_bytes(size: int) -> int:
     """Bytes on the wire of a frame of `size` bytes."""
     return size + (SHORT_HEADER_BYTES if size <= SHORT_FRAME_BYTES_MAX else LONG_HEADER_BYTES)
-
-
-def _numeric(host: str, port: int) -> str:
-    """The address that libzmq takes: it resolves no host names when it binds."""
-    if not host:
-        return "*"
-    found = socket.getaddrinfo(host, port or None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return str(found[0][4][0])

@@ -1,0 +1,55 @@
+"""Addresses that ZeroMQ sockets listen at."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import zmq
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class BindError(OSError):
+    """The address cannot be listened at."""
+
+
+def bind(listening: zmq.Socket[Any], name: str, host: str, port: int) -> tuple[str, int]:
+    """Takes the address of the listener `name`; its endpoint as libzmq calls it, and the port. Raises BindError.
+
+    An empty host is every interface, port 0 one that is free.
+    """
+    shown = f"{name}://{host or '*'}:{port}"
+    try:
+        address = _numeric(host, port)
+        if ":" in address:
+            listening.set(zmq.IPV6, 1)
+            address = f"[{address}]"
+        listening.bind(f"tcp://{address}:{port or '*'}")
+    except (zmq.ZMQError, OSError) as error:
+        reason = error.strerror or str(error)
+        raise BindError(
+            f"cannot listen at {shown}: {reason}; choose another address, or stop who uses it"
+        ) from error
+    endpoint = listening.get_string(zmq.LAST_ENDPOINT)
+    return endpoint, int(endpoint.rpartition(":")[2])
+
+
+def _numeric(host: str, port: int) -> str:
+    """The address that libzmq takes: it resolves no host names when it binds."""
+    if not host:
+        return "*"
+    found = socket.getaddrinfo(host, port or None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return str(found[0][4][0])
+
+
+def resolved(host: str, port: int) -> str:
+    """The endpoint to connect to, in numbers; blocks as getaddrinfo does, and raises its OSError.
+
+    libzmq would try a name that does not resolve for ever, without a word.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # IPv4 first: libzmq tries one address only, and loopback listeners are on 127.0.0.1 more often than on ::1
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return f"tcp://{address[0]}:{port}" if family == socket.AF_INET else f"tcp://[{address[0]}]:{port}"
