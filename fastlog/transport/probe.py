@@ -40,5 +40,5 @@ def _refused(family: int, address: tuple[object, ...], deadline: float) -> bool 
             code = probe.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code == 0:
             # a connection on loopback may have met itself, where its own port happens to be the one that is asked for
-            return probe.getsockname() == probe.getpeername()
+            return bool(probe.getsockname() == probe.getpeername())
         return True if code == errno.ECONNREFUSED else None

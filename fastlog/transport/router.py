@@ -111,6 +111,8 @@ class RouterListener:
         self._intake: Intake
         self._limits = limits
         self._name = name
+        #: where it listens
+        self.port = 0
         self._log = EventLog("zmq" if name == "ZMQ" else f"zmq.{name.lower()}")
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
@@ -133,11 +135,11 @@ class RouterListener:
         """Takes the address and answers the port; raises BindError."""
         self._set_options()
         try:
-            self._endpoint, bound = bind(self._socket, self._name, host, port)
+            self._endpoint, self.port = bind(self._socket, self._name, host, port)
         except BindError:
             self.stop()
             raise
-        return bound
+        return self.port
 
     def _set_options(self) -> None:
         limits, options = self._limits, self._socket

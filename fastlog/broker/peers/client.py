@@ -180,11 +180,14 @@ class PeerClient:
 
     def _ask_own(self, request: Request) -> None:
         try:
-            self._own(request.command, partial(self._put, self._answered_here, request))
+            self._own(request.command, partial(self._hand_over, request))
         except Exception as error:
             self._log.exception("a command failed", command=type(request.command).__name__)
             code = UnknownServerError.code
             self._answer(request, Answer(code=code, message=f"{type(error).__name__}: {error}"))
+
+    def _hand_over(self, request: Request, answer: Answer) -> None:
+        self._put(self._answered_here, request, answer)
 
     def _answered_here(self, request: Request, answer: Answer) -> None:
         if request.correlation_id in self._requests:

@@ -241,7 +241,7 @@ def test_the_stop_answers_everything(own: CommandTable, other: PeerServer, answe
 
 
 def raw_dealer(port: int) -> zmq.Socket[bytes]:
-    dealer = zmq.Context.instance().socket(zmq.DEALER)
+    dealer: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     dealer.linger = 0
     dealer.rcvtimeo = int(WAIT_SECONDS * 1000)
     dealer.connect(f"tcp://127.0.0.1:{port}")
@@ -287,15 +287,15 @@ def test_other_requests_are_the_engines(other: PeerServer) -> None:
 def test_garbage_for_an_answer_ends_the_connection(
     peers: PeerClient, answers: Answers, garbage: bytes
 ) -> None:
-    with zmq.Context.instance().socket(zmq.ROUTER) as router:
+    router: Any = zmq.Context.instance().socket(zmq.ROUTER)
+    with router:
         router.linger = 0
         port = router.bind_to_random_port("tcp://127.0.0.1")
         peers.know([registration(OTHER, port)])
         ask(peers, answers, asked(1))
         identity, _ = router.recv_multipart()
         router.send_multipart([identity, garbage])
-        code, text = answers.next()[1].code, "garbage"
-        assert (code, text) == (13, "garbage")
+        assert answers.next()[1].code == 13
 
 
 def test_no_descriptor_is_left(own: CommandTable, answers: Answers) -> None:

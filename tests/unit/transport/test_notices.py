@@ -28,15 +28,20 @@ def published(host: str = "127.0.0.1", port: int = 0) -> tuple[Publisher, tuple[
     return publisher, (host, publisher.bind(host, port))
 
 
-def hears(subscriber: Subscriber, publisher: Publisher, text: bytes) -> bool:
-    """Says it until it is heard: nobody tells a publisher who listens."""
+def until(subscriber: Subscriber, publisher: Publisher, text: bytes) -> Iterator[bytes]:
+    """Says it until it is heard, since nobody tells a publisher who listens; all that is heard meanwhile."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         publisher.send(text)
         while (message := subscriber.receive(20)) is not None:
+            yield message
             if message == text:
-                return True
-    return False
+                return
+    raise AssertionError(f"{text!r} was not heard within {WAIT_SECONDS} s")
+
+
+def hears(subscriber: Subscriber, publisher: Publisher, text: bytes) -> bool:
+    return list(until(subscriber, publisher, text))[-1] == text
 
 
 def test_all_publishers_are_heard(subscriber: Subscriber) -> None:
@@ -49,11 +54,7 @@ def test_all_publishers_are_heard(subscriber: Subscriber) -> None:
     subscriber.listen_to([at_second])
     assert hears(subscriber, second, b"two again")
     first.send(b"lost")
-    second.send(b"last")
-    heard = []
-    while (message := subscriber.receive(200)) is not None:
-        heard.append(message)
-    assert b"last" in heard
+    heard = list(until(subscriber, second, b"last"))
     assert b"lost" not in heard
     first.close()
     second.close()
@@ -76,7 +77,7 @@ def test_an_order_is_kept(subscriber: Subscriber) -> None:
     count = QUEUE_MESSAGES // 2
     for number in range(count):
         publisher.send(b"%d" % number)
-    heard = []
+    heard: list[int] = []
     while len(heard) < count:
         message = subscriber.receive(WAIT_SECONDS * 1000)
         assert message is not None
