@@ -41,6 +41,11 @@ SWITCH_INTERVAL_SECONDS = 0.0002
     help="Where to listen: PLAINTEXT for Kafka clients, ZMQ for ZeroMQ; port 0 picks one.",
 )
 @click.option(
+    "--zookeeper",
+    metavar="HOST:PORT[,…][/PATH]",
+    help="The ZooKeeper of the cluster to be a broker of (zookeeper.connect).  [a cluster of one]",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -54,6 +59,7 @@ def serve(
     data_dir: str | None,
     node_id: str | None,
     listeners: tuple[str, ...],
+    zookeeper: str | None,
     log_level: str,
 ) -> None:
     """Run a broker until Ctrl-C or SIGTERM.
@@ -62,7 +68,12 @@ def serve(
     """
     from fastlog.config import load
 
-    options = {"log.dirs": data_dir, "node.id": node_id, "listeners": ",".join(listeners) or None}
+    options = {
+        "log.dirs": data_dir,
+        "node.id": node_id,
+        "listeners": ",".join(listeners) or None,
+        "zookeeper.connect": zookeeper,
+    }
     given = {key: value for key, value in options.items() if value is not None}
     config = load(file=file, assignments=assignments, options=given)
     _configure_logging(log_level)

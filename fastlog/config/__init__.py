@@ -11,13 +11,16 @@ from fastlog.config.layers import (
     check_topic,
     nearest,
 )
-from fastlog.config.listeners import Endpoint, parse_advertised, parse_listeners
+from fastlog.config.listeners import BROKER, METADATA, Endpoint, parse_advertised, parse_listeners
 from fastlog.config.load import Given, load
 from fastlog.config.setting import Setting, Value
 from fastlog.config.table import SETTINGS, BrokerSettings, TopicSettings
+from fastlog.config.zookeeper import ZooKeeperAddress, parse_zookeeper
 
 __all__ = [
+    "BROKER",
     "BROKER_KEYS",
+    "METADATA",
     "SETTINGS",
     "TOPIC_KEYS",
     "BrokerSettings",
@@ -29,6 +32,7 @@ __all__ = [
     "Origin",
     "Setting",
     "TopicSettings",
+    "ZooKeeperAddress",
     "Value",
     "check_broker",
     "check_topic",
@@ -36,4 +40,5 @@ __all__ = [
     "nearest",
     "parse_advertised",
     "parse_listeners",
+    "parse_zookeeper",
 ]

@@ -11,7 +11,9 @@ from fastlog.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SCHEMES = ("PLAINTEXT", "ZMQ")
+SCHEMES = ("PLAINTEXT", "ZMQ", "BROKER", "METADATA")
+#: for brokers of one cluster only: requests of each other, and what the controller publishes
+BROKER, METADATA = CLUSTER_SCHEMES = SCHEMES[2:]
 PORT_MAX = 65535
 
 
@@ -19,7 +21,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     """One address of a broker."""
 
     scheme: str
-    """PLAINTEXT or ZMQ; also the listener's name."""
+    """One of SCHEMES; also the listener's name."""
     host: str
     """A host name or address without brackets; empty is every interface."""
     port: int
@@ -55,12 +57,24 @@ def parse_endpoint(key: str, text: str) -> Endpoint:
     return Endpoint(scheme.upper(), host, int(port))
 
 
-def parse_listeners(texts: Sequence[str]) -> tuple[Endpoint, ...]:
-    """The endpoints to listen on; at least one is for Kafka clients, and no scheme stands twice."""
+def parse_listeners(texts: Sequence[str], *, in_cluster: bool = False) -> tuple[Endpoint, ...]:
+    """The endpoints to listen on; at least one is for Kafka clients, and no scheme stands twice.
+
+    In a cluster there is one of each that brokers need; without a cluster there is none of those.
+    """
     endpoints = tuple(parse_endpoint("listeners", text) for text in texts)
     _refuse_twice("listeners", endpoints)
-    if not any(endpoint.scheme == "PLAINTEXT" for endpoint in endpoints):
+    by_scheme = {endpoint.scheme: endpoint for endpoint in endpoints}
+    if "PLAINTEXT" not in by_scheme:
         raise ConfigError("listeners: none is for Kafka clients; add one such as PLAINTEXT://127.0.0.1:9092")
+    if in_cluster:
+        host = by_scheme["PLAINTEXT"].host
+        return endpoints + tuple(Endpoint(it, host, 0) for it in CLUSTER_SCHEMES if it not in by_scheme)
+    for scheme in CLUSTER_SCHEMES:
+        if scheme in by_scheme:
+            raise ConfigError(
+                f"listeners: {by_scheme[scheme]} is for the brokers of a cluster; say which (zookeeper.connect)"
+            )
     return endpoints
 
 

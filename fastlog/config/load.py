@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlog.config.layers import Config, check_broker
 from fastlog.config.listeners import parse_advertised, parse_listeners
+from fastlog.config.zookeeper import parse_zookeeper
 from fastlog.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,10 +50,19 @@ def load(
 
 def _check_together(config: Config) -> None:
     settings = config.broker()
-    listeners = parse_listeners(settings.listeners)
+    in_cluster = settings.zookeeper_connect is not None
+    if settings.zookeeper_connect is not None:
+        parse_zookeeper(settings.zookeeper_connect)
+    listeners = parse_listeners(settings.listeners, in_cluster=in_cluster)
     parse_advertised(settings.advertised_listeners or (), listeners)
     if len(settings.log_dirs) != 1:
         raise ConfigError(f"log.dirs={','.join(settings.log_dirs)}: it takes one directory")
+    wait_ms, lag_ms = settings.replica_fetch_wait_max_ms, settings.replica_lag_time_max_ms
+    if wait_ms >= lag_ms:
+        raise ConfigError(
+            f"replica.fetch.wait.max.ms={wait_ms}: it must be less than replica.lag.time.max.ms={lag_ms}, "
+            "or followers of a quiet partition would fall out of sync"
+        )
 
 
 def _from_file(path: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from fastlog.config.setting import Setting
 SETTINGS: tuple[Setting, ...] = (
     Setting(name="node.id", type="int", default="1", minimum=0, maximum=2147483647, doc="The broker's id, unique in its cluster. It is written into the data directory, which from then on refuses any other.", differs="Kafka has no default; one node needs none but this."),
     Setting(name="log.dirs", type="list", default="./fastlog-data", doc="The data directory. It is created when absent and locked while a broker runs on it.", differs="Kafka's default is /tmp/kafka-logs, which a reboot may empty. One directory a broker, for now."),
-    Setting(name="listeners", type="list", default="PLAINTEXT://127.0.0.1:9092,ZMQ://127.0.0.1:9192", doc="Where the broker listens: PLAINTEXT://HOST:PORT for Kafka clients, ZMQ://HOST:PORT for ZeroMQ. Port 0 takes a free one.", differs="Kafka listens on every interface; without authentication fastlog stays on loopback until told otherwise."),
+    Setting(name="listeners", type="list", default="PLAINTEXT://127.0.0.1:9092,ZMQ://127.0.0.1:9192", doc="Where the broker listens: PLAINTEXT://HOST:PORT for Kafka clients, ZMQ://HOST:PORT for ZeroMQ, and in a cluster BROKER://HOST:PORT for other brokers' requests and METADATA://HOST:PORT for those who listen to the controller. Port 0 takes a free one, and the last two do so on the host of PLAINTEXT where they are not named.", differs="Kafka listens on every interface; without authentication fastlog stays on loopback until told otherwise."),
     Setting(name="advertised.listeners", type="list", doc="The addresses that clients are told, one for each listener that they reach by another address than its own, such as through a proxy. Absent: the address that the client connected to.", differs="Kafka tells the address in listeners, or the host's name."),
     Setting(name="num.network.threads", type="int", unit="threads", default="3", minimum=1, maximum=256, doc="How many threads serve TCP connections. A request is handled on the thread that read it."),
     Setting(name="socket.request.max.bytes", type="int", unit="bytes", default="104857600", minimum=1024, maximum=2147483647, doc="The largest request that is read; a longer one closes its connection. Memory is taken as the bytes arrive."),
@@ -85,6 +85,23 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="log.cleaner.min.compaction.lag.ms", topic="min.compaction.lag.ms", type="long", unit="ms", default="0", minimum=0, dynamic=True, doc="How long a record of a compacted log stays at least, whatever comes after it."),
     Setting(name="log.cleaner.max.compaction.lag.ms", topic="max.compaction.lag.ms", type="long", unit="ms", default="9223372036854775807", minimum=1, dynamic=True, doc="How long a record of a compacted log may wait to be cleaned, whatever min.cleanable.dirty.ratio says; segments are closed by then too."),
     Setting(name="log.cleaner.delete.retention.ms", topic="delete.retention.ms", type="long", unit="ms", default="86400000", minimum=0, dynamic=True, doc="How long a tombstone stays after its first cleaning, so that whoever reads on from an earlier offset hears of it."),
+    Setting(name="zookeeper.connect", type="string", doc="The ZooKeeper of the cluster, HOST:PORT[,HOST:PORT …][/PATH]; the cluster lies below the path, /fastlog where none is given. Not set: the broker is a cluster by itself and needs no ZooKeeper.", differs="Kafka has it up to 3.9, and lies at the root where no path is given."),
+    Setting(name="zookeeper.session.timeout.ms", type="int", unit="ms", default="4000", minimum=2000, maximum=600000, doc="How long a broker may be silent before ZooKeeper takes it for dead. ZooKeeper may grant another time: it serves from 2 to 20 of its ticks.", differs="Kafka's is 18000. Who leads a dead broker's partitions is settled that much sooner, and the lease of an isolated leader ends in two thirds of it."),
+    Setting(name="broker.rack", type="string", doc="Where the broker is: replicas of a partition are spread over racks, and consumers that name theirs read from a replica there."),
+    Setting(name="inter.broker.listener.name", type="string", default="BROKER", values=('BROKER',), doc="The listener by which brokers reach each other. It is for brokers only, and other listeners refuse what only brokers may ask.", differs="In Kafka any listener may be named; here it is always the one of the scheme BROKER."),
+    Setting(name="replica.lag.time.max.ms", type="long", unit="ms", default="30000", minimum=1, doc="A follower that has not had all that its leader has for so long leaves the in-sync replicas."),
+    Setting(name="replica.fetch.max.bytes", type="int", unit="bytes", default="1048576", minimum=0, maximum=2147483647, doc="How many bytes a follower asks for of each partition at once; a first batch that is larger still comes whole."),
+    Setting(name="replica.fetch.response.max.bytes", type="int", unit="bytes", default="10485760", minimum=0, maximum=2147483647, doc="How many bytes a follower asks for at once, over all partitions."),
+    Setting(name="replica.fetch.min.bytes", type="int", unit="bytes", default="1", minimum=1, maximum=2147483647, doc="A leader answers a follower when it has so many bytes for it, or after replica.fetch.wait.max.ms."),
+    Setting(name="replica.fetch.wait.max.ms", type="int", unit="ms", default="500", minimum=1, maximum=2147483647, doc="How long a leader lets a follower wait for records; less than replica.lag.time.max.ms."),
+    Setting(name="replica.fetch.backoff.ms", type="int", unit="ms", default="1000", minimum=0, maximum=2147483647, doc="How long a follower waits after an error before it fetches that partition again."),
+    Setting(name="unclean.leader.election.enable", topic="unclean.leader.election.enable", type="boolean", default="false", dynamic=True, doc="Whether a replica that may lack what was committed is elected where no other is left. What it lacks is lost."),
+    Setting(name="auto.leader.rebalance.enable", type="boolean", default="true", doc="Whether partitions are given back to their preferred leaders, the first of their replicas, by and by."),
+    Setting(name="leader.imbalance.check.interval.seconds", type="long", unit="seconds", default="300", minimum=1, doc="How often the controller looks for partitions that others than their preferred leaders lead."),
+    Setting(name="leader.imbalance.per.broker.percentage", type="int", default="10", minimum=0, maximum=100, doc="How many percent of the partitions that prefer a broker others may lead before they are given back."),
+    Setting(name="controlled.shutdown.enable", type="boolean", default="true", doc="Whether a broker that stops gives away what it leads first.", differs="Kafka 4 has the same without the setting."),
+    Setting(name="controlled.shutdown.max.retries", type="int", default="3", minimum=0, maximum=2147483647, doc="How often a stopping broker asks the controller to take over what it leads, before it stops anyway."),
+    Setting(name="controlled.shutdown.retry.backoff.ms", type="long", unit="ms", default="5000", minimum=0, doc="How long the controller has for each of these attempts.", differs="In Kafka, the wait between two attempts."),
 )
 
 
@@ -139,6 +156,22 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_cleaner_io_buffer_load_factor: float
     log_cleaner_io_buffer_size: int
     log_cleaner_io_max_bytes_per_second: float
+    zookeeper_connect: str | None
+    zookeeper_session_timeout_ms: int
+    broker_rack: str | None
+    inter_broker_listener_name: str
+    replica_lag_time_max_ms: int
+    replica_fetch_max_bytes: int
+    replica_fetch_response_max_bytes: int
+    replica_fetch_min_bytes: int
+    replica_fetch_wait_max_ms: int
+    replica_fetch_backoff_ms: int
+    auto_leader_rebalance_enable: bool
+    leader_imbalance_check_interval_seconds: int
+    leader_imbalance_per_broker_percentage: int
+    controlled_shutdown_enable: bool
+    controlled_shutdown_max_retries: int
+    controlled_shutdown_retry_backoff_ms: int
 
 
 class TopicSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,3 +198,4 @@ class TopicSettings(msgspec.Struct, frozen=True, kw_only=True):
     min_compaction_lag_ms: int
     max_compaction_lag_ms: int
     delete_retention_ms: int
+    unclean_leader_election_enable: bool

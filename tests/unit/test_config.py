@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastlog.config import SETTINGS, Config, Endpoint, Origin, check_topic, load, parse_listeners
+from fastlog.config import (
+    SETTINGS,
+    Config,
+    Endpoint,
+    Origin,
+    ZooKeeperAddress,
+    check_topic,
+    load,
+    parse_listeners,
+    parse_zookeeper,
+)
 from fastlog.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,6 +81,15 @@ def test_a_file_may_nest_quote_and_list(tmp_path: Path) -> None:
         ("listeners=ZMQ://x:1", "none is for Kafka clients"),
         ("listeners=PLAINTEXT://x:1,PLAINTEXT://x:2", "stands twice"),
         ("advertised.listeners=PLAINTEXT://0.0.0.0:9092", "clients cannot connect to it"),
+        ("listeners=PLAINTEXT://x:1,BROKER://x:2", "BROKER://x:2 is for the brokers of a cluster"),
+        ("zookeeper.connect=", "nothing is no server"),
+        ("zookeeper.connect=z", "z is no server; it takes HOST:PORT"),
+        ("zookeeper.connect=z:0", "z:0 is no server"),
+        ("zookeeper.connect=z:1,", "nothing is no server"),
+        ("zookeeper.connect=z:1/a//b", "a path is made of names"),
+        ("zookeeper.connect=z:1/", "a path is made of names"),
+        ("zookeeper.session.timeout.ms=1999", "takes 2000 to"),
+        ("replica.fetch.wait.max.ms=30000", "less than replica.lag.time.max.ms=30000"),
         ("log.dirs=a,b", "it takes one directory"),
         ("nonsense", "it takes KEY=VALUE"),
     ],
@@ -124,6 +143,24 @@ def test_a_topic_value_comes_from_the_narrowest_layer() -> None:
 )
 def test_coarser_units_give_way_to_finer_ones(static: dict[str, str], expected: int) -> None:
     assert Config(static=static).topic({}).retention_ms == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts", "root"),
+    [
+        ("z:1", "z:1", "/fastlog"),
+        ("z1:1, z2:2,[::1]:3", "z1:1,z2:2,[::1]:3", "/fastlog"),
+        ("z:1/here", "z:1", "/here"),
+        ("z:1,y:2/here/and.there/", "z:1,y:2", "/here/and.there"),
+    ],
+)
+def test_a_zookeeper_is_servers_and_a_path(text: str, hosts: str, root: str) -> None:
+    assert parse_zookeeper(text) == ZooKeeperAddress(hosts, root)
+
+
+def test_a_broker_of_a_cluster_has_listeners_for_others() -> None:
+    endpoints = parse_listeners(["PLAINTEXT://h:1", "METADATA://m:2"], in_cluster=True)
+    assert [str(it) for it in endpoints] == ["PLAINTEXT://h:1", "METADATA://m:2", "BROKER://h:0"]
 
 
 def test_listeners_are_addresses() -> None:
