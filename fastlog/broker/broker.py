@@ -1,8 +1,9 @@
 """One broker: everything is built here, in the order in which it depends on each other, and ended in reverse.
 
-Start: data directory (locked), metadata store, logs opened and recovered, ZeroMQ bound, image published, control loop,
-TCP listeners, ZeroMQ thread, housekeeping. Stop: listeners take no more, what is in flight is answered, logs are closed
-and the directory is marked as closed cleanly.
+Start: data directory (locked), metadata, logs opened and recovered, ZeroMQ bound, the place in the cluster taken, TCP
+listeners, control loop, ZeroMQ thread, housekeeping. Stop: the place given up, listeners take no more, what is in
+flight is answered, logs are closed and the directory is marked as closed cleanly. `node` has what one node alone does
+of it, `cluster` what a broker of a cluster does.
 """
 
 from __future__ import annotations
@@ -15,19 +16,16 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.addresses import EVERYWHERE, Addresses
 from fastlog.broker.api import APIS
-from fastlog.broker.configs import Configs
 from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Services
 from fastlog.broker.control_loop import ControlLoop
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.groups.offsets_log import OffsetsLog
 from fastlog.broker.housekeeping import Housekeeping, cleaner_task, tasks
-from fastlog.broker.image import publish_cluster
-from fastlog.broker.producer_ids import ProducerIds
+from fastlog.broker.listening import bind_router, reserved_endpoint
+from fastlog.broker.node import Foundation, LocalNode
 from fastlog.broker.serving import Serving
 from fastlog.broker.system import SystemClock, SystemRandom
-from fastlog.broker.topics import Topics
-from fastlog.cluster.local import LocalStore, check_store, encode_cluster_id
 from fastlog.config import Endpoint, parse_advertised, parse_listeners
 from fastlog.errors import FastlogError
 from fastlog.events import EventLog
@@ -37,6 +35,7 @@ from fastlog.state.offsets.settings import OffsetSettings
 
 if TYPE_CHECKING:
     from fastlog.broker.context import Authorizer
+    from fastlog.broker.node import Node
     from fastlog.config import Config
     from fastlog.ports import Clock, Random
     from fastlog.transport.router import RouterListener
@@ -66,7 +65,8 @@ class Broker:
         self._authorizer = authorizer or AllowAll()
         self._log = EventLog("broker")
         self._data_dir = Path(self._settings.log_dirs[0])
-        self._listeners = parse_listeners(self._settings.listeners)
+        in_cluster = self._settings.zookeeper_connect is not None
+        self._listeners = parse_listeners(self._settings.listeners, in_cluster=in_cluster)
         self._advertised = parse_advertised(self._settings.advertised_listeners or (), self._listeners)
         self._undo = ExitStack()
         self._router: RouterListener | None = None
@@ -99,36 +99,37 @@ class Broker:
             raise FastlogError(reason) from error
         self._engine = Engine(self._settings)
         self._undo.callback(self._engine.shutdown)
+        self._node = self._make_node()
         known = self._engine.read_cluster_id(str(self._data_dir))
-        # the directory is taken into use below, which writes to it: a refusal must come before
-        check_store(self._data_dir, known)
-        self._cluster_id = known or encode_cluster_id(self._random.uuid())
+        self._cluster_id = self._node.join(known)
         last_stop = self._engine.open_directory(str(self._data_dir), self._cluster_id)
         self._undo.callback(self._engine.close_directory)
-        self._store = LocalStore(self._data_dir, self._cluster_id)
-        self._undo.callback(self._store.close)
-        self._configs = Configs(self._config, self._store, self._settings.node_id)
-        self._topics = Topics(
-            node_id=self._settings.node_id,
-            store=self._store,
-            configs=self._configs,
-            data_plane=self._engine,
-            random=self._random,
-            publish=self._engine.publish_topics,
-        )
-        self._undo.callback(self._configs.subscribe(self._topics.apply_settings))
+        self._node.open(self._cluster_id, last_stop)
         self._groups = self._group_coordinator()
         self._undo.callback(self._groups.stop)
-        self._undo.callback(self._topics.subscribe(self._groups.topics_changed))
-        self._topics.load()
-        for stray in self._engine.finish_opening():
-            self._log.warning(
-                "directory of no known topic, left alone: move it away if it is not wanted",
-                directory=str(stray),
-            )
+        self._node.load(self._groups)
         self._log.info(
             "logs open", directory=str(self._data_dir), cluster_id=self._cluster_id, last_stop=last_stop
         )
+
+    def _make_node(self) -> Node:
+        foundation = Foundation(
+            config=self._config,
+            settings=self._settings,
+            data_dir=self._data_dir,
+            listeners=self._listeners,
+            advertised=self._advertised,
+            engine=self._engine,
+            clock=self._clock,
+            random=self._random,
+            undo=self._undo,
+        )
+        if self._settings.zookeeper_connect is None:
+            return LocalNode(foundation)
+        # imported here: one node alone loads neither kazoo nor what talks to other brokers
+        from fastlog.broker.cluster import ClusterNode
+
+        return ClusterNode(foundation)
 
     def _group_coordinator(self) -> GroupCoordinator:
         settings = self._settings
@@ -137,7 +138,7 @@ class Broker:
             log,
             self._clock,
             self._random,
-            topic_exists=self._topics.__contains__,
+            topic_exists=self._node.topics.__contains__,
             groups=GroupSettings(
                 min_session_timeout_ms=settings.group_min_session_timeout_ms,
                 max_session_timeout_ms=settings.group_max_session_timeout_ms,
@@ -154,25 +155,28 @@ class Broker:
 
     def _listen(self) -> tuple[Endpoint, ...]:
         settings = self._settings
-        bound = [
-            Endpoint(ZMQ, listener.host, self._bind_zmq(listener))
-            for listener in self._listeners
-            if listener.scheme == ZMQ
-        ]
-        publish_cluster(
-            self._engine,
-            node_id=settings.node_id,
-            cluster_id=self._cluster_id,
-            auto_create_topics=settings.auto_create_topics_enable,
-            apis=APIS,
-            advertised=self._advertised,
-            zmq=_reachable(bound[0]) if bound else None,
-        )
+        bound: list[Endpoint] = []
         for listener in self._listeners:
-            if listener.scheme == TCP:
+            if listener.scheme == ZMQ:
+                self._router = bind_router(listener, settings)
+                self._undo.callback(self._router.stop)
+                bound.append(Endpoint(ZMQ, listener.host, self._router.port))
+        clients = [listener for listener in self._listeners if listener.scheme == TCP]
+        with ExitStack() as held:
+            if self._node.registrations is not None:
+                clients = [held.enter_context(reserved_endpoint(it)) for it in clients]
+            own = self._node.enter([*clients, *bound])
+            for listener in clients:
                 port = self._engine.listen(listener.scheme, listener.host, listener.port)
                 bound.append(Endpoint(TCP, listener.host, port))
+        bound += own
         bound.sort(key=lambda endpoint: [it.scheme for it in self._listeners].index(endpoint.scheme))
+        self._serve(bound)
+        self._log.info("ready", listeners=" ".join(map(str, bound)), node_id=settings.node_id)
+        return tuple(bound)
+
+    def _serve(self, bound: list[Endpoint]) -> None:
+        settings = self._settings
         serving = Serving(self._services(bound), APIS)
         control = ControlLoop(self._engine, serving)
         self._undo.callback(control.stop)
@@ -193,41 +197,22 @@ class Broker:
             self._undo.callback(cleaner.stop)
             self._undo.callback(self._engine.stop_cleaner)
             cleaner.start()
-        self._log.info("ready", listeners=" ".join(map(str, bound)), node_id=settings.node_id)
-        return tuple(bound)
-
-    def _bind_zmq(self, listener: Endpoint) -> int:
-        # imported here: a broker without a ZeroMQ listener starts quicker
-        from fastlog.transport.connections import ConnectionLimits
-        from fastlog.transport.router import RouterLimits, RouterListener
-
-        settings = self._settings
-        limits = RouterLimits(
-            message_bytes_max=settings.socket_request_max_bytes,
-            queue_messages=settings.fastlog_zmq_queue_messages,
-            peer_requests_max=settings.fastlog_zmq_identity_requests_max,
-            parked_answers_max=settings.fastlog_zmq_parked_answers_max,
-            handshake_ms=settings.fastlog_zmq_handshake_ms,
-            connections=ConnectionLimits(
-                connections_max=settings.max_connections,
-                connections_per_ip_max=settings.max_connections_per_ip,
-                frame_timeout_ms=settings.fastlog_frame_timeout_ms,
-            ),
-        )
-        self._router = RouterListener(limits)
-        self._undo.callback(self._router.stop)
-        return self._router.bind(listener.host, listener.port)
 
     def _services(self, bound: list[Endpoint]) -> Services:
+        node = self._node
         return Services(
             node_id=self._settings.node_id,
             cluster_id=self._cluster_id,
             data_dir=self._data_dir,
-            topics=self._topics,
-            configs=self._configs,
-            producer_ids=ProducerIds(self._store),
+            topics=node.topics,
+            placement=node.placement,
+            brokers=node.brokers,
+            configs=node.configs,
+            producer_ids=node.producer_ids,
             data_plane=self._engine,
-            addresses=Addresses(bound, self._advertised),
+            addresses=Addresses(
+                bound, self._advertised, node_id=self._settings.node_id, registrations=node.registrations
+            ),
             authorizer=self._authorizer,
             groups=self._groups,
         )
@@ -236,6 +221,7 @@ class Broker:
         """Ends the broker cleanly and blocks until nothing of it is left; raises where the logs could not be closed."""
         self._log.info("stopping")
         try:
+            self._node.leave()
             self._stop_listening(self._settings.fastlog_shutdown_timeout_ms)
         finally:
             self._undo.close()
@@ -257,8 +243,3 @@ def _groups_memory(bytes_max: int) -> int:
     if bytes_max >= 0:
         return bytes_max
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
-
-
-def _reachable(endpoint: Endpoint) -> Endpoint:
-    """The endpoint with an empty host where it is bound to every interface."""
-    return Endpoint(endpoint.scheme, "", endpoint.port) if endpoint.host in EVERYWHERE else endpoint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fastlog.config import Setting, TopicSettings
-    from fastlog.ports import MetadataStore
+
+# from a resource's settings as they are to what they shall be
+Make: TypeAlias = "Callable[[Mapping[str, str]], dict[str, str]]"
 
 ALL_BROKERS = ConfigResource("broker", "")
 _NOTHING = StoredConfigs({}, 0)
@@ -38,10 +40,22 @@ class Alteration(msgspec.Struct, frozen=True):
     value: str | None
 
 
+class ConfigStore(Protocol):
+    """What of a MetadataStore keeps settings."""
+
+    def configs(self) -> dict[ConfigResource, StoredConfigs]:
+        """Every resource that has settings."""
+        ...
+
+    def put_configs(self, resource: ConfigResource, values: Mapping[str, str], expected_version: int) -> int:
+        """Replaces the settings of a resource and answers the new version; see MetadataStore."""
+        ...
+
+
 class Configs:
     """Settings by layer. Changed on one thread only; read from any."""
 
-    def __init__(self, static: Config, store: MetadataStore, node_id: int) -> None:
+    def __init__(self, static: Config, store: ConfigStore, node_id: int) -> None:
         self._static = static
         self._store = store
         self._this_broker = ConfigResource("broker", str(node_id))
@@ -105,11 +119,8 @@ class Configs:
         missing = [key for key, value in values.items() if value is None]
         if missing:
             raise InvalidRequestError(f"no value is given for {', '.join(missing)}")
-        self._write(
-            resource,
-            {key: value.strip() for key, value in values.items() if value is not None},
-            validate_only,
-        )
+        fresh = {key: value.strip() for key, value in values.items() if value is not None}
+        self._change(resource, lambda before: fresh, validate_only=validate_only)
 
     def alter(
         self, resource: ConfigResource, alterations: Sequence[Alteration], *, validate_only: bool
@@ -118,10 +129,14 @@ class Configs:
         keys = [alteration.key for alteration in alterations]
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise InvalidRequestError(f"{', '.join(twice)} stands twice in one request")
-        values = dict(self.stored(resource).values)
-        for alteration in alterations:
-            self._apply(resource, values, alteration)
-        self._write(resource, values, validate_only)
+
+        def altered(before: Mapping[str, str]) -> dict[str, str]:
+            values = dict(before)
+            for alteration in alterations:
+                self._apply(resource, values, alteration)
+            return values
+
+        self._change(resource, altered, validate_only=validate_only)
 
     def _apply(self, resource: ConfigResource, values: dict[str, str], alteration: Alteration) -> None:
         key, value = alteration.key, alteration.value
@@ -149,14 +164,21 @@ class Configs:
             return ",".join(items + [item for item in given if item not in items])
         return ",".join(item for item in items if item not in given)
 
-    def _write(self, resource: ConfigResource, values: dict[str, str], validate_only: bool) -> None:
+    def _change(self, resource: ConfigResource, make: Make, *, validate_only: bool) -> None:
         before = self.stored(resource)
+        values = make(before.values)
         # a value that was stored stays, even where a newer version would refuse it
         self.check(resource, {key: value for key, value in values.items() if before.values.get(key) != value})
-        if validate_only or values == before.values:
-            return
-        version = self._store.put_configs(resource, values, before.version)
-        self._stored = {**self._stored, resource: StoredConfigs(values, version)}
+        if not validate_only and values != before.values:
+            self._put(resource, make, values, before.version)
+
+    def _put(self, resource: ConfigResource, make: Make, values: dict[str, str], version: int) -> None:
+        """Has `values`, which `make` made of what was there at `version`, stored."""
+        self._take(resource, StoredConfigs(values, self._store.put_configs(resource, values, version)))
+
+    def _take(self, resource: ConfigResource, stored: StoredConfigs) -> None:
+        """Takes note of what the store holds now, and tells who wants to know."""
+        self._stored = {**self._stored, resource: stored}
         self.config = self._layered()
         for changed in self._listeners:
             changed(resource.name if resource.kind == "topic" else None)

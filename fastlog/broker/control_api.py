@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from fastlog.broker.context import Authorizer, Operation
     from fastlog.broker.data_plane import DataPlane
     from fastlog.broker.groups.coordinator import GroupCoordinator
+    from fastlog.broker.ports import Brokers, Placement, Topics
     from fastlog.broker.producer_ids import ProducerIds
-    from fastlog.broker.topics import Topics
 
 Part = ParamSpec("Part")
 
@@ -47,6 +47,8 @@ class Services:
         cluster_id: str,
         data_dir: Path,
         topics: Topics,
+        placement: Placement,
+        brokers: Brokers,
         configs: Configs,
         producer_ids: ProducerIds,
         data_plane: DataPlane,
@@ -58,6 +60,8 @@ class Services:
         self.cluster_id = cluster_id
         self.data_dir = data_dir
         self.topics = topics
+        self.placement = placement
+        self.brokers = brokers
         self.configs = configs
         self.producer_ids = producer_ids
         self.data_plane = data_plane

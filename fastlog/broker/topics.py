@@ -1,4 +1,4 @@
-"""Topics: created, grown and deleted in an order that a kill -9 between any two steps does not break.
+"""Topics of one node alone: created, grown and deleted in an order that a kill -9 between any two steps does not break.
 
 Create: store, then logs, then image. A topic that is in the store and has no logs gets them at the next start; where
 the logs cannot be made and the broker lives, it is deleted again.
@@ -8,48 +8,34 @@ left half done is finished at the next start, by the note and the topic's id, so
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from fastlog.broker.names import collision_key, why_invalid
+from fastlog.broker.ports import DEFAULT, TIMEOUT_MS
+from fastlog.broker.topic_directory import TopicDirectory, check_together
 from fastlog.errors import (
     InvalidPartitionsError,
-    InvalidTopicError,
     KafkaError,
-    PolicyViolationError,
     TopicAlreadyExistsError,
     TopicDeletionDisabledError,
-    UnknownTopicIdError,
-    UnknownTopicOrPartitionError,
 )
 from fastlog.events import EventLog
 from fastlog.ports import AlreadyExistsError, ConfigResource, PartitionState, StoreError, Topic
 from fastlog.state.controller.decide.placement import check_assignments, place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
     from fastlog.broker.configs import Configs
     from fastlog.broker.data_plane import DataPlane
+    from fastlog.broker.ports import Publisher
     from fastlog.ports import MetadataStore, Random
 
-# Kafka's own bound (ReplicationControlManager, MAX_PARTITIONS_PER_BATCH); a count from the wire costs files each
-PARTITIONS_PER_REQUEST_MAX = 10_000
-DEFAULT = -1
 
-
-class Publisher(Protocol):
-    """Tells those who answer Metadata what changed."""
-
-    def __call__(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
-        """Publishes new or changed topics, and takes away those named in `removed`."""
-        ...
-
-
-class Topics:
-    """The topics of the cluster. Changed on one thread only; read from any."""
+class LocalTopics(TopicDirectory):
+    """The Topics of one node alone: what was asked is done when a call returns, whatever time it was given."""
 
     def __init__(
         self,
@@ -61,43 +47,14 @@ class Topics:
         random: Random,
         publish: Publisher,
     ) -> None:
+        super().__init__()
         self._node_id = node_id
         self._store = store
         self._configs = configs
         self._data_plane = data_plane
         self._random = random
-        self._listeners: list[Publisher] = [publish]
         self._log = EventLog("topics")
-        self._by_name: dict[str, Topic] = {}
-        self._by_id: dict[UUID, Topic] = {}
-        self._by_collision: dict[str, str] = {}
-
-    def __contains__(self, name: str) -> bool:
-        """Whether there is a topic `name`."""
-        return name in self._by_name
-
-    def named(self, name: str) -> Topic:
-        """The topic `name`, or UnknownTopicOrPartitionError."""
-        topic = self._by_name.get(name)
-        if topic is None:
-            raise UnknownTopicOrPartitionError(f"topic {name!r} does not exist")
-        return topic
-
-    def identified(self, topic_id: UUID) -> Topic:
-        """The topic with the id, or UnknownTopicIdError."""
-        topic = self._by_id.get(topic_id)
-        if topic is None:
-            raise UnknownTopicIdError(f"no topic has the id {topic_id}")
-        return topic
-
-    def subscribe(self, changed: Publisher) -> Callable[[], None]:
-        """Has `changed` told of topics too, of all that there are now first; on the thread that changes topics.
-
-        Returns what ends that: without it the two sides keep each other alive.
-        """
-        changed(list(self._by_name.values()), ())
-        self._listeners.append(changed)
-        return lambda: self._listeners.remove(changed)
+        self._listeners.append(publish)
 
     def load(self) -> None:
         """Opens every topic's logs and finishes the deletions that a stop interrupted."""
@@ -110,27 +67,11 @@ class Topics:
             except KafkaError as error:
                 # the others are served; this one answers KAFKA_STORAGE_ERROR until its reason is mended
                 self._log.error("topic not wholly open", topic=topic.name, reason=str(error))
-        self._put(*topics)
-
-    def check_new_name(self, name: str) -> None:
-        """Raises the error that creating a topic `name` meets, if any."""
-        if reason := why_invalid(name):
-            raise InvalidTopicError(reason)
-        if name in self._by_name:
-            raise TopicAlreadyExistsError(f"topic {name!r} already exists")
-        if other := self._by_collision.get(collision_key(name)):
-            raise InvalidTopicError(
-                f"topic name {name!r} collides with {other!r}: '.' and '_' are the same in metrics"
-            )
+        self.publish(topics, ())
 
     def check_together(self, counts: Iterable[int]) -> None:
-        """Raises PolicyViolationError where the new partitions that one request asks for are too many together."""
-        default = self._configs.config.broker().num_partitions
-        total = sum(default if count == DEFAULT else max(count, 0) for count in counts)
-        if total > PARTITIONS_PER_REQUEST_MAX:
-            raise PolicyViolationError(
-                f"{total} partitions are more than the {PARTITIONS_PER_REQUEST_MAX} of one request; ask in several"
-            )
+        """See Topics."""
+        check_together(counts, self._configs.config.broker().num_partitions)
 
     def create(
         self,
@@ -141,11 +82,9 @@ class Topics:
         assignments: Mapping[int, Sequence[int]] | None = None,
         configs: Mapping[str, str] | None = None,
         validate_only: bool = False,
+        timeout_ms: int = TIMEOUT_MS,
     ) -> Topic:
-        """Creates a topic and answers it; its id is zero where it was only validated.
-
-        Raises the KafkaError that Kafka answers with.
-        """
+        """See Topics."""
         self.check_new_name(name)
         overrides = dict(configs or {})
         self._configs.check(ConfigResource("topic", name), overrides)
@@ -175,7 +114,7 @@ class Topics:
         try:
             self._open(topic, range(len(topic.partitions)))
         finally:
-            self._put(topic)
+            self.publish((topic,), ())
 
     def _withdraw(self, topic: Topic) -> None:
         """Undoes a creation that failed, on a full disk say: whoever tries again is to find nothing of it."""
@@ -206,8 +145,9 @@ class Topics:
         *,
         assignments: Sequence[Sequence[int]] | None = None,
         validate_only: bool = False,
+        timeout_ms: int = TIMEOUT_MS,
     ) -> Topic:
-        """Gives a topic `count` partitions in all and answers it as it then is."""
+        """See Topics."""
         topic = self.named(name)
         present = len(topic.partitions)
         if count <= present:
@@ -228,12 +168,12 @@ class Topics:
         try:
             self._open(grown, range(present, count))
         finally:
-            self._put(grown)
+            self.publish((grown,), ())
         self._log.info("topic grown", topic=name, partitions=count)
         return grown
 
-    def delete(self, topic: Topic) -> None:
-        """Deletes a topic; its files stay for file.delete.delay.ms under another name."""
+    def delete(self, topic: Topic, *, timeout_ms: int = TIMEOUT_MS) -> None:
+        """See Topics."""
         if not self._configs.config.broker().delete_topic_enable:
             raise TopicDeletionDisabledError("delete.topic.enable is false on this broker")
         self._delete(topic)
@@ -241,7 +181,7 @@ class Topics:
     def _delete(self, topic: Topic) -> None:
         self._store.delete_topic(topic.topic_id)
         self._configs.topic_deleted(topic.name)
-        self._remove(topic)
+        self.publish((), (topic.name,))
         self._finish_deletion(topic.name, topic.topic_id)
 
     def _finish_deletion(self, name: str, topic_id: UUID) -> None:
@@ -251,8 +191,8 @@ class Topics:
 
     def apply_settings(self, name: str | None) -> None:
         """Hands changed settings to the logs of a topic, or of all topics for None."""
-        for topic in self._by_name if name is None else [name]:
-            if topic in self._by_name:
+        for topic in [it.name for it in self.all()] if name is None else [name]:
+            if topic in self:
                 self._data_plane.set_topic_settings(topic, self._configs.topic_settings(topic))
 
     def _open(self, topic: Topic, partitions: range) -> None:
@@ -264,23 +204,6 @@ class Topics:
         if led:
             settings = self._configs.topic_settings(topic.name)
             self._data_plane.open_partitions(topic.name, topic.topic_id.bytes, led, settings)
-
-    def _put(self, *topics: Topic) -> None:
-        for topic in topics:
-            self._by_name[topic.name] = topic
-            self._by_id[topic.topic_id] = topic
-            self._by_collision[collision_key(topic.name)] = topic.name
-        self._publish(topics, ())
-
-    def _publish(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
-        for tell in self._listeners:
-            tell(put, removed)
-
-    def _remove(self, topic: Topic) -> None:
-        del self._by_name[topic.name]
-        del self._by_id[topic.topic_id]
-        del self._by_collision[collision_key(topic.name)]
-        self._publish((), (topic.name,))
 
 
 def new_partition(replicas: tuple[int, ...]) -> PartitionState:

@@ -14,8 +14,9 @@ from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Services
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.later import Later
+from fastlog.broker.placement import LocalBrokers, LocalPlacement
 from fastlog.broker.producer_ids import ProducerIds
-from fastlog.broker.topics import Topics
+from fastlog.broker.topics import LocalTopics
 from fastlog.cluster.local import LocalStore, encode_cluster_id
 from fastlog.config import Config, Endpoint
 from fastlog.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
@@ -134,7 +135,7 @@ class ControlPlane:
         self.published = {}
         self.store = LocalStore(self.directory, CLUSTER_ID)
         self.configs = Configs(Config(static=self.static), self.store, 1)
-        self.topics = Topics(
+        self.topics = LocalTopics(
             node_id=1,
             store=self.store,
             configs=self.configs,
@@ -160,10 +161,12 @@ class ControlPlane:
             cluster_id=self.store.cluster_id(),
             data_dir=self.directory,
             topics=self.topics,
+            placement=LocalPlacement(self.topics, 1),
+            brokers=LocalBrokers(1),
             configs=self.configs,
             producer_ids=ProducerIds(self.store),
             data_plane=self.data_plane,
-            addresses=Addresses([Endpoint("PLAINTEXT", "127.0.0.1", 9092)], []),
+            addresses=Addresses([Endpoint("PLAINTEXT", "127.0.0.1", 9092)], [], node_id=1),
             authorizer=self.authorizer,
             groups=self.groups,
         )

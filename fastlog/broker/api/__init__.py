@@ -2,6 +2,7 @@
 
 from fastlog.broker.api import (
     alter_configs,
+    alter_partition_reassignments,
     create_partitions,
     create_topics,
     delete_records,
@@ -9,8 +10,10 @@ from fastlog.broker.api import (
     describe_cluster,
     describe_configs,
     describe_log_dirs,
+    elect_leaders,
     incremental_alter_configs,
     init_producer_id,
+    list_partition_reassignments,
     metadata,
 )
 from fastlog.broker.api.groups import GROUP_APIS
@@ -26,7 +29,10 @@ APIS: tuple[ControlApi, ...] = (
     alter_configs.API,
     describe_log_dirs.API,
     create_partitions.API,
+    elect_leaders.API,
     incremental_alter_configs.API,
+    alter_partition_reassignments.API,
+    list_partition_reassignments.API,
     describe_cluster.API,
     *GROUP_APIS,
 )

@@ -1,8 +1,8 @@
 """CreatePartitions (API key 37), versions 0-3.
 
 Each topic succeeds or fails alone, but more than 10,000 new partitions together are refused as a whole. Differs from
-Apache Kafka: the answer comes when the logs are open, whatever the request's time-out, and `__consumer_offsets` does
-not grow: its groups would not be found any more.
+Apache Kafka: one node alone answers when the logs are open, whatever the request's time-out, a cluster waits for its
+controller from 1 to 30 s; and `__consumer_offsets` does not grow: its groups would not be found any more.
 
 KIPs: 0 partitions added to a topic (195).
 """
@@ -40,9 +40,7 @@ def handle(
         _result(name, InvalidRequestError("the topic stands twice in one request")) for name in sorted(twice)
     ]
     results += [
-        _grow(services, context, wanted, validate_only=request.validate_only)
-        for wanted in request.topics
-        if wanted.name not in twice
+        _grow(services, context, wanted, request) for wanted in request.topics if wanted.name not in twice
     ]
     return CreatePartitionsResponse(results=results)
 
@@ -55,7 +53,10 @@ def _added(services: Services, wanted: CreatePartitionsTopic) -> int:
 
 
 def _grow(
-    services: Services, context: RequestContext, wanted: CreatePartitionsTopic, *, validate_only: bool
+    services: Services,
+    context: RequestContext,
+    wanted: CreatePartitionsTopic,
+    request: CreatePartitionsRequest,
 ) -> CreatePartitionsTopicResult:
     def grow() -> None:
         services.require_topic(context, Operation.ALTER, wanted.name)
@@ -64,7 +65,13 @@ def _grow(
                 f"a group's partition of {wanted.name} follows from their number, which is therefore fixed"
             )
         rows = None if wanted.assignments is None else [row.broker_ids for row in wanted.assignments]
-        services.topics.grow(wanted.name, wanted.count, assignments=rows, validate_only=validate_only)
+        services.topics.grow(
+            wanted.name,
+            wanted.count,
+            assignments=rows,
+            validate_only=request.validate_only,
+            timeout_ms=request.timeout_ms,
+        )
 
     return _result(wanted.name, attempt("CreatePartitions", wanted.name, grow))
 

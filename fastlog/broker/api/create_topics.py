@@ -1,8 +1,8 @@
 """CreateTopics (API key 19), versions 2-7.
 
 Each topic succeeds or fails alone, but more than 10,000 partitions together are refused as a whole. Differs from
-Apache Kafka: the answer comes when the logs are open, whatever the request's time-out, and compression.type takes
-`producer` only.
+Apache Kafka: one node alone answers when the logs are open, whatever the request's time-out, a cluster waits for its
+controller from 1 to 30 s; and compression.type takes `producer` only.
 
 KIPs: 4 -1 for the default partitions and replication factor (464), 5 settings in the answer (525), 7 topic ids (516).
 """
@@ -46,15 +46,13 @@ def handle(services: Services, context: RequestContext, request: CreateTopicsReq
         for name in sorted(twice)
     ]
     results += [
-        _create(services, context, wanted, validate_only=request.validate_only)
-        for wanted in request.topics
-        if wanted.name not in twice
+        _create(services, context, wanted, request) for wanted in request.topics if wanted.name not in twice
     ]
     return CreateTopicsResponse(topics=results)
 
 
 def _create(
-    services: Services, context: RequestContext, wanted: CreatableTopic, *, validate_only: bool
+    services: Services, context: RequestContext, wanted: CreatableTopic, request: CreateTopicsRequest
 ) -> CreatableTopicResult:
     result = CreatableTopicResult(name=wanted.name, error_message=None)
 
@@ -66,10 +64,11 @@ def _create(
             replication_factor=wanted.replication_factor,
             assignments=_assignments(wanted),
             configs=_configs(wanted),
-            validate_only=validate_only,
+            validate_only=request.validate_only,
+            timeout_ms=request.timeout_ms,
         )
         _fill(services, result, topic, wanted)
-        if not validate_only:
+        if not request.validate_only:
             result.topic_id = topic.topic_id.bytes
 
     error = attempt("CreateTopics", wanted.name, create)

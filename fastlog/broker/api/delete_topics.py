@@ -1,7 +1,8 @@
 """DeleteTopics (API key 20), versions 1-6.
 
-Each topic succeeds or fails alone. Differs from Apache Kafka: the answer comes when the directories are renamed,
-whatever the request's time-out; their files go after file.delete.delay.ms. And `__consumer_offsets` is refused with
+Each topic succeeds or fails alone. Differs from Apache Kafka: one node alone answers when the directories are renamed,
+whatever the request's time-out, a cluster when its controller has noted the deletion, which is waited for from 1 to
+30 s; the files go after file.delete.delay.ms. And `__consumer_offsets` is refused with
 INVALID_TOPIC_EXCEPTION: Kafka 4.3.1 deletes it with the positions of all groups, which `kafka-topics.sh --delete
 --topic '.*'` does unasked.
 
@@ -37,7 +38,9 @@ def handle(services: Services, context: RequestContext, request: DeleteTopicsReq
         by_topic.setdefault(_topic_of(services, state), []).append(state)
     return DeleteTopicsResponse(
         responses=[
-            _delete(services, context, states[0]) if len(states) == 1 else _refuse_twice(states)
+            _delete(services, context, states[0], request.timeout_ms)
+            if len(states) == 1
+            else _refuse_twice(states)
             for states in by_topic.values()
         ]
     )
@@ -67,7 +70,9 @@ def _refuse_twice(states: list[DeleteTopicState]) -> DeletableTopicResult:
     )
 
 
-def _delete(services: Services, context: RequestContext, state: DeleteTopicState) -> DeletableTopicResult:
+def _delete(
+    services: Services, context: RequestContext, state: DeleteTopicState, timeout_ms: int
+) -> DeletableTopicResult:
     result = DeletableTopicResult(name=state.name, topic_id=state.topic_id)
 
     def delete() -> None:
@@ -85,7 +90,7 @@ def _delete(services: Services, context: RequestContext, state: DeleteTopicState
             raise InvalidTopicError(
                 f"{topic.name} is not deleted: it holds the positions of all groups; delete groups instead"
             )
-        services.topics.delete(topic)
+        services.topics.delete(topic, timeout_ms=timeout_ms)
 
     error = attempt("DeleteTopics", state.name or state.topic_id.hex(), delete)
     result.error_code, result.error_message = code_of(error), message_of(error)

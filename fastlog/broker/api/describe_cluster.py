@@ -40,16 +40,30 @@ def handle(
             raise UnsupportedEndpointTypeError(f"unknown endpoint type {request.endpoint_type}")
     except KafkaError as error:
         return refuse(request, error)
-    told = services.addresses.told(context)
     asked = request.include_cluster_authorized_operations
     may = services.operations(context, CLUSTER_OPERATIONS, ResourceType.CLUSTER, CLUSTER_NAME)
     return DescribeClusterResponse(
         cluster_authorized_operations=may if asked else NOT_ASKED,
         endpoint_type=request.endpoint_type,
         cluster_id=services.cluster_id,
-        controller_id=services.node_id,
-        brokers=[DescribeClusterBroker(broker_id=services.node_id, host=told.host, port=told.port)],
+        controller_id=services.brokers.controller_id,
+        brokers=_brokers(services, context),
     )
+
+
+def _brokers(services: Services, context: RequestContext) -> list[DescribeClusterBroker]:
+    brokers = []
+    for broker_id in services.brokers.ids():
+        told = services.addresses.of(broker_id, context)
+        # one without this listener could not be reached
+        if told is not None:
+            known = services.brokers.registration(broker_id)
+            brokers.append(
+                DescribeClusterBroker(
+                    broker_id=broker_id, host=told.host, port=told.port, rack=known.rack if known else None
+                )
+            )
+    return brokers
 
 
 def refuse(request: DescribeClusterRequest, error: KafkaError) -> DescribeClusterResponse:

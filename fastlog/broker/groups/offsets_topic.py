@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastlog.broker.names import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
-    from fastlog.broker.topics import Topics
+    from fastlog.broker.ports import Topics
     from fastlog.config import BrokerSettings
     from fastlog.ports import Topic
 

@@ -1,0 +1,184 @@
+"""What of a broker depends on whether it is alone or one of a cluster, and the former: a node that needs nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from fastlog.broker.addresses import EVERYWHERE
+from fastlog.broker.api import APIS
+from fastlog.broker.configs import Configs
+from fastlog.broker.image import publish_cluster
+from fastlog.broker.placement import LocalBrokers, LocalPlacement
+from fastlog.broker.producer_ids import ProducerIds
+from fastlog.broker.topics import LocalTopics
+from fastlog.cluster.incarnation import FILE_NAME as INCARNATIONS
+from fastlog.cluster.local import LocalStore, check_store, encode_cluster_id
+from fastlog.config import Config, Endpoint
+from fastlog.errors import FastlogError
+from fastlog.events import EventLog
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+    from pathlib import Path
+    from typing import Any
+
+    from fastlog.broker.addresses import Registrations
+    from fastlog.broker.groups.coordinator import GroupCoordinator
+    from fastlog.broker.ports import Brokers, Placement, Topics
+    from fastlog.config import BrokerSettings
+    from fastlog.native._engine import Engine
+    from fastlog.ports import Clock, Random
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Foundation:
+    """What every broker has."""
+
+    config: Config
+    settings: BrokerSettings
+    data_dir: Path
+    listeners: tuple[Endpoint, ...]
+    """As they are configured; port 0 is any."""
+    advertised: tuple[Endpoint, ...]
+    engine: Engine
+    clock: Clock
+    random: Random
+    undo: ExitStack
+    """Ends what was begun, in reverse."""
+
+
+class Node(Protocol):
+    """A broker's metadata, and its part in keeping it. Calls come in this order, from the thread that starts it."""
+
+    def join(self, known: str | None) -> str:
+        """The id of the cluster, for a data directory that belongs to the cluster `known` or to none yet."""
+        ...
+
+    def open(self, cluster_id: str, last_stop: str) -> None:
+        """Makes all that is below, when the directory is locked; `last_stop` is the engine's word for how it ended."""
+        ...
+
+    @property
+    def topics(self) -> Topics:
+        """The topics."""
+        ...
+
+    @property
+    def configs(self) -> Configs:
+        """The settings."""
+        ...
+
+    @property
+    def producer_ids(self) -> ProducerIds:
+        """The ids of producers."""
+        ...
+
+    @property
+    def placement(self) -> Placement:
+        """Leaders and replicas."""
+        ...
+
+    @property
+    def brokers(self) -> Brokers:
+        """Who is in the cluster."""
+        ...
+
+    @property
+    def registrations(self) -> Registrations | None:
+        """Where other brokers are; None where there are none."""
+        ...
+
+    def load(self, groups: GroupCoordinator) -> None:
+        """Opens what the directory holds, as far as is known now; `groups` are told of topics from now on."""
+        ...
+
+    def enter(self, bound: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """Takes its place in the cluster and blocks until it knows what there is.
+
+        `bound` are the listeners for clients, with their real ports; answers those that it has opened itself.
+        """
+        ...
+
+    def leave(self) -> None:
+        """Gives away what others can take over; blocks for a bounded time. The listeners end after that."""
+        ...
+
+
+class LocalNode:
+    """A node that is a cluster by itself: its metadata lies in its own data directory."""
+
+    def __init__(self, foundation: Foundation) -> None:
+        self._foundation = foundation
+        self._log = EventLog("broker")
+        self.registrations: Registrations | None = None
+
+    def join(self, known: str | None) -> str:
+        """See Node."""
+        directory = self._foundation.data_dir
+        if (directory / INCARNATIONS).exists():
+            raise FastlogError(
+                f"the data directory {directory} belongs to a broker of a cluster: say where its ZooKeeper is "
+                "(zookeeper.connect), or name another directory (log.dirs)"
+            )
+        # the directory is taken into use next, which writes to it: a refusal must come before
+        check_store(directory, known)
+        return known or encode_cluster_id(self._foundation.random.uuid())
+
+    def open(self, cluster_id: str, last_stop: str) -> None:
+        """See Node."""
+        base, node_id = self._foundation, self._foundation.settings.node_id
+        self._cluster_id = cluster_id
+        store = LocalStore(base.data_dir, cluster_id)
+        base.undo.callback(store.close)
+        self.configs = Configs(base.config, store, node_id)
+        self.topics = LocalTopics(
+            node_id=node_id,
+            store=store,
+            configs=self.configs,
+            data_plane=base.engine,
+            random=base.random,
+            publish=base.engine.publish_topics,
+        )
+        base.undo.callback(self.configs.subscribe(self.topics.apply_settings))
+        self.producer_ids = ProducerIds(store)
+        self.placement = LocalPlacement(self.topics, node_id)
+        self.brokers = LocalBrokers(node_id)
+
+    def load(self, groups: GroupCoordinator) -> None:
+        """See Node."""
+        base = self._foundation
+        base.undo.callback(self.topics.subscribe(groups.topics_changed))
+        self.topics.load()
+        warn_of_strays(base.engine, self._log)
+
+    def enter(self, bound: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """See Node."""
+        base = self._foundation
+        publish_cluster(
+            base.engine,
+            node_id=base.settings.node_id,
+            cluster_id=self._cluster_id,
+            auto_create_topics=base.settings.auto_create_topics_enable,
+            apis=APIS,
+            advertised=base.advertised,
+            zmq=next((reachable(it) for it in bound if it.scheme == "ZMQ"), None),
+        )
+        return ()
+
+    def leave(self) -> None:
+        """See Node: there is nobody to take over."""
+
+
+def reachable(endpoint: Endpoint) -> Endpoint:
+    """The endpoint with an empty host where it is bound to every interface."""
+    return Endpoint(endpoint.scheme, "", endpoint.port) if endpoint.host in EVERYWHERE else endpoint
+
+
+def warn_of_strays(engine: Any, log: EventLog) -> None:
+    """All partitions are open: names the directories that belong to none."""
+    for stray in engine.finish_opening():
+        log.warning(
+            "directory of no known topic, left alone: move it away if it is not wanted", directory=str(stray)
+        )

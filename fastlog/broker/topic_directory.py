@@ -1,0 +1,104 @@
+"""The topics that a broker knows, by name and by id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastlog.broker.names import collision_key, why_invalid
+from fastlog.broker.ports import DEFAULT
+from fastlog.errors import (
+    InvalidTopicError,
+    PolicyViolationError,
+    TopicAlreadyExistsError,
+    UnknownTopicIdError,
+    UnknownTopicOrPartitionError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from uuid import UUID
+
+    from fastlog.broker.ports import Publisher
+    from fastlog.ports import Topic
+
+# Kafka's own bound (ReplicationControlManager, MAX_PARTITIONS_PER_BATCH); a count from the wire costs files each
+PARTITIONS_PER_REQUEST_MAX = 10_000
+
+
+class TopicDirectory:
+    """Read from any thread, changed by `publish` on one."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Topic] = {}
+        self._by_id: dict[UUID, Topic] = {}
+        self._by_collision: dict[str, str] = {}
+        self._listeners: list[Publisher] = []
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a topic `name`."""
+        return name in self._by_name
+
+    def all(self) -> list[Topic]:
+        """Every topic."""
+        return list(self._by_name.values())
+
+    def named(self, name: str) -> Topic:
+        """The topic `name`, or UnknownTopicOrPartitionError."""
+        topic = self._by_name.get(name)
+        if topic is None:
+            raise UnknownTopicOrPartitionError(f"topic {name!r} does not exist")
+        return topic
+
+    def identified(self, topic_id: UUID) -> Topic:
+        """The topic with the id, or UnknownTopicIdError."""
+        topic = self._by_id.get(topic_id)
+        if topic is None:
+            raise UnknownTopicIdError(f"no topic has the id {topic_id}")
+        return topic
+
+    def check_new_name(self, name: str) -> None:
+        """Raises the error that creating a topic `name` meets, if any."""
+        if reason := why_invalid(name):
+            raise InvalidTopicError(reason)
+        if name in self._by_name:
+            raise TopicAlreadyExistsError(f"topic {name!r} already exists")
+        if other := self._by_collision.get(collision_key(name)):
+            raise InvalidTopicError(
+                f"topic name {name!r} collides with {other!r}: '.' and '_' are the same in metrics"
+            )
+
+    def subscribe(self, changed: Publisher) -> Callable[[], None]:
+        """Has `changed` told of topics too, of all that there are now first; on the thread that changes topics.
+
+        Returns what ends that: without it the two sides keep each other alive.
+        """
+        changed(self.all(), ())
+        self._listeners.append(changed)
+        return lambda: self._listeners.remove(changed)
+
+    def publish(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
+        """Takes in new or changed topics, drops those named in `removed`, and tells who subscribed."""
+        for name in removed:
+            topic = self._by_name.pop(name, None)
+            if topic is not None:
+                del self._by_id[topic.topic_id]
+                del self._by_collision[collision_key(name)]
+        for topic in put:
+            # in place: no reader may miss a topic that only changes
+            before = self._by_name.get(topic.name)
+            self._by_id[topic.topic_id] = topic
+            self._by_name[topic.name] = topic
+            self._by_collision[collision_key(topic.name)] = topic.name
+            if before is not None and before.topic_id != topic.topic_id:
+                del self._by_id[before.topic_id]
+        for tell in list(self._listeners):
+            tell(put, removed)
+
+
+def check_together(counts: Iterable[int], default: int) -> None:
+    """Raises PolicyViolationError where these new partitions are too many for one request."""
+    total = sum(default if count == DEFAULT else max(count, 0) for count in counts)
+    if total > PARTITIONS_PER_REQUEST_MAX:
+        raise PolicyViolationError(
+            f"{total} partitions are more than the {PARTITIONS_PER_REQUEST_MAX} of one request; ask in several"
+        )
