@@ -53,34 +53,27 @@ class ConfigStore(Protocol):
 
 
 class Configs:
-    """Settings by layer. Changed on one thread only; read from any."""
+    """Settings by layer, and how they are changed; where they are kept is a subclass's."""
 
-    def __init__(self, static: Config, store: ConfigStore, node_id: int) -> None:
-        self._static = static
-        self._store = store
-        self._this_broker = ConfigResource("broker", str(node_id))
-        self._stored = store.configs()
-        self._listeners: list[Callable[[str | None], None]] = []
-        self.config = self._layered()
+    @property
+    def config(self) -> Config:
+        """This broker's settings, by layer, without those of topics."""
+        raise NotImplementedError
 
-    def _layered(self) -> Config:
-        return Config(
-            static=self._static.static,
-            dynamic_default=self.stored(ALL_BROKERS).values,
-            dynamic_broker=self.stored(self._this_broker).values,
-        )
+    def stored(self, resource: ConfigResource) -> StoredConfigs:
+        """What was set for `resource` itself."""
+        raise NotImplementedError
 
     def subscribe(self, changed: Callable[[str | None], None]) -> Callable[[], None]:
         """Has `changed` called after each change, with the topic's name, or None for a broker's settings.
 
         Returns what ends that: without it the two sides keep each other alive.
         """
-        self._listeners.append(changed)
-        return lambda: self._listeners.remove(changed)
+        raise NotImplementedError
 
-    def stored(self, resource: ConfigResource) -> StoredConfigs:
-        """What was set for `resource` itself."""
-        return self._stored.get(resource, _NOTHING)
+    def _put(self, resource: ConfigResource, make: Make, values: dict[str, str], version: int) -> None:
+        """Has `values`, which `make` made of what was there at `version`, stored and known here."""
+        raise NotImplementedError
 
     def topic_overrides(self, name: str) -> Mapping[str, str]:
         """What a topic sets itself."""
@@ -89,15 +82,6 @@ class Configs:
     def topic_settings(self, name: str) -> TopicSettings:
         """The values in force for a topic."""
         return self.config.topic(self.topic_overrides(name))
-
-    def topic_created(self, name: str, values: Mapping[str, str]) -> None:
-        """Takes note of the settings that the store holds for a new topic."""
-        self._stored = {**self._stored, ConfigResource("topic", name): StoredConfigs(dict(values), 1)}
-
-    def topic_deleted(self, name: str) -> None:
-        """Takes note that the store dropped a topic's settings."""
-        resource = ConfigResource("topic", name)
-        self._stored = {key: value for key, value in self._stored.items() if key != resource}
 
     def check(self, resource: ConfigResource, values: Mapping[str, str]) -> None:
         """Raises InvalidConfigError for what `resource` cannot be set to, InvalidRequestError for what is fixed."""
@@ -172,14 +156,52 @@ class Configs:
         if not validate_only and values != before.values:
             self._put(resource, make, values, before.version)
 
-    def _put(self, resource: ConfigResource, make: Make, values: dict[str, str], version: int) -> None:
-        """Has `values`, which `make` made of what was there at `version`, stored."""
-        self._take(resource, StoredConfigs(values, self._store.put_configs(resource, values, version)))
 
-    def _take(self, resource: ConfigResource, stored: StoredConfigs) -> None:
-        """Takes note of what the store holds now, and tells who wants to know."""
+class LocalConfigs(Configs):
+    """The Configs of one node alone. Changed on one thread only; read from any."""
+
+    def __init__(self, static: Config, store: ConfigStore, node_id: int) -> None:
+        self._static = static
+        self._store = store
+        self._this_broker = ConfigResource("broker", str(node_id))
+        self._stored = store.configs()
+        self._listeners: list[Callable[[str | None], None]] = []
+        self._config = self._layered()
+
+    @property
+    def config(self) -> Config:
+        """See Configs."""
+        return self._config
+
+    def _layered(self) -> Config:
+        return Config(
+            static=self._static.static,
+            dynamic_default=self.stored(ALL_BROKERS).values,
+            dynamic_broker=self.stored(self._this_broker).values,
+        )
+
+    def subscribe(self, changed: Callable[[str | None], None]) -> Callable[[], None]:
+        """See Configs."""
+        self._listeners.append(changed)
+        return lambda: self._listeners.remove(changed)
+
+    def stored(self, resource: ConfigResource) -> StoredConfigs:
+        """See Configs."""
+        return self._stored.get(resource, _NOTHING)
+
+    def topic_created(self, name: str, values: Mapping[str, str]) -> None:
+        """Takes note of the settings that the store holds for a new topic."""
+        self._stored = {**self._stored, ConfigResource("topic", name): StoredConfigs(dict(values), 1)}
+
+    def topic_deleted(self, name: str) -> None:
+        """Takes note that the store dropped a topic's settings."""
+        resource = ConfigResource("topic", name)
+        self._stored = {key: value for key, value in self._stored.items() if key != resource}
+
+    def _put(self, resource: ConfigResource, make: Make, values: dict[str, str], version: int) -> None:
+        stored = StoredConfigs(values, self._store.put_configs(resource, values, version))
         self._stored = {**self._stored, resource: stored}
-        self.config = self._layered()
+        self._config = self._layered()
         for changed in self._listeners:
             changed(resource.name if resource.kind == "topic" else None)
 

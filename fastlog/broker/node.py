@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fastlog.broker.addresses import EVERYWHERE
 from fastlog.broker.api import APIS
-from fastlog.broker.configs import Configs
+from fastlog.broker.configs import LocalConfigs
 from fastlog.broker.image import publish_cluster
 from fastlog.broker.placement import LocalBrokers, LocalPlacement
 from fastlog.broker.producer_ids import ProducerIds
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastlog.broker.addresses import Registrations
+    from fastlog.broker.configs import Configs
     from fastlog.broker.groups.coordinator import GroupCoordinator
     from fastlog.broker.ports import Brokers, Placement, Topics
     from fastlog.config import BrokerSettings
@@ -132,7 +133,7 @@ class LocalNode:
         self._cluster_id = cluster_id
         store = LocalStore(base.data_dir, cluster_id)
         base.undo.callback(store.close)
-        self.configs = Configs(base.config, store, node_id)
+        self.configs = LocalConfigs(base.config, store, node_id)
         self.topics = LocalTopics(
             node_id=node_id,
             store=store,

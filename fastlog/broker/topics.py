@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
-    from fastlog.broker.configs import Configs
+    from fastlog.broker.configs import LocalConfigs
     from fastlog.broker.data_plane import DataPlane
     from fastlog.broker.ports import Publisher
     from fastlog.ports import MetadataStore, Random
@@ -42,7 +42,7 @@ class LocalTopics(TopicDirectory):
         *,
         node_id: int,
         store: MetadataStore,
-        configs: Configs,
+        configs: LocalConfigs,
         data_plane: DataPlane,
         random: Random,
         publish: Publisher,

@@ -9,7 +9,7 @@ import msgspec
 
 from fastlog.broker.addresses import Addresses
 from fastlog.broker.api import APIS
-from fastlog.broker.configs import Configs
+from fastlog.broker.configs import LocalConfigs
 from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Services
 from fastlog.broker.groups.coordinator import GroupCoordinator
@@ -134,7 +134,7 @@ class ControlPlane:
         """Builds the services and loads what the store has."""
         self.published = {}
         self.store = LocalStore(self.directory, CLUSTER_ID)
-        self.configs = Configs(Config(static=self.static), self.store, 1)
+        self.configs = LocalConfigs(Config(static=self.static), self.store, 1)
         self.topics = LocalTopics(
             node_id=1,
             store=self.store,

@@ -5,45 +5,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.configs import Configs, Make
+from fastlog.broker.forwarding.ports import KNOWN_MS
 from fastlog.broker.peers.messages import SetConfigs, Settings
 from fastlog.broker.ports import TIMEOUT_MS
 from fastlog.errors import InvalidUpdateVersionError
-from fastlog.ports import ConfigResource, StoredConfigs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable
 
     from fastlog.broker.forwarding.controller_link import ControllerLink
-    from fastlog.broker.forwarding.image import ClusterImage
+    from fastlog.broker.forwarding.ports import Image
     from fastlog.config import Config
+    from fastlog.ports import ConfigResource, StoredConfigs
 
 # somebody else changes the same settings at the same moment
 TRIES_MAX = 5
 
 
 class ClusterConfigs(Configs):
-    """The Configs of a cluster. Changed by notices only, on their thread; who changes settings waits for the notice."""
+    """The Configs of a cluster. Who changes settings waits until that is known here."""
 
-    def __init__(
-        self, static: Config, *, node_id: int, image: ClusterImage, controller: ControllerLink
-    ) -> None:
-        super().__init__(static, _Empty(), node_id)
+    def __init__(self, *, image: Image, controller: ControllerLink) -> None:
         self._image = image
         self._controller = controller
 
-    def told(self, settings: Sequence[Settings]) -> None:
-        """Settings that were changed, or came with a new topic."""
-        for each in settings:
-            stored = StoredConfigs(each.values, each.version)
-            if stored != self.stored(each.resource):
-                self._take(each.resource, stored)
-        self._image.tell()
+    @property
+    def config(self) -> Config:
+        """See Configs."""
+        return self._image.config
 
-    def told_all(self, settings: Sequence[Settings]) -> None:
-        """All that there are: what is not among them is gone."""
-        there = {each.resource for each in settings}
-        self._stored = {resource: it for resource, it in self._stored.items() if resource in there}
-        self.told(settings)
+    def stored(self, resource: ConfigResource) -> StoredConfigs:
+        """See Configs."""
+        return self._image.stored(resource)
+
+    def subscribe(self, changed: Callable[[str | None], None]) -> Callable[[], None]:
+        """See Configs; `changed` is called on the thread that takes notices, where it may not block."""
+        return self._image.subscribe_settings(changed)
 
     def _put(self, resource: ConfigResource, make: Make, values: dict[str, str], version: int) -> None:
         for left in reversed(range(TRIES_MAX)):
@@ -65,16 +62,4 @@ class ClusterConfigs(Configs):
                 return
 
     def _await(self, resource: ConfigResource, version: int) -> None:
-        self._image.wait(lambda: self.stored(resource).version >= version)
-
-
-class _Empty:
-    """What a broker knows before it was told anything."""
-
-    def configs(self) -> dict[ConfigResource, StoredConfigs]:
-        """Nothing."""
-        return {}
-
-    def put_configs(self, resource: ConfigResource, values: Mapping[str, str], expected_version: int) -> int:
-        """Is never asked."""
-        raise NotImplementedError
+        self._image.wait_until(lambda _: self.stored(resource).version >= version, KNOWN_MS)

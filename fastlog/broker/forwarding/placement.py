@@ -14,16 +14,38 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fastlog.broker.forwarding.controller_link import ControllerLink
-    from fastlog.broker.forwarding.image import ClusterImage
+    from fastlog.broker.forwarding.ports import Image
     from fastlog.broker.ports import Place
-    from fastlog.ports import PartitionState
+    from fastlog.broker.topic_directory import TopicDirectory
+    from fastlog.ports import PartitionState, Registration
+
+
+class ClusterBrokers:
+    """The Brokers of a cluster."""
+
+    def __init__(self, image: Image, node_id: int) -> None:
+        self._image = image
+        self._node_id = node_id
+
+    @property
+    def controller_id(self) -> int:
+        """See Brokers."""
+        return self._image.controller_id
+
+    def registration(self, broker_id: int) -> Registration | None:
+        """See Brokers."""
+        return self._image.brokers.get(broker_id)
+
+    def ids(self) -> Sequence[int]:
+        """See Brokers."""
+        return sorted({*self._image.brokers, self._node_id})
 
 
 class ClusterPlacement:
     """The Placement of a cluster."""
 
-    def __init__(self, *, image: ClusterImage, controller: ControllerLink) -> None:
-        self._topics = image.topics
+    def __init__(self, *, topics: TopicDirectory, controller: ControllerLink) -> None:
+        self._topics = topics
         self._controller = controller
 
     def elect(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastlog.broker.forwarding.ports import KNOWN_MS
 from fastlog.broker.ports import DEFAULT, TIMEOUT_MS
 from fastlog.broker.topic_directory import check_together
 from fastlog.errors import (
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from fastlog.broker.configs import Configs
     from fastlog.broker.forwarding.controller_link import ControllerLink, Outcome
-    from fastlog.broker.forwarding.image import ClusterImage
+    from fastlog.broker.forwarding.ports import Image
+    from fastlog.broker.topic_directory import TopicDirectory
     from fastlog.ports import Random, Topic
 
 
@@ -32,10 +34,17 @@ class ClusterTopics:
     """The Topics of a cluster. A change returns when it is known here, or a second after the controller made it."""
 
     def __init__(
-        self, *, image: ClusterImage, configs: Configs, controller: ControllerLink, random: Random
+        self,
+        *,
+        image: Image,
+        topics: TopicDirectory,
+        configs: Configs,
+        controller: ControllerLink,
+        random: Random,
     ) -> None:
+        """`topics` is kept up to the image."""
         self._image = image
-        self._topics = image.topics
+        self._topics = topics
         self._configs = configs
         self._controller = controller
         self._random = random
@@ -97,7 +106,7 @@ class ClusterTopics:
             return self._topics.named(name)
         topic = _topic_of(outcome)
         if not validate_only:
-            self._image.wait(is_there)
+            self._await(is_there)
             self._log.info(
                 "topic created", topic=name, topic_id=str(topic.topic_id), partitions=len(topic.partitions)
             )
@@ -133,7 +142,7 @@ class ClusterTopics:
             return self._topics.named(name)
         topic = _topic_of(outcome)
         if not validate_only:
-            self._image.wait(has_grown)
+            self._await(has_grown)
             self._log.info("topic grown", topic=name, partitions=count)
         return topic
 
@@ -150,12 +159,15 @@ class ClusterTopics:
         if not self._was_first_tried(outcome, UnknownTopicIdError, is_gone):
             if outcome.error is not None:
                 raise outcome.error
-            self._image.wait(is_gone)
+            self._await(is_gone)
         self._log.info("topic deleted", topic=topic.name, topic_id=str(topic.topic_id))
 
     def _was_first_tried(self, outcome: Outcome, meets: type[Exception], is_so: Callable[[], bool]) -> bool:
         """Whether the command failed because an earlier attempt of it, whose answer was lost, did what was wanted."""
-        return outcome.is_uncertain and isinstance(outcome.error, meets) and self._image.wait(is_so)
+        return outcome.is_uncertain and isinstance(outcome.error, meets) and self._await(is_so)
+
+    def _await(self, is_so: Callable[[], bool]) -> bool:
+        return self._image.wait_until(lambda _: is_so(), KNOWN_MS)
 
 
 def _topic_of(outcome: Outcome) -> Topic:
