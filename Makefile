@@ -59,6 +59,9 @@ build: $(STAMPS)/package $(STAMPS)/build ## both compiled modules; then .venv/bi
 run: build ## a broker on 127.0.0.1:9092, ZeroMQ on 9192; options in ARGS='…'
 	@exec $(BIN)/fastlog serve $(ARGS)
 
+cluster: build ## brokers on 127.0.0.1:9092-9094, ZeroMQ on 9192-9194, ZooKeeper on 2181; data in fastlog-data/cluster
+	@exec $(PY) -m fastlog.testing.run_cluster $(ARGS)
+
 demo: build $(STAMPS)/demo ## a year of flights in and out, counted and compared; ARGS='FILE' for your own
 	@$(PY) -m examples.flights $(ARGS)
 

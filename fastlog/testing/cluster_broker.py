@@ -1,0 +1,160 @@
+"""A broker of a cluster: `fastlog serve` in a process of its own, to be killed, stopped, paused and started again."""
+
+from __future__ import annotations
+
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 60.0
+LOG_TAIL_BYTES = 4_000
+SCHEMES = ("PLAINTEXT", "ZMQ", "BROKER", "METADATA")
+
+
+class ClusterBroker:
+    """One broker; it keeps the ports of its first start."""
+
+    def __init__(
+        self,
+        broker_id: int,
+        folder: Path,
+        *,
+        zookeeper: str,
+        ports: Mapping[str, int] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`folder` gets its data and its log; `ports` by scheme, of which the others are free ones."""
+        self.broker_id = broker_id
+        self.data_dir = folder / f"broker-{broker_id}"
+        self.log_file = folder / f"broker-{broker_id}.log"
+        self.settings = dict(settings or {})
+        """What it is started with next time, by Kafka's keys."""
+        self.ports = dict.fromkeys(SCHEMES, 0) | dict(ports or {})
+        self.process: subprocess.Popen[bytes] | None = None
+        self._zookeeper = zookeeper
+        self._is_paused = False
+
+    @property
+    def bootstrap(self) -> str:
+        """HOST:PORT for Kafka clients and fastlog's own."""
+        return f"127.0.0.1:{self.ports['PLAINTEXT']}"
+
+    @property
+    def zmq_endpoint(self) -> str:
+        """The ZeroMQ listener's address as ZeroMQ writes it."""
+        return f"tcp://127.0.0.1:{self.ports['ZMQ']}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended; a paused one runs."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        if self.process is None:
+            raise RuntimeError(f"broker {self.broker_id} does not run")
+        return self.process.pid
+
+    def start(self) -> None:
+        """Starts the process; returns at once, see `wait`."""
+        command = [sys.executable, "-m", "fastlog.cli", "serve", "--node-id", str(self.broker_id)]
+        command += ["--data-dir", str(self.data_dir), "--zookeeper", self._zookeeper]
+        for scheme, port in self.ports.items():
+            command += ["--listen", f"{scheme}://127.0.0.1:{port}"]
+        for key, value in self.settings.items():
+            command += ["--set", f"{key}={value}"]
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("ab") as log:
+            # a session of its own: Ctrl-C is for whoever started the cluster, and ends it in order
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            )
+
+    def wait(self, seconds: float = READY_SECONDS) -> None:
+        """Returns when the broker says that it is ready; raises RuntimeError with the end of its log."""
+        line = self._line(seconds)
+        if not line.startswith("ready "):
+            state = "did not say that it is ready" if self.is_running else "ended"
+            raise RuntimeError(f"broker {self.broker_id} {state}:\n{self.log()}")
+        self.ports |= {scheme: int(port) for scheme, port in re.findall(r"(\w+)://\S*:(\d+)", line)}
+
+    def _line(self, seconds: float) -> str:
+        if self.process is None or self.process.stdout is None:
+            return ""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([self.process.stdout], [], [], left)[0]:
+                return self.process.stdout.readline().decode()
+        return ""
+
+    def restart(self) -> None:
+        """Starts it where it was stopped or killed, and returns when it is ready."""
+        self.start()
+        self.wait()
+
+    def stop(self) -> None:
+        """Ends it as an operator would: it gives away what it leads first. Harmless where it does not run."""
+        self.resume()
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it without a farewell; harmless where it does not run."""
+        self._end(signal.SIGKILL)
+
+    def begin_stop(self) -> None:
+        """Has it end as `stop` does, and does not wait."""
+        self.resume()
+        if self.is_running:
+            self.send(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """SIGSTOP: its sockets stay open, and nobody answers. Harmless where it does not run."""
+        if self.is_running:
+            self.send(signal.SIGSTOP)
+            self._is_paused = True
+
+    def resume(self) -> None:
+        """SIGCONT; harmless where it was not paused."""
+        if self._is_paused and self.is_running:
+            self.send(signal.SIGCONT)
+        self._is_paused = False
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal."""
+        if self.process is not None:
+            self.process.send_signal(number)
+
+    def log(self) -> str:
+        """The end of what it said on standard error."""
+        if not self.log_file.exists():
+            return ""
+        return self.log_file.read_text(errors="replace")[-LOG_TAIL_BYTES:]
+
+    def _end(self, how: signal.Signals) -> None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise RuntimeError(
+                f"broker {self.broker_id} did not end within {STOP_SECONDS} s:\n{self.log()}"
+            ) from None
+        finally:
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+            self.process = None
+            self._is_paused = False
