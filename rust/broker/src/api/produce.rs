@@ -6,7 +6,8 @@
 //! Differs from Apache Kafka: null records are answered with `INVALID_RECORD` instead of with nothing, and
 //! transactional batches with `INVALID_TXN_STATE` as long as there is no transaction that they could belong to.
 //! Only the broker itself writes to Kafka's own topics (`__consumer_offsets`); Kafka lets a client with the client id
-//! `__admin_client` do so too.
+//! `__admin_client` do so too. A batch of its own that names a leader epoch is written in that epoch only, else
+//! `NOT_LEADER_OR_FOLLOWER`: it was decided on what was known then.
 //! KIPs: 467 (record errors, v8), 110 (zstd, v7).
 
 use crate::broker::Broker;
@@ -118,13 +119,20 @@ impl<'a> Produce<'_, '_, 'a, '_> {
         let Some(records) = data.records else {
             return refuse(ErrorCode::INVALID_RECORD, "the request has no records for the partition");
         };
-        if BatchHeader::parse(records).is_ok_and(|header| header.attributes.is_transactional()) {
+        let header = BatchHeader::parse(records).ok();
+        if header.as_ref().is_some_and(|header| header.attributes.is_transactional()) {
             let message = "the batch is transactional, but the producer has no transaction here";
             return refuse(ErrorCode::INVALID_TXN_STATE, message);
         }
         let role = partition.role();
         if role.duty != Duty::Leader {
             return refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the partition is led by another broker");
+        }
+        let named_epoch = header.map_or(-1, |header| header.partition_leader_epoch);
+        // what clients write there means nothing
+        if self.incoming.context.listener.inter_broker && named_epoch >= 0 && named_epoch != role.leader_epoch
+        {
+            return refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the batch is of another leadership");
         }
         match partition.check_may_acknowledge(self.request.acks == -1) {
             Ok(()) => self.append(partition, role.leader_epoch, records),

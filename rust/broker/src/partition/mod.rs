@@ -193,6 +193,9 @@ impl Partition {
     /// may be none any more.
     pub(crate) fn shown_end(&self, offset: i64) -> Result<i64, ErrorCode> {
         let high_watermark = self.log.high_watermark();
+        if offset > high_watermark && self.lacks_commits(high_watermark) {
+            return Err(ErrorCode::OFFSET_NOT_AVAILABLE);
+        }
         if self.cluster.is_lease_over() && self.role().duty == Duty::Leader {
             let leased = self.leased_high_watermark.load(Ordering::Acquire);
             let is_beyond = leased < high_watermark && offset >= leased;
@@ -201,9 +204,6 @@ impl Partition {
             } else {
                 Ok(leased.min(high_watermark))
             };
-        }
-        if offset > high_watermark && self.lacks_commits(high_watermark) {
-            return Err(ErrorCode::OFFSET_NOT_AVAILABLE);
         }
         Ok(high_watermark)
     }

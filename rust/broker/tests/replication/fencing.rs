@@ -52,6 +52,21 @@ fn an_old_leader_gets_no_acknowledgement_from_followers_that_know_better() {
 }
 
 #[test]
+fn what_the_broker_writes_itself_is_written_in_the_leadership_that_it_names_only() {
+    let trio = Trio::start();
+    let leader = &trio.nodes[0];
+    assert_eq!(leader.produce_in(0, "a", true).produced(), (ErrorCode::NONE, 0));
+    leader.change(1, 2, &[1, 2, 3]).unwrap();
+    for epoch in [0, 1, 3] {
+        let refused = leader.produce_in(epoch, "decided in another leadership", true);
+        assert_eq!(refused.produced().0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    }
+    assert_eq!(leader.produce_in(2, "b", true).produced(), (ErrorCode::NONE, 1));
+    // clients write there what they like
+    assert_eq!(leader.produce_in(0, "c", false).produced(), (ErrorCode::NONE, 2));
+}
+
+#[test]
 fn strangers_and_client_listeners_are_refused() {
     let trio = Trio::start();
     let [leader, second, _] = &trio.nodes;

@@ -140,7 +140,11 @@ pub(crate) fn values(bytes: &[u8]) -> Vec<(i64, String)> {
 }
 
 pub(crate) fn batch(value: &str) -> Vec<u8> {
-    let mut builder = Builder::new();
+    batch_of_epoch(value, -1)
+}
+
+fn batch_of_epoch(value: &str, leader_epoch: i32) -> Vec<u8> {
+    let mut builder = Builder::new().leader_epoch(leader_epoch);
     builder.append(NOW_MS, None, Some(value.as_bytes()));
     builder.seal(Compression::None).unwrap()
 }
@@ -225,11 +229,19 @@ impl Node {
     }
 
     pub(crate) fn produce(&self, acks: i16, value: &str) -> Sent {
-        let records = batch(value);
-        let partition_data = vec![PartitionProduceData { index: 0, records: Some(&records) }];
+        self.produce_batch(acks, &batch(value), true)
+    }
+
+    /// A batch that names a leader epoch, as the broker's own do.
+    pub(crate) fn produce_in(&self, leader_epoch: i32, value: &str, inter_broker: bool) -> Sent {
+        self.produce_batch(1, &batch_of_epoch(value, leader_epoch), inter_broker)
+    }
+
+    fn produce_batch(&self, acks: i16, records: &[u8], inter_broker: bool) -> Sent {
+        let partition_data = vec![PartitionProduceData { index: 0, records: Some(records) }];
         let topic_data = vec![TopicProduceData { name: "t", partition_data, ..TopicProduceData::default() }];
         let request = ProduceRequest { acks, timeout_ms: 60_000, topic_data, ..ProduceRequest::default() };
-        self.send(api_key::PRODUCE, 9, true, |writer| request.encode(writer, 9).unwrap())
+        self.send(api_key::PRODUCE, 9, inter_broker, |writer| request.encode(writer, 9).unwrap())
     }
 
     /// Appends as acks=1 does.

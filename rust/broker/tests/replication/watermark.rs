@@ -86,6 +86,9 @@ fn a_new_leader_does_not_tell_its_end_before_its_own_epoch_is_committed() {
     assert_eq!(second.latest().0, ErrorCode::OFFSET_NOT_AVAILABLE);
     assert_eq!(second.consume(1).error, ErrorCode::OFFSET_NOT_AVAILABLE, "it was shown by the leader before");
     assert_eq!(second.consume(0).error, ErrorCode::NONE);
+    second.broker.set_lease(0);
+    assert_eq!(second.latest().0, ErrorCode::OFFSET_NOT_AVAILABLE, "nor without a lease");
+    second.broker.set_lease(i64::MAX);
     third.catch_up(second);
     assert_eq!(second.latest(), (ErrorCode::NONE, 1));
     assert_eq!(second.consume(1).error, ErrorCode::NONE);
