@@ -26,7 +26,7 @@ TARGETS ?=
 # prints how long a suite took beside what it may take: $(TIMED) NAME SECONDS COMMAND…
 TIMED := $(PY) tools/timed.py
 
-.PHONY: help build run demo power-loss bench fuzz fuzz-replay simulation test-fast test test-all check fmt relock clean
+.PHONY: help build run cluster demo power-loss bench fuzz fuzz-replay simulation test-fast test test-all check fmt relock clean
 .PHONY: $(addprefix check-,lint types layers stubs cython tidy locks generated rustfmt clippy) rust-test python-test server-test long-test
 
 help: ## this list

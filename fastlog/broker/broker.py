@@ -138,6 +138,7 @@ class Broker:
             log,
             self._clock,
             self._random,
+            node_id=settings.node_id,
             topic_exists=self._node.topics.__contains__,
             groups=GroupSettings(
                 min_session_timeout_ms=settings.group_min_session_timeout_ms,

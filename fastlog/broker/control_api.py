@@ -69,6 +69,11 @@ class Services:
         self.authorizer = authorizer
         self.groups = groups
 
+    @property
+    def is_in_cluster(self) -> bool:
+        """Whether there may be other brokers."""
+        return self.addresses.registrations is not None
+
     def require_topic(self, context: RequestContext, operation: Operation, name: str) -> None:
         """Raises TopicAuthorizationFailedError unless the client may do `operation` to the topic."""
         if not self.authorizer.allows(context, operation, ResourceType.TOPIC, name):
@@ -114,9 +119,13 @@ class ControlApi(msgspec.Struct, frozen=True, kw_only=True):
     lane: Lane
     """Which thread handles its requests."""
     handle: Callable[[Services, RequestContext, Any], Any]
-    """Answers a request, with a `Later` where the answer is not there yet; None has the data plane answer it."""
+    """Answers a request, with a `Later` where the answer is not there yet; None has the data plane answer it, and
+    `Lane.CHANGES` has `change` answer it on that lane."""
     refuse: Callable[[Any, KafkaError], Any]
     """The answer in which every part of a request failed with the error."""
+    change: Callable[[Services, RequestContext, Any], Any] | None = None
+    """As `handle`, of an API of `Lane.ASKS` for a request that has to change something first: others need not wait
+    behind those that do."""
 
 
 def attempt(

@@ -98,7 +98,13 @@ class ControlLoop:
             self._loop.remove_reader(self._source.control_fd())
 
     def _serve(self, api: ControlApi, asked: ControlRequest) -> None:
-        self._serving.serve(api, asked)
+        if self._serving.serve(api, asked):
+            self._loop.call_soon_threadsafe(self._done)
+        else:
+            self._workers[Lane.CHANGES].put(self._change, api, asked)
+
+    def _change(self, api: ControlApi, asked: ControlRequest) -> None:
+        self._serving.change(api, asked)
         self._loop.call_soon_threadsafe(self._done)
 
     def _done(self) -> None:

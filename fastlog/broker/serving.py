@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastlog.broker.context import RequestContext
-from fastlog.broker.control_api import server_error, storage_error
+from fastlog.broker.control_api import Lane, server_error, storage_error
 from fastlog.broker.later import Later
 from fastlog.errors import MalformedMessageError
 from fastlog.events import EventLog
@@ -17,9 +17,11 @@ from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.codec import decode_request, encode_response_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fastlog.broker.control_api import ControlApi, Services
+
+    Handle = Callable[[Services, RequestContext, Any], Any]
 
 
 class ControlRequest(RequestContext, Protocol):
@@ -68,29 +70,44 @@ class Serving:
             asked.close(f"no control API has the key {asked.api_key}")
         return api
 
-    def serve(self, api: ControlApi, asked: ControlRequest) -> None:
-        """Answers a request, or has it answered later; raises nothing."""
+    def serve(self, api: ControlApi, asked: ControlRequest) -> bool:
+        """Answers a request, or has it answered later; raises nothing.
+
+        False where it is to be given to `change`, on the lane of changes.
+        """
+        return self._guarded(api, asked, api.handle)
+
+    def change(self, api: ControlApi, asked: ControlRequest) -> None:
+        """Answers a request for which something has to be changed first; raises nothing."""
+        if api.change is not None:
+            self._guarded(api, asked, api.change)
+
+    def _guarded(self, api: ControlApi, asked: ControlRequest, handle: Handle) -> bool:
         try:
-            self._serve(api, asked)
+            return self._serve(api, asked, handle)
         except Exception:
             self._log.exception("a request was given up without an answer")
+        return True
 
-    def _serve(self, api: ControlApi, asked: ControlRequest) -> None:
+    def _serve(self, api: ControlApi, asked: ControlRequest, handle: Handle) -> bool:
         try:
             request = decode_request(api.key, asked.api_version, asked.request, asked.body_offset)
         except MalformedMessageError as error:
             asked.close(f"a {api.key.name} version {asked.api_version} request does not parse: {error}")
-            return
+            return True
         try:
-            response = api.handle(self._services, asked, request)
+            response = handle(self._services, asked, request)
         except StoreUnavailableError as error:
             response = api.refuse(request, storage_error(error))
         except Exception:
             response = self._failed(api, asked, request)
+        if response is Lane.CHANGES:
+            return False
         if isinstance(response, Later):
             response.then(lambda it: self._answer(api, asked, request, it))
         else:
             self._answer(api, asked, request, response)
+        return True
 
     def _failed(self, api: ControlApi, asked: ControlRequest, request: Any) -> Any:
         """The answer to what is a fault of ours, which is logged."""

@@ -11,9 +11,10 @@ from fastlog.broker.addresses import Addresses
 from fastlog.broker.api import APIS
 from fastlog.broker.configs import LocalConfigs
 from fastlog.broker.context import AllowAll
-from fastlog.broker.control_api import Services
+from fastlog.broker.control_api import Lane, Services
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.later import Later
+from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.broker.placement import LocalBrokers, LocalPlacement
 from fastlog.broker.producer_ids import ProducerIds
 from fastlog.broker.topics import LocalTopics
@@ -148,6 +149,7 @@ class ControlPlane:
             self.group_log,
             self.clock,
             self.random,
+            node_id=1,
             topic_exists=self.topics.__contains__,
             groups=GroupSettings(initial_rebalance_delay_ms=0, max_size=3),
             offsets=OffsetSettings(),
@@ -184,6 +186,15 @@ class ControlPlane:
         for name in removed:
             del self.published[name]
 
+    def lead_groups(self, leader: int, leader_epoch: int) -> None:
+        """Has a broker lead all partitions of groups, as the controller of a cluster says it, and lets that settle."""
+        topic = self.topics.named(OFFSETS_TOPIC)
+        states = [
+            msgspec.structs.replace(it, leader=leader, leader_epoch=leader_epoch) for it in topic.partitions
+        ]
+        self.topics._put(msgspec.structs.replace(topic, partitions=tuple(states)))
+        self.settle()
+
     def ask(self, request: Any, version: int = -1) -> Any:
         """What the handler answers, in the end; the newest version where none is given."""
         answer = self.begin(request, version)
@@ -195,7 +206,11 @@ class ControlPlane:
         """A list that has what the handler answers, once it does."""
         api = next(api for api in APIS if api.key == request.API_KEY)
         answers: list[Any] = []
-        answer = api.handle(self.services, context(version if version >= 0 else api.versions[1]), request)
+        asked = context(version if version >= 0 else api.versions[1])
+        answer = api.handle(self.services, asked, request)
+        if answer is Lane.CHANGES:
+            assert api.change is not None
+            answer = api.change(self.services, asked, request)
         if isinstance(answer, Later):
             answer.then(answers.append)
         else:

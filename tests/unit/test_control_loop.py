@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -195,6 +196,36 @@ def test_requests_that_wait_for_their_answer_keep_nobody_else_from_being_served(
         assert [asked.result[1].generation_id for asked in many] == [5] * len(many)
     finally:
         control.stop()
+
+
+def test_who_only_asks_does_not_wait_behind_who_has_to_change_something_first(source: Source) -> None:
+    may_change = threading.Event()
+    threads = []
+
+    def handle(_: object, asked: Asked, __: object) -> Any:
+        return Lane.CHANGES if asked is first else DescribeClusterResponse(cluster_id="asked")
+
+    def change(*_: object) -> DescribeClusterResponse:
+        threads.append(threading.current_thread().name)
+        may_change.wait()
+        return DescribeClusterResponse(cluster_id="changed")
+
+    first, second = Asked(), Asked()
+    served = msgspec.structs.replace(api(handle), change=change)
+    control = ControlLoop(source, Serving(None, [served]))  # type: ignore[arg-type]
+    control.start()
+    try:
+        source.put(first, second)
+        wait_until("the second has its answer", lambda: second.result is not None)
+        assert second.result[1].cluster_id == "asked"
+        assert first.result is None
+    finally:
+        may_change.set()
+        # what was taken is answered first
+        control.stop()
+    assert first.result is not None
+    assert first.result[1].cluster_id == "changed"
+    assert threads == ["fastlog-changes"]
 
 
 class TestClock:

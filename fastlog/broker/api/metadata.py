@@ -43,7 +43,7 @@ def handle(services: Services, context: RequestContext, request: MetadataRequest
     def create(name: str) -> None:
         services.require_topic(context, Operation.CREATE, name)
         if name == OFFSETS_TOPIC:
-            create_offsets_topic(services.topics, services.configs.config.broker())
+            create_offsets_topic(services)
         else:
             services.topics.create(name)
 

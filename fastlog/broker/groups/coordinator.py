@@ -1,8 +1,9 @@
-"""The group coordinator of this broker: one thread, to which all groups and committed offsets belong.
+"""The group coordinator of this broker: one thread, to which the groups and offsets of the partitions led here belong.
 
-It takes requests in bursts: each is decided at once, the records of a burst are appended together, one request to the
-data plane for all partitions, and who committed is answered when that is acknowledged. Every method that names no other
-is for its own thread, which is where the handlers of the lane `groups` run.
+Groups move with the leadership of their partition: they are read from its log when one begins, and given up when it is
+over. Requests are taken in bursts: each is decided at once, the records of a burst are appended together, one request
+to the data plane for all partitions, and who committed is answered when that is acknowledged. Every method that names
+no other is for its own thread, which is where the handlers of the lane `groups` run.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastlog.broker.groups.inbox import Inbox
+from fastlog.broker.groups.leaderships import Leadership, Leaderships
+from fastlog.broker.groups.loading import LOAD, Loading, is_passing
 from fastlog.broker.groups.offsets_topic import partition_of
 from fastlog.broker.groups.shard import Shard
 from fastlog.broker.later import Later
 from fastlog.broker.names import OFFSETS_TOPIC
-from fastlog.errors import KafkaError, KafkaStorageError, NotCoordinatorError
+from fastlog.errors import (
+    CoordinatorLoadInProgressError,
+    KafkaError,
+    KafkaStorageError,
+    NotCoordinatorError,
+    NotLeaderOrFollowerError,
+)
 from fastlog.events import EventLog
 from fastlog.state.coordinator import Coordinator
 from fastlog.state.deadlines import Deadlines
@@ -39,6 +48,8 @@ EXPIRY = ("expiry",)
 # requests that are taken together, and whose records are appended together
 BURST = 256
 COMPLAIN_INTERVAL_MS = 1_000
+# before groups are read again after a refused append: as a rule another leadership comes first
+RELOAD_MS = 1_000
 UNLOADED = Outcome(NotCoordinatorError.code, is_in_log=False)
 
 
@@ -63,6 +74,7 @@ class GroupCoordinator:
         clock: Clock,
         random: Random,
         *,
+        node_id: int,
         topic_exists: Callable[[str], bool],
         groups: GroupSettings,
         offsets: OffsetSettings,
@@ -77,15 +89,15 @@ class GroupCoordinator:
         self._retention_check_interval_ms = retention_check_interval_ms
         self._log = EventLog("groups")
         self._deadlines = Deadlines()
-        self._partition_count = 0
+        self._leaderships = Leaderships(node_id)
         self._shards: dict[int, Shard] = {}
-        self._loading: list[Shard] = []
+        self._loading = Loading(self._deadlines)
         self._expiring: list[Shard] = []
         self._dirty: dict[int, Shard] = {}
         self._in_flight: dict[int, list[Shard]] = {}
         self._now = self._moment()
         self._deadlines.set(EXPIRY, self._now.monotonic_ms + retention_check_interval_ms)
-        self._is_stopped = False
+        self._is_closing = self._is_stopped = False
         self._silent_until_ms = 0
         self._inbox = Inbox()
         self._inbox.watch(log.completions_fd())
@@ -106,12 +118,19 @@ class GroupCoordinator:
         self._inbox.put(work, *arguments)
 
     def topics_changed(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
-        """Topics were made, changed or deleted: serves the groups of partitions led here, forgets offsets."""
-        for topic in put:
-            if topic.name == OFFSETS_TOPIC:
-                self.put(self._lead, len(topic.partitions))
+        """Topics were made, changed or deleted: serves the groups of partitions led here, forgets offsets.
+
+        `removed` are topics that were deleted, not some that only nothing is known of now.
+        """
         for name in removed:
             self.put(self._topic_removed, name)
+        for topic in put:
+            if topic.name == OFFSETS_TOPIC:
+                self.put(self._lead, topic)
+
+    def resign(self) -> None:
+        """Gives up all leaderships: this broker's registration is over. Those that are told afterwards are new ones."""
+        self.put(self._end_all)
 
     def finish_waiting(self) -> None:
         """Sends all members to look for another coordinator, and serves no more groups. Blocks until that is done."""
@@ -163,8 +182,8 @@ class GroupCoordinator:
 
     def _shard(self, group_id: str) -> Shard:
         shard = None
-        if self._partition_count:
-            shard = self._shards.get(partition_of(group_id, self._partition_count))
+        if partition_count := self._leaderships.partition_count:
+            shard = self._shards.get(partition_of(group_id, partition_count))
         if shard is None:
             raise NotCoordinatorError(f"group {group_id!r} is not coordinated by this broker")
         return shard
@@ -246,7 +265,10 @@ class GroupCoordinator:
                 self._deadlines.set(EXPIRY, self._now.monotonic_ms + self._retention_check_interval_ms)
                 self._expiring = list(self._shards.values())
                 continue
-            with suppress(NotCoordinatorError):
+            if key[0] == LOAD:
+                self._loading.due(key)
+                continue
+            with suppress(NotCoordinatorError, CoordinatorLoadInProgressError):
                 shard = self._shard(key[1])
                 self._carry_out(shard, shard.coordinator().deadline(key, self._now))
 
@@ -270,20 +292,50 @@ class GroupCoordinator:
 
     # --- partitions ---
 
-    def _lead(self, partition_count: int) -> None:
-        # groups stay where they are should partitions be added
-        self._partition_count = self._partition_count or partition_count
-        for partition in range(self._partition_count):
-            if partition not in self._shards:
-                shard = Shard(partition, Coordinator(self._deadlines, *self._settings, self._memory))
-                self._shards[partition] = shard
-                self._loading.append(shard)
+    def _lead(self, topic: Topic) -> None:
+        if self._is_closing:
+            return
+        over, begun = self._leaderships.told(topic)
+        for partition in over:
+            self._end(partition)
+        for leadership in begun:
+            self._loading.add(self._begin(leadership))
+
+    def _begin(self, leadership: Leadership) -> Shard:
+        shard = Shard(leadership, Coordinator(self._deadlines, *self._settings, self._memory))
+        self._shards[shard.partition] = shard
+        return shard
+
+    def _end(self, partition: int, *, with_appended: bool = True) -> None:
+        """The groups of the partition are not served here any more, and nothing that was decided on them counts."""
+        shard = self._shards.pop(partition, None)
+        if shard is None:
+            return
+        self._loading.remove(shard)
+        # first those whose writes are not known to last, then whoever else waits: their deadlines end with that
+        for write in shard.give_up(with_appended=with_appended):
+            self._guarded(self._told, shard, write, UNLOADED)
+        if shard.is_loaded:
+            self._guarded(self._carry_out, shard, shard.coordinator().unload())
+
+    def _end_all(self, *, with_appended: bool = True) -> None:
+        for partition in list(self._shards):
+            self._end(partition, with_appended=with_appended)
+
+    def _read_again(self, shard: Shard) -> None:
+        """What is in the log of it is not known any more; in the same leadership, should that go on."""
+        self._end(shard.partition)
+        again = self._begin(Leadership(shard.partition, shard.leader_epoch))
+        self._loading.wait(again, self._now.monotonic_ms + RELOAD_MS)
 
     def _load_page(self) -> None:
-        shard = self._loading[0]
+        shard = self._loading.next()
         try:
             effects = shard.load_page(self._offsets_log, self._now)
         except Exception as error:
+            if is_passing(error):
+                self._loading.again(shard, self._now.monotonic_ms)
+                return
             # its groups get NOT_COORDINATOR, the others are served
             shard.fail()
             if not isinstance(error, KafkaError):
@@ -294,34 +346,32 @@ class GroupCoordinator:
             if effects is not None:
                 self._loaded(shard, effects)
         if not shard.is_loading:
-            self._loading.pop(0)
+            self._loading.remove(shard)
 
     def _loaded(self, shard: Shard, effects: Effects) -> None:
         self._carry_out(shard, effects)
         coordinator = shard.coordinator()
         for topic in coordinator.topics():
-            # it was deleted, and a stop came before the offsets were
-            if not self._topic_exists(topic):
+            # it was deleted, and a stop, or another leader, came before the offsets were
+            if topic in shard.removed_topics or not self._topic_exists(topic):
                 self._carry_out(shard, coordinator.topic_deleted(topic))
 
     def _topic_removed(self, name: str) -> None:
         if name == OFFSETS_TOPIC:
-            self._unload()
+            self._leaderships.forget()
+            self._end_all()
             return
         for shard in self._shards.values():
             if shard.is_loaded:
                 self._carry_out(shard, shard.coordinator().topic_deleted(name))
+            else:
+                shard.removed_topics.add(name)
 
     def _unload(self) -> None:
         self._flush()
-        shards, self._shards, self._loading = self._shards, {}, []
-        self._partition_count = 0
-        for shard in shards.values():
-            if shard.is_loaded:
-                self._carry_out(shard, shard.coordinator().unload())
-            for write, _ in shard.pending:
-                self._told(shard, write, UNLOADED)
-            shard.pending.clear()
+        self._is_closing = True
+        # who waits for what is being appended is still told what comes of it
+        self._end_all(with_appended=False)
 
     # --- appends ---
 
@@ -329,12 +379,12 @@ class GroupCoordinator:
         while self._dirty:
             shards, self._dirty = self._dirty, {}
             batches = {}
-            for partition, shard in shards.items():
+            for shard in shards.values():
                 # one append of a partition at a time: what comes meanwhile shares the next one
                 if not shard.in_flight and (batch := self._batch(shard)) is not None:
-                    batches[partition] = batch
+                    batches[Leadership(shard.partition, shard.leader_epoch)] = batch
             if batches:
-                self._append([shards[partition] for partition in batches], batches)
+                self._append([shards[it.partition] for it in batches], batches)
 
     def _batch(self, shard: Shard) -> Any:
         while shard.pending:
@@ -346,13 +396,13 @@ class GroupCoordinator:
             self._written(shard, MESSAGE_TOO_LARGE)
         return None
 
-    def _append(self, shards: list[Shard], batches: dict[int, Any]) -> None:
+    def _append(self, shards: list[Shard], batches: dict[Leadership, Any]) -> None:
         try:
             number, codes = self._offsets_log.append(batches)
         except Exception as error:
             self._log.exception("records of groups could not be handed to the data plane")
             code = error.code if isinstance(error, KafkaError) else UNKNOWN_SERVER_ERROR
-            number, codes = 0, dict.fromkeys(batches, code)
+            number, codes = 0, {it.partition: code for it in batches}
         if codes is None:
             self._in_flight[number] = shards
         else:
@@ -381,6 +431,9 @@ class GroupCoordinator:
         writes, shard.in_flight = shard.in_flight, []
         for write in writes:
             self._guarded(self._told, shard, write, outcome)
+        if code == NotLeaderOrFollowerError.code and self._shards.get(shard.partition) is shard:
+            # the leadership is over, or in doubt: then it may be in the log all the same
+            self._read_again(shard)
         if shard.pending:
             self._dirty[shard.partition] = shard
 

@@ -9,6 +9,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from fastlog.broker.groups.leaderships import Leadership
+
 Pairs = list[tuple[bytes, bytes | None]]
 """Keys and values of records."""
 
@@ -32,9 +34,11 @@ class GroupLog(Protocol):
         """
         ...
 
-    def append(self, batches: Mapping[int, Any]) -> tuple[int, dict[int, int] | None]:
+    def append(self, batches: Mapping[Leadership, Any]) -> tuple[int, dict[int, int] | None]:
         """Appends one batch to each partition; blocks for the write, not for a sync or for replicas.
 
+        A batch is written in the leadership that it is for, or refused with NOT_LEADER_OR_FOLLOWER: what was decided
+        in another may contradict what was committed since.
         Answers the number of the request, and Kafka's error code by partition; None is that `completed` will tell.
         """
         ...
@@ -47,10 +51,17 @@ class GroupLog(Protocol):
         """Readable when `completed` has something."""
         ...
 
-    def start_offset(self, partition: int) -> int:
-        """The first offset of the partition's log. Raises KafkaError."""
+    def start_offset(self, partition: int, leader_epoch: int) -> int:
+        """The first offset of the partition's log. Raises KafkaError, also where this is not the leader epoch."""
         ...
 
-    def read(self, partition: int, offset: int) -> Page:
+    def end_offset(self, partition: int, leader_epoch: int) -> int:
+        """The high watermark.
+
+        Raises KafkaError: OFFSET_NOT_AVAILABLE until all that was committed before this leadership is below it.
+        """
+        ...
+
+    def read(self, partition: int, leader_epoch: int, offset: int) -> Page:
         """The records from `offset` on, some at a time. Reads the disk; raises KafkaError."""
         ...

@@ -6,6 +6,7 @@ that acks=all, durability and the errors are those of every producer, and one re
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastlog.broker.groups.log import Page
@@ -23,15 +24,19 @@ from fastlog.protocol.messages.produce import PartitionProduceData, ProduceReque
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from fastlog.broker.groups.leaderships import Leadership
     from fastlog.broker.groups.log import Pairs
 
 PRODUCE_VERSION, FETCH_VERSION, LIST_OFFSETS_VERSION = 9, 12, 7
-EARLIEST = -2
+LATEST, EARLIEST = -1, -2
 ACKS_ALL = -1
 # as much as is decoded before others get their turn
 FETCH_BYTES = 1 << 20
 # max.message.bytes of a topic that does not say otherwise
 BATCH_BYTES_MAX = 1_048_588
+# where a batch has its leader epoch: after base offset and length
+LEADER_EPOCH = struct.Struct(">i")
+LEADER_EPOCH_AT, LEADER_EPOCH_END = 12, 16
 # answers that are taken at a time: many, each is small
 ANSWERS_BYTES = 1 << 20
 # the header, and at most so much around a record's key and value
@@ -76,7 +81,7 @@ class OffsetsLog:
             count += 1
         return batch, count
 
-    def append(self, batches: Mapping[int, BatchBuilder]) -> tuple[int, dict[int, int] | None]:
+    def append(self, batches: Mapping[Leadership, BatchBuilder]) -> tuple[int, dict[int, int] | None]:
         """Appends one batch to each partition; see GroupLog."""
         request = ProduceRequest(
             acks=ACKS_ALL,
@@ -85,8 +90,8 @@ class OffsetsLog:
                 TopicProduceData(
                     name=OFFSETS_TOPIC,
                     partition_data=[
-                        PartitionProduceData(index=index, records=seal_batch(batch))
-                        for index, batch in batches.items()
+                        PartitionProduceData(index=index, records=_sealed(batch, leader_epoch))
+                        for (index, leader_epoch), batch in batches.items()
                     ],
                 )
             ],
@@ -105,18 +110,30 @@ class OffsetsLog:
         """Readable when `completed` has something."""
         return self._intake.completions_fd()
 
-    def start_offset(self, partition: int) -> int:
+    def start_offset(self, partition: int, leader_epoch: int) -> int:
         """The first offset of the partition's log; see GroupLog."""
-        wanted = [ListOffsetsPartition(partition_index=partition, timestamp=EARLIEST)]
-        request = ListOffsetsRequest(replica_id=-1, topics=[ListOffsetsTopic(OFFSETS_TOPIC, wanted)])
+        return self._offset(partition, leader_epoch, EARLIEST)
+
+    def end_offset(self, partition: int, leader_epoch: int) -> int:
+        """The high watermark; see GroupLog."""
+        return self._offset(partition, leader_epoch, LATEST)
+
+    def _offset(self, partition: int, leader_epoch: int, which: int) -> int:
+        wanted = ListOffsetsPartition(partition, current_leader_epoch=leader_epoch, timestamp=which)
+        request = ListOffsetsRequest(replica_id=-1, topics=[ListOffsetsTopic(OFFSETS_TOPIC, [wanted])])
         answer = self._ask(ApiKey.LIST_OFFSETS, request, LIST_OFFSETS_VERSION)
         found = answer.topics[0].partitions[0]
         _check(found.error_code, partition)
         return int(found.offset)
 
-    def read(self, partition: int, offset: int) -> Page:
+    def read(self, partition: int, leader_epoch: int, offset: int) -> Page:
         """The records from `offset` on, at most about FETCH_BYTES; see GroupLog."""
-        wanted = FetchPartition(partition=partition, fetch_offset=offset, partition_max_bytes=FETCH_BYTES)
+        wanted = FetchPartition(
+            partition=partition,
+            current_leader_epoch=leader_epoch,
+            fetch_offset=offset,
+            partition_max_bytes=FETCH_BYTES,
+        )
         request = FetchRequest(
             max_wait_ms=0,
             max_bytes=FETCH_BYTES,
@@ -146,6 +163,12 @@ class OffsetsLog:
             raise KafkaStorageError(
                 f"the data plane refuses {key.name} of {OFFSETS_TOPIC}: {error}"
             ) from error
+
+
+def _sealed(batch: BatchBuilder, leader_epoch: int) -> bytes:
+    """The batch with the leader epoch in which it is to be written; the checksum does not cover that."""
+    sealed = seal_batch(batch)
+    return b"".join((sealed[:LEADER_EPOCH_AT], LEADER_EPOCH.pack(leader_epoch), sealed[LEADER_EPOCH_END:]))
 
 
 def _codes(answer: bytes) -> dict[int, int]:

@@ -8,27 +8,36 @@ from typing import TYPE_CHECKING
 from fastlog.broker.names import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
-    from fastlog.broker.ports import Topics
-    from fastlog.config import BrokerSettings
+    from fastlog.broker.control_api import Services
     from fastlog.ports import Topic
 
+NOT_SET = -1
+# Kafka's default: a group outlives the loss of a broker, also while another is restarted
+REPLICAS_IN_CLUSTER = 3
 INT_MIN = -(2**31)
 REMEMBERED_LENGTH_MAX = 256
 
 
-def find_or_create(topics: Topics, settings: BrokerSettings) -> Topic:
+def find_or_create(services: Services) -> Topic:
     """The topic, made with the broker's settings if it is not there; on the thread that changes topics."""
-    if OFFSETS_TOPIC not in topics:
-        create(topics, settings)
-    return topics.named(OFFSETS_TOPIC)
+    if OFFSETS_TOPIC not in services.topics:
+        create(services)
+    return services.topics.named(OFFSETS_TOPIC)
 
 
-def create(topics: Topics, settings: BrokerSettings) -> None:
-    """Makes the topic as Kafka does: compacted, so that it keeps the last record of each key."""
-    topics.create(
+def create(services: Services) -> None:
+    """Makes the topic as Kafka does: compacted, so that it keeps the last record of each key.
+
+    Fails, as Kafka does, while fewer brokers live than it is to have replicas: made with fewer it would keep them.
+    """
+    settings = services.configs.config.broker()
+    factor = settings.offsets_topic_replication_factor
+    if factor == NOT_SET:
+        factor = REPLICAS_IN_CLUSTER if services.is_in_cluster else 1
+    services.topics.create(
         OFFSETS_TOPIC,
         partition_count=settings.offsets_topic_num_partitions,
-        replication_factor=settings.offsets_topic_replication_factor,
+        replication_factor=factor,
         configs={
             "cleanup.policy": "compact",
             "compression.type": "producer",

@@ -1,4 +1,4 @@
-"""One partition of `__consumer_offsets` on its way through loading and writing."""
+"""One leadership of a partition of `__consumer_offsets` on its way through loading and writing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fastlog.state.records import decode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastlog.broker.groups.leaderships import Leadership
     from fastlog.broker.groups.log import GroupLog, Pairs
     from fastlog.state.coordinator import Coordinator
     from fastlog.state.effects import Effects, Write
@@ -22,13 +23,18 @@ if TYPE_CHECKING:
 class Shard:
     """A coordinator and what it waits for: its log when it begins, its appends afterwards."""
 
-    def __init__(self, partition: int, coordinator: Coordinator) -> None:
-        self.partition = partition
+    def __init__(self, leadership: Leadership, coordinator: Coordinator) -> None:
+        self.partition, self.leader_epoch = leadership
         self._coordinator = coordinator
         self.is_loaded = False
         """Whether it serves."""
         self._is_failed = False
+        self.attempts = 0
+        """How often in a row it could not be read on."""
+        self.removed_topics: set[str] = set()
+        """Topics that were deleted while it was being read."""
         self._next_offset = -1
+        self._end_offset = -1
         # the last value of each key, as the cleaner would leave them: only these are looked into
         self._last: dict[bytes, bytes | None] = {}
         self.pending: deque[tuple[Write, Pairs]] = deque()
@@ -50,17 +56,33 @@ class Shard:
 
     def load_page(self, log: GroupLog, now: Moment) -> Effects | None:
         """Reads on in the log; the effects of its end, when that is reached. Raises KafkaError."""
+        at = self.partition, self.leader_epoch
         if self._next_offset < 0:
-            self._next_offset = log.start_offset(self.partition)
-        page = log.read(self.partition, self._next_offset)
+            self._next_offset = log.start_offset(*at)
+        page = log.read(*at, self._next_offset)
         self._last.update(page.records)
         self._next_offset = page.next_offset
+        self.attempts = 0
         if not page.is_last:
             return None
+        if self._end_offset < 0:
+            # a leader that was just elected shows less than was committed before it, until the others have fetched
+            self._end_offset = log.end_offset(*at)
+            if self._next_offset < self._end_offset:
+                return None
         effects = self._coordinator.load(self._records(), now)
         self.is_loaded = True
         self._last = {}
         return effects
+
+    def give_up(self, *, with_appended: bool) -> list[Write]:
+        """Takes what is not appended yet, and what is and not known to last, in its order: to be told by the caller."""
+        appended: list[Write] = []
+        if with_appended:
+            appended, self.in_flight = self.in_flight, []
+        writes = [*appended, *(write for write, _ in self.pending)]
+        self.pending.clear()
+        return writes
 
     def fail(self) -> None:
         """Its log cannot be read: it serves nobody."""

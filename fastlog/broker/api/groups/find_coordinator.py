@@ -1,8 +1,9 @@
 """FindCoordinator (API key 10), versions 0-6.
 
-Tells which broker serves a group: on one node, this one. The first request makes `__consumer_offsets`. Differs from
-Apache Kafka: the answer comes when the topic is there, so a client needs no second request; keys of transactions and of
-share groups, which are not coordinated here, are INVALID_REQUEST, as Kafka answers where it has no share coordinator.
+Tells which broker serves a group: the leader of its partition of `__consumer_offsets`, as it is known here. The first
+request makes that topic. Differs from Apache Kafka: the answer comes when the topic is there, so a client needs no
+second request; keys of transactions and of share groups, which are not coordinated here, are INVALID_REQUEST, as Kafka
+answers where it has no share coordinator.
 
 KIPs: 1 key types (98), 3 flexible, 4 many keys (699), 5 TRANSACTION_ABORTABLE (890), 6 share groups (932).
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, storage_error
 from fastlog.broker.groups.offsets_topic import find_or_create, partition_of
+from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.errors import CoordinatorNotAvailableError, InvalidRequestError, KafkaError
 from fastlog.events import EventLog
 from fastlog.ports import StoreUnavailableError
@@ -25,7 +27,10 @@ from fastlog.protocol.messages.find_coordinator import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastlog.broker.context import RequestContext
+    from fastlog.ports import Topic
 
 GROUP = 0
 BATCHED_FROM = 4
@@ -34,12 +39,29 @@ NOWHERE = -1
 
 def handle(
     services: Services, context: RequestContext, request: FindCoordinatorRequest
+) -> FindCoordinatorResponse | Lane:
+    """Tells where each key is served; leaves it to `change` where the topic is missing."""
+    if request.key_type == GROUP and OFFSETS_TOPIC not in services.topics:
+        return Lane.CHANGES
+    return _answer(services, context, request, lambda: services.topics.named(OFFSETS_TOPIC))
+
+
+def change(
+    services: Services, context: RequestContext, request: FindCoordinatorRequest
 ) -> FindCoordinatorResponse:
-    """Tells where each key is served."""
+    """The same, when the topic is made."""
+    return _answer(services, context, request, lambda: find_or_create(services))
+
+
+def _answer(
+    services: Services, context: RequestContext, request: FindCoordinatorRequest, topic: Callable[[], Topic]
+) -> FindCoordinatorResponse:
+    def find(key: str) -> Coordinator:
+        return _find(services, context, request.key_type, key, topic)
+
     if context.api_version >= BATCHED_FROM:
-        found = [_find(services, context, request.key_type, key) for key in request.coordinator_keys]
-        return FindCoordinatorResponse(coordinators=found)
-    one = _find(services, context, request.key_type, request.key)
+        return FindCoordinatorResponse(coordinators=[find(key) for key in request.coordinator_keys])
+    one = find(request.key)
     return FindCoordinatorResponse(
         error_code=one.error_code,
         error_message=one.error_message,
@@ -49,29 +71,35 @@ def handle(
     )
 
 
-def _find(services: Services, context: RequestContext, key_type: int, key: str) -> Coordinator:
+def _find(
+    services: Services, context: RequestContext, key_type: int, key: str, topic: Callable[[], Topic]
+) -> Coordinator:
     try:
         if key_type != GROUP:
             raise InvalidRequestError("this broker coordinates neither transactions nor share groups")
         services.require_group(context, Operation.DESCRIBE, key)
-        node_id = _leader(services, key)
+        leader = _leader(key, topic)
+        told = services.addresses.of(leader, context)
+        if told is None:
+            raise CoordinatorNotAvailableError(
+                f"broker {leader}, which leads the partition of group {key!r}, has no address on this listener"
+            )
     except KafkaError as error:
         return _nowhere(key, error)
-    told = services.addresses.told(context)
-    return Coordinator(key=key, node_id=node_id, host=told.host, port=told.port, error_message=None)
+    return Coordinator(key=key, node_id=leader, host=told.host, port=told.port, error_message=None)
 
 
-def _leader(services: Services, group_id: str) -> int:
+def _leader(group_id: str, find_topic: Callable[[], Topic]) -> int:
     try:
-        topic = find_or_create(services.topics, services.configs.config.broker())
+        topic = find_topic()
     except KafkaError as error:
         EventLog("groups").error("the topic of groups could not be made", reason=str(error))
         raise CoordinatorNotAvailableError(error.message) from error
     except StoreUnavailableError as error:
         raise CoordinatorNotAvailableError(storage_error(error).message) from error
     partition = topic.partitions[partition_of(group_id, len(topic.partitions))]
-    if partition.leader != services.node_id:
-        raise CoordinatorNotAvailableError(f"the partition of group {group_id!r} has no leader here")
+    if partition.leader < 0:
+        raise CoordinatorNotAvailableError(f"the partition of group {group_id!r} has no leader now")
     return partition.leader
 
 
@@ -93,5 +121,5 @@ def refuse(request: FindCoordinatorRequest, error: KafkaError) -> FindCoordinato
 
 
 API = ControlApi(
-    key=ApiKey.FIND_COORDINATOR, versions=(0, 6), lane=Lane.CHANGES, handle=handle, refuse=refuse
+    key=ApiKey.FIND_COORDINATOR, versions=(0, 6), lane=Lane.ASKS, handle=handle, refuse=refuse, change=change
 )
