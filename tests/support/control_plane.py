@@ -192,7 +192,7 @@ class ControlPlane:
         states = [
             msgspec.structs.replace(it, leader=leader, leader_epoch=leader_epoch) for it in topic.partitions
         ]
-        self.topics._put(msgspec.structs.replace(topic, partitions=tuple(states)))
+        self.topics.publish((msgspec.structs.replace(topic, partitions=tuple(states)),), ())
         self.settle()
 
     def ask(self, request: Any, version: int = -1) -> Any:
