@@ -75,6 +75,8 @@ class Engine:
         apis: Sequence[tuple[int, int, int, bool]],
         endpoints: Mapping[str, tuple[str, int]],
         zmq_endpoint: tuple[str, int] | None,
+        node_id: int | None = None,
+        brokers: Sequence[tuple[int, str | None, Mapping[str, tuple[str, int]]]] = ...,
     ) -> None:
         """Replaces what Metadata says of the cluster and of this broker; see fastlog.broker.image."""
 
@@ -96,8 +98,12 @@ class Engine:
     def listen(self, name: str, host: str, port: int) -> int:
         """Serves TCP at an address; the bound port. An empty host is every interface. Raises OSError."""
 
-    def zmq_intake(self, name: str, host: str, port: int) -> Intake:
-        """The engine's side of a ZeroMQ listener; `host` and `port` are what its clients are told."""
+    def zmq_intake(self, name: str, host: str, port: int, inter_broker: bool = False) -> Intake:
+        """The engine's side of a ZeroMQ listener; `host` and `port` are what its clients are told.
+
+        With `inter_broker` it is that for brokers, where replicas are served; elsewhere they, and commands between
+        brokers (API key 32000), are refused with CLUSTER_AUTHORIZATION_FAILED.
+        """
 
     def own_intake(self) -> Intake:
         """Where the broker hands in requests of its own, which may write to Kafka's own topics."""
@@ -136,16 +142,13 @@ class Engine:
 
     def apply_partitions(
         self,
-        changes: Sequence[tuple[str, bytes, int, int, int, int, Sequence[int], Sequence[int]]],
+        changes: Sequence[
+            tuple[str, bytes, int, int, int, int, Sequence[int], Sequence[int]]
+            | tuple[str, bytes, int, int, int, int, Sequence[int], Sequence[int], bool]
+        ],
         settings: Mapping[str, TopicSettings],
     ) -> list[tuple[int, str]]:
-        """Makes partitions here leaders or followers, opening or making their logs; blocks on the disk.
-
-        Each is topic, topic id, partition, leader (-1 for none), leader epoch, partition epoch, replicas, in-sync
-        replicas; `settings` has those of each topic. A result each: Kafka's error code, 0 where it was done, and for
-        a person why not. An older leader epoch is FENCED_LEADER_EPOCH; an equal one only changes replicas and in-sync
-        replicas, by a newer partition epoch. Requests that wait for what does not come any more are answered.
-        """
+        """Makes partitions here leaders or followers; see `fastlog.broker.data_plane.ReplicationPlane`."""
 
     def set_isr(
         self,
@@ -155,12 +158,28 @@ class Engine:
         committed: Sequence[int],
         maximal: Sequence[int],
         partition_epoch: int,
+        held: bool = False,
     ) -> None:
         """Changes the in-sync replicas of a partition led here: those confirmed, and with those that are proposed.
 
-        The high watermark follows the second, and stands still while the first are fewer than min.insync.replicas.
+        The high watermark follows the second, and stands still while the first are fewer than min.insync.replicas, or
+        it is `held`: while the state names eligible leader replicas, which must have all that is committed.
         Raises a KafkaError: FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, NOT_LEADER_OR_FOLLOWER, INVALID_UPDATE_VERSION
         for an older partition epoch.
+        """
+
+    def resign(self) -> int:
+        """Leads nothing any more; how many partitions it was.
+
+        Each is followed from now on, without a leader, in its epoch: it is led here again only in a later one. Requests
+        that wait are answered with NOT_LEADER_OR_FOLLOWER.
+        """
+
+    def delete_partitions(self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]]) -> int:
+        """Puts replicas away: (partition, leader epoch), each unless its epoch here is a later one (KIP-570).
+
+        They are closed, and their directories renamed for a later purge, open or not; answers how many there were.
+        Those of another topic id are left alone. Blocks on the disk; raises a KafkaError, and may then be repeated.
         """
 
     def replica_positions(

@@ -101,8 +101,8 @@ pub struct Broker {
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cluster: Arc<Cluster>,
-    pub(crate) image: PublishedImage,
-    pub(crate) partitions: PartitionTable,
+    pub(crate) image: Arc<PublishedImage>,
+    pub(crate) partitions: Arc<PartitionTable>,
     pub(crate) sessions: Arc<SessionCache>,
     pub(crate) timer: Timer,
     syncs: SyncThreads,
@@ -152,8 +152,8 @@ impl Broker {
             authorizer,
             cluster: Cluster::new(config.node_id, clock.clone(), config.replica_lag_max, wakeup.clone()),
             clock,
-            image: PublishedImage::new(),
-            partitions: PartitionTable::default(),
+            image: Arc::new(PublishedImage::new()),
+            partitions: Arc::default(),
             sessions: Arc::new(SessionCache::new(
                 config.fetch_sessions_max,
                 config.fetch_session_evict_after,
@@ -270,6 +270,28 @@ impl Broker {
         partition.set_deleted();
         partition.log().mark_deleted()?;
         Ok(true)
+    }
+
+    /// Puts a replica away that is of no later leader epoch: requests that wait get `UNKNOWN_TOPIC_OR_PARTITION`, and the
+    /// directory is renamed, to be purged later. None when there is none of that topic id, or a later one.
+    pub(crate) fn delete_replica(
+        &self,
+        topic: &str,
+        topic_id: Uuid,
+        index: i32,
+        leader_epoch: i32,
+    ) -> Result<Option<Arc<Partition>>, LogError> {
+        let open = self.partitions.get(topic, index).filter(|it| it.topic_id() == topic_id);
+        let Some(partition) = open.filter(|it| it.put_away(leader_epoch)) else { return Ok(None) };
+        // one whose directory could not be renamed is found again
+        partition.log().mark_deleted()?;
+        self.partitions.remove(topic, index);
+        Ok(Some(partition))
+    }
+
+    /// Leads nothing any more: each partition led here is followed, without a leader, in its epoch. Answers how many.
+    pub fn resign(&self) -> usize {
+        self.partitions.all().iter().filter(|it| it.resign()).count()
     }
 
     /// The epochs under which brokers are registered (KIP-380): a follower's fetches count only under its own. High

@@ -83,6 +83,13 @@ impl Cleaner {
         progress.offsets.len() < before
     }
 
+    /// The replica is put away; one that comes back starts anew. True = its offset was known.
+    pub(crate) fn forget_partition(&self, topic: &str, index: i32) -> bool {
+        let key = (topic.to_owned(), index);
+        self.damaged.lock().remove(&key);
+        self.offsets.lock().remove(&key).is_some()
+    }
+
     pub(crate) fn stop(&self) {
         *self.stopped.lock() = true;
         self.stopping.notify_all();

@@ -7,9 +7,10 @@ use crate::request::context::RequestContext;
 use crate::request::control_queue::ControlRequest;
 use crate::request::response::{Answer, Outcome, Reply, ReplySink};
 use bytes::Bytes;
+use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;
 use fastlog_protocol::header::RequestHeader;
-use fastlog_protocol::primitives::{ProtocolError, REQUEST_ELEMENTS_MAX, Reader};
+use fastlog_protocol::primitives::{ProtocolError, REQUEST_ELEMENTS_MAX, Reader, Writer};
 
 /// A request for the control plane that is larger than this is not taken while memory is short.
 const SMALL_REQUEST_BYTES: usize = 256 << 10;
@@ -48,6 +49,9 @@ pub(crate) const SERVED: [ApiRange; 6] = [
 /// The last version of Fetch that clients are told of. Those after it name topics by their ids, which is for brokers.
 pub(crate) const FETCH_OF_CLIENTS: i16 = 12;
 
+/// The key of commands between brokers. On the listener for brokers Python takes them out before they come here.
+const PEER_COMMAND: i16 = 32_000;
+
 /// Handles one request; see [`Broker::handle`].
 pub(crate) fn dispatch(
     broker: &Broker,
@@ -69,6 +73,8 @@ pub(crate) fn dispatch(
         handle_here(broker, &mut incoming)
     } else if let Some(lane) = broker.image.load().lane(key, version) {
         Ok(enqueue(broker, &mut incoming, lane))
+    } else if key == PEER_COMMAND && !context.listener.inter_broker {
+        refuse_command(incoming.header.correlation_id)
     } else {
         return Outcome::Close(format!("{} version {version} is not served", name(key)));
     };
@@ -85,6 +91,15 @@ fn handle_here(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outco
         api_key::METADATA => api::metadata::handle(broker, incoming),
         _ => api::offset_for_leader_epoch::handle(broker, incoming),
     }
+}
+
+/// A command is only for the listener for brokers: its error, without a text.
+fn refuse_command(correlation_id: i32) -> Result<Outcome, ProtocolError> {
+    let mut writer = Writer::with_capacity(8);
+    writer.i32(correlation_id);
+    writer.i16(ErrorCode::CLUSTER_AUTHORIZATION_FAILED.0);
+    writer.string("", false)?;
+    Ok(Outcome::Now(writer.into_bytes().into()))
 }
 
 /// Leaves the request to the control plane.

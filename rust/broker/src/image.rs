@@ -76,8 +76,6 @@ pub struct ImagePartition {
     pub replicas: Vec<i32>,
     /// Node ids of the in-sync replicas.
     pub isr: Vec<i32>,
-    /// Node ids of the replicas that are not alive.
-    pub offline_replicas: Vec<i32>,
 }
 
 /// An API and the versions served, both inclusive.
@@ -108,6 +106,11 @@ impl ApiRange {
 }
 
 impl Image {
+    /// The live broker of that id.
+    pub fn broker(&self, id: i32) -> Option<&ImageBroker> {
+        self.brokers.iter().find(|it| it.id == id)
+    }
+
     /// The topic of that name.
     pub fn topic(&self, name: &str) -> Option<&Arc<ImageTopic>> {
         self.topics.get(name)

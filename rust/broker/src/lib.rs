@@ -16,6 +16,7 @@ mod image;
 mod log_manager;
 mod partition;
 mod produce;
+mod reachable;
 mod request;
 #[cfg(feature = "simulation")]
 pub mod simulation;

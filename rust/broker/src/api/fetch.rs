@@ -32,7 +32,7 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
     let correlation_id = incoming.header.correlation_id;
     let request = FetchRequest::decode(&mut incoming.body(), version)?;
     let replica = replica_of(&request);
-    if replica.is_some() && !may_replicate(broker, incoming) {
+    if replica.is_some() && !super::may_replicate(broker, incoming) {
         return refuse(incoming, &request, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
     }
     let now = broker.clock.now();
@@ -93,11 +93,6 @@ fn isolation_of(request: &FetchRequest<'_>, replica: Option<Replica>) -> Isolati
         (_, READ_COMMITTED) => Isolation::ReadCommitted,
         _ => Isolation::ReadUncommitted,
     }
-}
-
-fn may_replicate(broker: &Broker, incoming: &Incoming<'_, '_>) -> bool {
-    let context = incoming.context;
-    context.listener.inter_broker && broker.allows(context, Operation::ClusterAction, Resource::Cluster)
 }
 
 fn partition_of(broker: &Broker, incoming: &Incoming<'_, '_>, wanted: &Wanted) -> Result<Served, ErrorCode> {

@@ -5,9 +5,11 @@
 //! timestamps are `UNSUPPORTED_VERSION`; a partition that is named twice is `INVALID_REQUEST`.
 //! A new leader does not tell its end before it has committed in its epoch: `OFFSET_NOT_AVAILABLE` (v5), before it
 //! `LEADER_NOT_AVAILABLE`.
+//! A replica (`replica_id` >= 0) is told the end of the log; on a listener that is not for brokers it is refused with
+//! `CLUSTER_AUTHORIZATION_FAILED`.
 //! KIPs: 207 (the new leader), 320 (leader epochs, v4), 734 (-3, v7).
 
-use super::respond;
+use super::{may_replicate, respond};
 use crate::broker::Broker;
 use crate::dispatch::Incoming;
 use crate::partition::Partition;
@@ -43,7 +45,8 @@ impl Found {
 pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
     let version = incoming.header.api_version;
     let request = ListOffsetsRequest::decode(&mut incoming.body(), version)?;
-    let list = ListOffsets { broker, incoming, request: &request, twice: named_twice(&request) };
+    let is_stranger = request.replica_id >= 0 && !may_replicate(broker, incoming);
+    let list = ListOffsets { broker, incoming, request: &request, twice: named_twice(&request), is_stranger };
     let topics = request.topics.iter().map(|topic| list.topic(topic)).collect();
     let response = ListOffsetsResponse { topics, ..ListOffsetsResponse::default() };
     Ok(Outcome::Now(respond(incoming, |writer, version| response.encode(writer, version))?))
@@ -62,6 +65,8 @@ struct ListOffsets<'b, 'i, 'a, 'r> {
     incoming: &'i Incoming<'a, 'r>,
     request: &'i ListOffsetsRequest<'a>,
     twice: HashSet<(&'a str, i32)>,
+    /// It says that it is a replica, where none may ask.
+    is_stranger: bool,
 }
 
 impl<'a> ListOffsets<'_, '_, 'a, '_> {
@@ -75,7 +80,9 @@ impl<'a> ListOffsets<'_, '_, 'a, '_> {
                 || answered.insert(asked.partition_index)
         };
         let partitions = topic.partitions.iter().filter(|asked| is_first(asked)).map(|asked| {
-            let found = if allowed {
+            let found = if self.is_stranger {
+                Err(ErrorCode::CLUSTER_AUTHORIZATION_FAILED)
+            } else if allowed {
                 self.partition(topic.name, asked)
             } else {
                 Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED)
@@ -114,6 +121,10 @@ impl<'a> ListOffsets<'_, '_, 'a, '_> {
 
     fn find(&self, partition: &Partition, timestamp: i64) -> Result<Found, ErrorCode> {
         let log = partition.log();
+        if self.request.replica_id >= 0 && timestamp == LATEST {
+            let (offset, leader_epoch) = (log.log_end_offset(), partition.leader_epoch());
+            return Ok(Found { offset, timestamp: -1, leader_epoch });
+        }
         // none below what was shown before this leadership, or while it is in doubt
         let end = partition.shown_end(i64::MAX).map_err(|error| self.not_available(error));
         let shown = log.high_watermark();

@@ -2,8 +2,9 @@
 //!
 //! A request that may create topics goes to the control plane whole: the broker creates topics
 //! (`auto.create.topics.enable`), the client allows it, and a topic that it names by a valid name is missing.
-//! Brokers are named by the address of the listener that the client asked on. From version 9 on each broker's
-//! ZeroMQ endpoint rides along in tag 10000, which other clients skip. Topic ids are for version 12 and up: before it
+//! Brokers are named by the address of the listener that the client asked on; those without it are left out. A partition
+//! whose leader is none, or not among them, has error 5 (from version 6 on 72 where the leader lives), and its replicas
+//! there are offline. From version 9 on each broker's ZeroMQ endpoint rides along in tag 10000, which other clients skip. Topic ids are for version 12 and up: before it
 //! a request with one, or with a null name, is `INVALID_REQUEST` as a whole, as in Kafka. Differs from Apache Kafka:
 //! names beside ids are answered too, and a null name without an id fails alone.
 //! KIPs: 430 (authorized operations, v8), 516 (topic ids, v10).
@@ -12,6 +13,7 @@ use super::respond;
 use crate::broker::Broker;
 use crate::dispatch::{Incoming, enqueue};
 use crate::image::{Image, ImageBroker, ImagePartition, ImageTopic, Lane, is_valid_topic_name};
+use crate::reachable::Reachable;
 use crate::request::context::{ListenerProtocol, Operation, RequestContext, Resource};
 use crate::request::response::Outcome;
 use fastlog_protocol::ErrorCode;
@@ -27,6 +29,8 @@ use uuid::Uuid;
 
 /// The first version whose requests may name topics by their ids.
 const TOPIC_IDS_VERSION: i16 = 12;
+/// The first version whose clients know `LISTENER_NOT_FOUND`.
+const LISTENER_NOT_FOUND_VERSION: i16 = 6;
 /// "The client did not ask for authorized operations."
 const NOT_ASKED: i32 = i32::MIN;
 
@@ -48,14 +52,12 @@ pub(crate) fn answer(broker: &Broker, incoming: &Incoming<'_, '_>) -> Result<Out
         return refuse(incoming, &request);
     }
     let image = broker.image.load();
-    let local_address = incoming.context.local_address.map(|it| (it.ip().to_string(), it.port()));
     let own_zmq = image
-        .brokers
-        .iter()
-        .find(|it| it.id == broker.config.node_id)
+        .broker(broker.config.node_id)
         .and_then(|it| it.zmq_endpoint.as_deref())
         .map(|endpoint| complete(endpoint, incoming.context));
-    let asked = Asked { broker, context: incoming.context, image: &image, local_address, own_zmq, version };
+    let reachable = Reachable::new(&image, broker.config.node_id, incoming.context);
+    let asked = Asked { broker, context: incoming.context, image: &image, reachable, own_zmq, version };
     let response = MetadataResponse {
         brokers: image.brokers.iter().filter_map(|it| asked.describe_broker(it)).collect(),
         cluster_id: Some(&image.cluster_id),
@@ -119,7 +121,7 @@ struct Asked<'a> {
     broker: &'a Broker,
     context: &'a RequestContext,
     image: &'a Image,
-    local_address: Option<(String, u16)>,
+    reachable: Reachable<'a>,
     own_zmq: Option<String>,
     version: i16,
 }
@@ -127,15 +129,9 @@ struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// The broker with its address on the listener that was asked; None when it has no such listener.
     fn describe_broker(&'a self, broker: &'a ImageBroker) -> Option<MetadataResponseBroker<'a>> {
-        let listener = &self.context.listener;
-        let own = || match &self.local_address {
-            Some((host, port)) => (host.as_str(), *port),
-            None => (listener.host.as_str(), listener.port),
-        };
-        let published = broker.endpoints.get(&listener.name).map(|(host, port)| (host.as_str(), *port));
+        let (host, port) = self.reachable.endpoint(broker)?;
         let is_own = broker.id == self.broker.config.node_id;
-        let (host, port) = published.or_else(|| is_own.then(own))?;
-        let wants_zmq = listener.protocol != ListenerProtocol::Zmq && self.version >= 9;
+        let wants_zmq = self.context.listener.protocol != ListenerProtocol::Zmq && self.version >= 9;
         Some(MetadataResponseBroker {
             node_id: broker.id,
             host,
@@ -159,7 +155,7 @@ impl<'a> Asked<'a> {
                 let mut all: Vec<_> = self.image.topics().collect();
                 all.sort_by(|a, b| a.name.cmp(&b.name));
                 all.retain(|topic| self.may_describe(&topic.name));
-                all.into_iter().map(|topic| describe_topic(topic)).collect()
+                all.into_iter().map(|topic| self.describe_topic(topic)).collect()
             }
         };
         if request.include_topic_authorized_operations {
@@ -183,14 +179,14 @@ impl<'a> Asked<'a> {
             return missing(ErrorCode::TOPIC_AUTHORIZATION_FAILED, Some(name), Uuid::nil());
         }
         match self.image.topic(name) {
-            Some(topic) => describe_topic(topic),
+            Some(topic) => self.describe_topic(topic),
             None => missing(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(name), Uuid::nil()),
         }
     }
 
     fn topic_by_id<'r>(&'r self, id: Uuid) -> MetadataResponseTopic<'r> {
         match self.image.topic_by_id(id).filter(|topic| self.may_describe(&topic.name)) {
-            Some(topic) => describe_topic(topic),
+            Some(topic) => self.describe_topic(topic),
             None => missing(ErrorCode::UNKNOWN_TOPIC_ID, None, id),
         }
     }
@@ -211,6 +207,51 @@ impl<'a> Asked<'a> {
         allowed.fold(0, |bits, operation| bits | 1 << *operation as i32)
     }
 
+    fn describe_topic<'r>(&self, topic: &'r Arc<ImageTopic>) -> MetadataResponseTopic<'r> {
+        MetadataResponseTopic {
+            name: Some(&topic.name),
+            topic_id: topic.id,
+            is_internal: topic.is_internal,
+            partitions: topic.partitions.iter().map(|it| self.describe_partition(it)).collect(),
+            ..MetadataResponseTopic::default()
+        }
+    }
+
+    /// As Kafka's `MetadataCache`: who cannot be reached by this listener leads nothing and is offline, for this client.
+    fn describe_partition(&self, partition: &ImagePartition) -> MetadataResponsePartition {
+        let reached = |ids: &[i32]| ids.iter().copied().filter(|it| self.reachable.has(*it)).collect();
+        let (replicas, isr): (Vec<i32>, Vec<i32>) = if self.version == 0 {
+            // there was no field for those that are offline
+            (reached(&partition.replicas), reached(&partition.isr))
+        } else {
+            (partition.replicas.clone(), partition.isr.clone())
+        };
+        let leader = partition.leader_id;
+        let is_led = leader >= 0 && self.reachable.has(leader);
+        let error = if is_led {
+            let is_whole = (replicas.len(), isr.len()) == (partition.replicas.len(), partition.isr.len());
+            if is_whole { ErrorCode::NONE } else { ErrorCode::REPLICA_NOT_AVAILABLE }
+        } else if self.version >= LISTENER_NOT_FOUND_VERSION && self.reachable.is_live(leader) {
+            ErrorCode::LISTENER_NOT_FOUND
+        } else {
+            ErrorCode::LEADER_NOT_AVAILABLE
+        };
+        MetadataResponsePartition {
+            error_code: error.0,
+            partition_index: partition.index,
+            leader_id: if is_led { leader } else { -1 },
+            leader_epoch: partition.leader_epoch,
+            offline_replicas: partition
+                .replicas
+                .iter()
+                .copied()
+                .filter(|it| !self.reachable.has(*it))
+                .collect(),
+            replica_nodes: replicas,
+            isr_nodes: isr,
+        }
+    }
+
     fn may_describe(&self, name: &str) -> bool {
         self.broker.allows(self.context, Operation::Describe, Resource::Topic(name))
     }
@@ -218,27 +259,4 @@ impl<'a> Asked<'a> {
 
 fn missing(error: ErrorCode, name: Option<&str>, topic_id: Uuid) -> MetadataResponseTopic<'_> {
     MetadataResponseTopic { error_code: error.0, name, topic_id, ..MetadataResponseTopic::default() }
-}
-
-fn describe_topic(topic: &Arc<ImageTopic>) -> MetadataResponseTopic<'_> {
-    MetadataResponseTopic {
-        name: Some(&topic.name),
-        topic_id: topic.id,
-        is_internal: topic.is_internal,
-        partitions: topic.partitions.iter().map(describe_partition).collect(),
-        ..MetadataResponseTopic::default()
-    }
-}
-
-fn describe_partition(partition: &ImagePartition) -> MetadataResponsePartition {
-    let error = if partition.leader_id < 0 { ErrorCode::LEADER_NOT_AVAILABLE } else { ErrorCode::NONE };
-    MetadataResponsePartition {
-        error_code: error.0,
-        partition_index: partition.index,
-        leader_id: partition.leader_id,
-        leader_epoch: partition.leader_epoch,
-        replica_nodes: partition.replicas.clone(),
-        isr_nodes: partition.isr.clone(),
-        offline_replicas: partition.offline_replicas.clone(),
-    }
 }

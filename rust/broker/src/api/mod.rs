@@ -7,7 +7,9 @@ pub(crate) mod metadata;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 
+use crate::broker::Broker;
 use crate::dispatch::Incoming;
+use crate::request::context::{Operation, Resource};
 use crate::request::response::Response;
 use fastlog_protocol::header::write_response_header;
 use fastlog_protocol::primitives::{ProtocolError, Writer};
@@ -28,4 +30,10 @@ pub(crate) fn respond(
     let mut writer = response_writer(incoming, 256);
     encode(&mut writer, incoming.header.api_version)?;
     Ok(writer.into_bytes().into())
+}
+
+/// Whether who asks may act as a replica: only on a listener for brokers.
+pub(crate) fn may_replicate(broker: &Broker, incoming: &Incoming<'_, '_>) -> bool {
+    let context = incoming.context;
+    context.listener.inter_broker && broker.allows(context, Operation::ClusterAction, Resource::Cluster)
 }

@@ -1,7 +1,7 @@
 //! `OffsetForLeaderEpoch` (key 23), versions 2-4: where a leader epoch ends, for the detection of truncation
-//! (KIP-101, KIP-320).
+//! (KIP-101, KIP-320). A replica asks only on a listener for brokers.
 
-use super::respond;
+use super::{may_replicate, respond};
 use crate::broker::Broker;
 use crate::dispatch::Incoming;
 use crate::request::context::{Operation, Resource};
@@ -16,7 +16,9 @@ use fastlog_protocol::primitives::ProtocolError;
 pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
     let version = incoming.header.api_version;
     let request = OffsetForLeaderEpochRequest::decode(&mut incoming.body(), version)?;
-    let topics = request.topics.iter().map(|topic| answer_topic(broker, incoming, topic)).collect();
+    let is_stranger = request.replica_id >= 0 && !may_replicate(broker, incoming);
+    let topics =
+        request.topics.iter().map(|topic| answer_topic(broker, incoming, topic, is_stranger)).collect();
     let response = OffsetForLeaderEpochResponse { topics, ..OffsetForLeaderEpochResponse::default() };
     Ok(Outcome::Now(respond(incoming, |writer, version| response.encode(writer, version))?))
 }
@@ -25,10 +27,13 @@ fn answer_topic<'a>(
     broker: &Broker,
     incoming: &Incoming<'_, '_>,
     topic: &OffsetForLeaderTopic<'a>,
+    is_stranger: bool,
 ) -> OffsetForLeaderTopicResult<'a> {
     let allowed = broker.allows(incoming.context, Operation::Describe, Resource::Topic(topic.topic));
     let partitions = topic.partitions.iter().map(|asked| {
-        let found = if allowed {
+        let found = if is_stranger {
+            Err(ErrorCode::CLUSTER_AUTHORIZATION_FAILED)
+        } else if allowed {
             find(broker, topic.topic, asked)
         } else {
             Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED)

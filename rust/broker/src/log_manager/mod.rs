@@ -204,7 +204,7 @@ impl LogManager {
                 count += 1;
             }
         }
-        count += self.delete_unopened(&directory, topic, topic_id)?;
+        count += self.delete_unopened(&directory, topic, topic_id, |_| true)?;
         if self.cleaner.forget(topic) {
             self.write_cleaner_checkpoint(&directory)?;
         }
@@ -212,11 +212,17 @@ impl LogManager {
         Ok(count)
     }
 
-    fn delete_unopened(&self, directory: &LogDir, topic: &str, topic_id: Uuid) -> Result<usize, LogError> {
+    fn delete_unopened(
+        &self,
+        directory: &LogDir,
+        topic: &str,
+        topic_id: Uuid,
+        is_meant: impl Fn(i32) -> bool,
+    ) -> Result<usize, LogError> {
         let mut found = self.found.lock();
         let doomed: Vec<_> = found
             .values()
-            .filter(|it| it.topic == topic && it.topic_id == Some(topic_id))
+            .filter(|it| it.topic == topic && it.topic_id == Some(topic_id) && is_meant(it.partition))
             .map(|it| (it.partition, it.path.clone()))
             .collect();
         for (index, from) in &doomed {

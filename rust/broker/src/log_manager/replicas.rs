@@ -81,6 +81,35 @@ impl LogManager {
         Ok(())
     }
 
+    /// Puts replicas of a topic id away: (partition, leader epoch), each unless it is of a later epoch here (KIP-570). Their
+    /// directories are renamed, open or not; one that was not opened in this run has no epoch to compare. Answers how
+    /// many there were. Blocks.
+    pub fn delete_replicas(
+        &self,
+        topic: &str,
+        topic_id: Uuid,
+        wanted: &[(i32, i32)],
+        now_ms: i64,
+    ) -> Result<usize, LogError> {
+        let directory = self.directory()?;
+        let (mut count, mut was_cleaned) = (0, false);
+        for &(index, leader_epoch) in wanted {
+            if let Some(gone) = self.broker.delete_replica(topic, topic_id, index, leader_epoch)? {
+                let due_ms = now_ms.saturating_add(gone.log().config().file_delete_delay_ms);
+                self.doomed.lock().push((gone.log().directory(), due_ms));
+                was_cleaned |= self.cleaner.forget_partition(topic, index);
+                count += 1;
+            }
+        }
+        let is_meant = |index| wanted.iter().any(|it| it.0 == index);
+        count += self.delete_unopened(&directory, topic, topic_id, is_meant)?;
+        if was_cleaned {
+            self.write_cleaner_checkpoint(&directory)?;
+        }
+        self.write_all(&directory)?;
+        Ok(count)
+    }
+
     /// Takes in the answer of a fetch, header and body, as it came from the leader: what `asked` names of it. Batches are
     /// stored as they are, their CRCs checked. An error when the answer does not parse, or is one for the whole fetch.
     pub fn append_fetched(

@@ -3,7 +3,7 @@
 //! The role changes last, when all else is done: a change that failed half-way is tried again whole (KAFKA-9307). What it
 //! did until then only takes away: the log refuses appends of the older epoch, which is over in any case.
 
-use super::{Duty, Partition, Role};
+use super::{Duty, Partition, Replication, Role};
 use fastlog_log::LogError;
 use fastlog_protocol::ErrorCode;
 use std::sync::Arc;
@@ -22,6 +22,9 @@ pub struct Assignment {
     pub replicas: Vec<i32>,
     /// Node ids of those in sync.
     pub isr: Vec<i32>,
+    /// Whether the high watermark stands still, since the state names eligible leader replicas; None leaves it as it is,
+    /// and moving where the leadership is a new one.
+    pub held: Option<bool>,
 }
 
 /// Why a change was not made.
@@ -81,6 +84,9 @@ impl Partition {
         if to.partition_epoch > replication.partition_epoch() {
             replication.set_partition_epoch(to.partition_epoch);
             replication.set_replicas(to.replicas.clone(), to.isr.clone());
+            if let Some(held) = to.held {
+                replication.hold(held);
+            }
             self.advance_with(&replication);
         }
     }
@@ -91,6 +97,7 @@ impl Partition {
             replication.follow();
             replication.set_partition_epoch(to.partition_epoch);
             replication.set_replicas(to.replicas.clone(), to.isr.clone());
+            replication.hold(to.held.unwrap_or(false));
         }
         self.lead(to.leader_epoch)?;
         self.ask_for_sync();
@@ -113,19 +120,56 @@ impl Partition {
     }
 
     fn become_follower(&self, to: &Assignment) {
+        self.follow(to.leader, to.leader_epoch, |replication| {
+            replication.set_partition_epoch(to.partition_epoch);
+            replication.set_replicas(to.replicas.clone(), to.isr.clone());
+        });
+    }
+
+    fn follow(&self, leader: i32, leader_epoch: i32, change: impl FnOnce(&mut Replication)) {
         // whoever leads in this epoch, it is not this broker
-        self.log.fence_epochs_before(to.leader_epoch.saturating_add(1));
+        self.log.fence_epochs_before(leader_epoch.saturating_add(1));
         let mut replication = self.replication.lock();
         replication.follow();
-        replication.set_partition_epoch(to.partition_epoch);
-        replication.set_replicas(to.replicas.clone(), to.isr.clone());
+        change(&mut replication);
         self.leaders_high_watermark.store(-1, Ordering::Release);
-        self.leader_id.store(to.leader, Ordering::Release);
-        self.role.store(Role { duty: Duty::Follower, leader_epoch: to.leader_epoch });
+        self.leader_id.store(leader, Ordering::Release);
+        self.role.store(Role { duty: Duty::Follower, leader_epoch });
+    }
+
+    /// Leads no more, in the epoch in which it led, and follows nobody: it is led here again only in a later epoch.
+    /// Whoever waits is answered. False where it was not led here.
+    pub(crate) fn resign(&self) -> bool {
+        {
+            let _changing = self.changing.lock();
+            let Role { duty, leader_epoch } = self.role();
+            if duty != Duty::Leader {
+                return false;
+            }
+            self.follow(-1, leader_epoch, |_| ());
+        }
+        self.notify();
+        true
+    }
+
+    /// The replica is to be put away, unless it is of a later leader epoch (KIP-570): true where it is. Whoever waits is
+    /// answered.
+    pub(crate) fn put_away(&self, leader_epoch: i32) -> bool {
+        {
+            let _changing = self.changing.lock();
+            let role = self.role();
+            if role.leader_epoch > leader_epoch {
+                return false;
+            }
+            self.role.store(Role { duty: Duty::Deleted, ..role });
+        }
+        self.notify();
+        true
     }
 
     /// Changes the in-sync replicas of a partition led here in that epoch: those that the controller confirmed, and with
-    /// those that are proposed to it. Older partition epochs change nothing. The high watermark moves, and those who wait
+    /// those that are proposed to it; and whether the high watermark is `held` where it is. Older partition epochs change
+    /// nothing. The high watermark moves, and those who wait
     /// look again. `FENCED_LEADER_EPOCH`, `UNKNOWN_LEADER_EPOCH`, `NOT_LEADER_OR_FOLLOWER`, `INVALID_UPDATE_VERSION`.
     pub fn set_isr(
         &self,
@@ -133,6 +177,7 @@ impl Partition {
         committed: Vec<i32>,
         maximal: Vec<i32>,
         partition_epoch: i32,
+        held: bool,
     ) -> Result<(), ErrorCode> {
         {
             let _changing = self.changing.lock();
@@ -143,6 +188,7 @@ impl Partition {
             }
             replication.set_partition_epoch(partition_epoch);
             replication.set_isr(committed, maximal);
+            replication.hold(held);
             self.advance_with(&replication);
         }
         self.notify();

@@ -44,6 +44,8 @@ pub struct Replication {
     /// The maximal in-sync set: committed members and those whose addition is proposed.
     isr: Vec<i32>,
     min_insync_replicas: usize,
+    /// Others are eligible to lead because they have all that was committed: nothing may be added to that.
+    held: bool,
     epoch_start_offset: i64,
     followers: BTreeMap<i32, FollowerState>,
 }
@@ -59,6 +61,7 @@ impl Replication {
             committed_isr: isr.clone(),
             isr,
             min_insync_replicas,
+            held: false,
             epoch_start_offset: 0,
             followers: BTreeMap::new(),
         }
@@ -106,6 +109,12 @@ impl Replication {
 
     pub(crate) fn set_partition_epoch(&mut self, partition_epoch: i32) {
         self.partition_epoch = partition_epoch;
+    }
+
+    /// Says whether the high watermark stands still however many are in sync, as it must while the state of the partition
+    /// names eligible leader replicas: the controller may know another `min.insync.replicas` than this leader.
+    pub(crate) fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Changes the in-sync replicas: those that the controller confirmed, and with those that are proposed to it.
@@ -182,10 +191,10 @@ impl Replication {
     }
 
     /// The first offset that is not on every in-sync replica, for a leader that has everything below `own_position`.
-    /// None while it must stay where it is: too few replicas are in sync, or one has not said where it is, or this is no
-    /// leader.
+    /// None while it must stay where it is: too few replicas are in sync, others are eligible to lead, one in sync has not
+    /// said where it is, or this is no leader.
     pub fn high_watermark(&self, own_position: i64) -> Option<i64> {
-        if self.leader_epoch.is_none() || !self.has_enough_in_sync() {
+        if self.leader_epoch.is_none() || self.held || !self.has_enough_in_sync() {
             return None;
         }
         self.isr.iter().try_fold(own_position, |least, id| {
@@ -264,6 +273,16 @@ mod tests {
         replication.note_position(2, 10);
         assert_eq!(replication.high_watermark(10), None, "what is proposed does not lift the freeze");
         replication.set_min_insync_replicas(1);
+        assert_eq!(replication.high_watermark(10), Some(10));
+    }
+
+    #[test]
+    fn nothing_is_committed_while_others_are_eligible_to_lead() {
+        let mut replication = Replication::new(1, vec![1, 2], vec![1], 1);
+        replication.hold(true);
+        assert_eq!(replication.high_watermark(10), None);
+        assert!(replication.has_enough_in_sync(), "records are taken, as min.insync.replicas says here");
+        replication.hold(false);
         assert_eq!(replication.high_watermark(10), Some(10));
     }
 

@@ -132,7 +132,7 @@ fn a_wiped_follower_copies_all_and_one_that_is_too_far_behind_starts_anew() {
         leader.write(&number.to_string());
     }
     second.catch_up(leader);
-    leader.partition().set_isr(0, vec![1, 2], vec![1, 2], 1).unwrap();
+    leader.partition().set_isr(0, vec![1, 2], vec![1, 2], 1, false).unwrap();
     assert_eq!(leader.offsets().1, 5);
     assert_eq!(leader.logs.delete_records("t", 0, 3).unwrap(), 3);
     second.follow(leader);

@@ -3,5 +3,6 @@
 
 mod fencing;
 mod following;
+mod leaving;
 mod node;
 mod watermark;

@@ -174,22 +174,22 @@ impl Node {
     }
 
     pub(crate) fn change(&self, leader: i32, leader_epoch: i32, isr: &[i32]) -> Result<(), ErrorCode> {
-        self.change_with(leader, leader_epoch, isr, LogConfig::default())
+        self.change_held(leader, leader_epoch, isr, None)
     }
 
-    pub(crate) fn change_with(
+    pub(crate) fn change_held(
         &self,
         leader: i32,
         leader_epoch: i32,
         isr: &[i32],
-        config: LogConfig,
+        held: Option<bool>,
     ) -> Result<(), ErrorCode> {
         let partition = OpenPartition {
             topic: "t".into(),
             topic_id: TOPIC_ID,
             index: 0,
             leader_epoch,
-            config: Arc::new(config),
+            config: Arc::new(LogConfig::default()),
             min_insync_replicas: 2,
         };
         let to = Assignment {
@@ -198,6 +198,7 @@ impl Node {
             partition_epoch: leader_epoch,
             replicas: vec![1, 2, 3],
             isr: isr.to_vec(),
+            held,
         };
         let change = ReplicaChange { partition, to };
         self.logs.change_replicas(&[change], NOW_MS).remove(0).map_err(|error| error.code)

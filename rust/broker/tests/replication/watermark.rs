@@ -13,7 +13,7 @@ fn it_stands_still_under_min_insync_replicas_and_acks_all_is_refused() {
     third.catch_up(leader);
     assert_eq!(leader.offsets(), (0, 1, 1));
     let sent = leader.produce(ALL, "b");
-    leader.partition().set_isr(0, vec![1], vec![1], 1).unwrap();
+    leader.partition().set_isr(0, vec![1], vec![1], 1, false).unwrap();
     assert!(sent.is_waiting(), "nothing commits any more");
     assert_eq!(leader.produce(ALL, "c").produced(), (ErrorCode::NOT_ENOUGH_REPLICAS, -1));
     leader.write("d");
@@ -26,18 +26,18 @@ fn it_stands_still_under_min_insync_replicas_and_acks_all_is_refused() {
 fn a_proposed_member_counts_at_once_and_one_that_leaves_until_it_has_left() {
     let trio = Trio::start();
     let [leader, second, third] = &trio.nodes;
-    leader.partition().set_isr(0, vec![1, 2], vec![1, 2], 1).unwrap();
+    leader.partition().set_isr(0, vec![1, 2], vec![1, 2], 1, false).unwrap();
     leader.write("a");
     second.catch_up(leader);
     assert_eq!(leader.offsets().1, 1);
     third.catch_up(leader);
-    leader.partition().set_isr(0, vec![1, 2], vec![1, 2, 3], 1).unwrap();
+    leader.partition().set_isr(0, vec![1, 2], vec![1, 2, 3], 1, false).unwrap();
     leader.write("b");
     second.catch_up(leader);
     assert_eq!(leader.offsets().1, 1, "3 is proposed and does not have it");
     third.catch_up(leader);
     assert_eq!(leader.offsets().1, 2);
-    let stale = leader.partition().set_isr(0, vec![1], vec![1], 0);
+    let stale = leader.partition().set_isr(0, vec![1], vec![1], 0, false);
     assert_eq!(stale, Err(ErrorCode::INVALID_UPDATE_VERSION));
 }
 
@@ -45,7 +45,7 @@ fn a_proposed_member_counts_at_once_and_one_that_leaves_until_it_has_left() {
 fn it_waits_for_a_caught_up_follower_that_is_about_to_join_but_not_for_one_that_is_gone() {
     let trio = Trio::start();
     let [leader, second, third] = &trio.nodes;
-    leader.partition().set_isr(0, vec![1, 2], vec![1, 2], 1).unwrap();
+    leader.partition().set_isr(0, vec![1, 2], vec![1, 2], 1, false).unwrap();
     third.catch_up(leader);
     leader.write("a");
     second.catch_up(leader);
@@ -63,7 +63,7 @@ fn it_waits_for_a_caught_up_follower_that_is_about_to_join_but_not_for_one_that_
 fn a_follower_outside_is_told_of_when_it_may_join() {
     let trio = Trio::start();
     let [leader, second, third] = &trio.nodes;
-    leader.partition().set_isr(0, vec![1, 2], vec![1, 2], 1).unwrap();
+    leader.partition().set_isr(0, vec![1, 2], vec![1, 2], 1, false).unwrap();
     leader.write("a");
     second.catch_up(leader);
     assert_eq!(leader.broker.notices().drain(), []);

@@ -8,6 +8,12 @@ use uuid::Uuid;
 /// Host and port by listener name.
 pub(super) type Endpoints = HashMap<String, (String, u16)>;
 
+/// A live broker: id, rack, endpoints.
+pub(super) type Other = (i32, Option<String>, Endpoints);
+
+/// The name of listeners that speak ZeroMQ with clients.
+const ZMQ: &str = "ZMQ";
+
 /// An API that Python serves: key, first and last version, whether it is one of groups.
 pub(super) type Api = (i16, i16, i16, bool);
 
@@ -51,7 +57,6 @@ impl From<Topic> for ImageTopic {
             leader_epoch: it.leader_epoch,
             replicas: it.replicas,
             isr: it.isr,
-            offline_replicas: Vec::new(),
         });
         Self {
             is_internal: is_internal_topic(&topic.name),
@@ -62,11 +67,21 @@ impl From<Topic> for ImageTopic {
     }
 }
 
-pub(super) fn own_broker(id: i32, endpoints: Endpoints, zmq_endpoint: Option<(String, u16)>) -> ImageBroker {
-    let zmq_endpoint = zmq_endpoint.map(|(host, port)| {
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-    });
-    ImageBroker { id, rack: None, endpoints, zmq_endpoint }
+/// The live brokers, ascending by id: this one, which `zmq` says how to reach by ZeroMQ, and the others.
+pub(super) fn brokers(own: Other, zmq: Option<(String, u16)>, others: Vec<Other>) -> Vec<ImageBroker> {
+    let (own_id, rack, endpoints) = own;
+    let mut all = vec![ImageBroker { id: own_id, rack, endpoints, zmq_endpoint: zmq.map(joined) }];
+    let others = others.into_iter().filter(|(id, ..)| *id != own_id);
+    all.extend(others.map(|(id, rack, endpoints)| {
+        let zmq_endpoint = endpoints.get(ZMQ).cloned().map(joined);
+        ImageBroker { id, rack, endpoints, zmq_endpoint }
+    }));
+    all.sort_by_key(|it| it.id);
+    all
+}
+
+fn joined((host, port): (String, u16)) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Those of groups, and the others.

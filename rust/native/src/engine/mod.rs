@@ -190,7 +190,11 @@ impl Engine {
         self.broker.image().update(|image| image::change_topics(image, put, &removed));
     }
 
-    #[pyo3(signature = (*, cluster_id, controller_id, auto_create_topics, apis, endpoints, zmq_endpoint))]
+    #[pyo3(signature = (
+        *, cluster_id, controller_id, auto_create_topics, apis, endpoints, zmq_endpoint, node_id = None,
+        brokers = Vec::new()
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "Python names them")]
     fn publish_cluster(
         &self,
         cluster_id: String,
@@ -199,14 +203,17 @@ impl Engine {
         apis: Vec<image::Api>,
         endpoints: image::Endpoints,
         zmq_endpoint: Option<(String, u16)>,
+        node_id: Option<i32>,
+        brokers: Vec<image::Other>,
     ) {
-        let own = image::own_broker(self.settings.node_id, endpoints, zmq_endpoint);
+        let own = (node_id.unwrap_or(self.settings.node_id), self.settings.broker_rack.clone(), endpoints);
+        let brokers = image::brokers(own, zmq_endpoint, brokers);
         self.broker.image().update(|image| {
             image.cluster_id = cluster_id;
             image.controller_id = controller_id;
             image.auto_create_topics = auto_create_topics;
             (image.group_apis, image.control_apis) = image::apis(apis);
-            image.brokers = vec![own];
+            image.brokers = brokers;
         });
     }
 
@@ -246,8 +253,9 @@ impl Engine {
         bound.map(|address| address.port()).map_err(|error| PyOSError::new_err(error.to_string()))
     }
 
-    fn zmq_intake(&self, name: String, host: String, port: u16) -> PyResult<Intake> {
-        self.intake(Listener { name, protocol: ListenerProtocol::Zmq, inter_broker: false, host, port })
+    #[pyo3(signature = (name, host, port, inter_broker = false))]
+    fn zmq_intake(&self, name: String, host: String, port: u16, inter_broker: bool) -> PyResult<Intake> {
+        self.intake(Listener { name, protocol: ListenerProtocol::Zmq, inter_broker, host, port })
     }
 
     /// What comes in here comes from the broker itself.
@@ -325,6 +333,9 @@ impl Engine {
         Ok(results.into_iter().map(replicas::outcome).collect())
     }
 
+    #[pyo3(signature = (
+        topic, index, leader_epoch, committed, maximal, partition_epoch, held = false
+    ))]
     #[allow(clippy::too_many_arguments, reason = "Python names them")]
     fn set_isr(
         &self,
@@ -335,10 +346,28 @@ impl Engine {
         committed: Vec<i32>,
         maximal: Vec<i32>,
         partition_epoch: i32,
+        held: bool,
     ) -> PyResult<()> {
         let partition = self.replica(topic, index)?;
-        py.detach(|| partition.set_isr(leader_epoch, committed, maximal, partition_epoch))
+        py.detach(|| partition.set_isr(leader_epoch, committed, maximal, partition_epoch, held))
             .map_err(|code| failure::kafka_error(code, "the in-sync replicas were not changed"))
+    }
+
+    fn resign(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.broker.resign())
+    }
+
+    fn delete_partitions(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        topic_id: [u8; 16],
+        partitions: Vec<(i32, i32)>,
+    ) -> PyResult<usize> {
+        let now_ms = self.broker.clock().now_ms();
+        self.with_logs(py, |logs| {
+            logs.delete_replicas(topic, Uuid::from_bytes(topic_id), &partitions, now_ms)
+        })
     }
 
     fn replica_positions(&self, py: Python<'_>) -> Vec<replicas::Position> {

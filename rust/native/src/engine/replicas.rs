@@ -13,7 +13,19 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// Topic, topic id, partition, leader, leader epoch, partition epoch, replicas, in-sync replicas.
-pub(super) type Change = (String, [u8; 16], i32, i32, i32, i32, Vec<i32>, Vec<i32>);
+type Plain = (String, [u8; 16], i32, i32, i32, i32, Vec<i32>, Vec<i32>);
+
+/// The same, and whether the high watermark is held.
+type Held = (String, [u8; 16], i32, i32, i32, i32, Vec<i32>, Vec<i32>, bool);
+
+/// A replica's change.
+#[derive(FromPyObject)]
+pub(super) enum Change {
+    #[pyo3(transparent)]
+    Held(Held),
+    #[pyo3(transparent)]
+    Plain(Plain),
+}
 
 /// Replica, broker epoch, log end offset, log start offset, milliseconds since it was caught up.
 pub(super) type Follower = (i32, i64, i64, i64, i64);
@@ -37,7 +49,11 @@ impl Engine {
         change: Change,
         settings: &HashMap<String, TopicSettings>,
     ) -> PyResult<ReplicaChange> {
-        let (topic, topic_id, index, leader, leader_epoch, partition_epoch, replicas, isr) = change;
+        let (plain, held) = match change {
+            Change::Plain(plain) => (plain, None),
+            Change::Held((a, b, c, d, e, f, g, h, held)) => ((a, b, c, d, e, f, g, h), Some(held)),
+        };
+        let (topic, topic_id, index, leader, leader_epoch, partition_epoch, replicas, isr) = plain;
         let of_topic = settings.get(&topic).ok_or_else(|| {
             pyo3::exceptions::PyValueError::new_err(format!("no settings were given for topic {topic}"))
         })?;
@@ -51,7 +67,7 @@ impl Engine {
         };
         Ok(ReplicaChange {
             partition,
-            to: Assignment { leader, leader_epoch, partition_epoch, replicas, isr },
+            to: Assignment { leader, leader_epoch, partition_epoch, replicas, isr, held },
         })
     }
 }

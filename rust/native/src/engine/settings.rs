@@ -14,6 +14,8 @@ use std::time::Duration;
 pub(crate) struct BrokerSettings {
     pub(super) node_id: i32,
     pub(super) producer_id_expiration_ms: i64,
+    pub(super) broker_rack: Option<String>,
+    replica_lag_time_max_ms: u64,
     num_network_threads: usize,
     socket_request_max_bytes: usize,
     socket_send_buffer_bytes: i32,
@@ -39,6 +41,7 @@ impl BrokerSettings {
             request_bytes_max: self.request_bytes_max(),
             fetch_bytes_max: self.fetch_max_bytes,
             fetch_sessions_max: self.max_incremental_fetch_session_cache_slots,
+            replica_lag_max: Duration::from_millis(self.replica_lag_time_max_ms),
             ..BrokerConfig::default()
         }
     }

@@ -130,6 +130,19 @@ fn what_no_broker_serves_closes_the_connection() {
 }
 
 #[test]
+fn commands_between_brokers_are_refused_to_clients() {
+    let node = Node::start();
+    let mut client = node.client();
+    let correlation_id = client.send(32_000, 0, |w| w.raw(b"whatever it says"));
+    let answer = client.receive();
+    let mut expected = correlation_id.to_be_bytes().to_vec();
+    // CLUSTER_AUTHORIZATION_FAILED and an empty string
+    expected.extend([0, 31, 0, 0]);
+    assert_eq!(answer, expected);
+    client.ping();
+}
+
+#[test]
 fn bad_lengths_and_garbage_close_the_connection() {
     let node = Node::start();
     expect_refused(&node, &(-1i32).to_be_bytes(), "claims -1 bytes");

@@ -89,7 +89,6 @@ impl Node {
             leader_epoch: 0,
             replicas: vec![1],
             isr: vec![1],
-            offline_replicas: Vec::new(),
         });
         let partitions = described.collect();
         self.broker.image().update(|image| {

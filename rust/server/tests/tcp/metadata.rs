@@ -139,6 +139,57 @@ fn advertised_addresses_go_before_the_one_connected_to_and_zmq_rides_along() {
     ask(&mut client, 12, &named(&[]), |response| assert_eq!(response.brokers[0].host, "near.example"));
 }
 
+/// Error, leader, replicas, in-sync and offline replicas of the only partition.
+type Described = (i16, i32, Vec<i32>, Vec<i32>, Vec<i32>);
+
+fn described(client: &mut Client, version: i16) -> Described {
+    ask(client, version, &named(&["t"]), |mut response| {
+        let partition = response.topics[0].partitions.remove(0);
+        let (replicas, isr) = (partition.replica_nodes, partition.isr_nodes);
+        (partition.error_code, partition.leader_id, replicas, isr, partition.offline_replicas)
+    })
+}
+
+#[test]
+fn a_partition_is_described_by_the_brokers_that_the_client_can_reach() {
+    let node = Node::start();
+    let at = |listener: &str, id: i32| ImageBroker {
+        id,
+        rack: Some(format!("rack-{id}")),
+        endpoints: [(listener.to_owned(), ("far.example".to_owned(), 9000 + id as u16))].into(),
+        zmq_endpoint: Some(format!("far.example:{id}")),
+    };
+    let led_by = |leader_id| {
+        node.broker.image().update(|image| {
+            // 3 has no listener for this client, 4 does not live
+            image.brokers =
+                vec![ImageBroker { id: 1, ..Default::default() }, at("PLAINTEXT", 2), at("INSIDE", 3)];
+            let (replicas, isr) = (vec![2, 1, 3, 4], vec![2, 3]);
+            let partition =
+                ImagePartition { leader_id, leader_epoch: 5, replicas, isr, ..Default::default() };
+            let (name, id, partitions) = ("t".into(), Uuid::from_u128(3), vec![partition]);
+            image.put_topic(ImageTopic { name, id, is_internal: false, partitions });
+        });
+    };
+    let mut client = node.client();
+    led_by(2);
+    assert_eq!(described(&mut client, 12), (0, 2, vec![2, 1, 3, 4], vec![2, 3], vec![3, 4]));
+    assert_eq!(described(&mut client, 1), (0, 2, vec![2, 1, 3, 4], vec![2, 3], vec![]));
+    assert_eq!(described(&mut client, 0), (9, 2, vec![2, 1], vec![2], vec![]), "only those that live");
+    led_by(3);
+    assert_eq!(described(&mut client, 12).0, 72, "LISTENER_NOT_FOUND");
+    assert_eq!((described(&mut client, 5).0, described(&mut client, 5).1), (5, -1));
+    led_by(4);
+    assert_eq!((described(&mut client, 12).0, described(&mut client, 12).1), (5, -1));
+    led_by(-1);
+    assert_eq!((described(&mut client, 12).0, described(&mut client, 12).1), (5, -1));
+    ask(&mut client, 12, &named(&[]), |response| {
+        let brokers: Vec<_> =
+            response.brokers.iter().map(|it| (it.node_id, it.rack, it.zmq_endpoint)).collect();
+        assert_eq!(brokers, [(1, None, None), (2, Some("rack-2"), Some("far.example:2"))]);
+    });
+}
+
 #[test]
 fn only_a_request_that_may_create_topics_goes_to_the_control_plane() {
     let node = Node::start();
