@@ -90,6 +90,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="broker.rack", type="string", doc="Where the broker is: replicas of a partition are spread over racks, and consumers that name theirs read from a replica there."),
     Setting(name="inter.broker.listener.name", type="string", default="BROKER", values=('BROKER',), doc="The listener by which brokers reach each other. It is for brokers only, and other listeners refuse what only brokers may ask.", differs="In Kafka any listener may be named; here it is always the one of the scheme BROKER."),
     Setting(name="replica.lag.time.max.ms", type="long", unit="ms", default="30000", minimum=1, doc="A follower that has not had all that its leader has for so long leaves the in-sync replicas."),
+    Setting(name="replica.selector.class", type="string", values=('org.apache.kafka.common.replica.RackAwareReplicaSelector', 'rack-aware', 'org.apache.kafka.common.replica.LeaderSelector'), doc="Which replica a consumer is told to read from: with rack-aware, or Kafka's class of that name, one in sync in the rack that the consumer says it is in (KIP-392). Not set: the leader.", differs="Kafka loads any class; two of its own are known here by their names."),
     Setting(name="replica.fetch.max.bytes", type="int", unit="bytes", default="1048576", minimum=0, maximum=2147483647, doc="How many bytes a follower asks for of each partition at once; a first batch that is larger still comes whole."),
     Setting(name="replica.fetch.response.max.bytes", type="int", unit="bytes", default="10485760", minimum=0, maximum=2147483647, doc="How many bytes a follower asks for at once, over all partitions."),
     Setting(name="replica.fetch.min.bytes", type="int", unit="bytes", default="1", minimum=1, maximum=2147483647, doc="A leader answers a follower when it has so many bytes for it, or after replica.fetch.wait.max.ms."),
@@ -161,6 +162,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     broker_rack: str | None
     inter_broker_listener_name: str
     replica_lag_time_max_ms: int
+    replica_selector_class: str | None
     replica_fetch_max_bytes: int
     replica_fetch_response_max_bytes: int
     replica_fetch_min_bytes: int

@@ -18,7 +18,7 @@ from tests.support.pair import Pair
 from tests.support.samples import BASE_TIMESTAMP_MS
 from tests.support.wire import Batch, record
 
-VERSIONS = range(4, 13)
+VERSIONS = range(4, 19)
 BATCHES = [Batch([record(delta, b"x" * 100) for delta in range(3)]).encode() for _ in range(4)]
 SIZE = len(BATCHES[0])
 BIG = 1 << 20
@@ -103,8 +103,15 @@ def test_nothing_is_asked_for(pair: Pair, version: int) -> None:
     pair.same(FetchRequest(), version)
 
 
+@pytest.mark.parametrize("topic_id", [bytes(16), b"\xee" * 16])
+@pytest.mark.parametrize("version", [13, 18])
+def test_a_topic_id_that_is_not_there(pair: Pair, version: int, topic_id: bytes) -> None:
+    wanted = [FetchTopic(topic="", topic_id=topic_id, partitions=[at(0)])]
+    pair.same(FetchRequest(topics=wanted), version)
+
+
 @pytest.mark.parametrize("epoch", [-1, 0, 1, 7, -2])
-@pytest.mark.parametrize("version", [8, 9, 11, 12])
+@pytest.mark.parametrize("version", [8, 9, 11, 12, 13, 15, 16, 18])
 def test_leader_epochs(pair: Pair, topic: str, version: int, epoch: int) -> None:
     pair.same(fetch(topic, at(0, epoch=epoch)), version)
 

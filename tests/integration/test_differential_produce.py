@@ -16,7 +16,7 @@ from tests.support.pair import Pair
 from tests.support.samples import BASE_TIMESTAMP_MS
 from tests.support.wire import Batch, record, varint
 
-VERSIONS = range(3, 10)
+VERSIONS = range(3, 14)
 HOUR_MS = 3_600_000
 GOOD = Batch().encode()
 
@@ -225,6 +225,13 @@ def test_timestamps_that_the_topic_does_not_take(pair: Pair, topic_name: str) ->
 @pytest.mark.parametrize("version", VERSIONS)
 def test_zstd_is_for_produce_7_and_up(pair: Pair, topic: str, version: int) -> None:
     pair.same(produce(topic, seal(rows(3), CODECS["zstd"])), version)
+
+
+@pytest.mark.parametrize("acks", [0, 1, -1])
+@pytest.mark.parametrize("topic_id", [bytes(16), b"\xee" * 16])
+def test_a_topic_id_that_is_not_there(pair: Pair, topic_id: bytes, acks: int) -> None:
+    data = [TopicProduceData(name="", topic_id=topic_id, partition_data=[PartitionProduceData(0, GOOD)])]
+    pair.same(ProduceRequest(None, acks, 5_000, data), 13)
 
 
 def test_a_batch_that_is_larger_than_the_topic_takes(pair: Pair, topic_name: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from fastlog.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic
 from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from tests.support.pair import Pair, Side
+from tests.support.pair import IDS_FROM, Pair, Side
 from tests.support.wire import Batch
 
 GOOD = Batch().encode()
@@ -36,12 +36,13 @@ class Sessions:
         forgotten = [ForgottenTopic(topic=self.topic, partitions=list(forget))] if forget else []
 
         def make(side: Side) -> FetchRequest:
-            return FetchRequest(
+            wanted = FetchRequest(
                 session_id=side.notes.get(self.topic, 0) + strange,
                 session_epoch=epoch,
                 topics=topics,
                 forgotten_topics_data=forgotten,
             )
+            return self.pair.by_id(wanted)(side) if self.version >= IDS_FROM else wanted
 
         answers = self.pair.same(make, self.version, but=but)
         for side, answer in zip(self.pair.sides, answers, strict=True):
@@ -54,7 +55,7 @@ class Sessions:
         self.pair.same(ProduceRequest(None, -1, 5_000, data), 9)
 
 
-@pytest.fixture(params=[7, 11, 12])
+@pytest.fixture(params=[7, 11, 12, 18])
 def sessions(pair: Pair, topic_name: str, request: pytest.FixtureRequest) -> Sessions:
     return Sessions(pair, pair.topic(topic_name, 3), request.param)
 

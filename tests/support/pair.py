@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.codec import decode_response_frame, encode_request_frame
 from fastlog.protocol.messages.create_topics import (
     CreatableTopic,
@@ -24,6 +25,8 @@ CORRELATION_ID = 7
 TOPIC_SECONDS = 20.0
 # so long without an answer is silence
 SILENCE_SECONDS = 5.0
+# Fetch and Produce name topics by their ids from this version on
+IDS_FROM = 13
 CLOSED, SILENT = "closed", "silent"
 # what depends on the machine, the moment or a random number: compared is only whether there is something
 MASKED = [
@@ -132,8 +135,15 @@ class Pair:
     def same(self, message: Any, version: int, *, but: str = "") -> list[Any]:
         """Asserts that both answer `message` alike, or differ as the table says under `but`; both answers.
 
-        `message` is a request, or makes one for a side.
+        `message` is a request, or makes one for a side. Fetch and Produce name topics by ids from version 13 on, which
+        each side has its own of.
         """
+        if (
+            version >= IDS_FROM
+            and not callable(message)
+            and message.API_KEY in (ApiKey.PRODUCE, ApiKey.FETCH)
+        ):
+            message = self.by_id(message)
         answers = self.both(message, version)
         self.check(message, version, answers, but=but)
         return answers
@@ -187,6 +197,24 @@ class Pair:
                     break
                 assert time.monotonic() < deadline, f"{side.name} does not serve {name}: {offsets}"
                 time.sleep(0.02)
+
+    def by_id(self, message: Any) -> Make:
+        """Makes a Fetch or Produce request whose topics have the ids that a side knows them by."""
+
+        def make(side: Side) -> Any:
+            changed = {
+                key: [self._with_id(side, topic) for topic in getattr(message, key)]
+                for key in ("topics", "topic_data", "forgotten_topics_data")
+                if hasattr(message, key)
+            }
+            return msgspec.structs.replace(message, **changed)
+
+        return make
+
+    def _with_id(self, side: Side, topic: Any) -> Any:
+        name = topic.name if hasattr(topic, "name") else topic.topic
+        # a topic without a name keeps the id that it has
+        return msgspec.structs.replace(topic, topic_id=self.topic_id(side, name)) if name else topic
 
     def topic_id(self, side: Side, name: str) -> bytes:
         """The topic's id on one side."""

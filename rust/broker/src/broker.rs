@@ -43,6 +43,10 @@ pub struct BrokerConfig {
     pub full_segment_sync_delay: Duration,
     /// `replica.lag.time.max.ms`
     pub replica_lag_max: Duration,
+    /// `broker.rack`
+    pub rack: Option<String>,
+    /// Whether consumers that tell their rack are sent to an in-sync replica in it (`replica.selector.class`).
+    pub rack_aware: bool,
     /// Where the ids of fetch sessions come from; None = chance.
     pub fetch_session_seed: Option<u64>,
 }
@@ -62,6 +66,8 @@ impl Default for BrokerConfig {
             // vm.dirty_expire_centisecs: by then the kernel has written it by itself, and the sync has little to do
             full_segment_sync_delay: Duration::from_secs(30),
             replica_lag_max: Duration::from_secs(30),
+            rack: None,
+            rack_aware: false,
             fetch_session_seed: None,
         }
     }

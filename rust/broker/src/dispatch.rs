@@ -38,16 +38,13 @@ impl<'a> Incoming<'a, '_> {
 /// The APIs that are answered here. Produce is advertised from version 0: librdkafka takes a broker without
 /// version 0 for one that cannot do message format 2.
 pub(crate) const SERVED: [ApiRange; 6] = [
-    ApiRange { key: api_key::PRODUCE, min_version: 3, max_version: 9 },
+    ApiRange { key: api_key::PRODUCE, min_version: 3, max_version: 13 },
     ApiRange { key: api_key::FETCH, min_version: 4, max_version: 18 },
     ApiRange { key: api_key::LIST_OFFSETS, min_version: 1, max_version: 7 },
     ApiRange { key: api_key::METADATA, min_version: 0, max_version: 12 },
     ApiRange { key: api_key::API_VERSIONS, min_version: 0, max_version: 4 },
     ApiRange { key: api_key::OFFSET_FOR_LEADER_EPOCH, min_version: 2, max_version: 4 },
 ];
-
-/// The last version of Fetch that clients are told of. Those after it name topics by their ids, which is for brokers.
-pub(crate) const FETCH_OF_CLIENTS: i16 = 12;
 
 /// The key of commands between brokers. On the listener for brokers Python takes them out before they come here.
 const PEER_COMMAND: i16 = 32_000;

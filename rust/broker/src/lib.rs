@@ -13,6 +13,7 @@ mod dispatch;
 mod events;
 mod fetch;
 mod image;
+mod leaders;
 mod log_manager;
 mod partition;
 mod produce;

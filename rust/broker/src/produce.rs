@@ -1,6 +1,9 @@
 //! Produce requests after the append: what became of each partition, the answer, and the wait for the disk or the
 //! replicas.
 
+use crate::broker::Broker;
+use crate::dispatch::Incoming;
+use crate::leaders::{LeaderHints, Leaders};
 use crate::partition::Partition;
 use crate::request::response::{Reply, Response};
 use crate::waiters::{Cause, Delayed, Timer};
@@ -9,16 +12,24 @@ use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;
 use fastlog_protocol::header::write_response_header;
 use fastlog_protocol::messages::produce::{
-    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse,
+    TopicProduceResponse,
 };
 use fastlog_protocol::primitives::{ProtocolError, Writer};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Instant;
+use uuid::Uuid;
+
+/// The first version whose answers tell the leader beside `NOT_LEADER_OR_FOLLOWER` (KIP-951).
+const LEADERS_VERSION: i16 = 10;
 
 /// What became of one topic's partitions.
 pub(crate) struct TopicResult<Name> {
+    /// Empty where the request names topics by their ids (v13).
     pub(crate) name: Name,
+    /// Nil where it names them by their names.
+    pub(crate) topic_id: Uuid,
     pub(crate) partitions: Vec<PartitionResult>,
 }
 
@@ -200,22 +211,52 @@ impl<Name: AsRef<str>> TopicResult<Name> {
     }
 
     pub(crate) fn into_owned(self) -> TopicResult<String> {
-        TopicResult { name: self.name.as_ref().to_owned(), partitions: self.partitions }
+        TopicResult {
+            name: self.name.as_ref().to_owned(),
+            topic_id: self.topic_id,
+            partitions: self.partitions,
+        }
     }
 }
 
-/// The whole response.
+/// Whether the answer tells who leads partitions instead of this broker.
+pub(crate) fn tells_leaders<Name>(results: &[TopicResult<Name>], version: i16) -> bool {
+    let is_moved = |it: &PartitionResult| it.error == ErrorCode::NOT_LEADER_OR_FOLLOWER;
+    version >= LEADERS_VERSION && results.iter().any(|topic| topic.partitions.iter().any(is_moved))
+}
+
+/// The whole response; `hints` where it tells leaders.
 pub(crate) fn encode<Name: AsRef<str>>(
     results: &[TopicResult<Name>],
     version: i16,
     correlation_id: i32,
+    mut hints: Option<LeaderHints<'_>>,
 ) -> Result<Response, ProtocolError> {
-    let responses = results.iter().map(|topic| TopicProduceResponse {
-        name: topic.name.as_ref(),
-        partition_responses: topic.partitions.iter().map(PartitionResult::response).collect(),
-        ..TopicProduceResponse::default()
+    let mut responses = Vec::with_capacity(results.len());
+    for topic in results {
+        let (name, topic_id) = (topic.name.as_ref(), topic.topic_id);
+        let partition_responses = topic.partitions.iter().map(|partition| {
+            let mut response = partition.response();
+            if let Some(hints) = &mut hints
+                && partition.error == ErrorCode::NOT_LEADER_OR_FOLLOWER
+            {
+                let (leader_id, leader_epoch) = hints.leader(name, topic_id, partition.index);
+                response.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
+            }
+            response
+        });
+        let partition_responses = partition_responses.collect();
+        responses.push(TopicProduceResponse { name, topic_id, partition_responses });
+    }
+    let nodes = hints.map(|it| it.nodes()).unwrap_or_default();
+    let node_endpoints = nodes.iter().map(|it| NodeEndpoint {
+        node_id: it.id,
+        host: &it.host,
+        port: it.port.into(),
+        rack: it.rack.as_deref(),
     });
-    let response = ProduceResponse { responses: responses.collect(), ..ProduceResponse::default() };
+    let node_endpoints = node_endpoints.collect();
+    let response = ProduceResponse { responses, node_endpoints, ..ProduceResponse::default() };
     let mut writer = Writer::with_capacity(128);
     write_response_header(&mut writer, api_key::PRODUCE, version, correlation_id);
     response.encode(&mut writer, version)?;
@@ -231,17 +272,21 @@ struct Pending {
     results: Vec<TopicResult<String>>,
     version: i16,
     correlation_id: i32,
+    /// None before the version that tells them.
+    leaders: Option<Leaders>,
     reply: Reply,
 }
 
 impl DelayedProduce {
+    /// Waits for `results`, of a request that `incoming` had.
     pub(crate) fn new(
+        broker: &Broker,
+        incoming: &mut Incoming<'_, '_>,
         results: Vec<TopicResult<String>>,
-        version: i16,
-        correlation_id: i32,
-        reply: Reply,
     ) -> Arc<Self> {
-        let pending = Pending { results, version, correlation_id, reply };
+        let (version, correlation_id) = (incoming.header.api_version, incoming.header.correlation_id);
+        let leaders = (version >= LEADERS_VERSION).then(|| Leaders::new(broker, incoming.context));
+        let pending = Pending { results, version, correlation_id, leaders, reply: (incoming.reply)() };
         Arc::new(Self { pending: Mutex::new(Some(pending)) })
     }
 
@@ -271,7 +316,9 @@ impl Pending {
     }
 
     fn answer(self) {
-        match encode(&self.results, self.version, self.correlation_id) {
+        let tells = tells_leaders(&self.results, self.version);
+        let hints = self.leaders.as_ref().filter(|_| tells).map(Leaders::hints);
+        match encode(&self.results, self.version, self.correlation_id, hints) {
             Ok(response) => self.reply.send(response),
             Err(error) => self.reply.close(format!("a Produce response cannot be written: {error}")),
         }

@@ -132,8 +132,8 @@ fn good_requests() -> Vec<Vec<u8>> {
     let compressions =
         [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
     let mut all: Vec<_> = compressions.into_iter().map(|compression| produce(9, compression)).collect();
-    all.extend((3..=9).map(|version| produce(version, Compression::None)));
-    all.extend((4..=12).map(fetch));
+    all.extend((3..=13).map(|version| produce(version, Compression::None)));
+    all.extend((4..=18).map(fetch));
     all.extend((1..=7).map(|version| {
         let partitions = vec![ListOffsetsPartition { timestamp: 1000, ..ListOffsetsPartition::default() }];
         let topics = vec![ListOffsetsTopic { name: "t", partitions }];

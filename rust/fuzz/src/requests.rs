@@ -83,8 +83,8 @@ fn create_topics() -> Vec<u8> {
 /// One of every API and version.
 pub(crate) fn all() -> Vec<Vec<u8>> {
     let mut all = vec![create_topics(), produce(9, 0, Compression::None), produce(9, 1, Compression::Zstd)];
-    all.extend((3..=9).map(|version| produce(version, -1, Compression::None)));
-    all.extend((4..=12).flat_map(|version| [0, i32::MAX].map(|max_wait_ms| fetch(version, max_wait_ms, 0))));
+    all.extend((3..=13).map(|version| produce(version, -1, Compression::None)));
+    all.extend((4..=18).flat_map(|version| [0, i32::MAX].map(|max_wait_ms| fetch(version, max_wait_ms, 0))));
     all.extend([i64::MIN, i64::MAX].map(|offset| fetch(12, i32::MAX, offset)));
     all.extend((1..=7).map(|version| list_offsets(version, 1000)));
     all.extend([-1, -2, -3, i64::MIN, i64::MAX].map(|timestamp| list_offsets(7, timestamp)));

@@ -5,7 +5,7 @@
 
 use super::respond;
 use crate::broker::Broker;
-use crate::dispatch::{FETCH_OF_CLIENTS, Incoming, SERVED};
+use crate::dispatch::{Incoming, SERVED};
 use crate::request::response::Outcome;
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;
@@ -21,7 +21,7 @@ pub(crate) fn handle(broker: &Broker, incoming: &Incoming<'_, '_>) -> Result<Out
     } else {
         (ErrorCode::UNSUPPORTED_VERSION, 0)
     };
-    let api_keys = if error == ErrorCode::INVALID_REQUEST { Vec::new() } else { api_keys(broker, incoming) };
+    let api_keys = if error == ErrorCode::INVALID_REQUEST { Vec::new() } else { api_keys(broker) };
     let response = ApiVersionsResponse { error_code: error.0, api_keys, ..ApiVersionsResponse::default() };
     Ok(Outcome::Now(respond(incoming, |writer, _| response.encode(writer, body_version))?))
 }
@@ -42,13 +42,10 @@ fn is_software_name(name: &str) -> bool {
 }
 
 /// What is served here and by the control plane, ascending by key.
-fn api_keys(broker: &Broker, incoming: &Incoming<'_, '_>) -> Vec<ApiVersion> {
-    let is_for_clients = !incoming.context.listener.inter_broker;
+fn api_keys(broker: &Broker) -> Vec<ApiVersion> {
     let here = SERVED.iter().map(|range| {
         let min_version = if range.key == api_key::PRODUCE { 0 } else { range.min_version };
-        let is_held_back = is_for_clients && range.key == api_key::FETCH;
-        let max_version = if is_held_back { FETCH_OF_CLIENTS } else { range.max_version };
-        ApiVersion { api_key: range.key, min_version, max_version }
+        ApiVersion { api_key: range.key, min_version, max_version: range.max_version }
     });
     let mut keys: Vec<_> = here.collect();
     let image = broker.image.load();

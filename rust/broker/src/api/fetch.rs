@@ -1,4 +1,4 @@
-//! `Fetch` (key 1), versions 4-18; on listeners for clients 4-12 are advertised.
+//! `Fetch` (key 1), versions 4-18.
 //!
 //! A replica is answered only in partitions that it is assigned, under the broker epoch that it is registered with, and
 //! when it names the leader epoch; each of its fetches tells its position (`Replication`). It hears of a high watermark
@@ -6,14 +6,20 @@
 //! Differs from Apache Kafka: an incremental answer also names partitions whose last stable offset alone moved;
 //! a request as a replica (`replica_id` >= 0) on a listener that is not for brokers is refused with
 //! `CLUSTER_AUTHORIZATION_FAILED`.
-//! KIPs: 98 (isolation, v4), 227 (sessions, v7), 320 (leader epochs, v9), 110 (zstd, v10), 392 (rack, v11, never
-//! sent elsewhere yet), 595 (diverging epoch, v12).
+//! A consumer that tells its rack is sent to an in-sync follower in it, where `replica.selector.class` says so and this
+//! broker is in another: its answer then has no records.
+//! KIPs: 98 (isolation, v4), 227 (sessions, v7), 320 (leader epochs, v9), 110 (zstd, v10), 392 (rack, v11), 595 (diverging
+//! epoch, v12), 516 (topic ids, v13), 903 (broker epochs, v15), 951 (the leader beside NOT_LEADER_OR_FOLLOWER and
+//! FENCED_LEADER_EPOCH, v16), 1166 (high watermarks of replicas, v18).
 
 use crate::broker::Broker;
 use crate::dispatch::Incoming;
 use crate::fetch::{
     DelayedFetch, FetchPlan, Isolation, PartitionRead, Replica, Served, Wanted, encode, encode_error,
+    tells_leaders,
 };
+use crate::leaders::LeaderHints;
+use crate::reachable::Reachable;
 use crate::request::context::{Operation, Resource};
 use crate::request::response::Outcome;
 use fastlog_protocol::ErrorCode;
@@ -24,6 +30,8 @@ use fastlog_protocol::primitives::ProtocolError;
 use std::time::Duration;
 
 const READ_COMMITTED: i8 = 1;
+/// The first version that names topics by their ids.
+const TOPIC_IDS_VERSION: i16 = 13;
 /// The first version whose response has an error for the whole request.
 const REQUEST_ERROR_VERSION: i16 = 7;
 
@@ -52,6 +60,7 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         max_bytes,
         context,
+        nearer: nearer(broker, incoming, &request, replica),
         wanted,
         partitions,
     };
@@ -59,9 +68,11 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
     let max_wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
     // a fetch that waits holds memory: when that is short, the client may ask again instead
     if max_wait_ms == 0 || plan.is_enough(&reads) || broker.budget().is_exhausted() {
-        return Ok(Outcome::Now(encode(plan, reads, &broker.sessions)?));
+        let tells = tells_leaders(&reads, version);
+        let hints = tells.then(|| LeaderHints::new(broker, incoming.context));
+        return Ok(Outcome::Now(encode(plan, reads, &broker.sessions, hints)?));
     }
-    let waiter = DelayedFetch::new(plan, broker.sessions.clone(), broker.budget(), (incoming.reply)());
+    let waiter = DelayedFetch::new(broker, incoming, plan);
     waiter.start(&broker.timer, now + Duration::from_millis(max_wait_ms));
     Ok(Outcome::Later { exclusive: false })
 }
@@ -87,6 +98,27 @@ fn replica_of(request: &FetchRequest<'_>) -> Option<Replica> {
     (id >= 0).then_some(Replica { id, epoch })
 }
 
+/// The brokers in the client's rack, if it is a consumer that tells one and this broker is in another (Kafka's
+/// `RackAwareReplicaSelector`).
+fn nearer(
+    broker: &Broker,
+    incoming: &Incoming<'_, '_>,
+    request: &FetchRequest<'_>,
+    replica: Option<Replica>,
+) -> Vec<i32> {
+    let config = &broker.config;
+    let is_here = config.rack.as_deref() == Some(request.rack_id);
+    if !config.rack_aware || request.rack_id.is_empty() || replica.is_some() || is_here {
+        return Vec::new();
+    }
+    let image = broker.image.load();
+    let reachable = Reachable::new(&image, config.node_id, incoming.context);
+    let there = image.brokers.iter().filter(|it| {
+        it.id != config.node_id && it.rack.as_deref() == Some(request.rack_id) && reachable.has(it.id)
+    });
+    there.map(|it| it.id).collect()
+}
+
 fn isolation_of(request: &FetchRequest<'_>, replica: Option<Replica>) -> Isolation {
     match (replica, request.isolation_level) {
         (Some(_), _) => Isolation::LogEnd,
@@ -96,7 +128,8 @@ fn isolation_of(request: &FetchRequest<'_>, replica: Option<Replica>) -> Isolati
 }
 
 fn partition_of(broker: &Broker, incoming: &Incoming<'_, '_>, wanted: &Wanted) -> Result<Served, ErrorCode> {
-    let named = if wanted.topic_id.is_nil() { None } else { Some(broker.topic_name(wanted.topic_id)) };
+    let has_id = incoming.header.api_version >= TOPIC_IDS_VERSION;
+    let named = has_id.then(|| broker.topic_name(wanted.topic_id));
     let topic = match &named {
         None => &wanted.topic,
         Some(name) => name.as_ref().ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?,

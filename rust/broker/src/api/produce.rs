@@ -1,4 +1,4 @@
-//! `Produce` (key 0), versions 3-9; advertised from 0.
+//! `Produce` (key 0), versions 3-13; advertised from 0.
 //!
 //! One batch per partition. acks=0 has no response: an error closes the connection, as in Kafka. With acks=-1 the
 //! answer waits until every in-sync replica has the batch; the requests behind it are handled meanwhile. So does that
@@ -8,13 +8,15 @@
 //! Only the broker itself writes to Kafka's own topics (`__consumer_offsets`); Kafka lets a client with the client id
 //! `__admin_client` do so too. A batch of its own that names a leader epoch is written in that epoch only, else
 //! `NOT_LEADER_OR_FOLLOWER`: it was decided on what was known then.
-//! KIPs: 467 (record errors, v8), 110 (zstd, v7).
+//! KIPs: 467 (record errors, v8), 110 (zstd, v7), 951 (the leader beside NOT_LEADER_OR_FOLLOWER, v10), 516 (topic ids,
+//! v13). Versions 11 and 12 only differ for transactions (890).
 
 use crate::broker::Broker;
 use crate::dispatch::Incoming;
 use crate::image::is_internal_topic;
+use crate::leaders::LeaderHints;
 use crate::partition::{Duty, Partition};
-use crate::produce::{Copies, DelayedProduce, PartitionResult, TopicResult, encode};
+use crate::produce::{Copies, DelayedProduce, PartitionResult, TopicResult, encode, tells_leaders};
 use crate::request::context::{Operation, Resource};
 use crate::request::response::Outcome;
 use fastlog_log::AppendOptions;
@@ -24,7 +26,10 @@ use fastlog_protocol::messages::produce::{PartitionProduceData, ProduceRequest, 
 use fastlog_protocol::primitives::ProtocolError;
 use std::sync::Arc;
 use std::time::Duration;
+use uuid::Uuid;
 
+/// The first version that names topics by their ids.
+const TOPIC_IDS_VERSION: i16 = 13;
 /// The first version whose batches may be compressed with zstd.
 const ZSTD_VERSION: i16 = 7;
 
@@ -43,13 +48,18 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
     if results.iter().any(TopicResult::is_waiting) {
         Ok(wait(broker, incoming, &request, results))
     } else {
-        answer(incoming, &results)
+        answer(broker, incoming, &results)
     }
 }
 
-fn answer(incoming: &Incoming<'_, '_>, results: &[TopicResult<&str>]) -> Result<Outcome, ProtocolError> {
-    let header = &incoming.header;
-    Ok(Outcome::Now(encode(results, header.api_version, header.correlation_id)?))
+fn answer(
+    broker: &Broker,
+    incoming: &Incoming<'_, '_>,
+    results: &[TopicResult<&str>],
+) -> Result<Outcome, ProtocolError> {
+    let (version, correlation_id) = (incoming.header.api_version, incoming.header.correlation_id);
+    let hints = tells_leaders(results, version).then(|| LeaderHints::new(broker, incoming.context));
+    Ok(Outcome::Now(encode(results, version, correlation_id, hints)?))
 }
 
 /// A client that wants no answer learns of an error by the end of its connection.
@@ -72,12 +82,8 @@ fn wait(
     request: &ProduceRequest<'_>,
     results: Vec<TopicResult<&str>>,
 ) -> Outcome {
-    let waiter = DelayedProduce::new(
-        results.into_iter().map(TopicResult::into_owned).collect(),
-        incoming.header.api_version,
-        incoming.header.correlation_id,
-        (incoming.reply)(),
-    );
+    let results = results.into_iter().map(TopicResult::into_owned).collect();
+    let waiter = DelayedProduce::new(broker, incoming, results);
     let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
     waiter.start(&broker.timer, broker.clock.now() + Duration::from_millis(timeout_ms));
     Outcome::Later { exclusive: false }
@@ -93,29 +99,44 @@ struct Produce<'b, 'i, 'a, 'r> {
 
 impl<'a> Produce<'_, '_, 'a, '_> {
     fn topic(&mut self, topic: &TopicProduceData<'a>) -> TopicResult<&'a str> {
-        let resource = Resource::Topic(topic.name);
-        let refused = if !matches!(self.request.acks, -1..=1) {
-            Some(ErrorCode::INVALID_REQUIRED_ACKS)
-        } else if !self.broker.allows(self.incoming.context, Operation::Write, resource) {
-            Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED)
-        } else if is_internal_topic(topic.name) && !self.incoming.context.listener.inter_broker {
-            Some(ErrorCode::INVALID_TOPIC_EXCEPTION)
-        } else {
-            None
+        let has_id = self.incoming.header.api_version >= TOPIC_IDS_VERSION;
+        let by_id = has_id.then(|| self.broker.topic_name(topic.topic_id));
+        let name = match &by_id {
+            None => Ok(topic.name),
+            Some(name) => name.as_deref().ok_or(ErrorCode::UNKNOWN_TOPIC_ID),
         };
-        let partitions = topic.partition_data.iter().map(|data| match refused {
-            Some(error) => PartitionResult::refused(data.index, error, None),
-            None => self.partition(topic.name, data),
+        let allowed = name.and_then(|name| self.check(name).map(|()| name));
+        let partitions = topic.partition_data.iter().map(|data| match allowed {
+            Ok(name) => self.partition(name, topic.topic_id, data),
+            Err(error) => PartitionResult::refused(data.index, error, None),
         });
-        TopicResult { name: topic.name, partitions: partitions.collect() }
+        TopicResult { name: topic.name, topic_id: topic.topic_id, partitions: partitions.collect() }
     }
 
-    fn partition(&mut self, topic: &str, data: &PartitionProduceData<'_>) -> PartitionResult {
+    /// Whether the client may write to the topic at all.
+    fn check(&self, topic: &str) -> Result<(), ErrorCode> {
+        let context = self.incoming.context;
+        if !matches!(self.request.acks, -1..=1) {
+            Err(ErrorCode::INVALID_REQUIRED_ACKS)
+        } else if !self.broker.allows(context, Operation::Write, Resource::Topic(topic)) {
+            Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED)
+        } else if is_internal_topic(topic) && !context.listener.inter_broker {
+            Err(ErrorCode::INVALID_TOPIC_EXCEPTION)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn partition(&mut self, topic: &str, topic_id: Uuid, data: &PartitionProduceData<'_>) -> PartitionResult {
         let refuse = |error, message: &str| PartitionResult::refused(data.index, error, Some(message.into()));
         let partition = match self.broker.open_partition(topic, data.index) {
             Ok(partition) => partition,
             Err(error) => return PartitionResult::refused(data.index, error, None),
         };
+        if !topic_id.is_nil() && partition.topic_id() != topic_id {
+            // the topic was deleted, and one of its name made, since its name was looked up
+            return PartitionResult::refused(data.index, ErrorCode::UNKNOWN_TOPIC_ID, None);
+        }
         let Some(records) = data.records else {
             return refuse(ErrorCode::INVALID_RECORD, "the request has no records for the partition");
         };

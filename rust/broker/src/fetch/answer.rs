@@ -3,15 +3,19 @@
 use super::read::{FetchPlan, Isolation, PartitionRead};
 use super::session::{FINAL_EPOCH, Found};
 use super::session_cache::{FetchContext, SessionCache};
+use crate::leaders::LeaderHints;
 use crate::request::response::{Response, Segment};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;
 use fastlog_protocol::header::write_response_header;
 use fastlog_protocol::messages::fetch::{
-    EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData,
+    EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use fastlog_protocol::primitives::{ProtocolError, Writer};
 use uuid::Uuid;
+
+/// The first version whose answers tell the leader beside an error of leadership (KIP-951).
+pub(crate) const LEADERS_VERSION: i16 = 16;
 
 /// By which of both the request names it, the other is empty.
 type TopicName<'a> = (&'a str, Uuid);
@@ -29,11 +33,21 @@ pub(crate) fn encode_error(
     Ok(writer.into_bytes().into())
 }
 
-/// The answer with what was read; makes or updates the session.
+/// Whether the answer tells who leads partitions instead of this broker, or in another epoch.
+pub(crate) fn tells_leaders(reads: &[PartitionRead], version: i16) -> bool {
+    version >= LEADERS_VERSION && reads.iter().any(|read| is_moved(read.error))
+}
+
+fn is_moved(error: ErrorCode) -> bool {
+    matches!(error, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH)
+}
+
+/// The answer with what was read, and `hints` where it tells leaders; makes or updates the session.
 pub(crate) fn encode(
     plan: FetchPlan,
     reads: Vec<PartitionRead>,
     sessions: &SessionCache,
+    hints: Option<LeaderHints<'_>>,
 ) -> Result<Response, ProtocolError> {
     let (session_id, named) = match &plan.context {
         FetchContext::Sessionless => (0, vec![true; reads.len()]),
@@ -58,23 +72,24 @@ pub(crate) fn encode(
             parts.push(((&*wanted.topic, wanted.topic_id), wanted.index, read));
         }
     }
-    Encoder::new(&plan, parts.len()).encode(session_id, parts)
+    Encoder::new(&plan, parts.len(), hints).encode(session_id, parts)
 }
 
 /// Collects segments: bytes up to a range, the range, and so on.
-struct Encoder {
+struct Encoder<'a> {
     version: i16,
     isolation: Isolation,
+    hints: Option<LeaderHints<'a>>,
     writer: Writer,
     segments: Vec<Segment>,
 }
 
-impl Encoder {
-    fn new(plan: &FetchPlan, partition_count: usize) -> Self {
+impl<'h> Encoder<'h> {
+    fn new(plan: &FetchPlan, partition_count: usize, hints: Option<LeaderHints<'h>>) -> Self {
         let mut writer = Writer::with_capacity(64 + 64 * partition_count);
         write_response_header(&mut writer, api_key::FETCH, plan.version, plan.correlation_id);
         let segments = Vec::with_capacity(1 + 2 * partition_count);
-        Self { version: plan.version, isolation: plan.isolation, writer, segments }
+        Self { version: plan.version, isolation: plan.isolation, hints, writer, segments }
     }
 
     fn encode(
@@ -90,6 +105,14 @@ impl Encoder {
         for run in runs {
             self.topic(parts.by_ref().take(run), run)?;
         }
+        let nodes = self.hints.as_ref().map(LeaderHints::nodes).unwrap_or_default();
+        let node_endpoints = nodes.iter().map(|it| NodeEndpoint {
+            node_id: it.id,
+            host: &it.host,
+            port: it.port.into(),
+            rack: it.rack.as_deref(),
+        });
+        let response = FetchResponse { node_endpoints: node_endpoints.collect(), ..response };
         response.encode_tail(&mut self.writer, self.version)?;
         self.flush();
         Ok(Response::new(self.segments))
@@ -105,12 +128,21 @@ impl Encoder {
         let response = FetchableTopicResponse { topic, topic_id, partitions: Vec::new() };
         response.encode_head(&mut self.writer, self.version, count)?;
         for (_, index, read) in parts {
-            self.partition(index, read)?;
+            self.partition((topic, topic_id), index, read)?;
         }
         response.encode_tail(&mut self.writer, self.version)
     }
 
-    fn partition(&mut self, index: i32, read: PartitionRead) -> Result<(), ProtocolError> {
+    fn partition(
+        &mut self,
+        (topic, topic_id): TopicName<'_>,
+        index: i32,
+        read: PartitionRead,
+    ) -> Result<(), ProtocolError> {
+        let leader = self.hints.as_mut().filter(|_| is_moved(read.error)).map(|hints| {
+            let (leader_id, leader_epoch) = hints.leader(topic, topic_id, index);
+            LeaderIdAndEpoch { leader_id, leader_epoch }
+        });
         let diverging_epoch = read
             .diverging
             .map_or_else(EpochEndOffset::default, |(epoch, end_offset)| EpochEndOffset { epoch, end_offset });
@@ -121,12 +153,13 @@ impl Encoder {
             last_stable_offset: read.told.last_stable_offset,
             log_start_offset: read.told.log_start_offset,
             diverging_epoch,
-            // null where nobody asked (but, as in Kafka, not beside an unknown partition); there are no transactions
-            // yet that could have been aborted
+            // null where nobody asked (but, as in Kafka, not beside an unknown topic or partition); there are no
+            // transactions yet that could have been aborted
             aborted_transactions: (self.isolation == Isolation::ReadCommitted
-                || read.error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
-                .then(Vec::new),
-            preferred_read_replica: -1,
+                || matches!(read.error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID))
+            .then(Vec::new),
+            current_leader: leader.unwrap_or_default(),
+            preferred_read_replica: read.preferred.unwrap_or(-1),
             ..PartitionData::default()
         };
         data.encode_head(&mut self.writer, self.version, Some(read.size_bytes()))?;

@@ -1,9 +1,12 @@
 //! A fetch that waits for records.
 
-use super::answer::encode;
+use super::answer::{LEADERS_VERSION, encode, tells_leaders};
 use super::read::FetchPlan;
 use super::session_cache::SessionCache;
-use crate::budget::{ByteBudget, BytePermit};
+use crate::broker::Broker;
+use crate::budget::BytePermit;
+use crate::dispatch::Incoming;
+use crate::leaders::Leaders;
 use crate::request::response::Reply;
 use crate::waiters::{Cause, Delayed, Timer};
 use parking_lot::Mutex;
@@ -22,18 +25,23 @@ struct Pending {
     plan: FetchPlan,
     _permit: BytePermit,
     sessions: Arc<SessionCache>,
+    /// None before the version that tells them.
+    leaders: Option<Leaders>,
     reply: Reply,
 }
 
 impl DelayedFetch {
-    pub(crate) fn new(
-        plan: FetchPlan,
-        sessions: Arc<SessionCache>,
-        budget: &Arc<ByteBudget>,
-        reply: Reply,
-    ) -> Arc<Self> {
-        let _permit = budget.charge(PARTITION_BYTES * plan.wanted.len());
-        Arc::new(Self { pending: Mutex::new(Some(Pending { plan, _permit, sessions, reply })) })
+    /// Waits for `plan`, of a request that `incoming` had.
+    pub(crate) fn new(broker: &Broker, incoming: &mut Incoming<'_, '_>, plan: FetchPlan) -> Arc<Self> {
+        let leaders = (plan.version >= LEADERS_VERSION).then(|| Leaders::new(broker, incoming.context));
+        let pending = Pending {
+            _permit: broker.budget().charge(PARTITION_BYTES * plan.wanted.len()),
+            plan,
+            sessions: broker.sessions.clone(),
+            leaders,
+            reply: (incoming.reply)(),
+        };
+        Arc::new(Self { pending: Mutex::new(Some(pending)) })
     }
 
     /// Begins to wait: for the partitions, and for the deadline.
@@ -64,10 +72,12 @@ impl Delayed for DelayedFetch {
         let mut guard = self.pending.lock();
         let must = cause != Cause::Change;
         let due = guard.as_ref().is_some_and(|pending| must || pending.plan.would_be_enough());
-        if due && let Some(Pending { plan, sessions, reply, .. }) = guard.take() {
+        if due && let Some(Pending { plan, sessions, leaders, reply, .. }) = guard.take() {
             drop(guard);
             let reads = plan.read();
-            match encode(plan, reads, &sessions) {
+            let tells = tells_leaders(&reads, plan.version);
+            let hints = leaders.as_ref().filter(|_| tells).map(Leaders::hints);
+            match encode(plan, reads, &sessions, hints) {
                 Ok(response) => reply.send(response),
                 Err(error) => reply.close(format!("a Fetch response cannot be written: {error}")),
             }

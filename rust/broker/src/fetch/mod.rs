@@ -6,7 +6,7 @@ mod read;
 mod session;
 mod session_cache;
 
-pub(crate) use answer::{encode, encode_error};
+pub(crate) use answer::{encode, encode_error, tells_leaders};
 pub(crate) use delayed::DelayedFetch;
 pub(crate) use read::{FetchPlan, Isolation, PartitionRead, Replica, Served};
 pub(crate) use session::Wanted;

@@ -54,6 +54,8 @@ pub(crate) struct FetchPlan {
     /// The answer has no more than this, its first batch apart.
     pub(crate) max_bytes: usize,
     pub(crate) context: FetchContext,
+    /// Brokers whose replicas are nearer to the client than this broker's.
+    pub(crate) nearer: Vec<i32>,
     /// What to read, in this order.
     pub(crate) wanted: Vec<Wanted>,
     /// The partitions of `wanted`, or why there is nothing to read.
@@ -80,6 +82,8 @@ pub(crate) struct PartitionRead {
     pub(crate) told: Told,
     /// The epoch and end offset up to which our log and the client's agree, if they diverge.
     pub(crate) diverging: Option<(i32, i64)>,
+    /// The replica that the client is to read from instead (KIP-392).
+    pub(crate) preferred: Option<i32>,
     pub(crate) records: Option<FileRange>,
     /// The client knows an older high watermark than it could.
     pub(crate) is_news: bool,
@@ -87,7 +91,12 @@ pub(crate) struct PartitionRead {
 
 impl PartitionRead {
     fn failed(error: ErrorCode) -> Self {
-        Self { error, told: Told::NOTHING, diverging: None, records: None, is_news: false }
+        Self { error, ..Self::nothing(Told::NOTHING) }
+    }
+
+    fn nothing(told: Told) -> Self {
+        let error = ErrorCode::NONE;
+        Self { error, told, diverging: None, preferred: None, records: None, is_news: false }
     }
 
     /// Number of bytes of records.
@@ -97,7 +106,7 @@ impl PartitionRead {
 
     /// Whether the client must hear of it at once.
     pub(crate) fn is_special(&self) -> bool {
-        self.error != ErrorCode::NONE || self.diverging.is_some()
+        self.error != ErrorCode::NONE || self.diverging.is_some() || self.preferred.is_some()
     }
 
     pub(crate) fn found(&self) -> Found {
@@ -178,15 +187,13 @@ impl FetchPlan {
             last_stable_offset: log.last_stable_offset(),
             log_start_offset: log.log_start_offset(),
         };
+        let preferred = self.preferred_replica(partition, wanted);
+        if preferred.is_some() {
+            return Ok(PartitionRead { preferred, ..PartitionRead::nothing(told) });
+        }
         let diverging = diverging_epoch(partition, wanted)?;
         if diverging.is_some() {
-            return Ok(PartitionRead {
-                error: ErrorCode::NONE,
-                told,
-                diverging,
-                records: None,
-                is_news: false,
-            });
+            return Ok(PartitionRead { diverging, ..PartitionRead::nothing(told) });
         }
         let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
         let slice = log
@@ -199,7 +206,15 @@ impl FetchPlan {
             cut_before_zstd(range)?;
         }
         let is_news = is_news(told.high_watermark, wanted);
-        Ok(PartitionRead { error: ErrorCode::NONE, told, diverging: None, records, is_news })
+        Ok(PartitionRead { records, is_news, ..PartitionRead::nothing(told) })
+    }
+
+    /// The replica that is better to read from than this one, if it can give what is asked for.
+    fn preferred_replica(&self, partition: &Partition, wanted: &Wanted) -> Option<i32> {
+        if self.nearer.is_empty() {
+            return None;
+        }
+        partition.most_caught_up(&self.nearer, wanted.fetch_offset)
     }
 
     /// Whether the client may be served from the partition at all, in the role in which this began.

@@ -331,6 +331,11 @@ impl Partition {
         self.replication.lock().has_enough_copies()
     }
 
+    /// Of the given followers the one in sync that has the most, if it has what comes at `offset`.
+    pub(crate) fn most_caught_up(&self, candidates: &[i32], offset: i64) -> Option<i32> {
+        self.replication.lock().most_caught_up(candidates, offset)
+    }
+
     /// What is known of the replicas.
     pub fn replication(&self) -> Replication {
         self.replication.lock().clone()

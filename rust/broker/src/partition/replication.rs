@@ -160,6 +160,17 @@ impl Replication {
         !self.isr.contains(&replica_id) && end >= high_watermark && end >= self.epoch_start_offset
     }
 
+    /// Of the given followers the one in sync that has the most, and has what comes at `offset`; of equals the one that was
+    /// caught up last (Kafka's `RackAwareReplicaSelector`). None for one who does not lead.
+    pub(crate) fn most_caught_up(&self, candidates: &[i32], offset: i64) -> Option<i32> {
+        let has_it = |it: &FollowerState| it.log_end_offset >= offset.max(0) && it.log_start_offset <= offset;
+        let in_sync = self
+            .followers
+            .iter()
+            .filter(|(id, it)| candidates.contains(id) && self.committed_isr.contains(id) && has_it(it));
+        in_sync.max_by_key(|(_, it)| (it.log_end_offset, it.caught_up_ns)).map(|(id, _)| *id)
+    }
+
     /// The followers, by id.
     pub fn followers(&self) -> &BTreeMap<i32, FollowerState> {
         &self.followers
@@ -304,6 +315,21 @@ mod tests {
         assert_eq!(caught_up(&replication), 100, "it falls behind");
         replication.note_fetch(fetch(30, 30, 400));
         assert_eq!(caught_up(&replication), 400);
+    }
+
+    #[test]
+    fn a_consumer_reads_from_who_is_in_sync_and_has_most() {
+        let mut replication = Replication::new(1, vec![1, 2, 3], vec![1, 2, 3], 1);
+        replication.lead(3, 0, 1);
+        assert_eq!(replication.most_caught_up(&[2, 3], 0), None, "nobody knows where they are");
+        replication.note_fetch(fetch(5, 9, 100));
+        replication.note_fetch(FollowerFetch { replica_id: 3, log_start_offset: 4, ..fetch(7, 9, 100) });
+        assert_eq!(replication.most_caught_up(&[2, 3], 5), Some(3));
+        assert_eq!(replication.most_caught_up(&[2], 5), Some(2), "the other is not in the rack");
+        assert_eq!(replication.most_caught_up(&[2, 3], 3), Some(2), "3 begins later");
+        assert_eq!(replication.most_caught_up(&[2, 3], 8), None, "none is so far");
+        replication.set_isr(vec![1, 2], vec![1, 2, 3]);
+        assert_eq!(replication.most_caught_up(&[2, 3], 5), Some(2), "3 is only proposed");
     }
 
     #[test]

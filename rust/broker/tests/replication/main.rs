@@ -3,6 +3,8 @@
 
 mod fencing;
 mod following;
+mod hints;
 mod leaving;
+mod nearest;
 mod node;
 mod watermark;

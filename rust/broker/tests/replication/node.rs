@@ -160,7 +160,8 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn start(id: i32, path: &Path) -> Self {
         let clock = Arc::new(TestClock::default());
-        let config = BrokerConfig { node_id: id, ..BrokerConfig::default() };
+        let rack = Some(rack(id));
+        let config = BrokerConfig { node_id: id, rack, rack_aware: true, ..BrokerConfig::default() };
         let broker = Broker::new(config, Arc::new(AllowAll), clock.clone()).unwrap();
         let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: id };
         let logs = LogManager::open(broker.clone(), Storage::real(path), &identity).unwrap();
@@ -358,7 +359,7 @@ impl Node {
         panic!("no end of following: {:?}", self.offsets());
     }
 
-    fn send(
+    pub(crate) fn send(
         &self,
         api_key: i16,
         api_version: i16,
@@ -393,6 +394,11 @@ impl Node {
         }
         Sent(receiver, api_version)
     }
+}
+
+/// Broker 1 is in rack 1, and so on.
+pub(crate) fn rack(id: i32) -> String {
+    format!("rack-{id}")
 }
 
 pub(crate) fn broker_epoch(id: i32) -> i64 {

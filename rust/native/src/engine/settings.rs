@@ -9,6 +9,9 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The names of the selector of replicas by rack, Kafka's first.
+const RACK_AWARE: [&str; 2] = ["org.apache.kafka.common.replica.RackAwareReplicaSelector", "rack-aware"];
+
 /// What `fastlog.config.BrokerSettings` says to the engine.
 #[derive(FromPyObject, Clone)]
 pub(crate) struct BrokerSettings {
@@ -16,6 +19,7 @@ pub(crate) struct BrokerSettings {
     pub(super) producer_id_expiration_ms: i64,
     pub(super) broker_rack: Option<String>,
     replica_lag_time_max_ms: u64,
+    replica_selector_class: Option<String>,
     num_network_threads: usize,
     socket_request_max_bytes: usize,
     socket_send_buffer_bytes: i32,
@@ -42,6 +46,8 @@ impl BrokerSettings {
             fetch_bytes_max: self.fetch_max_bytes,
             fetch_sessions_max: self.max_incremental_fetch_session_cache_slots,
             replica_lag_max: Duration::from_millis(self.replica_lag_time_max_ms),
+            rack: self.broker_rack.clone(),
+            rack_aware: self.replica_selector_class.as_deref().is_some_and(|it| RACK_AWARE.contains(&it)),
             ..BrokerConfig::default()
         }
     }

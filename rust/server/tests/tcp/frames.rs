@@ -87,7 +87,7 @@ fn produce_is_advertised_from_version_0_and_every_served_api_is_listed_once() {
             let keys: Vec<_> = response.api_keys.iter().map(|it| it.api_key).collect();
             assert_eq!(keys, [0, 1, 2, 3, 18, 19, 23]);
             let produce = response.api_keys.first().unwrap();
-            assert_eq!((produce.min_version, produce.max_version), (0, 9));
+            assert_eq!((produce.min_version, produce.max_version), (0, 13));
         });
     }
 }
