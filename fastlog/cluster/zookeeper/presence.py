@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fastlog.cluster.zookeeper.events import Connected, SessionEnded, Unregistered
 from fastlog.cluster.zookeeper.lease import LeaseKeeper
 from fastlog.cluster.zookeeper.membership import Membership
@@ -28,10 +30,13 @@ class Presence:
         *,
         publish: Callable[[int], None],
         tell: Callable[[ClusterEvent], None],
+        entering: Callable[[], None] = lambda: None,
     ) -> None:
         """Notes the start in the data directory; raises CorruptStoreError, OSError.
 
-        `broker` is what to register, its epoch aside. `publish` and `tell` as in LeaseKeeper.
+        `broker` is what to register, its epoch aside. `publish` and `tell` as in LeaseKeeper. `entering` is called
+        before each registration: what was led until then must be led no more when it returns, since the new lease
+        would vouch for it.
         """
         self._connection = connection
         self._members = Membership(connection)
@@ -39,6 +44,7 @@ class Presence:
         self._incarnations = incarnations
         self._publish = publish
         self._tell = tell
+        self._entering = entering
         self._earlier = incarnations.begin(broker.incarnation)
         self._keeper: LeaseKeeper | None = None
         self.registered: Registration | None = None
@@ -69,6 +75,7 @@ class Presence:
     def enter(self) -> Registration:
         """Registers in the present session and keeps the lease from now on."""
         self.leave()
+        self._entering()
         session = self._connection.session
         registered = self._members.register(self._broker, self._earlier)
         self._incarnations.registered(self._broker.incarnation)
@@ -77,6 +84,10 @@ class Presence:
             self._connection, registered, publish=self._publish, tell=self._tell
         ).start()
         return registered
+
+    def confirmed(self) -> None:
+        """Nobody counts any more on what this process did not find at its start: it says no more that it is unclean."""
+        self._broker = msgspec.structs.replace(self._broker, clean_start=True)
 
     def leave(self) -> None:
         """Ends the lease at once. The registration ends with the session; again is harmless."""
