@@ -72,6 +72,7 @@ class Node:
         self.does_stop_replicas = True
         self.stopped: list[UUID] = []
         self.lease_ns = 0
+        self.beacons = 0
         self._handlers: dict[type, Callable[[Any, Callable[[Answer], None]], None]] = {}
         self._lock = threading.RLock()
         registration = Registration(
@@ -158,6 +159,7 @@ class Node:
     def told(self, notice: Any) -> None:
         with self._lock:
             position = (notice.controller_epoch, notice.sequence)
+            self.beacons += isinstance(notice, Beacon)
             if position < self.view.position:
                 return
             if isinstance(notice, Snapshot):

@@ -41,17 +41,19 @@ class Candidacy:
         self._schedule = schedule
         self._controller_is = controller_is
         self._own: Registration | None = None
+        self._session = 0
         self._election: Election | None = None
         self._fence: Fence | None = None
         # of the try that is waited for, so that there is one at a time
         self._try = 0
+        self._not_before_ms = 0
         self.controller: Controller | None = None
         """Who controls, as last read; read by any thread."""
         self._log = EventLog("controller")
 
     def entered(self, own: Registration) -> None:
         """The broker is registered."""
-        self._own = own
+        self._own, self._session = own, self._connection.session
         self._election = Election(self._connection, broker_id=own.broker_id, broker_epoch=own.broker_epoch)
         self.look()
 
@@ -73,12 +75,18 @@ class Candidacy:
         """Who controls may have changed."""
         self._try += 1
         election = self._election
-        if election is None:
+        if election is None or self._connection.session not in {0, self._session}:
+            # a session in which the broker is not registered yet
             return
         if self._driver.is_active and self._still_controls(election):
             return
         self._driver.end()
-        self._stand(election.stand)
+        pause_ms = self._not_before_ms - self._schedule.now_ms()
+        if pause_ms > 0:
+            self._again(pause_ms)
+            self._look_on(election)
+        else:
+            self._stand(election.stand)
 
     def take_over(self, dead: Controller) -> None:
         """Every live peer found the controller dead."""
@@ -102,9 +110,21 @@ class Candidacy:
         except StoreError as error:
             self._log.warning("control not given up", reason=str(error))
 
-    def again_later(self) -> None:
-        """Stands once more, after a while in which others may."""
+    def make_room(self) -> None:
+        """Gives control up, and stands again only after a while in which others may."""
+        self._not_before_ms = self._schedule.now_ms() + REPAIR_MS
+        self.resign()
         self._again(REPAIR_MS)
+
+    def _look_on(self, election: Election) -> None:
+        """Who controls, without standing."""
+        try:
+            current = election.current()
+        except StoreError as error:
+            self._log.info("controller not read", reason=str(error))
+            return
+        if current is not None:
+            self._know(current)
 
     def _still_controls(self, election: Election) -> bool:
         own = self._own
@@ -138,8 +158,7 @@ class Candidacy:
             self._again(RETRY_MS)
         except StoreError as error:
             self._log.error("the controller cannot begin", reason=str(error))
-            self.resign()
-            self._again(REPAIR_MS)
+            self.make_room()
 
     def _won(self, fence: Fence) -> None:
         """Loads all after winning. Whoever registers after `live` is told by the watch that it sets."""

@@ -7,7 +7,6 @@ slow. An outcome of a term that is over is dropped.
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -83,8 +82,6 @@ class ControllerDriver:
         self._resigned = resigned
         self._controller = Controller(settings)
         self._office: Office | None = None
-        self._events: deque[ev.Event] = deque()
-        self._is_stepping = False
         self._log = EventLog("controller")
 
     @property
@@ -149,7 +146,6 @@ class ControllerDriver:
 
     def _leave(self) -> bool:
         office, self._office = self._office, None
-        self._events.clear()
         if office is None:
             return False
         self._log.info("controller resigned", epoch=office.term.epoch)
@@ -160,17 +156,8 @@ class ControllerDriver:
     # --- events ---
 
     def step(self, event: ev.Event) -> None:
-        """Takes in an event, after those that came before, and carries out what follows."""
-        self._events.append(event)
-        if self._is_stepping:
-            return
-        self._is_stepping = True
-        try:
-            while self._events:
-                event = self._events.popleft()
-                self._carry_out(self._controller.step(event, self._schedule.now_ms()))
-        finally:
-            self._is_stepping = False
+        """Takes in an event, and carries out what follows. Whoever is told something only hands it over."""
+        self._carry_out(self._controller.step(event, self._schedule.now_ms()))
 
     def brokers(self, registrations: Sequence[Registration]) -> None:
         """Who is registered now."""

@@ -146,8 +146,7 @@ class ClusterWorker:
         """An error of ours: what the controller thought is not to be trusted, and another broker may do better."""
         self._log.exception("the cluster worker failed", error)
         self._driver.abandon()
-        self._candidacy.resign()
-        self._candidacy.again_later()
+        self._candidacy.make_room()
         self._attendance.try_again(REPAIR_MS)
 
     def _end(self) -> None:

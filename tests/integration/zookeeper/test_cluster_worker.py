@@ -154,6 +154,25 @@ def test_a_dead_controller_is_replaced_within_its_session(make_node: MakeNode, n
     assert controller.create("payments", factor=3).code == 0
 
 
+def test_a_controller_with_an_error_of_its_own_makes_room(
+    make_node: MakeNode, network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = {it: make_node(it) for it in (1, 2, 3)}
+    controller = settled(network)
+    publish = controller.publish
+
+    def fail(notice: object) -> None:
+        controller.publish = publish  # type: ignore[method-assign]
+        raise RuntimeError("planned")
+
+    controller.publish = fail  # type: ignore[method-assign]
+    wait_until("another is elected", lambda: 2 in network.elected)
+    assert settled(network) is not controller
+    assert "planned" in caplog.text
+    assert "Traceback" in caplog.text
+    assert nodes[1].create("orders", factor=3).code == 0
+
+
 def test_one_of_two_replaces_nobody_before_the_session_is_over(make_node: MakeNode, network: Network) -> None:
     nodes = {it: make_node(it) for it in (1, 2)}
     controller = settled(network)

@@ -160,6 +160,22 @@ def test_what_a_former_term_had_on_its_way_is_dropped() -> None:
     assert driven.snapshot() == driven.subscriber.snapshot(1)
 
 
+def test_what_was_written_in_a_former_term_is_told_by_the_next_one() -> None:
+    driven = three()
+    answers: list[Answer] = []
+    command = SetConfigs(resource=ALL_BROKERS, values={"min.insync.replicas": "2"}, expected_version=0)
+    driven.driver.set_configs(command, answers.append)
+    driven.stores.run_one()
+    # it was written, and the term ends before that is known
+    driven.driver.end()
+    driven.elect()
+    assert driven.subscriber.settings[ALL_BROKERS].version == 1
+    deltas = len(driven.subscriber.deltas)
+    driven.settle()
+    assert len(driven.subscriber.deltas) == deltas
+    assert [it.code for it in answers] == [NOT_CONTROLLER]
+
+
 def test_whoever_does_not_control_says_so() -> None:
     driven = Driven()
     answers = driven.create("orders", ORDERS)
