@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastlog.ports import Registration
 
     Seen = Callable[[Sequence[Registration]], None]
-    First = Callable[[Exception | None], None]
+    First = Callable[[Registration | Exception], None]
 
 
 class Attendance:
@@ -158,7 +158,7 @@ class Attendance:
         self._suspicion.entered(own)
         self._look_at_brokers()
         self._candidacy.entered(own)
-        self._first(None)
+        self._first(own)
 
     # --- the others ---
 

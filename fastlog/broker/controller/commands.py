@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlog.broker.controller.driver import ControllerDriver
-    from fastlog.broker.controller.ports import Schedule
+    from fastlog.broker.controller.ports import Work
     from fastlog.broker.controller.suspicion import Suspicion
     from fastlog.broker.peers.messages import Answer
     from fastlog.broker.peers.ports import Commands
+
+    Answered = Callable[[Answer], None]
+    #: the work, and the way back for where it will not be done
+    HandOver = Callable[[Work, Answered], None]
 
 #: the token of each is free
 REQUESTS = (
@@ -31,15 +35,15 @@ REQUESTS = (
 
 
 def take_commands(
-    commands: Commands, schedule: Schedule, driver: ControllerDriver, suspicion: Suspicion
+    commands: Commands, hand_over: HandOver, driver: ControllerDriver, suspicion: Suspicion
 ) -> None:
-    """Has each command done on the schedule's thread."""
+    """Has each command done by the cluster worker."""
 
-    def hand_over(kind: type, handle: Callable[[Any, Callable[[Answer], None]], None]) -> None:
-        commands.on(kind, lambda command, answered: schedule.put(lambda: handle(command, answered)))
+    def take(kind: type, handle: Callable[[Any, Answered], None]) -> None:
+        commands.on(kind, lambda command, answered: hand_over(lambda: handle(command, answered), answered))
 
     for kind in REQUESTS:
-        hand_over(kind, driver.ask)
-    hand_over(messages.AskSnapshot, lambda _, answered: driver.ask_snapshot(answered))
-    hand_over(messages.SetConfigs, driver.set_configs)
-    hand_over(messages.AskRefused, suspicion.asked)
+        take(kind, driver.ask)
+    take(messages.AskSnapshot, lambda _, answered: driver.ask_snapshot(answered))
+    take(messages.SetConfigs, driver.set_configs)
+    take(messages.AskRefused, suspicion.asked)

@@ -14,6 +14,7 @@ from fastlog.broker.controller.candidacy import REPAIR_MS, Candidacy
 from fastlog.broker.controller.commands import take_commands
 from fastlog.broker.controller.driver import ControllerDriver
 from fastlog.broker.controller.loop import Loop
+from fastlog.broker.controller.replies import not_controller
 from fastlog.broker.controller.shutdown import leave
 from fastlog.broker.controller.suspicion import Suspicion
 from fastlog.broker.system import SystemClock
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlog.broker.controller.ports import Facts, Probe, Replicas, Work
+    from fastlog.broker.peers.messages import Answer
     from fastlog.broker.peers.ports import Commands, Notices, Peers
     from fastlog.cluster.incarnation import Incarnations
     from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
@@ -108,15 +110,23 @@ class ClusterWorker:
             seen=seen,
             first=self._is_in,
         )
-        self._first = threading.Event()
-        self._refused: Exception | None = None
+        self._is_decided = threading.Event()
+        self._first: list[Registration | Exception] = []
         self._is_stopped = False
-        take_commands(commands, self._loop, self._driver, self._suspicion)
+        take_commands(commands, self._hand_over, self._driver, self._suspicion)
 
-    # --- on the worker's thread, but for `_tell` ---
+    # --- on any thread ---
+
+    def _hand_over(self, work: Work, answered: Callable[[Answer], None]) -> None:
+        if self._is_stopped:
+            answered(not_controller())
+        else:
+            self._loop.put(work)
 
     def _tell(self, event: ClusterEvent) -> None:
         self._loop.put(lambda: self._attendance.on(event))
+
+    # --- on the worker's thread ---
 
     def _resigned(self) -> None:
         self._candidacy.fenced()
@@ -124,10 +134,10 @@ class ClusterWorker:
     def _take_over(self, dead: Controller) -> None:
         self._candidacy.take_over(dead)
 
-    def _is_in(self, refused: Exception | None) -> None:
-        if not self._first.is_set():
-            self._refused = refused
-            self._first.set()
+    def _is_in(self, result: Registration | Exception) -> None:
+        if not self._first:
+            self._first.append(result)
+            self._is_decided.set()
 
     def _begin(self) -> None:
         self._every(BEACON_MS, self._driver.beacon)
@@ -202,21 +212,17 @@ class ClusterWorker:
             self._prober.start()
             self._loop.put(self._begin)
             self._loop.start()
-            if not self._first.wait(seconds):
+            if not self._is_decided.wait(seconds):
                 raise StoreUnavailableError(
                     f"ZooKeeper at {self.connection.hosts} took no registration within {seconds} s"
                 )
-            if self._refused is not None:
-                raise self._refused
+            first = self._first[0]
+            if isinstance(first, Exception):
+                raise first
         except BaseException:
             self.stop()
             raise
-        registered = self._attendance.registered
-        if registered is None:
-            raise StoreUnavailableError(
-                "the session ended as soon as the broker was registered: start it again"
-            )
-        return registered
+        return first
 
     def shut_down(
         self, *, tries: int = 3, timeout_ms: int = 5_000, pause_ms: int = 500

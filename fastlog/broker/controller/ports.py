@@ -20,7 +20,10 @@ class Replicas(Protocol):
     """The replicas of this broker, as far as its membership governs them."""
 
     def resign(self) -> None:
-        """Nothing is led any more that was led until now. Returns when that is so: then a new lease may begin."""
+        """Nothing is led any more that was led until now. Returns when that is so: then a new lease may begin.
+
+        May not wait for anything that the cluster worker does.
+        """
         ...
 
     def registered(self, registration: Registration) -> None:

@@ -5,6 +5,7 @@ The decisions are in `fastlog.state.doubts`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastlog.broker.peers.messages import Answer, AskRefused, Refused
@@ -54,6 +55,7 @@ class Suspicion:
         self._controller: Controller | None = None
         self._inquest: Inquest | None = None
         self._telling: set[tuple[int, int]] = set()
+        self._trying: set[int] = set()
         self._log = EventLog("suspicion")
 
     def start(self) -> None:
@@ -102,7 +104,10 @@ class Suspicion:
 
     def _try_due(self) -> None:
         for peer in self._doubts.due(self._schedule.now_ms()):
-            self._try(peer, lambda: None)
+            # those that answer nothing take their time, and do not queue up meanwhile
+            if peer.broker_id not in self._trying:
+                self._trying.add(peer.broker_id)
+                self._try(peer, partial(self._trying.discard, peer.broker_id))
 
     def _try(self, peer: Registration, then: Callable[[], None]) -> None:
         if LISTENER not in peer.endpoints:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastlog.broker.peers.messages import SetConfigs, Settings
+from fastlog.broker.peers.messages import Answer, AskSnapshot, SetConfigs, Settings
 from fastlog.cluster.zookeeper.membership import NodeIdInUseError
 from fastlog.cluster.zookeeper.metadata.store import ZooKeeperStore
 from fastlog.ports import ConfigResource, StoreError
@@ -126,6 +126,10 @@ def test_a_controller_that_stops_hands_over_at_once(make_node: MakeNode, network
     )
     assert elected - moved < 0.5
     assert others[0].create("payments", factor=2).code == 0
+    # it does not leave anybody waiting
+    answers: list[Answer] = []
+    controller._handlers[AskSnapshot](AskSnapshot(), answers.append)
+    assert [it.code for it in answers] == [41]
 
 
 def test_a_dead_controller_is_replaced_within_its_session(make_node: MakeNode, network: Network) -> None:

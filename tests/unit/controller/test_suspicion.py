@@ -11,7 +11,7 @@ from fastlog.broker.peers.messages import Answer, AskRefused, Refused
 from fastlog.cluster.zookeeper.election import Controller
 from fastlog.ports import Registration
 from fastlog.state.controller.events import Suspected
-from tests.support.driven_controller import FakePeers, ManualSchedule
+from tests.support.driven_controller import FakePeers, ManualExecutor, ManualSchedule
 
 
 class Inline:
@@ -140,6 +140,17 @@ def test_all_peers_are_tried_and_the_doubted_more_often() -> None:
     here.schedule.advance(2_000)
     assert len([it for it in here.tried if it[1] == 2]) == 4
     assert len([it for it in here.tried if it[1] == 3]) >= 8
+
+
+def test_peers_that_answer_nothing_do_not_queue_up() -> None:
+    here = Suspecting(2, 3)
+    slow = ManualExecutor()
+    here.suspicion._prober = slow
+    here.schedule.advance(5_000)
+    assert len(slow.waiting) == 2
+    slow.run_one()
+    here.schedule.advance(1_000)
+    assert len(slow.waiting) == 2
 
 
 def test_a_controller_that_every_live_peer_is_refused_by_is_replaced() -> None:
