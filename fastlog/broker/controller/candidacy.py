@@ -63,13 +63,16 @@ class Candidacy:
         self._own, self._election, self._fence = None, None, None
         self._try += 1
 
-    def read(self) -> Controller | None:
-        """Who controls, read now; None where nobody does, or nobody can tell."""
+    def named_epoch(self) -> int | None:
+        """The controller epoch that ZooKeeper names now, -1 where nobody controls; None where it cannot be read."""
+        if self._election is None:
+            return None
         try:
-            return None if self._election is None else self._election.current()
+            current = self._election.current()
         except StoreError as error:
             self._log.info("controller not read", reason=str(error))
             return None
+        return -1 if current is None else current.controller_epoch
 
     def look(self) -> None:
         """Who controls may have changed."""

@@ -180,18 +180,22 @@ class ClusterWorker:
         """A connection to a peer went: its ports are tried at once."""
         self._loop.put(lambda: self._suspicion.doubt(broker_id))
 
-    def confirm(self, controller_epoch: int, broker_epoch: int, confirmed: Work) -> None:
+    def confirm(self, broker_epoch: int, controller_epoch: int, confirmed: Work) -> None:
         """A controller of that epoch has published this broker's registration: does ZooKeeper still name it?
 
         If so, nobody counts any more on what an unclean start lost: later registrations say that they are clean, and
-        `confirmed` is called, on the cluster worker's thread. It may not be called: ask again with the next notice.
+        `confirmed` is called, once, on the cluster worker's thread. If not, the next controller publishes it again.
         """
 
         def look() -> None:
-            own, controller = self._attendance.registered, self._candidacy.read()
-            if own is None or controller is None:
+            own = self._attendance.registered
+            if own is None or own.broker_epoch != broker_epoch or self._is_stopped:
                 return
-            if (own.broker_epoch, controller.controller_epoch) == (broker_epoch, controller_epoch):
+            named = self._candidacy.named_epoch()
+            if named is None or named < controller_epoch:
+                # not read, or by a server of ZooKeeper that is behind, or between two controllers
+                self._loop.after(REPAIR_MS, look)
+            elif named == controller_epoch:
                 self._attendance.confirmed()
                 confirmed()
 

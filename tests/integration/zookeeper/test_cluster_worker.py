@@ -203,7 +203,7 @@ def test_a_deletion_waits_for_every_replica(make_node: MakeNode, network: Networ
 
 
 def test_an_unclean_start_is_said_until_a_controller_has_published_it(
-    make_node: MakeNode, network: Network
+    make_node: MakeNode, network: Network, connect: Connect
 ) -> None:
     node = make_node(1, clean_start=False)
     settled(network)
@@ -212,7 +212,18 @@ def test_an_unclean_start_is_said_until_a_controller_has_published_it(
     assert not own.clean_start
     confirmed: list[int] = []
     # of another controller, or another registration, nothing follows
-    node.worker.confirm(7, own.broker_epoch, lambda: confirmed.append(7))
-    node.worker.confirm(1, own.broker_epoch - 1, lambda: confirmed.append(8))
-    node.worker.confirm(1, own.broker_epoch, lambda: confirmed.append(1))
+    epoch = own.broker_epoch
+    node.worker.confirm(epoch - 1, 1, lambda: confirmed.append(8))
+    node.worker.confirm(epoch, 0, lambda: confirmed.append(9))
+    node.worker.confirm(epoch, 1, lambda: confirmed.append(1))
     wait_until("it is confirmed", lambda: confirmed == [1])
+    # its next registration says that it is clean
+    connection = connect(join=False).connection
+    connection.ask(lambda client: client.delete_async(connection.paths.broker(1)))
+
+    def is_clean() -> bool:
+        fresh = node.worker.registered
+        return fresh is not None and fresh.broker_epoch > epoch and fresh.clean_start
+
+    wait_until("it is registered anew, and clean", is_clean)
+    assert confirmed == [1]
