@@ -122,11 +122,14 @@ class ReplicationPlane(Protocol):
         """
         ...
 
-    def fetch_positions(self, partitions: Sequence[tuple[str, int]]) -> list[tuple[int, int, int] | None]:
-        """Where followers go on: log end offset, epoch of the last record (-1 for none), durable end offset.
+    def fetch_positions(
+        self, partitions: Sequence[tuple[str, int]]
+    ) -> list[tuple[int, int, int, int, int] | None]:
+        """Where followers go on: log end offset, epoch of the last record (-1 for none), durable end offset, log start
+        offset, high watermark.
 
-        While the last is less than the first a sync is to come, and the partition is not to be fetched. None for one
-        that is not open here.
+        While the durable end is less than the log's a sync is to come, and the partition is not to be fetched. None
+        for one that is not open here.
         """
         ...
 

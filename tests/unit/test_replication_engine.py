@@ -52,13 +52,13 @@ def test_roles_positions_and_errors(engine: Engine) -> None:
     plane.set_isr("t", 0, 3, [1], [1, 2], 4)
     assert plane.apply_partitions([change(2, 4, [2])], settings) == [(0, "")]
     assert plane.replica_positions() == []
-    assert plane.fetch_positions([("t", 0), ("absent", 0)]) == [(0, 3, 0), None]
+    assert plane.fetch_positions([("t", 0), ("absent", 0)]) == [(0, 3, 0, 0, 0), None]
     assert plane.truncate("t", 0, 4, 0) is False
-    assert plane.fetch_positions([("t", 0)]) == [(0, -1, 0)]
+    assert plane.fetch_positions([("t", 0)]) == [(0, -1, 0, 0, 0)]
     with pytest.raises(KafkaError):
         plane.truncate("t", 0, 3, 0)
     plane.restart_at("t", 0, 4, 50)
-    assert plane.fetch_positions([("t", 0)]) == [(50, -1, 50)]
+    assert plane.fetch_positions([("t", 0)]) == [(50, -1, 50, 50, 50)]
     assert plane.end_offset_for("t", 0, 3) == (-1, -1)
     with pytest.raises(KafkaError):
         plane.append_fetched(b"no answer", 18, {(TOPIC_ID, 0): (4, 50)})

@@ -382,10 +382,10 @@ impl Engine {
         self.broker.notices().drain().into_iter().map(replicas::notice).collect()
     }
 
-    fn fetch_positions(&self, partitions: Vec<(String, i32)>) -> Vec<Option<(i64, i32, i64)>> {
+    fn fetch_positions(&self, partitions: Vec<(String, i32)>) -> Vec<Option<replicas::Place>> {
         let each = partitions.into_iter().map(|(topic, index)| {
-            let position = self.broker.partitions().get(&topic, index)?.follower_position();
-            Some((position.log_end_offset, position.last_epoch, position.durable_end_offset))
+            let partition = self.broker.partitions().get(&topic, index)?;
+            Some(replicas::place(&partition))
         });
         each.collect()
     }

@@ -33,6 +33,9 @@ pub(super) type Follower = (i32, i64, i64, i64, i64);
 /// Topic, partition, leader epoch, log end offset, high watermark, epoch start offset, followers.
 pub(super) type Position = (String, i32, i32, i64, i64, i64, Vec<Follower>);
 
+/// Log end offset, epoch of the last record, durable end offset, log start offset, high watermark.
+pub(super) type Place = (i64, i32, i64, i64, i64);
+
 /// Topic id, partition, error code, log end offset, diverging epoch and its end offset, message.
 pub(super) type Taken = ([u8; 16], i32, i16, i64, Option<(i32, i64)>, String);
 
@@ -96,6 +99,17 @@ pub(super) fn position(partition: &Partition, now_ns: i64) -> Option<Position> {
         replication.epoch_start_offset(),
         followers.collect(),
     ))
+}
+
+pub(super) fn place(partition: &Partition) -> Place {
+    let (position, log) = (partition.follower_position(), partition.log());
+    (
+        position.log_end_offset,
+        position.last_epoch,
+        position.durable_end_offset,
+        log.log_start_offset(),
+        log.high_watermark(),
+    )
 }
 
 pub(super) fn told(topic_id: Uuid, index: i32, result: FetchResult) -> Taken {
