@@ -46,6 +46,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     fetch_offset: int
     last_fetched_epoch: int
     log_start_offset: int
+    high_watermark: int
+    """What we know of it: the leader answers at once where we could know more."""
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,17 +146,22 @@ class Fetcher:
 
     def wanted(self, now_ms: int) -> list[Wanted]:
         """What to ask for in the next fetch."""
-        return [
-            Wanted(
-                key=key,
-                leader_epoch=it.leader_epoch,
-                fetch_offset=it.where.end_offset,
-                last_fetched_epoch=it.where.last_epoch,
-                log_start_offset=it.where.start_offset,
-            )
-            for key, it in self._partitions.items()
-            if it.stage == "fetching" and it.rests_until_ms <= now_ms
-        ]
+        each = (self.wanted_of(key, now_ms) for key in self._partitions)
+        return [it for it in each if it is not None]
+
+    def wanted_of(self, key: PartitionKey, now_ms: int) -> Wanted | None:
+        """What to ask for of one partition; None where it is not to be asked for now."""
+        it = self._partitions.get(key)
+        if it is None or it.stage != "fetching" or it.rests_until_ms > now_ms:
+            return None
+        return Wanted(
+            key=key,
+            leader_epoch=it.leader_epoch,
+            fetch_offset=it.where.end_offset,
+            last_fetched_epoch=it.where.last_epoch,
+            log_start_offset=it.where.start_offset,
+            high_watermark=it.where.high_watermark,
+        )
 
     def next_ms(self, now_ms: int) -> int | None:
         """When a partition that rests now is to be asked for again; None where none rests."""

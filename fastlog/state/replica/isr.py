@@ -144,6 +144,11 @@ class LeaderIsr:
         proposed = () if self._proposal is None else self._proposal.isr
         return self._in_order({*self._state.isr, *proposed})
 
+    @property
+    def is_proposing(self) -> bool:
+        """Whether a proposal is under way, or was refused for a state that has not come yet."""
+        return self._stage != "none"
+
     def began(self) -> list[Effect]:
         """The effects of having become leader."""
         return [self._count()]
@@ -167,7 +172,8 @@ class LeaderIsr:
         if self._stage != "none":
             return self._go_on(now_ms)
         members = self._wanted(positions, now_ms)
-        if now_ms < self._again_ms or members == self._members():
+        # after an unclean election the same members too: that says that it has recovered
+        if now_ms < self._again_ms or (members == self._members() and not self._state.recovering):
             return []
         self._proposal = Proposal(
             leader_epoch=self._state.leader_epoch,

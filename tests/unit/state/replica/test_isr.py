@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from fastlog.errors import (
@@ -212,3 +213,12 @@ def test_an_answer_to_an_earlier_proposal_is_ignored() -> None:
     assert it.answered(proposal, IneligibleReplicaError.code, None, 2_001) == []
     assert it.maximal == (1, 2, 3)
     assert second.partition_epoch == 6
+
+
+def test_a_leader_that_was_elected_uncleanly_proposes_its_isr_though_nobody_joins() -> None:
+    recovering = msgspec.structs.replace(state((1,)), recovering=True)
+    it = LeaderIsr(ME, recovering, broker_epochs=EPOCHS, now_ms=0)
+    effects = it.looked(positions(), 10)
+    assert proposed(effects) == Proposal(leader_epoch=4, partition_epoch=5, isr=(1,), isr_epochs=(11,))
+    it.answered(proposed(effects), 0, state((1,), version=6), 20)
+    assert (it.is_proposing, it.looked(positions(), 2_000)) == (False, [])

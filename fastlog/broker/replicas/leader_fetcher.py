@@ -1,0 +1,242 @@
+"""A thread that fetches from one leader, over a connection of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from fastlog.broker.replicas.fetching import Counts, Followed
+from fastlog.broker.replicas.link import Bell, InterruptedLinkError, Link, wait_for
+from fastlog.broker.replicas.session import FetchSession
+from fastlog.errors import FetchSessionIdNotFoundError, InvalidFetchSessionEpochError, KafkaError
+from fastlog.events import EventLog
+from fastlog.protocol.api import ApiKey
+from fastlog.protocol.codec import decode_response_frame, encode_request_frame
+from fastlog.protocol.messages.fetch import ReplicaState
+from fastlog.state.replica.follower import Fetcher, FollowerSettings
+from fastlog.transport.channel import ConnectionLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastlog.broker.data_plane import ReplicationPlane
+    from fastlog.broker.replicas.settings import ReplicaSettings
+    from fastlog.ports import PartitionKey
+    from fastlog.transport.channel import Channel
+
+FETCH_VERSION = 18
+LIST_OFFSETS_VERSION = 7
+#: what is to be followed anew waits so long for the answer of a fetch that is under way, then the fetch is given up
+PATIENCE_MS = 50.0
+#: how long other partitions wait for the sync of one before they are fetched without it
+SYNC_WAIT_MS = 100.0
+COMPLAIN_MS = 10_000
+
+Command = tuple["Callable[..., None]", tuple[Any, ...]]
+
+
+class LeaderFetcher:
+    """Follows one leader, from `start` to `stop`. The methods may be called from any thread, and do not block."""
+
+    def __init__(
+        self,
+        leader: int,
+        node_id: int,
+        engine: ReplicationPlane,
+        open_channel: Callable[[str, int], Channel],
+        settings: ReplicaSettings,
+    ) -> None:
+        self._leader = leader
+        self._node_id = node_id
+        self._settings = settings
+        self._log = EventLog("replicas")
+        self.counts = Counts()
+        self._fetcher = Fetcher(FollowerSettings(backoff_ms=settings.backoff_ms))
+        self._followed = Followed(node_id, engine, self._fetcher, self.counts)
+        self._session = FetchSession()
+        self._epochs: dict[PartitionKey, int] = {}
+        self._keys: dict[tuple[bytes, int], PartitionKey] = {}
+        self._broker_epoch: int | None = None
+        self._at: tuple[str, int] | None = None
+        self._commands: deque[Command] = deque()
+        self._bell = Bell()
+        self._link = Link(open_channel, self._bell)
+        self._is_stopped = False
+        self._complained_ms = -COMPLAIN_MS
+        self._thread = threading.Thread(target=self._run, name=f"fastlog-fetcher-{leader}", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread: what it has begun to append is appended."""
+        self._is_stopped = True
+        self._bell.ring()
+        self._thread.join()
+        self._bell.close()
+
+    def follow(self, partitions: Sequence[tuple[PartitionKey, str, int]]) -> None:
+        """Follows the leader in partitions: key, topic, leader epoch."""
+        self._put(self._follow, partitions)
+
+    def leave(self, keys: Sequence[PartitionKey], *, is_deleted: bool) -> None:
+        """Follows it in these no more. Of a topic that is deleted no log is cut after this returns."""
+        if is_deleted:
+            self._followed.forbid(keys)
+        self._put(self._leave, keys)
+
+    def synced(self, keys: Sequence[PartitionKey]) -> None:
+        """Logs here that waited for a sync may have been synced."""
+        self._put(self._synced, keys)
+
+    def registered(self, broker_epoch: int | None) -> None:
+        """Under which broker epoch this broker fetches; None stops it from that."""
+        self._put(self._register, broker_epoch)
+
+    def is_at(self, endpoint: tuple[str, int] | None) -> None:
+        """Where the leader listens; None where it is not there."""
+        self._put(self._move, endpoint)
+
+    def _put(self, command: Callable[..., None], *arguments: Any) -> None:
+        self._commands.append((command, arguments))
+        self._bell.ring()
+
+    # --- of the thread: commands ---
+
+    def _take_commands(self) -> None:
+        while self._commands:
+            command, arguments = self._commands.popleft()
+            command(*arguments)
+
+    def _follow(self, partitions: Sequence[tuple[PartitionKey, str, int]]) -> None:
+        for key, topic, leader_epoch in partitions:
+            if self._followed.hold(key, topic, leader_epoch):
+                self._epochs[key] = leader_epoch
+                self._keys[key.topic_id.bytes, key.partition] = key
+                self._session.touch([key])
+
+    def _leave(self, keys: Sequence[PartitionKey]) -> None:
+        self._session.drop(key for key in keys if key in self._followed)
+        for key in keys:
+            self._followed.release(key)
+            self._epochs.pop(key, None)
+            self._keys.pop((key.topic_id.bytes, key.partition), None)
+
+    def _synced(self, keys: Sequence[PartitionKey]) -> None:
+        waiting = [key for key in keys if key in self._followed.unsynced]
+        self._followed.look_again(waiting, self._epochs, _now_ms())
+        self._session.touch(waiting)
+
+    def _register(self, broker_epoch: int | None) -> None:
+        self._broker_epoch = broker_epoch
+
+    def _move(self, endpoint: tuple[str, int] | None) -> None:
+        self._at = endpoint
+
+    # --- of the thread: fetching ---
+
+    def _run(self) -> None:
+        while not self._is_stopped:
+            try:
+                self._take_commands()
+                self._round()
+            except InterruptedLinkError:
+                self._link.close()
+                self._session.forget()
+            except ConnectionLostError as error:
+                self._lost(str(error))
+            except Exception as error:
+                self._log.exception(
+                    "following a leader failed, it is tried again", error, leader=self._leader
+                )
+                self._lost("a fault of ours")
+        self._link.close()
+
+    def _round(self) -> None:
+        """A fetch and what comes of it, or a pause."""
+        if self._broker_epoch is None or self._at is None or not self._epochs:
+            self._link.close()
+            self._session.forget()
+            self._pause(None)
+            return
+        if self._followed.unsynced and self._await_sync():
+            return
+        replica = ReplicaState(replica_id=self._node_id, replica_epoch=self._broker_epoch)
+        if self._link.connect(self._at):
+            self._session.forget()
+        request = self._session.request(self._wanted_of, replica, self._settings)
+        if request is None:
+            next_ms = self._fetcher.next_ms(_now_ms())
+            self._pause(None if next_ms is None else max(0, next_ms - _now_ms()))
+            return
+        frame = encode_request_frame(
+            request, FETCH_VERSION, self._link.next_correlation_id(), f"broker-{self._node_id}"
+        )
+        timeout_ms = self._settings.fetch_wait_ms + self._settings.request_timeout_ms
+        answer = self._link.ask(frame, timeout_ms, self._is_interrupted)
+        self._take_in(answer)
+
+    def _wanted_of(self, key: PartitionKey) -> Any:
+        if key in self._followed.unsynced:
+            return None
+        return self._fetcher.wanted_of(key, _now_ms())
+
+    def _await_sync(self) -> bool:
+        """Waits for the syncs that are under way; whether commands came meanwhile."""
+        self._pause(SYNC_WAIT_MS)
+        return bool(self._commands)
+
+    def _pause(self, timeout_ms: float | None) -> None:
+        # a command between the last look and this one has rung the bell
+        if not self._commands and not self._is_stopped:
+            wait_for(self._bell, timeout_ms)
+
+    def _is_interrupted(self, passed_ms: float) -> bool:
+        return self._is_stopped or (bool(self._commands) and passed_ms >= PATIENCE_MS)
+
+    def _take_in(self, answer: bytes) -> None:
+        self.counts.fetches += 1
+        try:
+            named, effects = self._followed.take_in(
+                answer, FETCH_VERSION, self._session.asked, self._keys, _now_ms()
+            )
+        except KafkaError as error:
+            if error.code not in (FetchSessionIdNotFoundError.code, InvalidFetchSessionEpochError.code):
+                raise ConnectionLostError(f"its leader refused a fetch: {error}") from error
+            self._session.forget()
+            return
+        self._session.answered(_session_id(answer))
+        self._session.touch(key for key in named if key in self._followed)
+        self._followed.repair(effects, self._list_offsets, _now_ms())
+
+    def _list_offsets(self, request: Any) -> Any:
+        frame = encode_request_frame(
+            request, LIST_OFFSETS_VERSION, self._link.next_correlation_id(), f"broker-{self._node_id}"
+        )
+        answer = self._link.ask(frame, self._settings.request_timeout_ms, lambda _: self._is_stopped)
+        return decode_response_frame(ApiKey.LIST_OFFSETS, LIST_OFFSETS_VERSION, answer)[1]
+
+    def _lost(self, reason: str) -> None:
+        self.counts.lost_connections += 1
+        self._link.close()
+        self._session.forget()
+        now_ms = _now_ms()
+        self._fetcher.lost(now_ms)
+        self._session.touch(self._followed.keys())
+        if now_ms - self._complained_ms >= COMPLAIN_MS:
+            self._complained_ms = now_ms
+            self._log.warning(
+                "a leader is not reached, it is tried again", leader=self._leader, reason=reason
+            )
+
+
+def _session_id(answer: bytes) -> int:
+    """Of an answer without an error: correlation id, no tags, throttle time, error code, session id."""
+    return int.from_bytes(answer[11:15], "big")
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
