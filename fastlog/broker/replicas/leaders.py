@@ -115,18 +115,11 @@ class Leaders:
         if not wanted:
             return
         looked = dict.fromkeys(wanted, NO_POSITIONS)
-        for (
-            topic,
-            index,
-            leader_epoch,
-            _,
-            high_watermark,
-            start,
-            followers,
-        ) in self._engine.replica_positions():
+        for row in self._engine.replica_positions():
+            topic, index, leader_epoch, end, high_watermark, start, followers = row
             key = self._keys.get((topic, index))
             if key in looked and self._led[key].state.leader_epoch == leader_epoch:
-                looked[key] = _positions(high_watermark, start, followers)
+                looked[key] = _positions(end, high_watermark, start, followers)
         for key, positions in looked.items():
             # without positions there is no other replica, or the engine leads it no more
             leader = self._led[key]
@@ -187,14 +180,22 @@ class Leaders:
 
 
 def _positions(
-    high_watermark: int, epoch_start_offset: int, followers: Sequence[tuple[int, int, int, int, int]]
+    log_end_offset: int,
+    high_watermark: int,
+    epoch_start_offset: int,
+    followers: Sequence[tuple[int, int, int, int, int]],
 ) -> Positions:
-    """Of those that have fetched in this epoch."""
+    """Of those that have fetched in this epoch; who has everything is not behind, however long nothing came."""
     return Positions(
         high_watermark=high_watermark,
         epoch_start_offset=epoch_start_offset,
         followers=tuple(
-            Follower(broker_id=it, broker_epoch=broker_epoch, log_end_offset=end, behind_ms=behind_ms)
+            Follower(
+                broker_id=it,
+                broker_epoch=broker_epoch,
+                log_end_offset=end,
+                behind_ms=0 if end >= log_end_offset else behind_ms,
+            )
             for it, broker_epoch, end, _, behind_ms in followers
             if end >= 0
         ),

@@ -233,12 +233,16 @@ class LeaderIsr:
         return follower.broker_epoch == epoch and follower.behind_ms <= self._settings.lag_ms
 
     def _may_join(self, follower: Follower, positions: Positions, now_ms: int) -> bool:
-        """Semantics row 58: it has all that may be committed, and it is the broker that is registered."""
+        """Semantics row 58: it has all that may be committed, and it is the broker that is registered.
+
+        One that would be taken out for its lag does not join: who hangs in the ISR is never behind the high watermark.
+        """
         member, epoch = follower.broker_id, follower.broker_epoch
         return (
             member != self._broker_id
             and self._epochs.get(member) == epoch
             and self._barred.get((member, epoch), now_ms) <= now_ms
+            and follower.behind_ms <= self._settings.lag_ms
             and follower.log_end_offset >= positions.high_watermark
             and follower.log_end_offset >= positions.epoch_start_offset
         )

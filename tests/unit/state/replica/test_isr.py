@@ -113,6 +113,16 @@ def test_time_decides_who_is_out_of_sync_not_the_number_of_records() -> None:
     assert it.maximal == (1, 2, 3)
 
 
+def test_a_member_that_hangs_is_out_of_sync_though_the_high_watermark_waits_for_it() -> None:
+    it = leader()
+    hangs = follower(3, end=90, behind_ms=LAG_MS + 1)
+    assert proposed(it.looked(positions(follower(2), hangs), LAG_MS)).isr == (1, 2)
+    it.told(state((1, 2), version=6))
+    assert it.looked(positions(follower(2), hangs), 2 * LAG_MS) == [], "and does not come back by hanging"
+    back = follower(3, end=90)
+    assert proposed(it.looked(positions(follower(2), back), 2 * LAG_MS)).isr == (1, 2, 3)
+
+
 def test_a_member_that_never_fetches_is_out_of_sync_after_the_same_time() -> None:
     it = leader()
     assert it.looked(positions(follower(2)), LAG_MS) == []
