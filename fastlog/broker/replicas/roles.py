@@ -271,10 +271,8 @@ def _is_news(known: Role | None, role: Role) -> bool:
 
 def _change(
     key: PartitionKey, held: Replica, role: Role
-) -> tuple[str, bytes, int, int, int, int, Sequence[int], Sequence[int]]:
+) -> tuple[str, bytes, int, int, int, int, Sequence[int], Sequence[int], bool]:
     state = held.state
-    # while somebody is eligible the high watermark stands still; who is in sync, and that, are told together by set_isr
-    isr = () if role.duty == "leads" and state.elr else state.isr
     return (
         held.topic,
         key.topic_id.bytes,
@@ -283,5 +281,7 @@ def _change(
         role.leader_epoch,
         state.version,
         state.replicas,
-        isr,
+        state.isr,
+        # while somebody is eligible the high watermark stands still, from the first moment of the leadership
+        bool(state.elr),
     )
