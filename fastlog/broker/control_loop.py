@@ -16,7 +16,7 @@ from fastlog.broker.worker import Worker
 from fastlog.events import EventLog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fastlog.broker.control_api import ControlApi
     from fastlog.broker.serving import ControlRequest, Serving
@@ -44,8 +44,12 @@ class ControlSource(Protocol):
 class ControlLoop:
     """Serves the control queue from `start` to `stop`; the asyncio loop and its threads are its own."""
 
-    def __init__(self, source: ControlSource, serving: Serving) -> None:
+    def __init__(
+        self, source: ControlSource, serving: Serving, *, noticed: Callable[[], None] = lambda: None
+    ) -> None:
+        """`noticed` is called whenever the source may have something else: it may only hand over."""
         self._source = source
+        self._noticed = noticed
         self._serving = serving
         self._engine_log = EventLog("engine")
         self._workers = {lane: Worker(f"fastlog-{lane.value}") for lane in (Lane.ASKS, Lane.CHANGES)}
@@ -88,6 +92,7 @@ class ControlLoop:
         # this clears the descriptor: log lines are taken after it, or one that comes in between would wait for the next
         requests = self._source.drain_control(room) if self._draining and room > 0 else ()
         self._write_events()
+        self._noticed()
         for request in requests:
             api = self._serving.api_of(request)
             if api is not None:

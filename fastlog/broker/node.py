@@ -102,6 +102,10 @@ class Node(Protocol):
         """
         ...
 
+    def noticed(self) -> None:
+        """The engine may have notices of partitions; called often by the control loop: it only hands over."""
+        ...
+
     def leave(self) -> None:
         """Gives away what others can take over; blocks for a bounded time. The listeners end after that."""
         ...
@@ -167,6 +171,9 @@ class LocalNode:
             zmq=next((reachable(it) for it in bound if it.scheme == "ZMQ"), None),
         )
         return ()
+
+    def noticed(self) -> None:
+        """See Node: nobody follows, so there are none."""
 
     def leave(self) -> None:
         """See Node: there is nobody to take over."""

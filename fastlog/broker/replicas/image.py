@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
+    from fastlog.broker.ports import Publisher
     from fastlog.broker.replicas.view import Change
-    from fastlog.broker.topics import Publisher
     from fastlog.config import TopicSettings
     from fastlog.ports import PartitionKey, PartitionState, Registration, Topic
 
