@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import select
 import signal
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 60.0
+END_SECONDS = 2.0
 LOG_TAIL_BYTES = 4_000
 SCHEMES = ("PLAINTEXT", "ZMQ", "BROKER", "METADATA")
 
@@ -84,9 +86,16 @@ class ClusterBroker:
         """Returns when the broker says that it is ready; raises RuntimeError with the end of its log."""
         line = self._line(seconds)
         if not line.startswith("ready "):
-            state = "did not say that it is ready" if self.is_running else "ended"
+            state = "ended" if self._has_ended() else "did not say that it is ready"
             raise RuntimeError(f"broker {self.broker_id} {state}:\n{self.log()}")
         self.ports |= {scheme: int(port) for scheme, port in re.findall(r"(\w+)://\S*:(\d+)", line)}
+
+    def _has_ended(self) -> bool:
+        """Whether the process is gone; one whose output ended is given a moment."""
+        if self.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(END_SECONDS)
+        return not self.is_running
 
     def _line(self, seconds: float) -> str:
         if self.process is None or self.process.stdout is None:

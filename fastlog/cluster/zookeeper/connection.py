@@ -61,10 +61,10 @@ NO_ANSWER = (
 
 
 class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    """kazoo warns of every attempt to connect, several times a second while ZooKeeper is away; our events tell once."""
+    """kazoo tells of every attempt to connect, several times a second while ZooKeeper is away; our events tell once."""
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        super().log(logging.DEBUG if level == logging.WARNING else level, msg, *args, **kwargs)
+        super().log(logging.DEBUG if level <= logging.WARNING else level, msg, *args, **kwargs)
 
 
 class NotConnectedError(StoreUnavailableError):
