@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 if TYPE_CHECKING:
     from fastlog.testing import Cluster
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 INTERVAL_SECONDS = 0.002
 FLUSH_SECONDS = 60.0
 READ_SECONDS = 60.0
+ASK_SECONDS = 2.0
 
 
 class Load:
@@ -101,10 +102,9 @@ def read_all(bootstrap: str, topic: str, partitions: int) -> dict[tuple[int, int
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "reader", "log_level": 0})
     found: dict[tuple[int, int], bytes] = {}
     try:
-        ends = {}
-        for partition in range(partitions):
-            place = TopicPartition(topic, partition)
-            _, ends[partition] = consumer.get_watermark_offsets(place, timeout=READ_SECONDS)
+        ends = {
+            partition: _end(consumer, TopicPartition(topic, partition)) for partition in range(partitions)
+        }
         consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
         reached = dict.fromkeys(range(partitions), 0)
         deadline = time.monotonic() + READ_SECONDS
@@ -117,3 +117,14 @@ def read_all(bootstrap: str, topic: str, partitions: int) -> dict[tuple[int, int
     finally:
         consumer.close()
     return found
+
+
+def _end(consumer: Consumer, place: TopicPartition) -> int:
+    """Where a partition ends; the client waits for a leader that has just died as long as it may, and then asks anew."""
+    deadline = time.monotonic() + READ_SECONDS
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(place, timeout=ASK_SECONDS)[1])
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
