@@ -47,10 +47,10 @@ class ControlLoop:
     def __init__(
         self, source: ControlSource, serving: Serving, *, noticed: Callable[[], None] = lambda: None
     ) -> None:
-        """`noticed` is called whenever the source may have something else: it may only hand over."""
+        """`noticed` is called in the loop when the source had something: it may be for who takes its other notices."""
         self._source = source
-        self._noticed = noticed
         self._serving = serving
+        self._noticed = noticed
         self._engine_log = EventLog("engine")
         self._workers = {lane: Worker(f"fastlog-{lane.value}") for lane in (Lane.ASKS, Lane.CHANGES)}
         # what follows is touched in the loop only

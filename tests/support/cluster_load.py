@@ -120,7 +120,7 @@ def read_all(bootstrap: str, topic: str, partitions: int) -> dict[tuple[int, int
 
 
 def _end(consumer: Consumer, place: TopicPartition) -> int:
-    """Where a partition ends; the client waits for a leader that has just died as long as it may, and then asks anew."""
+    """Where a partition ends. The client waits for a leader that has just died as long as it may: it is to ask anew."""
     deadline = time.monotonic() + READ_SECONDS
     while True:
         try:

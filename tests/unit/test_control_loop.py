@@ -274,6 +274,17 @@ def test_a_line_that_comes_while_requests_are_taken_does_not_wait_for_the_next(
             control.stop()
 
 
+def test_what_else_the_engine_notices_is_handed_on_after_the_descriptor_is_clear(source: Source) -> None:
+    seen: list[int] = []
+    loop = ControlLoop(source, Serving(None, ()), noticed=lambda: seen.append(len(source.waiting)))  # type: ignore[arg-type]
+    loop.start()
+    try:
+        source.put()
+        wait_until("it is told", lambda: len(seen) >= 2)
+    finally:
+        loop.stop()
+
+
 def test_housekeeping_runs_each_task_at_its_interval() -> None:
     clock, done = TestClock(), []
     tasks = [

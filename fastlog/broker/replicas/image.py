@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fastlog.config import TopicSettings
     from fastlog.ports import PartitionKey, PartitionState, Registration, Topic
 
+    TopicsTold = Callable[[Sequence[Topic], Sequence[str]], None]
+
 _NOTHING = StoredConfigs({}, 0)
 _ALL_BROKERS = ConfigResource("broker", "")
 
@@ -31,7 +33,7 @@ class ClusterImage:
         self._this_broker = ConfigResource("broker", str(node_id))
         self._view = View()
         self._config = static
-        self._topics_told: list[Publisher] = []
+        self._topics_told: list[TopicsTold] = []
         self._settings_told: list[Callable[[str | None], None]] = []
         # held while listeners are told: none is told of a change twice, or of none
         self._telling = threading.RLock()
@@ -99,7 +101,7 @@ class ClusterImage:
 
     # --- listening ---
 
-    def subscribe(self, changed: Publisher) -> Callable[[], None]:
+    def subscribe(self, changed: TopicsTold) -> Callable[[], None]:
         """Has `changed` told of topics put and removed: of all that there are now first, on the caller's thread, and
         from then on by the replicas' worker, where it may not block. Returns what ends that.
         """

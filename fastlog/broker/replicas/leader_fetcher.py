@@ -187,7 +187,11 @@ class LeaderFetcher:
     def _await_sync(self) -> bool:
         """Waits for the syncs that are under way; whether commands came meanwhile."""
         self._pause(SYNC_WAIT_MS)
-        return bool(self._commands)
+        if self._commands:
+            return True
+        # nobody said so, which a busy control plane may be the reason for
+        self._synced(list(self._followed.unsynced))
+        return False
 
     def _pause(self, timeout_ms: float | None) -> None:
         # a command between the last look and this one has rung the bell

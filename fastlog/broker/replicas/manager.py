@@ -126,20 +126,24 @@ class ReplicaManager:
         """Blocks until the first snapshot was applied: whether it was in time."""
         return self._ready.wait(timeout_s)
 
-    def told(self, notice: Delta | Beacon | Snapshot) -> None:
-        """A notice came, from whoever controls or did."""
+    def told(self, notice: object) -> None:
+        """A Delta, Beacon or Snapshot came, from whoever controls or did."""
         if self._inbox.qsize() >= self._settings.notices_max and not isinstance(notice, Snapshot):
             # the next one shows the gap
             self._dropped += 1
             return
         self._put(self._told, notice)
 
+    def set_lease(self, until_ns: int) -> None:
+        """Until when (time.monotonic_ns) this broker may act for itself alone; 0 is for no longer."""
+        self._engine.set_lease(until_ns)
+
     def registered(self, registration: Registration) -> None:
         """This broker is registered, in a session that is not over."""
         self._put(self._replicas.registered, registration.broker_epoch)
 
     def resign(self) -> None:
-        """Leads nothing any more, and fetches nothing, until `registered`. Blocks until that is so.
+        """Leads nothing any more, and begins no fetch, until `registered`. Blocks until that is so.
 
         Called before a new session's lease begins: it must not vouch for what was led in the old one.
         """
@@ -207,13 +211,13 @@ class ReplicaManager:
         self._is_noticing = False
         self._replicas.take_notices()
 
-    def _told(self, notice: Delta | Beacon | Snapshot) -> None:
+    def _told(self, notice: object) -> None:
         now_ms = self._clock.monotonic_ms()
         if isinstance(notice, Delta):
             self._carry_out(self._subscriber.delta(notice, now_ms))
         elif isinstance(notice, Beacon):
             self._carry_out(self._subscriber.beacon(notice, now_ms))
-        else:
+        elif isinstance(notice, Snapshot):
             self._carry_out(self._subscriber.snapshot(notice, now_ms))
 
     def _carry_out(self, effects: Sequence[Apply[Delta, Snapshot] | AskSnapshotOf]) -> None:

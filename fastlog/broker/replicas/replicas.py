@@ -82,7 +82,7 @@ class Replicas:
         self._look_whether_accepted()
 
     def resign(self) -> None:
-        """Its registration is over: leads nothing any more, and fetches nothing."""
+        """Its registration is over: leads nothing any more, and begins no fetch."""
         count = self._engine.resign()
         self.leaders.drop(self.roles.resigned())
         self._asked.registered(None)
@@ -196,6 +196,8 @@ class Replicas:
 
     def tick(self) -> None:
         """Looks at followers, roles that failed, and questions that wait, where it is time."""
+        # nobody else may have come to say that there are some
+        self.take_notices()
         now_ms = self._clock.monotonic_ms()
         if now_ms >= self._look_at_all_ms:
             self._look_at_all_ms = now_ms + self._settings.lag_ms // 2

@@ -18,7 +18,14 @@ NOT_LEADER = 6
 
 def shows(node: ReplicaNode, topic: str, values: list[bytes]) -> None:
     """Waits until a node shows these records to consumers."""
-    wait_until(lambda: node.consume(topic) == (0, len(values), values), f"{node.node_id} shows {values}")
+    wait_until(lambda: node.high_watermark(topic) >= len(values), f"{node.node_id} shows so many")
+    assert node.consume(topic) == (0, len(values), values)
+
+
+def nobody_fetches(leader: ReplicaNode) -> bool:
+    """Whether no follower has asked for longer than a long poll takes."""
+    (position,) = leader.engine.replica_positions()
+    return all(behind_ms > 600 for *_, behind_ms in position[6])
 
 
 def state_of(cluster: Cluster, key: PartitionKey) -> PartitionState:
@@ -68,6 +75,7 @@ def test_a_tail_that_nobody_had_is_cut_when_its_leader_comes_back(cluster: Clust
     assert first.produce("t", [b"kept"]) == (0, 0)
     for follower in (second, third):
         follower.manager.resign()
+    wait_until(lambda: nobody_fetches(first), "the last long poll is over")
     assert first.produce("t", [b"lost", b"lost too"], acks=1) == (0, 1)
     cluster.kill(1)
     for follower in (second, third):
