@@ -12,7 +12,12 @@ import msgspec
 
 from fastlog.errors import (
     FencedLeaderEpochError,
+    NotLeaderOrFollowerError,
     OffsetOutOfRangeError,
+    StaleBrokerEpochError,
+    UnknownLeaderEpochError,
+    UnknownTopicIdError,
+    UnknownTopicOrPartitionError,
 )
 from fastlog.ports import PartitionKey
 
@@ -25,6 +30,8 @@ class FollowerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     backoff_ms: int = 1_000
     """`replica.fetch.backoff.ms`: how long a partition rests after an error."""
+    unheard_ms: int = 50
+    """How long it rests where its leader may not have heard yet that it is one; then twice as long, up to the other."""
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,9 +121,22 @@ Effect = Truncate | RestartAt | AskOffsets
 class _Partition(msgspec.Struct, kw_only=True):
     leader_epoch: int
     where: Where
-    # asking where the leader's log lies; cutting ours; moved: the next state is awaited
+    # asking where the leader's log lies; cutting ours; moved: the next state is awaited; unheard: answers in a row
     stage: Literal["fetching", "asking", "cutting", "moved", "broken"] = "fetching"
     rests_until_ms: int = 0
+    unheard: int = 0
+
+
+#: a follower may hear of an election, a topic, its own registration before the leader does
+UNHEARD = frozenset(
+    {
+        NotLeaderOrFollowerError.code,
+        StaleBrokerEpochError.code,
+        UnknownLeaderEpochError.code,
+        UnknownTopicIdError.code,
+        UnknownTopicOrPartitionError.code,
+    }
+)
 
 
 class Fetcher:
@@ -233,7 +253,7 @@ class Fetcher:
         if isinstance(outcome, Appended):
             if outcome.where.end_offset > it.where.end_offset:
                 self._partitions[key] = self._partitions.pop(key)
-            it.where = outcome.where
+            it.where, it.unheard = outcome.where, 0
             return []
         if isinstance(outcome, Diverged) and outcome.epoch >= 0:
             return self._truncate(key, it, _agreed_end(it.where, outcome), now_ms)
@@ -246,8 +266,11 @@ class Fetcher:
         elif outcome.code == FencedLeaderEpochError.code:
             # there is a newer leader, and the next state tells which
             it.stage = "moved"
+        elif outcome.code in UNHEARD:
+            pause_ms = self._settings.unheard_ms << min(it.unheard, 10)
+            it.unheard += 1
+            it.rests_until_ms = now_ms + min(pause_ms, self._settings.backoff_ms)
         else:
-            # also NOT_LEADER_OR_FOLLOWER and UNKNOWN_LEADER_EPOCH: the leader may not have heard yet that it is one
             return self._rest(it, now_ms)
         return []
 

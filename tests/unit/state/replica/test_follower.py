@@ -8,10 +8,13 @@ import pytest
 
 from fastlog.errors import (
     FencedLeaderEpochError,
+    KafkaError,
     KafkaStorageError,
     NotLeaderOrFollowerError,
     OffsetOutOfRangeError,
+    StaleBrokerEpochError,
     UnknownLeaderEpochError,
+    UnknownTopicIdError,
 )
 from fastlog.ports import PartitionKey
 from fastlog.state.replica.follower import (
@@ -151,12 +154,29 @@ def test_a_leader_that_moved_is_not_asked_until_the_next_state() -> None:
     assert offsets(it) == [30]
 
 
-@pytest.mark.parametrize("error", [UnknownLeaderEpochError, NotLeaderOrFollowerError, KafkaStorageError])
-def test_after_another_error_a_partition_rests_also_where_the_leader_has_not_heard_yet_that_it_is_one(
-    error: type[KafkaStorageError],
+@pytest.mark.parametrize(
+    "error", [NotLeaderOrFollowerError, StaleBrokerEpochError, UnknownLeaderEpochError, UnknownTopicIdError]
+)
+def test_a_leader_that_has_not_heard_yet_that_it_is_one_is_asked_again_soon_and_then_less_often(
+    error: type[KafkaError],
 ) -> None:
+    it = following(where(30))
+    pauses, now_ms = [], 0
+    for _ in range(7):
+        fetched(it, Failed(code=error.code), now_ms=now_ms)
+        next_ms = it.next_ms(now_ms)
+        assert next_ms is not None
+        pauses.append(next_ms - now_ms)
+        now_ms = next_ms
+    assert pauses == [50, 100, 200, 400, 800, BACKOFF_MS, BACKOFF_MS]
+    fetched(it, Appended(where=where(31)), now_ms=now_ms)
+    fetched(it, Failed(code=error.code), now_ms=now_ms)
+    assert it.next_ms(now_ms) == now_ms + 50
+
+
+def test_after_another_error_a_partition_rests() -> None:
     it = following(where(30), KEY, OTHER)
-    fetched(it, Failed(code=error.code), now_ms=50)
+    fetched(it, Failed(code=KafkaStorageError.code), now_ms=50)
     assert [wanted.key for wanted in it.wanted(50)] == [OTHER]
     assert it.next_ms(50) == 50 + BACKOFF_MS
     assert len(it.wanted(50 + BACKOFF_MS)) == 2
