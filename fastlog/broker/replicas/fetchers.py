@@ -75,9 +75,12 @@ class Fetchers:
 
     def know(self, brokers: Mapping[int, Registration]) -> None:
         """Which brokers live, and where they listen."""
+        before = {leader: self._endpoint(leader) for leader in self._threads}
         self._brokers = brokers
         for leader, thread in self._threads.items():
-            thread.is_at(self._endpoint(leader))
+            # to be told interrupts a long poll
+            if self._endpoint(leader) != before[leader]:
+                thread.is_at(self._endpoint(leader))
 
     def stop(self) -> None:
         """Ends all threads; blocks."""

@@ -63,7 +63,7 @@ class LeaderFetcher:
         self._commands: deque[Command] = deque()
         self._bell = Bell()
         self._link = Link(open_channel, self._bell)
-        self._is_stopped = False
+        self._is_urgent = self._is_stopped = False
         self._complained_ms = -COMPLAIN_MS
         self._thread = threading.Thread(target=self._run, name=f"fastlog-fetcher-{leader}", daemon=True)
 
@@ -80,7 +80,7 @@ class LeaderFetcher:
 
     def follow(self, partitions: Sequence[tuple[PartitionKey, str, int]]) -> None:
         """Follows the leader in partitions: key, topic, leader epoch."""
-        self._put(self._follow, partitions)
+        self._put(self._follow, partitions, is_urgent=True)
 
     def leave(self, keys: Sequence[PartitionKey], *, is_deleted: bool) -> None:
         """Follows it in these no more. Of a topic that is deleted no log is cut after this returns."""
@@ -90,23 +90,27 @@ class LeaderFetcher:
 
     def synced(self, keys: Sequence[PartitionKey]) -> None:
         """Logs here that waited for a sync may have been synced."""
-        self._put(self._synced, keys)
+        self._put(self._synced, keys, is_urgent=True)
 
     def registered(self, broker_epoch: int | None) -> None:
         """Under which broker epoch this broker fetches; None stops it from that."""
-        self._put(self._register, broker_epoch)
+        self._put(self._register, broker_epoch, is_urgent=True)
 
     def is_at(self, endpoint: tuple[str, int] | None) -> None:
         """Where the leader listens; None where it is not there."""
-        self._put(self._move, endpoint)
+        self._put(self._move, endpoint, is_urgent=True)
 
-    def _put(self, command: Callable[..., None], *arguments: Any) -> None:
+    def _put(self, command: Callable[..., None], *arguments: Any, is_urgent: bool = False) -> None:
         self._commands.append((command, arguments))
+        if is_urgent:
+            self._is_urgent = True
         self._bell.ring()
 
     # --- of the thread: commands ---
 
     def _take_commands(self) -> None:
+        # before they are taken: one that comes meanwhile is taken too, or seen the next time
+        self._is_urgent = False
         while self._commands:
             command, arguments = self._commands.popleft()
             command(*arguments)
@@ -199,7 +203,7 @@ class LeaderFetcher:
             wait_for(self._bell, timeout_ms)
 
     def _is_interrupted(self, passed_ms: float) -> bool:
-        return self._is_stopped or (bool(self._commands) and passed_ms >= PATIENCE_MS)
+        return self._is_stopped or (self._is_urgent and passed_ms >= PATIENCE_MS)
 
     def _take_in(self, answer: bytes) -> None:
         self.counts.fetches += 1

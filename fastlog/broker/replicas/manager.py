@@ -147,12 +147,13 @@ class ReplicaManager:
 
         Called before a new session's lease begins: it must not vouch for what was led in the old one.
         """
-        done = threading.Event()
-        self._put(self._replicas.resign)
-        self._put(done.set)
-        while self._thread.is_alive():
-            if done.wait(0.1):
-                return
+        if self._thread.is_alive():
+            done = threading.Event()
+            self._put(self._replicas.resign)
+            self._put(done.set)
+            while self._thread.is_alive():
+                if done.wait(0.1):
+                    return
         # nobody else is at it
         self._replicas.resign()
 
