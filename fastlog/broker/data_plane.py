@@ -41,6 +41,17 @@ class DataPlane(Protocol):
         """
         ...
 
+    def wait_deleted(
+        self, partitions: Sequence[tuple[str, int, int]], timeout_ms: int
+    ) -> list[tuple[int, int]]:
+        """Waits until every live replica of (topic, partition, log start offset) has moved its log start so far.
+
+        Answers the low watermark of each, -1 beside an error code, and that: REQUEST_TIMED_OUT for those that were not
+        there in time, NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION. Blocks for at most `timeout_ms`, and not at
+        all while 16 others do.
+        """
+        ...
+
     def log_sizes(self) -> list[tuple[str, int, int]]:
         """(topic, partition, bytes on disk) of each open partition, sorted."""
         ...

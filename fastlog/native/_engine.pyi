@@ -60,6 +60,11 @@ class Engine:
     def delete_records(self, topic: str, partition: int, before_offset: int) -> int:
         """Moves the log start durably and returns it; -1 is the high watermark. Raises a KafkaError."""
 
+    def wait_deleted(
+        self, partitions: Sequence[tuple[str, int, int]], timeout_ms: int
+    ) -> list[tuple[int, int]]:
+        """Waits until live replicas deleted records too; see `fastlog.broker.data_plane.DataPlane`."""
+
     def log_sizes(self) -> list[tuple[str, int, int]]:
         """(topic, partition, bytes of batches) of each open partition, sorted."""
 

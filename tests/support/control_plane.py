@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from fastlog.broker.producer_ids import ProducerIds
 from fastlog.broker.topics import LocalTopics
 from fastlog.cluster.local import LocalStore, encode_cluster_id
 from fastlog.config import Config, Endpoint
-from fastlog.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
+from fastlog.errors import OffsetOutOfRangeError, RequestTimedOutError, UnknownTopicOrPartitionError
 from fastlog.state.group.settings import GroupSettings
 from fastlog.state.offsets.settings import OffsetSettings
 from tests.support.group_log import MemoryLog
@@ -76,6 +77,9 @@ class FakeDataPlane:
         self.directories: dict[tuple[str, int], bytes] = {}
         self.open: dict[tuple[str, int], TopicSettings] = {}
         self.high_watermark = 10
+        #: whether the other replicas have done what the leader did
+        self.replicas_moved = threading.Event()
+        self.replicas_moved.set()
         self.dies_before = ""
         self.fails_with: Exception | None = None
 
@@ -113,6 +117,13 @@ class FakeDataPlane:
         if before_offset > self.high_watermark:
             raise OffsetOutOfRangeError
         return self.high_watermark if before_offset == -1 else before_offset
+
+    def wait_deleted(
+        self, partitions: Sequence[tuple[str, int, int]], timeout_ms: int
+    ) -> list[tuple[int, int]]:
+        if self.replicas_moved.wait(timeout_ms / 1000):
+            return [(offset, 0) for _, _, offset in partitions]
+        return [(-1, RequestTimedOutError.code) for _ in partitions]
 
     def log_sizes(self) -> list[tuple[str, int, int]]:
         return [(topic, partition, 100) for topic, partition in sorted(self.open)]

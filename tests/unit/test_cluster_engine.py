@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -99,10 +100,12 @@ class Node:
         answer = self.send(self.clients, ApiKey.PRODUCE, version, produce(acks))
         return answer.responses[0].partition_responses[0], answer.node_endpoints
 
-    def fetch(self, *, replica: int = -1, rack: str = "", offset: int = 0, epoch: int = -1) -> Any:
+    def fetch(
+        self, *, replica: int = -1, rack: str = "", offset: int = 0, epoch: int = -1, start: int = 0
+    ) -> Any:
         """The answer of the partition, and the nodes told: of a consumer, or of a replica at an offset."""
         intake = self.clients if replica < 0 else self.brokers
-        answer = self.send(intake, ApiKey.FETCH, 18, fetch(replica, rack, offset, epoch))
+        answer = self.send(intake, ApiKey.FETCH, 18, fetch(replica, rack, offset, epoch, start))
         return answer.responses[0].partitions[0], answer.node_endpoints
 
 
@@ -120,13 +123,13 @@ def produce(acks: int) -> ProduceRequest:
     return ProduceRequest(acks=acks, timeout_ms=20_000, topic_data=[topic])
 
 
-def fetch(replica: int, rack: str, offset: int, epoch: int) -> FetchRequest:
+def fetch(replica: int, rack: str, offset: int, epoch: int, start: int = 0) -> FetchRequest:
     wanted = FetchPartition(
         partition=0,
         fetch_offset=offset,
         current_leader_epoch=epoch,
         partition_max_bytes=1 << 20,
-        log_start_offset=0,
+        log_start_offset=start,
     )
     return FetchRequest(
         replica_state=ReplicaState(replica_id=replica, replica_epoch=replica * 10 if replica >= 0 else -1),
@@ -232,6 +235,20 @@ def test_a_replica_is_put_away_unless_it_is_of_a_later_epoch(node: Node, tmp_pat
     assert node.plane.delete_partitions("t", TOPIC_ID.bytes, [(0, 3)]) == 1
     assert not (tmp_path / "t-0").exists()
     assert node.plane.fetch_positions([("t", 0)]) == [None]
+
+
+def test_deleted_records_are_gone_when_the_replicas_have_told_so(node: Node) -> None:
+    node.lead(1, 3, [1, 2])
+    node.produce()
+    node.fetch(replica=2, offset=1, epoch=3)
+    node.fetch(replica=3, offset=1, epoch=3, start=1)
+    assert node.engine.delete_records("t", 0, -1) == 1
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(node.engine.wait_deleted, [("t", 0, 1)], 20_000)
+        assert node.engine.wait_deleted([("t", 0, 1), ("absent", 0, 1)], 1) == [(-1, 7), (-1, 3)]
+        assert not waiting.done()
+        node.fetch(replica=2, offset=1, epoch=3, start=1)
+        assert waiting.result(timeout=20) == [(1, 0)]
 
 
 def test_a_consumer_is_sent_to_the_replica_in_its_rack(node: Node) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
+from fastlog.broker.api import delete_records
 from fastlog.broker.context import Operation
+from fastlog.broker.later import Later
 from fastlog.protocol.messages import alter_configs, incremental_alter_configs
 from fastlog.protocol.messages.delete_records import (
     DeleteRecordsPartition,
     DeleteRecordsRequest,
+    DeleteRecordsResponse,
     DeleteRecordsTopic,
 )
 from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest
 from fastlog.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from fastlog.protocol.messages.describe_log_dirs import DescribableLogDirTopic, DescribeLogDirsRequest
 from fastlog.protocol.messages.init_producer_id import InitProducerIdRequest
-from tests.support.control_plane import ControlPlane
+from tests.support.control_plane import ControlPlane, context
 
 TOPIC, BROKER = 2, 4
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
@@ -203,6 +207,31 @@ def test_records_are_deleted_up_to_an_offset_or_the_high_watermark(plane: Contro
     assert ask("orders", 9, 0) == (-1, 3)
     assert ask("absent", 0, 0) == (-1, 3)
     assert ask("compacted", 0, 0) == (-1, 44)
+
+
+def test_the_answer_waits_until_replicas_deleted_the_records_too(plane: ControlPlane) -> None:
+    wanted = DeleteRecordsTopic("orders", [DeleteRecordsPartition(0, 4), DeleteRecordsPartition(9, 0)])
+    plane.data_plane.replicas_moved.clear()
+
+    def ask(timeout_ms: int) -> DeleteRecordsResponse | Later:
+        request = DeleteRecordsRequest(topics=[wanted], timeout_ms=timeout_ms)
+        answer = delete_records.handle(plane.services, context(2), request)
+        assert isinstance(answer, DeleteRecordsResponse | Later)
+        return answer
+
+    def results(response: DeleteRecordsResponse) -> list[tuple[int, int]]:
+        return [(it.low_watermark, it.error_code) for it in response.topics[0].partitions]
+
+    at_once = ask(0)
+    assert isinstance(at_once, DeleteRecordsResponse)
+    assert results(at_once) == [(-1, 7), (-1, 3)]
+    later = ask(60_000)
+    assert isinstance(later, Later)
+    answers: SimpleQueue[DeleteRecordsResponse] = SimpleQueue()
+    later.then(answers.put)
+    assert answers.empty()
+    plane.data_plane.replicas_moved.set()
+    assert results(answers.get(timeout=20)) == [(4, 0), (-1, 3)]
 
 
 def test_the_data_directory_is_described(plane: ControlPlane) -> None:

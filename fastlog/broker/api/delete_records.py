@@ -1,19 +1,22 @@
 """DeleteRecords (API key 21), versions 0-2.
 
 Moves the log start of each partition; -1 stands for the high watermark. Each partition succeeds or fails alone; a topic
-that is only compacted refuses with POLICY_VIOLATION. Differs from Apache Kafka: nothing.
+that is only compacted refuses with POLICY_VIOLATION. The answer waits until the live replicas have moved theirs; where
+one has not in time it is REQUEST_TIMED_OUT, and the records are gone from it later. Differs from Apache Kafka: nothing.
 
 KIPs: 0 the API (107).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of
+from fastlog.broker.later import Later
 from fastlog.broker.names import is_internal
-from fastlog.errors import InvalidTopicError, KafkaError, PolicyViolationError
+from fastlog.errors import InvalidTopicError, KafkaError, PolicyViolationError, RequestTimedOutError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.delete_records import (
     DeleteRecordsPartition,
@@ -24,6 +27,8 @@ from fastlog.protocol.messages.delete_records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastlog.broker.context import RequestContext
 
 NO_OFFSET = -1
@@ -31,7 +36,7 @@ NO_OFFSET = -1
 
 def handle(
     services: Services, context: RequestContext, request: DeleteRecordsRequest
-) -> DeleteRecordsResponse:
+) -> DeleteRecordsResponse | Later:
     """Moves the log start of each partition."""
 
     def check(name: str) -> None:
@@ -50,7 +55,44 @@ def handle(
             for it in topic.partitions
         ]
         results.append(DeleteRecordsTopicResult(name=topic.name, partitions=partitions))
-    return DeleteRecordsResponse(topics=results)
+    response = DeleteRecordsResponse(topics=results)
+    moved = [
+        Moved(topic.name, it, it.low_watermark)
+        for topic in results
+        for it in topic.partitions
+        if not it.error_code
+    ]
+    if _settle(services, moved, 0) or request.timeout_ms <= 0:
+        return response
+    later = Later()
+
+    def wait() -> None:
+        try:
+            _settle(services, moved, request.timeout_ms)
+        finally:
+            later.answer(response)
+
+    # few wait at once, see DataPlane; on a lane, others would wait as long as this client likes
+    Thread(target=wait, name="fastlog-deletion", daemon=True).start()
+    return later
+
+
+class Moved(NamedTuple):
+    """A partition whose leader has moved its log start."""
+
+    topic: str
+    result: DeleteRecordsPartitionResult
+    log_start_offset: int
+
+
+def _settle(services: Services, moved: Sequence[Moved], timeout_ms: int) -> bool:
+    """Waits for the live replicas and puts in what became of each partition; whether there is nothing to wait for."""
+    outcomes = services.data_plane.wait_deleted(
+        [(it.topic, it.result.partition_index, it.log_start_offset) for it in moved], timeout_ms
+    )
+    for it, (low_watermark, code) in zip(moved, outcomes, strict=True):
+        it.result.low_watermark, it.result.error_code = low_watermark, code
+    return all(code != RequestTimedOutError.code for _, code in outcomes)
 
 
 def _delete(services: Services, topic: str, wanted: DeleteRecordsPartition) -> DeleteRecordsPartitionResult:

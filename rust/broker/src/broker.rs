@@ -2,6 +2,7 @@
 
 use crate::budget::ByteBudget;
 use crate::cluster::{Cluster, Notices};
+use crate::deletion::Deletions;
 use crate::events::{Events, wall_clock_ms};
 use crate::fetch::SessionCache;
 use crate::image::{Lane, PublishedImage};
@@ -111,6 +112,7 @@ pub struct Broker {
     pub(crate) partitions: Arc<PartitionTable>,
     pub(crate) sessions: Arc<SessionCache>,
     pub(crate) timer: Timer,
+    pub(crate) deletions: Deletions,
     syncs: SyncThreads,
     /// Whether work may be shared by threads.
     pub(crate) has_threads: bool,
@@ -166,6 +168,7 @@ impl Broker {
                 config.fetch_session_seed,
             )),
             timer,
+            deletions: Deletions::default(),
             syncs,
             has_threads,
             control: ControlQueue::new(config.control_queue_max, wakeup.clone()),

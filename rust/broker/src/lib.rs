@@ -9,6 +9,7 @@ mod broker;
 mod budget;
 mod cleaner;
 mod cluster;
+mod deletion;
 mod dispatch;
 mod events;
 mod fetch;

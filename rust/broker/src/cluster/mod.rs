@@ -50,6 +50,11 @@ impl Cluster {
         self.broker_epochs.load().get(&broker_id) == Some(&broker_epoch)
     }
 
+    /// Whether a broker is registered.
+    pub(crate) fn is_live(&self, broker_id: i32) -> bool {
+        self.broker_epochs.load().contains_key(&broker_id)
+    }
+
     pub(crate) fn set_broker_epochs(&self, epochs: HashMap<i32, i64>) {
         self.broker_epochs.store(Arc::new(epochs));
     }

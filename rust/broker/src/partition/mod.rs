@@ -341,15 +341,23 @@ impl Partition {
         self.replication.lock().clone()
     }
 
-    /// Notes a fetch of a follower at `fetch_offset` that found no divergence; true when the high watermark moved, and
-    /// those who wait are to be told. The control plane hears of a follower that may join.
+    /// The least log start of this leader and of its live followers; -1 where one has not told its own.
+    pub(crate) fn low_watermark(&self) -> i64 {
+        let own = self.log.log_start_offset();
+        let replication = self.replication.lock();
+        let live = replication.followers().iter().filter(|(id, _)| self.cluster.is_live(**id));
+        live.map(|(_, it)| it.log_start_offset).fold(own, i64::min)
+    }
+
+    /// Notes a fetch of a follower at `fetch_offset` that found no divergence; true when the high watermark or the
+    /// follower's log start moved, and those who wait are to be told. The control plane hears of a follower that may join.
     pub(crate) fn note_fetch(&self, leader_epoch: i32, fetch: FollowerFetch) -> bool {
         let before = self.log.high_watermark();
         let mut replication = self.replication.lock();
         if !replication.knows(leader_epoch, fetch.replica_id) {
             return false;
         }
-        replication.note_fetch(fetch);
+        let is_start_moved = replication.note_fetch(fetch);
         self.advance_with(&replication);
         let high_watermark = self.log.high_watermark();
         let is_joinable = replication.is_joinable(fetch.replica_id, high_watermark);
@@ -358,7 +366,7 @@ impl Partition {
             let (topic, index, replica_id) = (self.topic.clone(), self.index, fetch.replica_id);
             self.cluster.notices.push(Notice::Joinable { topic, index, replica_id });
         }
-        high_watermark > before
+        is_start_moved || high_watermark > before
     }
 
     /// Whether a replica may follow this broker: it is in the assignment, and its broker epoch is the registered one.

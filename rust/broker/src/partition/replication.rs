@@ -138,8 +138,8 @@ impl Replication {
     }
 
     /// Notes a fetch (Kafka's `Replica.updateFetchStateOrThrow`): who has what the leader had at the fetch before was
-    /// caught up then.
-    pub(crate) fn note_fetch(&mut self, fetch: FollowerFetch) {
+    /// caught up then. True when its log starts elsewhere than before.
+    pub(crate) fn note_fetch(&mut self, fetch: FollowerFetch) -> bool {
         let unknown = FollowerState::unknown(0);
         let follower = self.followers.entry(fetch.replica_id).or_insert(unknown);
         if fetch.fetch_offset >= fetch.leader_end_offset {
@@ -148,10 +148,12 @@ impl Replication {
             follower.caught_up_ns = follower.caught_up_ns.max(follower.fetched_ns);
         }
         follower.log_end_offset = fetch.fetch_offset;
+        let is_start_moved = follower.log_start_offset != fetch.log_start_offset;
         follower.log_start_offset = fetch.log_start_offset;
         follower.broker_epoch = fetch.broker_epoch;
         follower.fetched_ns = fetch.now_ns;
         follower.leader_end_offset = fetch.leader_end_offset;
+        is_start_moved
     }
 
     /// Whether a follower that is not in the maximal in-sync set may join it (semantics row 58).

@@ -14,6 +14,7 @@ use fastlog_broker::{
     SystemClock,
 };
 use fastlog_log::{Checkpoint, Identity, LastStop, LogError, Storage};
+use fastlog_protocol::ErrorCode;
 use fastlog_server::{ListenerConfig, Server};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
@@ -177,6 +178,18 @@ impl Engine {
         before_offset: i64,
     ) -> PyResult<i64> {
         self.with_logs(py, |logs| logs.delete_records(topic, partition, before_offset))
+    }
+
+    fn wait_deleted(
+        &self,
+        py: Python<'_>,
+        partitions: Vec<(String, i32, i64)>,
+        timeout_ms: u64,
+    ) -> Vec<(i64, i16)> {
+        let timeout = Duration::from_millis(timeout_ms);
+        let outcomes = py.detach(|| self.broker.wait_deleted(&partitions, timeout));
+        let told = |outcome: Result<i64, ErrorCode>| outcome.map_or_else(|code| (-1, code.0), |low| (low, 0));
+        outcomes.into_iter().map(told).collect()
     }
 
     fn log_sizes(&self, py: Python<'_>) -> PyResult<Vec<(String, i32, u64)>> {
