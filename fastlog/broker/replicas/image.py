@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
-    from fastlog.broker.ports import Publisher
     from fastlog.broker.replicas.view import Change
     from fastlog.config import TopicSettings
     from fastlog.ports import PartitionKey, PartitionState, Registration, Topic
