@@ -35,7 +35,7 @@ from fastlog.state.offsets.settings import OffsetSettings
 
 if TYPE_CHECKING:
     from fastlog.broker.context import Authorizer
-    from fastlog.broker.node import Node
+    from fastlog.broker.ports import Node
     from fastlog.config import Config
     from fastlog.ports import Clock, Random
     from fastlog.transport.router import RouterListener

@@ -36,7 +36,8 @@ from fastlog.cluster.unclean import UncleanMark
 from fastlog.cluster.zookeeper.cluster import join_cluster
 from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
 from fastlog.cluster.zookeeper.metadata.store import ZooKeeperStore
-from fastlog.config import BROKER, METADATA, Endpoint, parse_zookeeper
+from fastlog.config import BROKER, METADATA, Endpoint
+from fastlog.config.zookeeper import parse_zookeeper
 from fastlog.errors import FastlogError
 from fastlog.events import EventLog
 from fastlog.ports import Registration
@@ -156,7 +157,7 @@ class ClusterNode:
         broker = Endpoint(BROKER, listeners[BROKER].host, router.port)
         self._zmq = next((reachable(it) for it in bound if it.scheme == "ZMQ"), None)
         self._cluster_changed(-1, ())
-        notices = NoticeListener(self._node_id, self._replicas.told)  # type: ignore[arg-type]
+        notices = NoticeListener(self._node_id, self._replicas.told)
         base.undo.callback(notices.stop)
         self._worker = self._make_worker([*bound, broker, metadata], PublishedNotices(publisher), notices)
         base.undo.callback(self._worker.stop)
@@ -244,7 +245,7 @@ class ClusterNode:
 
     def told(self, notice: object) -> None:
         """A notice of the controller in this process."""
-        self._replicas.told(notice)  # type: ignore[arg-type]
+        self._replicas.told(notice)
 
     def set_lease(self, until_ns: int) -> None:
         """How long this broker may act for itself alone."""

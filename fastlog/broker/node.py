@@ -1,9 +1,8 @@
-"""What of a broker depends on whether it is alone or one of a cluster, and the former: a node that needs nobody."""
+"""What of a broker depends on whether it is alone or one of a cluster; here: a node that needs nobody."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from fastlog.broker.addresses import EVERYWHERE
 from fastlog.broker.api import APIS
@@ -12,7 +11,7 @@ from fastlog.broker.image import publish_cluster
 from fastlog.broker.placement import LocalBrokers, LocalPlacement
 from fastlog.broker.producer_ids import ProducerIds
 from fastlog.broker.topics import LocalTopics
-from fastlog.cluster.incarnation import FILE_NAME as INCARNATIONS
+from fastlog.cluster import INCARNATIONS_NAME
 from fastlog.cluster.local import LocalStore, check_store, encode_cluster_id
 from fastlog.config import Config, Endpoint
 from fastlog.errors import FastlogError
@@ -25,90 +24,38 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastlog.broker.addresses import Registrations
-    from fastlog.broker.configs import Configs
     from fastlog.broker.groups.coordinator import GroupCoordinator
-    from fastlog.broker.ports import Brokers, Placement, Topics
     from fastlog.config import BrokerSettings
     from fastlog.native._engine import Engine
     from fastlog.ports import Clock, Random
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Foundation:
     """What every broker has."""
 
-    config: Config
-    settings: BrokerSettings
-    data_dir: Path
-    listeners: tuple[Endpoint, ...]
-    """As they are configured; port 0 is any."""
-    advertised: tuple[Endpoint, ...]
-    engine: Engine
-    clock: Clock
-    random: Random
-    undo: ExitStack
-    """Ends what was begun, in reverse."""
-
-
-class Node(Protocol):
-    """A broker's metadata, and its part in keeping it. Calls come in this order, from the thread that starts it."""
-
-    def join(self, known: str | None) -> str:
-        """The id of the cluster, for a data directory that belongs to the cluster `known` or to none yet."""
-        ...
-
-    def open(self, cluster_id: str, last_stop: str) -> None:
-        """Makes all that is below, when the directory is locked; `last_stop` is the engine's word for how it ended."""
-        ...
-
-    @property
-    def topics(self) -> Topics:
-        """The topics."""
-        ...
-
-    @property
-    def configs(self) -> Configs:
-        """The settings."""
-        ...
-
-    @property
-    def producer_ids(self) -> ProducerIds:
-        """The ids of producers."""
-        ...
-
-    @property
-    def placement(self) -> Placement:
-        """Leaders and replicas."""
-        ...
-
-    @property
-    def brokers(self) -> Brokers:
-        """Who is in the cluster."""
-        ...
-
-    @property
-    def registrations(self) -> Registrations | None:
-        """Where other brokers are; None where there are none."""
-        ...
-
-    def load(self, groups: GroupCoordinator) -> None:
-        """Opens what the directory holds, as far as is known now; `groups` are told of topics from now on."""
-        ...
-
-    def enter(self, bound: Sequence[Endpoint]) -> Sequence[Endpoint]:
-        """Takes its place in the cluster and blocks until it knows what there is.
-
-        `bound` are the listeners for clients, with their real ports; answers those that it has opened itself.
-        """
-        ...
-
-    def noticed(self) -> None:
-        """The engine may have notices of partitions; called often by the control loop: it only hands over."""
-        ...
-
-    def leave(self) -> None:
-        """Gives away what others can take over; blocks for a bounded time. The listeners end after that."""
-        ...
+    def __init__(
+        self,
+        *,
+        config: Config,
+        settings: BrokerSettings,
+        data_dir: Path,
+        listeners: tuple[Endpoint, ...],
+        advertised: tuple[Endpoint, ...],
+        engine: Engine,
+        clock: Clock,
+        random: Random,
+        undo: ExitStack,
+    ) -> None:
+        """`listeners` are as they are configured, where port 0 is any; `undo` ends what was begun, in reverse."""
+        self.config = config
+        self.settings = settings
+        self.data_dir = data_dir
+        self.listeners = listeners
+        self.advertised = advertised
+        self.engine = engine
+        self.clock = clock
+        self.random = random
+        self.undo = undo
 
 
 class LocalNode:
@@ -122,7 +69,7 @@ class LocalNode:
     def join(self, known: str | None) -> str:
         """See Node."""
         directory = self._foundation.data_dir
-        if (directory / INCARNATIONS).exists():
+        if (directory / INCARNATIONS_NAME).exists():
             raise FastlogError(
                 f"the data directory {directory} belongs to a broker of a cluster: say where its ZooKeeper is "
                 "(zookeeper.connect), or name another directory (log.dirs)"

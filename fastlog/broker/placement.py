@@ -10,7 +10,6 @@ from fastlog.errors import (
     KafkaError,
     UnknownTopicOrPartitionError,
 )
-from fastlog.state.controller.decide.reassignment import cancelled, check_target, is_reassigning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +41,9 @@ class LocalPlacement:
         self, targets: Mapping[Place, tuple[int, ...] | None], *, keep_factor: bool, timeout_ms: int
     ) -> dict[Place, KafkaError | None]:
         """See Placement: the only target that there can be is what is there."""
+        # imported when it is asked for, which is rare: one node alone is to start quickly
+        from fastlog.state.controller.decide.reassignment import cancelled, check_target
+
         states, errors = found(self._topics, list(targets))
         for place, state in states.items():
             target = targets[place]
@@ -113,4 +115,4 @@ def reassigning(topics: TopicDirectory, places: Sequence[Place] | None) -> dict[
     if places is None:
         places = [(it.name, partition) for it in topics.all() for partition in range(len(it.partitions))]
     states, _ = found(topics, places)
-    return {place: state for place, state in states.items() if is_reassigning(state)}
+    return {place: state for place, state in states.items() if state.adding or state.removing}

@@ -1,20 +1,25 @@
-"""What handlers of control APIs ask of metadata; one node alone and a broker of a cluster have it done differently."""
+"""What is done differently by one node alone and by a broker of a cluster: metadata, and a broker's part in keeping it.
+
+Types only: nothing imports it when a broker starts.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from fastlog.broker.topic_directory import DEFAULT, TIMEOUT_MS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
+    from fastlog.broker.addresses import Registrations
+    from fastlog.broker.configs import Configs
+    from fastlog.broker.groups.coordinator import GroupCoordinator
+    from fastlog.broker.producer_ids import ProducerIds
+    from fastlog.config import Endpoint
     from fastlog.errors import KafkaError
     from fastlog.ports import PartitionState, Registration, Topic
-
-#: "as the broker's settings say", for a number of partitions or replicas
-DEFAULT = -1
-#: how long a change may take that names no time of its own
-TIMEOUT_MS = 30_000
 
 #: a partition by its topic's name
 Place = tuple[str, int]
@@ -118,4 +123,65 @@ class Brokers(Protocol):
 
     def ids(self) -> Sequence[int]:
         """All live brokers, sorted, this one among them."""
+        ...
+
+
+class Node(Protocol):
+    """A broker's metadata, and its part in keeping it. Calls come in this order, from the thread that starts it."""
+
+    def join(self, known: str | None) -> str:
+        """The id of the cluster, for a data directory that belongs to the cluster `known` or to none yet."""
+        ...
+
+    def open(self, cluster_id: str, last_stop: str) -> None:
+        """Makes all that is below, when the directory is locked; `last_stop` is the engine's word for how it ended."""
+        ...
+
+    @property
+    def topics(self) -> Topics:
+        """The topics."""
+        ...
+
+    @property
+    def configs(self) -> Configs:
+        """The settings."""
+        ...
+
+    @property
+    def producer_ids(self) -> ProducerIds:
+        """The ids of producers."""
+        ...
+
+    @property
+    def placement(self) -> Placement:
+        """Leaders and replicas."""
+        ...
+
+    @property
+    def brokers(self) -> Brokers:
+        """Who is in the cluster."""
+        ...
+
+    @property
+    def registrations(self) -> Registrations | None:
+        """Where other brokers are; None where there are none."""
+        ...
+
+    def load(self, groups: GroupCoordinator) -> None:
+        """Opens what the directory holds, as far as is known now; `groups` are told of topics from now on."""
+        ...
+
+    def enter(self, bound: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """Takes its place in the cluster and blocks until it knows what there is.
+
+        `bound` are the listeners for clients, with their real ports; answers those that it has opened itself.
+        """
+        ...
+
+    def noticed(self) -> None:
+        """The engine may have notices of partitions; called often by the control loop: it only hands over."""
+        ...
+
+    def leave(self) -> None:
+        """Gives away what others can take over; blocks for a bounded time. The listeners end after that."""
         ...

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.names import collision_key, why_invalid
-from fastlog.broker.ports import DEFAULT
 from fastlog.errors import (
     InvalidTopicError,
     PolicyViolationError,
@@ -21,6 +20,10 @@ if TYPE_CHECKING:
     from fastlog.broker.ports import Publisher
     from fastlog.ports import Topic
 
+#: "as the broker's settings say", for a number of partitions or replicas
+DEFAULT = -1
+#: how long a change may take that names no time of its own
+TIMEOUT_MS = 30_000
 # Kafka's own bound (ReplicationControlManager, MAX_PARTITIONS_PER_BATCH); a count from the wire costs files each
 PARTITIONS_PER_REQUEST_MAX = 10_000
 

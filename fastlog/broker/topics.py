@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fastlog.broker.ports import DEFAULT, TIMEOUT_MS
-from fastlog.broker.topic_directory import TopicDirectory, check_together
+from fastlog.broker.topic_directory import DEFAULT, TIMEOUT_MS, TopicDirectory, check_together
 from fastlog.errors import (
     InvalidPartitionsError,
     KafkaError,

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import msgspec
 
+from fastlog.cluster import INCARNATIONS_NAME
 from fastlog.ports import CorruptStoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILE_NAME = "incarnations.json"
 # one is added by each start that ends before it registers; what is older is no session's any more
 KEPT_MAX = 16
 
@@ -23,7 +23,7 @@ class Incarnations:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._path = directory / FILE_NAME
+        self._path = directory / INCARNATIONS_NAME
 
     def begin(self, fresh: UUID) -> tuple[UUID, ...]:
         """Notes this start durably, and answers the starts whose registration may still be there, the latest first.
@@ -51,7 +51,7 @@ class Incarnations:
             ) from error
 
     def _write(self, incarnations: tuple[UUID, ...]) -> None:
-        fresh = self._path.with_name(f"{FILE_NAME}.tmp")
+        fresh = self._path.with_name(f"{INCARNATIONS_NAME}.tmp")
         with fresh.open("wb") as file:
             file.write(msgspec.json.encode(incarnations))
             file.flush()

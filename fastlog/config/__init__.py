@@ -15,7 +15,6 @@ from fastlog.config.listeners import BROKER, METADATA, Endpoint, parse_advertise
 from fastlog.config.load import Given, load
 from fastlog.config.setting import Setting, Value
 from fastlog.config.table import SETTINGS, BrokerSettings, TopicSettings
-from fastlog.config.zookeeper import ZooKeeperAddress, parse_zookeeper
 
 __all__ = [
     "BROKER",
@@ -32,7 +31,6 @@ __all__ = [
     "Origin",
     "Setting",
     "TopicSettings",
-    "ZooKeeperAddress",
     "Value",
     "check_broker",
     "check_topic",
@@ -40,5 +38,4 @@ __all__ = [
     "nearest",
     "parse_advertised",
     "parse_listeners",
-    "parse_zookeeper",
 ]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from fastlog.config.layers import Config, check_broker
 from fastlog.config.listeners import parse_advertised, parse_listeners
-from fastlog.config.zookeeper import parse_zookeeper
 from fastlog.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ def _check_together(config: Config) -> None:
     settings = config.broker()
     in_cluster = settings.zookeeper_connect is not None
     if settings.zookeeper_connect is not None:
+        from fastlog.config.zookeeper import parse_zookeeper
+
         parse_zookeeper(settings.zookeeper_connect)
     listeners = parse_listeners(settings.listeners, in_cluster=in_cluster)
     parse_advertised(settings.advertised_listeners or (), listeners)

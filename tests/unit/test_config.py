@@ -11,12 +11,11 @@ from fastlog.config import (
     Config,
     Endpoint,
     Origin,
-    ZooKeeperAddress,
     check_topic,
     load,
     parse_listeners,
-    parse_zookeeper,
 )
+from fastlog.config.zookeeper import ZooKeeperAddress, parse_zookeeper
 from fastlog.errors import ConfigError
 
 if TYPE_CHECKING:

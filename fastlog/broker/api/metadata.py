@@ -17,7 +17,7 @@ from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt
 from fastlog.broker.groups.offsets_topic import create as create_offsets_topic
 from fastlog.broker.names import OFFSETS_TOPIC
-from fastlog.broker.ports import DEFAULT
+from fastlog.broker.topic_directory import DEFAULT
 from fastlog.errors import PolicyViolationError
 from fastlog.events import EventLog
 from fastlog.protocol.api import ApiKey

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastlog.broker.configs import Configs, Make
 from fastlog.broker.forwarding.ports import KNOWN_MS
 from fastlog.broker.peers.messages import SetConfigs, Settings
-from fastlog.broker.ports import TIMEOUT_MS
+from fastlog.broker.topic_directory import TIMEOUT_MS
 from fastlog.errors import InvalidUpdateVersionError
 
 if TYPE_CHECKING:

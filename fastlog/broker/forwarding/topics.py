@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.forwarding.ports import KNOWN_MS
-from fastlog.broker.ports import DEFAULT, TIMEOUT_MS
-from fastlog.broker.topic_directory import check_together
+from fastlog.broker.topic_directory import DEFAULT, TIMEOUT_MS, check_together
 from fastlog.errors import (
     InvalidPartitionsError,
     TopicAlreadyExistsError,

@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from fastlog.cluster.incarnation import FILE_NAME, KEPT_MAX, Incarnations
+from fastlog.cluster import INCARNATIONS_NAME
+from fastlog.cluster.incarnation import KEPT_MAX, Incarnations
 from fastlog.ports import CorruptStoreError
 
 
@@ -22,7 +23,7 @@ def test_a_start_knows_those_before_it_until_one_registers(tmp_path: Path) -> No
     assert third.begin(UUID(int=3)) == ids(2, 1)
     third.registered(UUID(int=3))
     assert Incarnations(tmp_path).begin(UUID(int=4)) == ids(3)
-    assert sorted(each.name for each in tmp_path.iterdir()) == [FILE_NAME]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [INCARNATIONS_NAME]
 
 
 def test_only_the_latest_starts_are_kept(tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def test_only_the_latest_starts_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'["x"]', b"\xff"])
 def test_a_file_that_is_garbage_is_refused_untouched(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / FILE_NAME).write_bytes(data)
-    with pytest.raises(CorruptStoreError, match=FILE_NAME):
+    (tmp_path / INCARNATIONS_NAME).write_bytes(data)
+    with pytest.raises(CorruptStoreError, match=INCARNATIONS_NAME):
         Incarnations(tmp_path).begin(UUID(int=1))
-    assert (tmp_path / FILE_NAME).read_bytes() == data
+    assert (tmp_path / INCARNATIONS_NAME).read_bytes() == data
