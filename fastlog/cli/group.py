@@ -23,6 +23,7 @@ COMMANDS = {
     "configs": ("fastlog.cli.configs", "configs", "Describe and change the settings of topics and brokers."),
     "produce": ("fastlog.cli.produce", "produce", "Send lines or JSON records to a topic."),
     "consume": ("fastlog.cli.consume", "consume", "Print the records of a topic."),
+    "cluster": ("fastlog.cli.cluster", "cluster", "See how a cluster is, and move its leaders and replicas."),
     "groups": ("fastlog.cli.groups", "groups", "List, describe, move and delete groups of consumers."),
     "bench": ("fastlog.cli.bench", "bench", "Measure this machine and this build, beside their limits."),
     "log": ("fastlog.cli.log", "log", "Look into the files of a log, without a broker."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from fastlog.client.admin.coordinators import CoordinatorRequests
 from fastlog.client.admin.groups import GroupAdmin
 from fastlog.client.admin.leaders import LeaderRequests, by_topic
+from fastlog.client.admin.placement import PlacementAdmin
 from fastlog.client.admin.results import (
     CONFIG_SOURCES,
     ClusterDescription,
@@ -53,7 +54,7 @@ UNKNOWN_TOPIC_OR_PARTITION = 3
 DURABILITY = "fastlog.durability"
 
 
-class Admin(GroupAdmin):
+class Admin(GroupAdmin, PlacementAdmin):
     """A client for the cluster's administration, over TCP. Blocking; use one per thread.
 
     Every method raises NotReachableError where no broker answers within `request_timeout_ms`, or none can be connected
@@ -152,6 +153,11 @@ class Admin(GroupAdmin):
             )
         return describe(topic, self._durability(name))
 
+    def describe_topics(self) -> list[TopicDescription]:
+        """The partitions, leaders and replicas of all topics, internal ones too, by name; without their durability."""
+        image = self._metadata.refresh(None, timeout_ms=self._timeout_ms)
+        return [describe(topic, None) for _, topic in sorted(image.topics.items())]
+
     def _durability(self, topic: str) -> str | None:
         try:
             entry = self.describe_configs(topic=topic, keys=[DURABILITY]).get(DURABILITY)
@@ -186,7 +192,8 @@ class Admin(GroupAdmin):
             ]
         )
         answer = self._single(
-            self._ask(request).results, f"describing the settings of {resource_text(kind, name)}"
+            self._ask_about(broker, request).results,
+            f"describing the settings of {resource_text(kind, name)}",
         )
         return {
             entry.name: ConfigEntry(
@@ -217,7 +224,9 @@ class Admin(GroupAdmin):
             resources=[AlterConfigsResource(resource_type=kind, resource_name=name, configs=configs)],
             validate_only=validate_only,
         )
-        self._single(self._ask(request).responses, f"changing settings of {resource_text(kind, name)}")
+        self._single(
+            self._ask_about(broker, request).responses, f"changing settings of {resource_text(kind, name)}"
+        )
 
     # -- records ---------------------------------------------------------------------------------------------------
 
@@ -270,6 +279,17 @@ class Admin(GroupAdmin):
 
     def _ask(self, request: Any) -> Any:
         return self._metadata.request(request, timeout_ms=self._timeout_ms)
+
+    def _ask_about(self, broker: int | None, request: Any) -> Any:
+        """Asks a broker about itself, which only it answers, or any about all else."""
+        if broker is None:
+            return self._ask(request)
+        image = self._metadata.refresh([], timeout_ms=self._timeout_ms)
+        address = image.brokers.get(broker)
+        # one that is not there: let another say so
+        if address is None:
+            return self._ask(request)
+        return self._coordinators.request((address.host, address.port), request, timeout_ms=self._timeout_ms)
 
     def _single(self, answers: Sequence[Any], what: str) -> Any:
         """The one answer to a request about one thing; raises its error."""

@@ -73,6 +73,15 @@ class CreatedTopic:
 
 
 @dataclass(frozen=True, slots=True)
+class Reassignment:
+    """A partition that moves: `adding` get its records, `removing` put them away when the others have them."""
+
+    replicas: tuple[int, ...]
+    adding: tuple[int, ...]
+    removing: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigEntry:
     """One setting in force; `value` is None where it is secret or unset, `source` says who has set it."""
 

@@ -1,0 +1,189 @@
+"""`fastlog cluster`: how a cluster is, who leads in it, and what lies where."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastlog.cli import report
+from fastlog.cli.admin import admin_at
+from fastlog.cli.options import bootstrap_option, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fastlog.client.admin import Admin
+    from fastlog.client.admin.results import PartitionDescription
+    from fastlog.errors import KafkaError
+
+Place = tuple[str, int]
+FAILED = 1
+
+
+@click.group()
+def cluster() -> None:
+    """See how a cluster is, and move its leaders and replicas."""
+
+
+@cluster.command()
+@bootstrap_option
+@json_option
+def status(*, bootstrap: str, as_json: bool) -> int:
+    """Show the brokers, what they hold, and what is not as it should be.
+
+    Exit status 1 where a partition has no leader or too few replicas in sync.
+    """
+    with admin_at(bootstrap) as admin:
+        told = admin.describe_cluster()
+        topics = admin.describe_topics()
+        moving = admin.reassignments()
+    partitions = {(topic.name, it.partition): it for topic in topics for it in topic.partitions}
+    leads = Counter(it.leader for it in partitions.values())
+    holds = Counter(broker for it in partitions.values() for broker in it.replicas)
+    behind = Counter(broker for it in partitions.values() for broker in it.replicas if broker not in it.isr)
+    brokers = [
+        {
+            "broker": it.node_id,
+            "address": f"{it.host}:{it.port}",
+            "rack": it.rack,
+            "controller": it.node_id == told.controller_id,
+            "leads": leads[it.node_id],
+            "holds": holds[it.node_id],
+            "behind": behind[it.node_id],
+        }
+        for it in told.brokers
+    ]
+    leaderless = [place for place, it in partitions.items() if it.leader < 0]
+    lacking = [place for place, it in partitions.items() if len(it.isr) < len(it.replicas)]
+    document = {
+        "cluster_id": told.cluster_id,
+        "controller": told.controller_id,
+        "brokers": brokers,
+        "partitions": len(partitions),
+        "without_leader": [_text(place) for place in leaderless],
+        "out_of_sync": [_text(place) for place in lacking],
+        "reassigning": {_text(place): asdict(it) for place, it in moving.items()},
+    }
+    if as_json:
+        report.print_json(document)
+    else:
+        _print_status(document, partitions)
+    return FAILED if leaderless or lacking else 0
+
+
+def _print_status(document: Mapping[str, Any], partitions: Mapping[Place, PartitionDescription]) -> None:
+    head = ("broker", "address", "rack", "controller", "leads", "holds", "behind")
+    rows = [
+        ["yes" if it[key] is True else "" if it[key] is False else report.cell(it[key]) for key in head]
+        for it in document["brokers"]
+    ]
+    report.print_table(head, rows)
+    click.echo(
+        f"{report.counted(len(partitions), 'partition')}, {len(document['without_leader'])} without a leader, "
+        f"{len(document['out_of_sync'])} with replicas out of sync, {len(document['reassigning'])} moving"
+    )
+    for name in document["without_leader"]:
+        click.echo(f"no leader: {name}")
+
+
+@cluster.command("elect-leaders")
+@click.argument("places", nargs=-1, metavar="TOPIC:PARTITION…")
+@click.option(
+    "--unclean", is_flag=True, help="Whoever lives, where nobody else can lead; what it lacks is lost."
+)
+@bootstrap_option
+@json_option
+def elect_leaders(*, places: tuple[str, ...], unclean: bool, bootstrap: str, as_json: bool) -> int:
+    """Give partitions back to their preferred leaders; all of them where none is named."""
+    wanted = [parse_place(text) for text in places] or None
+    if unclean and wanted is None:
+        raise click.UsageError("an unclean election loses records: name the partitions")
+    with admin_at(bootstrap) as admin:
+        found = admin.elect_leaders(wanted, unclean=unclean)
+    return _tell("elected", found, as_json=as_json)
+
+
+@cluster.command()
+@click.argument("moves", nargs=-1, metavar="TOPIC:PARTITION=BROKER,…")
+@click.option("--cancel", "cancelled", multiple=True, metavar="TOPIC:PARTITION", help="Give up a move.")
+@click.option("--list", "listed", is_flag=True, help="Show what is moving.")
+@bootstrap_option
+@json_option
+def reassign(
+    *, moves: tuple[str, ...], cancelled: tuple[str, ...], listed: bool, bootstrap: str, as_json: bool
+) -> int:
+    """Give partitions other replicas, the preferred leader first; records move in the background."""
+    targets: dict[Place, Sequence[int] | None] = dict(map(parse_move, moves))
+    targets |= dict.fromkeys(map(parse_place, cancelled))
+    if listed == bool(targets):
+        raise click.UsageError("name moves as TOPIC:PARTITION=BROKER,…, or give --cancel, or --list alone")
+    with admin_at(bootstrap) as admin:
+        if listed:
+            return _list(admin, as_json=as_json)
+        found = admin.reassign(targets)
+    return _tell("moving", found, as_json=as_json)
+
+
+def _list(admin: Admin, *, as_json: bool) -> int:
+    found = admin.reassignments()
+    if as_json:
+        report.print_json({"reassigning": {_text(place): asdict(it) for place, it in found.items()}})
+    elif found:
+        rows = [
+            [_text(place), *map(report.cell, (it.replicas, it.adding, it.removing))]
+            for place, it in found.items()
+        ]
+        report.print_table(("partition", "replicas", "adding", "removing"), rows)
+    return 0
+
+
+@cluster.command()
+@click.argument("broker", type=click.IntRange(min=0))
+@bootstrap_option
+@json_option
+def decommission(*, broker: int, bootstrap: str, as_json: bool) -> int:
+    """Move every replica off a broker; it may be stopped when `status` says that it holds nothing."""
+    with admin_at(bootstrap) as admin:
+        found = admin.decommission(broker)
+    return _tell("moving", found, as_json=as_json)
+
+
+def _tell(what: str, found: Mapping[Place, KafkaError | None], *, as_json: bool) -> int:
+    failed = {place: error for place, error in found.items() if error is not None}
+    done = [place for place in found if place not in failed]
+    if as_json:
+        report.print_json(
+            {
+                what: [_text(place) for place in done],
+                "failed": {_text(place): str(error) for place, error in failed.items()},
+            }
+        )
+    else:
+        click.echo(f"{what} {report.counted(len(done), 'partition')}")
+        for place, error in failed.items():
+            click.echo(f"{_text(place)}: {error}", err=True)
+    return FAILED if failed else 0
+
+
+def parse_place(text: str) -> Place:
+    """A partition written as TOPIC:PARTITION."""
+    topic, _, partition = text.rpartition(":")
+    if not topic or not partition.isdecimal():
+        raise click.BadParameter(f"{text!r} is no TOPIC:PARTITION, for instance orders:0")
+    return topic, int(partition)
+
+
+def parse_move(text: str) -> tuple[Place, tuple[int, ...]]:
+    """A partition and its replicas, written as TOPIC:PARTITION=BROKER,BROKER,…."""
+    place, _, brokers = text.partition("=")
+    ids = brokers.split(",")
+    if not all(each.strip().isdecimal() for each in ids):
+        raise click.BadParameter(f"{text!r} is no TOPIC:PARTITION=BROKER,…, for instance orders:0=1,2,3")
+    return parse_place(place), tuple(int(each) for each in ids)
+
+
+def _text(place: Place) -> str:
+    return f"{place[0]}:{place[1]}"

@@ -1,0 +1,108 @@
+"""`fastlog cluster` on a real cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fastlog.testing import Cluster
+from tests.support.cli import Run
+from tests.support.cli import fastlog as run
+
+
+def command(cluster: Cluster, *arguments: str) -> Run:
+    return run("cluster", *arguments, "--bootstrap", cluster.bootstrap)
+
+
+@pytest.fixture
+def moved(cluster: Cluster, topic: str) -> Iterator[str]:
+    """A topic of two partitions on the brokers 1 and 2."""
+    with cluster.admin() as admin:
+        admin.create_topic(topic, partitions=2, replication_factor=2)
+        admin.reassign({(topic, 0): (1, 2), (topic, 1): (2, 1)})
+    settled(cluster, topic, [(1, 2), (2, 1)])
+    yield topic
+    with cluster.admin() as admin:
+        admin.delete_topic(topic)
+
+
+def settled(cluster: Cluster, topic: str, replicas: list[tuple[int, ...]]) -> None:
+    def is_so() -> bool:
+        with cluster.admin() as admin:
+            partitions = admin.describe_topic(topic).partitions
+            return [it.replicas for it in partitions] == replicas and not admin.reassignments()
+
+    cluster.wait_until(f"the replicas of {topic} are {replicas}", is_so)
+
+
+def test_the_status_names_brokers_and_what_they_hold(cluster: Cluster, moved: str) -> None:
+    cluster.wait_in_sync(moved, 2)
+
+    def is_whole() -> bool:
+        return command(cluster, "status").status == 0
+
+    cluster.wait_until("all is in sync", is_whole)
+    said = command(cluster, "status").out.decode().splitlines()
+    assert said[0].split() == ["broker", "address", "rack", "controller", "leads", "holds", "behind"]
+    assert [line.split()[0] for line in said[1:4]] == ["1", "2", "3"]
+    assert sum("yes" in line for line in said[1:4]) == 1
+    document: Any = json.loads(command(cluster, "status", "--json").out)
+    assert document["without_leader"] == document["out_of_sync"] == []
+    assert [it["rack"] for it in document["brokers"]] == ["a", "b", "c"]
+
+
+def test_partitions_are_moved_and_given_back(cluster: Cluster, moved: str) -> None:
+    assert command(cluster, "reassign", f"{moved}:0=3,1").out == b"moving 1 partition\n"
+    settled(cluster, moved, [(3, 1), (2, 1)])
+    elected = command(cluster, "elect-leaders", f"{moved}:0")
+    assert elected.status == 0
+    assert cluster.leader_of(moved).broker_id == 3
+    nothing = command(cluster, "reassign", "--cancel", f"{moved}:0")
+    assert (nothing.status, "no reassignment" in nothing.err) == (1, True)
+    assert command(cluster, "reassign", "--list").status == 0
+
+
+def test_a_broker_is_decommissioned(cluster: Cluster, moved: str) -> None:
+    with cluster.admin() as admin:
+        others = [it.name for it in admin.list_topics() if it.name != moved]
+        for name in others:
+            admin.delete_topic(name)
+        internal = [it for it in admin.describe_topics() if it.is_internal]
+    if internal:
+        # three replicas of three brokers have nowhere to go
+        refused = command(cluster, "decommission", "2")
+        assert refused.status == 1
+        assert "add one, or lower its replication factor first" in refused.err
+        return
+    assert command(cluster, "decommission", "2").status == 0
+    settled(cluster, moved, [(1, 3), (3, 1)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("reassign",), "name moves as"),
+        (("reassign", "orders=1"), "TOPIC:PARTITION"),
+        (("reassign", "orders:0=x"), "orders:0=1,2,3"),
+        (("elect-leaders", "--unclean"), "name the partitions"),
+    ],
+)
+def test_what_is_written_wrongly(cluster: Cluster, arguments: tuple[str, ...], says: str) -> None:
+    said = command(cluster, *arguments)
+    assert said.status == 2
+    assert says in said.err
+
+
+def test_settings_of_a_broker_are_asked_of_that_broker(cluster: Cluster) -> None:
+    for broker_id in (1, 2, 3):
+        with cluster.admin() as admin:
+            found = admin.describe_configs(broker=broker_id)
+            assert found["node.id"].value == str(broker_id)
+            admin.alter_configs({"num.partitions": str(broker_id)}, broker=broker_id)
+    for broker_id in (1, 2, 3):
+        with cluster.admin() as admin:
+            assert admin.describe_configs(broker=broker_id)["num.partitions"].value == str(broker_id)
+            admin.alter_configs({"num.partitions": None}, broker=broker_id)
