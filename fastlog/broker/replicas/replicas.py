@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from fastlog.ports import Clock, Registration
     from fastlog.transport.channel import Channel
 
+#: of the time that a look at followers took, before the next one that a notice calls for
+LOOK_PAUSES = 4
+
 
 class Replicas:
     """Roles, leaderships, fetchers and the image. Of the replicas' worker; blocks on the disk only."""
@@ -68,6 +71,7 @@ class Replicas:
         self._asked.listen(commands, put)
         now_ms = clock.monotonic_ms()
         self._look_ms = now_ms + settings.isr_tick_ms
+        self._may_look_ms = now_ms
         self._look_at_all_ms = now_ms + settings.lag_ms // 2
         self._retry_ms = now_ms
 
@@ -201,14 +205,20 @@ class Replicas:
         now_ms = self._clock.monotonic_ms()
         if now_ms >= self._look_at_all_ms:
             self._look_at_all_ms = now_ms + self._settings.lag_ms // 2
-            self.leaders.look(now_ms, at_all=True)
+            self._look(now_ms, at_all=True)
         elif now_ms >= self._look_ms and self.leaders.is_restless:
-            self._look_ms = now_ms + self._settings.isr_tick_ms
-            self.leaders.look(now_ms, at_all=False)
+            self._look(now_ms, at_all=False)
         if now_ms >= self._retry_ms and self.roles.is_pending:
             self._retry_ms = now_ms + self._settings.retry_ms
             self._apply_roles()
         self._asked.answer_log_ends()
+
+    def _look(self, now_ms: int, *, at_all: bool) -> None:
+        self._look_ms = now_ms + self._settings.isr_tick_ms
+        self.leaders.look(now_ms, at_all=at_all)
+        ended_ms = self._clock.monotonic_ms()
+        # where much is led a look takes long, and is taken for a part of the time only
+        self._may_look_ms = ended_ms + LOOK_PAUSES * (ended_ms - now_ms)
 
     def take_notices(self) -> None:
         """Takes what the engine noticed: followers that may join, logs that are synced."""
@@ -217,7 +227,7 @@ class Replicas:
             if what == "joinable":
                 self.leaders.joinable(topic, index)
                 # at once: a producer may wait for it
-                self._look_ms = 0
+                self._look_ms = min(self._look_ms, self._may_look_ms)
             elif (found := self.image.view.by_name.get(topic)) is not None:
                 synced.append(PartitionKey(found.topic_id, index))
         if synced:
