@@ -52,6 +52,8 @@ class Cluster:
         self.clients: list[Client] = []
         #: is told of each proposal that a leader sends
         self.on_proposal: Callable[[int, Proposal], None] = lambda broker, proposal: None
+        #: the proposals of the present state of each partition, which may be written though their leader died since
+        self._under_way: dict[PartitionKey, list[Proposal]] = {}
 
     def start(self) -> None:
         """Starts every process, and clients after a while."""
@@ -95,6 +97,7 @@ class Cluster:
             peers=self.brokers.get,
         )
         self.brokers[broker].on_proposal = self.on_proposal
+        self.brokers[broker].proposed = self._proposed
         self.brokers[broker].start()
 
     def kill(self, broker: int, *, lose_unsynced: bool = False, wipe: bool = False) -> None:
@@ -120,14 +123,21 @@ class Cluster:
         promised = len(self.judge.of(key).committed)
         registered = {it.broker_id: it.broker_epoch for it in self.store.registered()}
         epochs = dict(zip(state.isr, state.isr_epochs, strict=True))
+        sure = set()
         for other in (*state.isr, *state.elr):
             log = self.disks[other].logs.get(key)
             held = self.brokers.get(other)
             is_counted = other in state.elr or registered.get(other, epochs[other]) == epochs[other]
             is_itself = held is None or held.registration is None or self.disks[other].clean
             if other != without and log is not None and log.end >= promised and is_counted and is_itself:
-                return True
-        return False
+                sure.add(other)
+        # a proposal that is on its way may be what is counted on next, and who is eligible now is not any more then
+        now = (it for it in self._under_way.get(key, ()) if it.partition_epoch == state.version)
+        return bool(sure) and all(sure & set(it.isr) for it in now)
+
+    def _proposed(self, key: PartitionKey, proposal: Proposal) -> None:
+        now = [it for it in self._under_way.get(key, ()) if it.partition_epoch == proposal.partition_epoch]
+        self._under_way[key] = [*now, proposal]
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

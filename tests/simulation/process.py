@@ -92,6 +92,7 @@ class Process:
         self._parked: list[Parked] = []
         self._waiting: list[Waiting] = []
         #: is told of each proposal as it is sent
+        self.proposed: Callable[[PartitionKey, li.Proposal], None] = lambda key, proposal: None
         self.on_proposal: Callable[[int, li.Proposal], None] = lambda broker, proposal: None
         # the controller, where it is one
         self.controller = Controller()

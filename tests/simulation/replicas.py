@@ -184,7 +184,7 @@ class Replicas(Process):
             return
         self._judge.require(
             not effect.below_high_watermark,
-            f"{self.id} is to cut {effect.key.partition} to {effect.offset}, below its high watermark "
+            f"lost: {self.id} is to cut {effect.key.partition} to {effect.offset}, below its high watermark "
             f"{log.high_watermark}",
         )
         log.truncate(effect.offset)
@@ -276,6 +276,7 @@ class Replicas(Process):
         if self._controller_at is None or self.registration is None:
             return
         epoch = self.registration.broker_epoch
+        self.proposed(key, proposal)
         self.on_proposal(self.id, proposal)
         proposed = ev.Proposed(
             key, proposal.leader_epoch, proposal.partition_epoch, proposal.isr, proposal.isr_epochs
