@@ -16,7 +16,7 @@ class Bugs:
     min_isr: int = 2
     #: a follower cuts its log to its high watermark when it begins to follow (before KIP-101)
     truncates_to_high_watermark: bool = False
-    #: a leader adds a follower to its ISR that has not reached the start of its epoch
+    #: a leader adds a follower to its ISR that has not reached the start of its epoch, nor its end for long
     expands_below_epoch_start: bool = False
     #: a leader whose lease is over goes on acknowledging what no follower has
     acknowledges_without_lease: bool = False
@@ -40,6 +40,10 @@ class Bugs:
     def epoch_start(self, offset: int) -> int:
         """Where a leader says that its epoch starts."""
         return 0 if self.expands_below_epoch_start else offset
+
+    def behind_ms(self, behind_ms: int, *, is_member: bool) -> int:
+        """How far behind a leader says that a follower is."""
+        return 0 if self.expands_below_epoch_start and not is_member else behind_ms
 
     def acknowledges_alone(self, lease: Lease | None, now_ms: int) -> bool:
         """Whether the high watermark follows the leader's own end."""

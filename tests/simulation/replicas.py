@@ -313,7 +313,9 @@ class Replicas(Process):
                 broker_id=broker,
                 broker_epoch=it.broker_epoch,
                 log_end_offset=it.log_end_offset,
-                behind_ms=now_ms - it.caught_up_ms,
+                behind_ms=self._bugs.behind_ms(
+                    now_ms - it.caught_up_ms, is_member=broker in self.states[key].isr
+                ),
             )
             for broker, it in sorted(leadership.positions.items())
         )
