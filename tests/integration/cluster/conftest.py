@@ -18,10 +18,11 @@ Ask = Callable[..., RawTcp]
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     # groups and topics of tests come and go: their files need not stay
     settings = {"group.initial.rebalance.delay.ms": "0", "log.segment.delete.delay.ms": "0"}
-    with Cluster(3, settings=settings, racks=RACKS) as started:
+    folder = tmp_path_factory.mktemp("cluster")
+    with Cluster(3, folder=folder, settings=settings, racks=RACKS) as started:
         yield started
 
 

@@ -138,15 +138,18 @@ def states(cluster: Cluster, topic: str) -> list[Any]:
         return list(admin.describe_topic(topic).partitions)
 
 
-def made_on(raw: Ask, topic: str, replicas: list[int]) -> None:
+def made_on(cluster: Cluster, raw: Ask, topic: str, replicas: list[int]) -> None:
     wanted = CreatableTopic(topic, -1, -1, assignments=[CreatableReplicaAssignment(0, replicas)])
     answer = raw(1).ask(CreateTopicsRequest(topics=[wanted], timeout_ms=10_000), 7)
     assert answer.topics[0].error_code == 0
+    for broker_id in BROKERS:
+        with cluster.admin(broker_id) as admin:
+            cluster.wait_until("every broker knows it", lambda admin=admin: topic in names(admin))
 
 
 @pytest.mark.parametrize("broker_id", BROKERS)
 def test_a_partition_moves_to_other_brokers(cluster: Cluster, raw: Ask, topic: str, broker_id: int) -> None:
-    made_on(raw, topic, [1, 2])
+    made_on(cluster, raw, topic, [1, 2])
     target = alter.ReassignableTopic(topic, [alter.ReassignablePartition(0, [3, 1])])
     answer = raw(broker_id).ask(alter.AlterPartitionReassignmentsRequest(topics=[target]), 0)
     assert [it.error_code for it in answer.responses[0].partitions] == [0]
@@ -174,8 +177,8 @@ def test_a_partition_moves_to_other_brokers(cluster: Cluster, raw: Ask, topic: s
     cluster.wait_until("the preferred replica leads", lambda: states(cluster, topic)[0].leader == 3)
 
 
-def test_nothing_to_elect_and_nothing_to_give_up(raw: Ask, topic: str) -> None:
-    made_on(raw, topic, [2, 3])
+def test_nothing_to_elect_and_nothing_to_give_up(cluster: Cluster, raw: Ask, topic: str) -> None:
+    made_on(cluster, raw, topic, [2, 3])
     elected = raw(3).ask(ElectLeadersRequest(topic_partitions=[TopicPartitions(topic, [0, 9])]), 2)
     assert [it.error_code for it in elected.replica_election_results[0].partition_result] == [84, 3]
     cancel = alter.ReassignableTopic(topic, [alter.ReassignablePartition(0, None)])
