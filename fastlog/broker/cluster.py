@@ -225,10 +225,12 @@ class ClusterNode:
 
     def leave(self) -> None:
         """See Node: the controller moves what others can lead."""
-        settings = self._base.settings
-        if self._worker is not None and settings.controlled_shutdown_enable:
-            self._worker.shut_down(
-                tries=settings.controlled_shutdown_max_retries,
+        settings, worker = self._base.settings, self._worker
+        if worker is not None and settings.controlled_shutdown_enable:
+            # without ZooKeeper nobody can move anything, unless only this broker is cut off from it
+            tries = settings.controlled_shutdown_max_retries if worker.is_connected else 1
+            worker.shut_down(
+                tries=tries,
                 timeout_ms=settings.controlled_shutdown_retry_backoff_ms,
             )
 

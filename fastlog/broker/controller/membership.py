@@ -172,6 +172,11 @@ class ClusterWorker:
         return self._attendance.registered
 
     @property
+    def is_connected(self) -> bool:
+        """Whether ZooKeeper answers, as far as is known."""
+        return self._attendance.is_connected
+
+    @property
     def controller(self) -> Controller | None:
         """The broker that controls, as ZooKeeper last said."""
         return self._candidacy.controller

@@ -139,3 +139,21 @@ def test_what_two_brokers_hold_is_read_without_the_third(cluster: Cluster) -> No
     cluster.leader_of(TOPIC).kill()
     found = read_all(cluster.bootstrap, TOPIC, PARTITIONS)
     assert set(load.acknowledged) <= set(found.values())
+
+
+@pytest.mark.timeout(180)
+def test_brokers_stop_without_zookeeper_too(cluster: Cluster) -> None:
+    assert cluster.zookeeper is not None
+    with Load(cluster, TOPIC, PARTITIONS) as load:
+        load.wait_for_more(200)
+    cluster.zookeeper.kill()
+    began = time.monotonic()
+    cluster.stop()
+    assert time.monotonic() - began < 30
+    cluster.zookeeper.restart()
+    for broker in cluster.brokers.values():
+        broker.start()
+    for broker in cluster.brokers.values():
+        broker.wait()
+    back_in_sync(cluster)
+    load.check()
