@@ -87,7 +87,7 @@ impl Cleaner {
     pub(crate) fn forget_partition(&self, topic: &str, index: i32) -> bool {
         let key = (topic.to_owned(), index);
         self.damaged.lock().remove(&key);
-        self.offsets.lock().remove(&key).is_some()
+        self.progress.lock().offsets.remove(&key).is_some()
     }
 
     pub(crate) fn stop(&self) {
