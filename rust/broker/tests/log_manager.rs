@@ -288,8 +288,14 @@ fn what_takes_the_place_of_what_a_follower_cut_is_cleaned_too() {
     node.logs.open_partition(&compacted("a", 1), NOW_MS).expect("open");
     append_keyed(&node, "a", 20);
     assert_eq!(clean_all(&node), 1);
-    let to =
-        Assignment { leader: 2, leader_epoch: 1, partition_epoch: 1, replicas: vec![2, 1], isr: vec![2] };
+    let to = Assignment {
+        leader: 2,
+        leader_epoch: 1,
+        partition_epoch: 1,
+        replicas: vec![2, 1],
+        isr: vec![2],
+        held: false,
+    };
     let change = ReplicaChange { partition: compacted("a", 1), to };
     node.logs.change_replicas(&[change], NOW_MS).remove(0).expect("it follows");
     assert!(node.logs.truncate("a", 0, 1, 4, NOW_MS).expect("cut"));
