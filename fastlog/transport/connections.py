@@ -166,7 +166,15 @@ class Connections:
         if duplicate is None:
             return
         with duplicate:
-            connection = Connection(descriptor, duplicate.getpeername())
+            try:
+                peer = duplicate.getpeername()
+            except OSError:
+                # it came and went: who only looks whether somebody listens does that
+                return
+        if not isinstance(peer, tuple):
+            # the descriptor is another kind of socket's by now
+            return
+        connection = Connection(descriptor, peer)
         self._open[descriptor] = connection
         ip = connection.peer[0]
         self._per_ip[ip] += 1
