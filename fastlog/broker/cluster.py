@@ -22,7 +22,8 @@ from fastlog.broker.forwarding.placement import ClusterBrokers, ClusterPlacement
 from fastlog.broker.forwarding.topics import ClusterTopics
 from fastlog.broker.image import publish_cluster
 from fastlog.broker.listening import bind_router
-from fastlog.broker.node import reachable, warn_of_strays
+from fastlog.broker.node import reachable
+from fastlog.broker.opening import Opening
 from fastlog.broker.peers.client import PeerClient
 from fastlog.broker.peers.notices import NoticeListener, PublishedNotices
 from fastlog.broker.peers.server import BrokerIntake, CommandTable
@@ -171,7 +172,9 @@ class ClusterNode:
         notices.start()
         self._worker.start()
         self._await_snapshot()
-        warn_of_strays(base.engine, self._log)
+        opening = Opening(base.engine, self._held_here)
+        base.undo.callback(opening.stop)
+        opening.start()
         return broker, metadata
 
     def _make_worker(
@@ -260,6 +263,15 @@ class ClusterNode:
         if self._worker is None:
             raise FastlogError("the broker is not in its cluster yet")
         return ZooKeeperStore(self._worker.connection).allocate_producer_ids(count)
+
+    def _held_here(self) -> set[tuple[str, int]]:
+        """The partitions that have a replica here, as is known now."""
+        return {
+            (topic.name, index)
+            for topic in self._replicas.image.view.by_name.values()
+            for index, state in enumerate(topic.partitions)
+            if self._node_id in state.replicas
+        }
 
     def _controller_id(self) -> int:
         known = self._worker.controller if self._worker is not None else None
