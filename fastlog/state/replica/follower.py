@@ -90,7 +90,7 @@ Outcome = Appended | Diverged | Failed | Broken
 
 
 class Truncate(msgspec.Struct, frozen=True, kw_only=True):
-    """Effect: drop everything from `offset` on; then `moved`."""
+    """Effect: drop everything from `offset` on, and the epochs that began there without a record; then `moved`."""
 
     key: PartitionKey
     leader_epoch: int
@@ -125,6 +125,8 @@ class _Partition(msgspec.Struct, kw_only=True):
     stage: Literal["fetching", "asking", "cutting", "moved", "broken"] = "fetching"
     rests_until_ms: int = 0
     unheard: int = 0
+    # the epoch of our own without records that was to be forgotten
+    forgotten: int = -1
 
 
 #: a follower may hear of an election, a topic, its own registration before the leader does
@@ -256,7 +258,7 @@ class Fetcher:
             it.where, it.unheard = outcome.where, 0
             return []
         if isinstance(outcome, Diverged) and outcome.epoch >= 0:
-            return self._truncate(key, it, _agreed_end(it.where, outcome), now_ms)
+            return self._diverged(key, it, outcome, now_ms)
         if isinstance(outcome, Broken):
             it.stage = "broken"
         elif isinstance(outcome, Diverged) or outcome.code == OffsetOutOfRangeError.code:
@@ -273,6 +275,16 @@ class Fetcher:
         else:
             return self._rest(it, now_ms)
         return []
+
+    def _diverged(self, key: PartitionKey, it: _Partition, outcome: Diverged, now_ms: int) -> list[Effect]:
+        end, last_epoch = it.where.end_offset, it.where.last_epoch
+        offset = _agreed_end(it.where, outcome)
+        if offset < end or last_epoch <= outcome.epoch or it.forgotten == last_epoch:
+            return self._truncate(key, it, offset, now_ms)
+        # we led in an epoch in which nothing was appended: only that it began is to be forgotten, as in Kafka's
+        # UnifiedLog.truncateTo. Once: where it stays, something else is wrong
+        it.stage, it.forgotten = "cutting", last_epoch
+        return [Truncate(key=key, leader_epoch=it.leader_epoch, offset=end, below_high_watermark=False)]
 
     def _truncate(self, key: PartitionKey, it: _Partition, offset: int, now_ms: int) -> list[Effect]:
         if offset >= it.where.end_offset:

@@ -100,6 +100,27 @@ def test_a_cut_below_the_high_watermark_is_told() -> None:
     assert cut.below_high_watermark
 
 
+def test_an_epoch_in_which_nothing_was_appended_is_forgotten() -> None:
+    # it led in epoch 4 and was replaced before anything came; the leader knows of epoch 3 only
+    it = following(where(30, epoch=4, high_watermark=30))
+    outcome = Diverged(epoch=3, end_offset=30, own_epoch=3, own_end_offset=30)
+    cut = Truncate(key=KEY, leader_epoch=EPOCH, offset=30, below_high_watermark=False)
+    assert fetched(it, outcome) == [cut]
+    it.moved(KEY, EPOCH, where(30, epoch=3, high_watermark=30))
+    (wanted,) = it.wanted(0)
+    assert (wanted.fetch_offset, wanted.last_fetched_epoch) == (30, 3)
+
+
+def test_an_epoch_that_cannot_be_forgotten_is_tried_once() -> None:
+    it = following(where(30, epoch=4))
+    outcome = Diverged(epoch=3, end_offset=30, own_epoch=3, own_end_offset=30)
+    assert len(fetched(it, outcome)) == 1
+    it.moved(KEY, EPOCH, where(30, epoch=4))
+    assert fetched(it, outcome) == []
+    assert offsets(it) == []
+    assert offsets(it, BACKOFF_MS) == [30]
+
+
 def test_a_difference_with_nothing_to_cut_is_asked_about_again_later() -> None:
     it = following(where(30, epoch=3))
     assert fetched(it, Diverged(epoch=3, end_offset=40, own_epoch=3, own_end_offset=30)) == []
