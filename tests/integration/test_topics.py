@@ -21,6 +21,7 @@ from fastlog.broker.api import APIS
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.codec import encode_response
 from fastlog.protocol.messages import alter_configs, incremental_alter_configs
+from fastlog.protocol.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
 from fastlog.protocol.messages.api_versions import ApiVersionsRequest
 from fastlog.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
 from fastlog.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
@@ -35,12 +36,14 @@ from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest
 from fastlog.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from fastlog.protocol.messages.describe_groups import DescribeGroupsRequest
 from fastlog.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
+from fastlog.protocol.messages.elect_leaders import ElectLeadersRequest
 from fastlog.protocol.messages.find_coordinator import FindCoordinatorRequest
 from fastlog.protocol.messages.heartbeat import HeartbeatRequest
 from fastlog.protocol.messages.init_producer_id import InitProducerIdRequest
 from fastlog.protocol.messages.join_group import JoinGroupRequest
 from fastlog.protocol.messages.leave_group import LeaveGroupRequest
 from fastlog.protocol.messages.list_groups import ListGroupsRequest
+from fastlog.protocol.messages.list_partition_reassignments import ListPartitionReassignmentsRequest
 from fastlog.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from fastlog.protocol.messages.offset_commit import OffsetCommitRequest
 from fastlog.protocol.messages.offset_delete import OffsetDeleteRequest
@@ -206,6 +209,9 @@ def requests(topic: str) -> list[Any]:
     replaced = alter_configs.AlterableConfig("retention.ms", "1000")
     return [
         DescribeClusterRequest(),
+        ElectLeadersRequest(topic_partitions=None),
+        AlterPartitionReassignmentsRequest(),
+        ListPartitionReassignmentsRequest(),
         DescribeLogDirsRequest(topics=None),
         InitProducerIdRequest(transactional_id=None),
         MetadataRequest(topics=[MetadataRequestTopic(name=topic)]),
