@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 DEFAULT = -1
 #: how long a change may take that names no time of its own
 TIMEOUT_MS = 30_000
+#: and the creation of a topic that is only needed for what was asked: others wait behind it, and it is tried again
+NEEDED_TIMEOUT_MS = 5_000
 # Kafka's own bound (ReplicationControlManager, MAX_PARTITIONS_PER_BATCH); a count from the wire costs files each
 PARTITIONS_PER_REQUEST_MAX = 10_000
 

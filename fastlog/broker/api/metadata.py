@@ -17,7 +17,7 @@ from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt
 from fastlog.broker.groups.offsets_topic import create as create_offsets_topic
 from fastlog.broker.names import OFFSETS_TOPIC
-from fastlog.broker.topic_directory import DEFAULT
+from fastlog.broker.topic_directory import DEFAULT, NEEDED_TIMEOUT_MS
 from fastlog.errors import PolicyViolationError
 from fastlog.events import EventLog
 from fastlog.protocol.api import ApiKey
@@ -45,7 +45,7 @@ def handle(services: Services, context: RequestContext, request: MetadataRequest
         if name == OFFSETS_TOPIC:
             create_offsets_topic(services)
         else:
-            services.topics.create(name)
+            services.topics.create(name, timeout_ms=NEEDED_TIMEOUT_MS)
 
     log = EventLog("topics")
     asked = dict.fromkeys(topic.name for topic in request.topics or ())

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fastlog.broker.names import OFFSETS_TOPIC
+from fastlog.broker.topic_directory import NEEDED_TIMEOUT_MS
 
 if TYPE_CHECKING:
     from fastlog.broker.control_api import Services
@@ -43,6 +44,7 @@ def create(services: Services) -> None:
             "compression.type": "producer",
             "segment.bytes": str(settings.offsets_topic_segment_bytes),
         },
+        timeout_ms=NEEDED_TIMEOUT_MS,
     )
 
 
