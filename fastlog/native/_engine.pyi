@@ -14,10 +14,9 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 # --- the broker's data plane ---
 
 def keep_freed_memory() -> bool:
-    """Lets this whole process keep memory that it has freed for what comes next, up to 64 MiB an arena.
+    """Lets a process that is a broker's alone keep memory that it has freed for what comes next, 64 MiB an arena.
 
-    For a process that is a broker's alone. False where the allocator is not glibc's, and nothing changes.
-    """
+    False where the allocator is not glibc's, and nothing changes."""
 
 @final
 class Engine:
@@ -106,8 +105,7 @@ class Engine:
     def zmq_intake(self, name: str, host: str, port: int, inter_broker: bool = False) -> Intake:
         """The engine's side of a ZeroMQ listener; `host` and `port` are what its clients are told.
 
-        With `inter_broker` it is that for brokers, where replicas are served; elsewhere they, and commands between
-        brokers (API key 32000), are refused with CLUSTER_AUTHORIZATION_FAILED.
+        Only with `inter_broker` are replicas served, and commands between brokers not CLUSTER_AUTHORIZATION_FAILED.
         """
 
     def own_intake(self) -> Intake:
@@ -174,17 +172,16 @@ class Engine:
         """
 
     def resign(self) -> int:
-        """Leads nothing any more; how many partitions it was.
+        """Leads nothing any more; how many partitions it was, which are followed without a leader now, in their epochs.
 
-        Each is followed from now on, without a leader, in its epoch: it is led here again only in a later one. Requests
-        that wait are answered with NOT_LEADER_OR_FOLLOWER.
+        Each is led here again only in a later one. Requests that wait are answered with NOT_LEADER_OR_FOLLOWER.
         """
 
     def delete_partitions(self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]]) -> int:
-        """Puts replicas away: (partition, leader epoch), each unless its epoch here is a later one (KIP-570).
+        """Puts replicas away: (partition, leader epoch), each unless its epoch here is a later one (KIP-570); how many.
 
-        They are closed, and their directories renamed for a later purge, open or not; answers how many there were.
-        Those of another topic id are left alone. Blocks on the disk; raises a KafkaError, and may then be repeated.
+        Open or not, their directories are renamed for a later purge; those of another topic id stay. Blocks, and may be
+        repeated after the KafkaError that it raises.
         """
 
     def replica_positions(
