@@ -294,7 +294,7 @@ fn what_takes_the_place_of_what_a_follower_cut_is_cleaned_too() {
         partition_epoch: 1,
         replicas: vec![2, 1],
         isr: vec![2],
-        held: false,
+        held: Some(false),
     };
     let change = ReplicaChange { partition: compacted("a", 1), to };
     node.logs.change_replicas(&[change], NOW_MS).remove(0).expect("it follows");
