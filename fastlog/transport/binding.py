@@ -49,7 +49,21 @@ def resolved(host: str, port: int) -> str:
 
     libzmq would try a name that does not resolve for ever, without a word.
     """
+    address = look_up_host(host, port)
+    return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
+
+
+def look_up_host(host: str, port: int) -> str:
+    """The address of a host, in numbers; as `resolved`."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     # IPv4 first: libzmq tries one address only, and loopback listeners are on 127.0.0.1 more often than on ::1
-    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    return f"tcp://{address[0]}:{port}" if family == socket.AF_INET else f"tcp://[{address[0]}]:{port}"
+    return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
+
+
+def is_numeric(host: str) -> bool:
+    """Whether a host is an address, which needs no look-up."""
+    try:
+        socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        return False
+    return True

@@ -20,6 +20,7 @@ from fastlog.broker.peers.messages import Answer
 from fastlog.broker.peers.ports import REPLICATION
 from fastlog.errors import NetworkError, RequestTimedOutError, UnknownServerError
 from fastlog.events import EventLog
+from fastlog.transport.binding import is_numeric, look_up_host
 from fastlog.transport.channel import ConnectionLostError, wait
 from fastlog.transport.dealer import DealerContext
 
@@ -68,6 +69,8 @@ class PeerClient:
         # what follows is of the thread
         self._known: dict[int, Registration] = {}
         self._links: dict[tuple[int, str], Link] = {}
+        #: requests that wait until the name of their broker's host is looked up
+        self._looking_up: dict[tuple[int, str], list[Request]] = {}
         self._reconnect_at: dict[int, float] = {}
         self._requests: dict[int, Request] = {}
         self._deadlines: list[tuple[float, int]] = []
@@ -135,6 +138,7 @@ class PeerClient:
         for link in self._links.values():
             link.close()
         self._links.clear()
+        self._looking_up.clear()
         for request in list(self._requests.values()):
             self._answer(request, _lost_answer("this broker stops"))
 
@@ -143,9 +147,13 @@ class PeerClient:
         for broker_id, registration in before.items():
             now = self._known.get(broker_id)
             if now is None or now.broker_epoch != registration.broker_epoch:
+                reason = f"broker {broker_id} is not registered any more"
                 for of, lane in list(self._links):
                     if of == broker_id:
-                        self._drop(of, lane, f"broker {broker_id} is not registered any more")
+                        self._drop(of, lane, reason)
+                for of, lane in list(self._looking_up):
+                    if of == broker_id:
+                        self._lose(self._looking_up.pop((of, lane)), reason)
         self._reconnect_at = {
             broker_id: self._reconnect_at.get(broker_id, 0.0)
             for broker_id in self._known
@@ -163,12 +171,14 @@ class PeerClient:
             self._accept(request)
             self._ask_own(request)
             return
-        link = self._link(broker_id, lane)
-        if isinstance(link, str):
-            self._answer(request, _lost_answer(link))
-            return
         self._accept(request)
-        link.ask(request)
+        link = self._links.get((broker_id, lane))
+        if link is not None:
+            link.ask(request)
+        elif (broker_id, lane) in self._looking_up:
+            self._looking_up[broker_id, lane].append(request)
+        else:
+            self._connect(broker_id, lane, [request])
 
     def _correlation_id(self) -> int:
         self._next_correlation_id = (self._next_correlation_id + 1) % CORRELATION_END
@@ -193,25 +203,61 @@ class PeerClient:
         if request.correlation_id in self._requests:
             self._answer(request, answer)
 
-    def _link(self, broker_id: int, lane: str) -> Link | str:
-        """The lane's connection, made where there is none; or why there cannot be one."""
-        link = self._links.get((broker_id, lane))
-        if link is not None:
-            return link
+    def _connect(self, broker_id: int, lane: str, requests: list[Request]) -> None:
+        """Makes a lane's connection, for `requests`; a name is looked up on a thread of its own, for that may last."""
         registration = self._known.get(broker_id)
         if registration is None or LISTENER not in registration.endpoints:
-            return f"broker {broker_id} is not registered"
-        host, port = registration.endpoints[LISTENER]
-        now_ms = _now_ms()
+            self._lose(requests, f"broker {broker_id} is not registered")
+            return
         if lane == REPLICATION:
-            self._reconnect_at[broker_id] = now_ms + RECONNECT_MS
+            self._reconnect_at[broker_id] = _now_ms() + RECONNECT_MS
+        host, port = registration.endpoints[LISTENER]
+        if is_numeric(host):
+            self._open(registration, lane, host, requests)
+            return
+        self._looking_up[broker_id, lane] = requests
+
+        def look_up() -> None:
+            try:
+                self._put(self._looked_up, registration, lane, look_up_host(host, port))
+            except OSError as error:
+                self._put(self._looked_up, registration, lane, error)
+
+        threading.Thread(target=look_up, name="fastlog-lookup", daemon=True).start()
+
+    def _looked_up(self, registration: Registration, lane: str, found: str | OSError) -> None:
+        broker_id = registration.broker_id
+        if self._known.get(broker_id) != registration or (broker_id, lane) not in self._looking_up:
+            # what waited was answered when the broker went
+            return
+        requests = self._looking_up.pop((broker_id, lane))
+        if isinstance(found, OSError):
+            host = registration.endpoints[LISTENER][0]
+            self._tell_lost(registration)
+            self._lose(
+                requests, f"the name {host} of broker {broker_id} is not found: {found.strerror or found}"
+            )
+            return
+        self._open(registration, lane, found, requests)
+
+    def _open(self, registration: Registration, lane: str, host: str, requests: list[Request]) -> None:
+        port = registration.endpoints[LISTENER][1]
         try:
             channel = self._context.open(host, port, CONNECT_MS)
         except ConnectionLostError as error:
             self._tell_lost(registration)
-            return str(error)
-        self._links[broker_id, lane] = link = Link(channel, now_ms + CONNECT_MS)
-        return link
+            self._lose(requests, str(error))
+            return
+        link = self._links[registration.broker_id, lane] = Link(channel, _now_ms() + CONNECT_MS)
+        for request in requests:
+            # one that waited too long was answered
+            if request.correlation_id in self._requests:
+                link.ask(request)
+
+    def _lose(self, requests: list[Request], reason: str) -> None:
+        for request in requests:
+            if request.correlation_id in self._requests:
+                self._answer(request, _lost_answer(reason))
 
     def _advance_links(self) -> None:
         for (broker_id, lane), link in list(self._links.items()):
@@ -239,9 +285,13 @@ class PeerClient:
     def _keep_connected(self) -> None:
         now_ms = _now_ms()
         for broker_id, at in list(self._reconnect_at.items()):
-            if now_ms >= at and (broker_id, REPLICATION) not in self._links:
-                self._link(broker_id, REPLICATION)
+            if now_ms >= at and not self._is_open(broker_id):
                 self._reconnect_at[broker_id] = now_ms + RECONNECT_MS
+                self._connect(broker_id, REPLICATION, [])
+
+    def _is_open(self, broker_id: int) -> bool:
+        key = (broker_id, REPLICATION)
+        return key in self._links or key in self._looking_up
 
     def _expire(self) -> None:
         now_ms = _now_ms()
@@ -268,7 +318,7 @@ class PeerClient:
         times += [
             at
             for broker_id, at in self._reconnect_at.items()
-            if broker_id in self._known and (broker_id, REPLICATION) not in self._links
+            if broker_id in self._known and not self._is_open(broker_id)
         ]
         if self._deadlines:
             times.append(self._deadlines[0][0])

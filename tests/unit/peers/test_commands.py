@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
 
+from fastlog.broker.peers import client
 from fastlog.broker.peers.client import PeerClient
 from fastlog.broker.peers.framing import encode_command
 from fastlog.broker.peers.link import IN_FLIGHT_MAX
 from fastlog.broker.peers.messages import Answer, AskRefused, AskSnapshot, Refused
 from fastlog.broker.peers.ports import ADMIN, REPLICATION
 from fastlog.broker.peers.server import CommandTable
+from fastlog.ports import Registration
 from tests.support.peers import WAIT_SECONDS, Answers, PeerServer, registration
 
 OWN = 1
@@ -42,10 +45,10 @@ def lost() -> queue.SimpleQueue[int]:
 
 @pytest.fixture
 def peers(own: CommandTable, lost: queue.SimpleQueue[int]) -> Iterator[PeerClient]:
-    client = PeerClient(OWN, own.take, lost=lambda each: lost.put(each.broker_id))
-    client.start()
-    yield client
-    client.stop()
+    made = PeerClient(OWN, own.take, lost=lambda each: lost.put(each.broker_id))
+    made.start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture
@@ -127,6 +130,53 @@ def test_a_command_to_oneself_needs_no_network(
     assert answers.next()[1].body == Refused(refused=True)
     ask(peers, answers, AskSnapshot(), to=OWN)
     assert answers.next()[1].code == 35
+
+
+def test_a_slow_look_up_of_a_name_holds_up_nobody_else(
+    peers: PeerClient, other: PeerServer, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = threading.Event()
+
+    def slow(host: str, port: int) -> str:
+        assert may_end.wait(WAIT_SECONDS)
+        if host == "absent":
+            raise OSError("no such name")
+        return "127.0.0.1"
+
+    monkeypatch.setattr(client, "look_up_host", slow)
+    with PeerServer(3) as named, PeerServer(4) as absent:
+        live = [
+            other.registration,
+            named_as(named.registration, "somewhere"),
+            named_as(absent.registration, "absent"),
+        ]
+        for server in (other, named):
+            server.commands.on(AskRefused, answer_refused)
+        peers.know(live)
+        for broker_id in (3, 4):
+            for number in (1, 2):
+                ask(peers, answers, asked(number), name=(broker_id, number), to=broker_id)
+        ask(peers, answers, asked(1), name="numeric")
+        assert answers.next()[0] == "numeric"
+        ask(peers, answers, asked(1), name="impatient", to=3, timeout_ms=50)
+        assert answers.next() == (
+            "impatient",
+            Answer(code=7, message="broker 3 did not answer in time"),
+        )
+        may_end.set()
+        told = dict(answers.next() for _ in range(4))
+        assert {name: answer.code for name, answer in told.items()} == {
+            (3, 1): 0,
+            (3, 2): 0,
+            (4, 1): 13,
+            (4, 2): 13,
+        }
+        assert "the name absent of broker 4 is not found" in told[4, 1].message
+
+
+def named_as(registered: Registration, host: str) -> Registration:
+    port = registered.endpoints["BROKER"][1]
+    return msgspec.structs.replace(registered, endpoints={"BROKER": (host, port)})
 
 
 def test_a_broker_that_nobody_knows(peers: PeerClient, answers: Answers) -> None:
@@ -227,16 +277,16 @@ def test_a_handler_that_fails_is_an_answer(peers: PeerClient, other: PeerServer,
 
 
 def test_the_stop_answers_everything(own: CommandTable, other: PeerServer, answers: Answers) -> None:
-    client = PeerClient(OWN, own.take)
-    client.start()
+    peers = PeerClient(OWN, own.take)
+    peers.start()
     own.on(AskRefused, lambda command, answered: None)
     other.commands.on(AskRefused, lambda command, answered: None)
-    client.know([other.registration])
+    peers.know([other.registration])
     for to in (OWN, OTHER):
-        ask(client, answers, asked(1), to=to)
-    client.stop()
-    client.stop()
-    ask(client, answers, asked(1))
+        ask(peers, answers, asked(1), to=to)
+    peers.stop()
+    peers.stop()
+    ask(peers, answers, asked(1))
     assert [answers.next()[1].code for _ in range(3)] == [13, 13, 13]
 
 
@@ -302,13 +352,13 @@ def test_no_descriptor_is_left(own: CommandTable, answers: Answers) -> None:
     def once() -> None:
         with PeerServer(OTHER) as server:
             server.commands.on(AskRefused, answer_refused)
-            client = PeerClient(OWN, own.take)
-            client.start()
-            client.know([server.registration])
-            ask(client, answers, asked(7))
+            peers = PeerClient(OWN, own.take)
+            peers.start()
+            peers.know([server.registration])
+            ask(peers, answers, asked(7))
             assert answers.next()[1].code == 0
-            client.know([])
-            client.stop()
+            peers.know([])
+            peers.stop()
 
     def count() -> int:
         gc.collect()
