@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 READY_SECONDS = 60.0
@@ -33,8 +33,15 @@ class ClusterBroker:
         zookeeper: str,
         ports: Mapping[str, int] | None = None,
         settings: Mapping[str, str] | None = None,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
     ) -> None:
-        """`folder` gets its data and its log; `ports` by scheme, of which the others are free ones."""
+        """`folder` gets its data and its log; `ports` by scheme, of which the others are free ones.
+
+        `prefix` goes before the command, `ip netns exec NAME` say; it listens on `host`.
+        """
+        self.host = host
+        self.prefix = tuple(prefix)
         self.broker_id = broker_id
         self.data_dir = folder / f"broker-{broker_id}"
         self.log_file = folder / f"broker-{broker_id}.log"
@@ -48,12 +55,12 @@ class ClusterBroker:
     @property
     def bootstrap(self) -> str:
         """HOST:PORT for Kafka clients and fastlog's own."""
-        return f"127.0.0.1:{self.ports['PLAINTEXT']}"
+        return f"{self.host}:{self.ports['PLAINTEXT']}"
 
     @property
     def zmq_endpoint(self) -> str:
         """The ZeroMQ listener's address as ZeroMQ writes it."""
-        return f"tcp://127.0.0.1:{self.ports['ZMQ']}"
+        return f"tcp://{self.host}:{self.ports['ZMQ']}"
 
     @property
     def is_running(self) -> bool:
@@ -69,10 +76,18 @@ class ClusterBroker:
 
     def start(self) -> None:
         """Starts the process; returns at once, see `wait`."""
-        command = [sys.executable, "-m", "fastlog.cli", "serve", "--node-id", str(self.broker_id)]
+        command = [
+            *self.prefix,
+            sys.executable,
+            "-m",
+            "fastlog.cli",
+            "serve",
+            "--node-id",
+            str(self.broker_id),
+        ]
         command += ["--data-dir", str(self.data_dir), "--zookeeper", self._zookeeper]
         for scheme, port in self.ports.items():
-            command += ["--listen", f"{scheme}://127.0.0.1:{port}"]
+            command += ["--listen", f"{scheme}://{self.host}:{port}"]
         for key, value in self.settings.items():
             command += ["--set", f"{key}={value}"]
         self.log_file.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 
+NOBODY = "02:00:00:00:00:01"
 counter = itertools.count()
 
 
@@ -27,7 +28,7 @@ class Network:
     def _make(self) -> None:
         bridge = f"{self._name}b"
         self._do("ip", "link", "add", bridge, "type", "bridge", undo=("ip", "link", "del", bridge))
-        self._do("ip", "addr", "add", f"{self._subnet}.254/24", "dev", bridge)
+        self._do("ip", "addr", "add", f"{self.here}/24", "dev", bridge)
         self._do("ip", "link", "set", bridge, "up")
         for number in self.machines:
             space, cable = self._space(number), self._cable(number)
@@ -50,6 +51,11 @@ class Network:
     def _cable(self, number: int) -> str:
         return f"{self._name}v{number}"
 
+    @property
+    def here(self) -> str:
+        """This machine's address, which all others reach."""
+        return f"{self._subnet}.254"
+
     def address(self, number: int) -> str:
         """A machine's address."""
         return f"{self._subnet}.{number}"
@@ -65,6 +71,16 @@ class Network:
     def heal(self, number: int) -> None:
         """Plugs it in again."""
         self._do("ip", "link", "set", self._cable(number), "up")
+
+    def block(self, source: int, target: int) -> None:
+        """From now on what one machine sends to another is lost, without a word; the way back stays as it is."""
+        # to a card that nobody has: no rule of a firewall, for which a kernel may lack what it takes
+        neighbour = ("ip", "-n", self._space(source), "neigh", "replace", self.address(target))
+        self._do(*neighbour, "lladdr", NOBODY, "nud", "permanent", "dev", "eth0")
+
+    def unblock(self, source: int, target: int) -> None:
+        """Ends it."""
+        self._do("ip", "-n", self._space(source), "neigh", "del", self.address(target), "dev", "eth0")
 
     def close(self) -> None:
         """Takes all apart; whatever runs on the machines has to be ended before."""
