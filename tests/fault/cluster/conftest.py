@@ -1,0 +1,36 @@
+"""A cluster of three for each test, and who writes and reads meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fastlog.testing import Cluster
+from tests.support.faults.cluster_witness import PARTITIONS, ClusterWitness
+
+SETTINGS = {"min.insync.replicas": "2", "group.initial.rebalance.delay.ms": "0"}
+
+Watch = Callable[..., ClusterWitness]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    # one for each test: a broker that died twice in 30 s is not taken for dead before its session ends
+    with Cluster(3, settings=SETTINGS) as started:
+        yield started
+
+
+@pytest.fixture
+def witness(cluster: Cluster, topic_name: str) -> ClusterWitness:
+    """librdkafka's producer and consumer on a topic of its own; to be entered."""
+    return watched(cluster, topic_name)
+
+
+def watched(
+    cluster: Cluster, topic: str, *, with_sdk: bool = False, configs: dict[str, str] | None = None
+) -> ClusterWitness:
+    """Makes a topic with three replicas and what watches it."""
+    with cluster.admin() as admin:
+        admin.create_topic(topic, partitions=PARTITIONS, replication_factor=3, configs=configs)
+    return ClusterWitness(cluster, topic, with_sdk=with_sdk)
