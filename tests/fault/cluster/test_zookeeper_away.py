@@ -1,0 +1,117 @@
+"""ZooKeeper is stopped under load and started again: what goes on, what stops in time, and that it all resumes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from fastlog.errors import FastlogError
+from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from fastlog.testing import Cluster
+from tests.support.batches import NOW_MS, seal
+from tests.support.faults.cluster_witness import ClusterWitness
+from tests.support.raw import RawTcp
+
+SESSION_SECONDS = 4.0
+LEASE_SECONDS = SESSION_SECONDS * 2 / 3
+NOT_LEADER = 6
+EVERY_SECONDS = 0.05
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def stop_zookeeper(cluster: Cluster) -> float:
+    """Ends it; the moment before."""
+    assert cluster.zookeeper is not None
+    now = time.monotonic()
+    cluster.zookeeper.kill()
+    return now
+
+
+def start_zookeeper(cluster: Cluster) -> None:
+    assert cluster.zookeeper is not None
+    cluster.zookeeper.restart()
+
+
+def acks_1(connection: RawTcp, topic: str) -> int:
+    """The error code of one record that the leader of partition 0 alone is to acknowledge."""
+    data = [PartitionProduceData(index=0, records=seal([(NOW_MS, None, b"one", ())]))]
+    request = ProduceRequest(None, 1, 5_000, [TopicProduceData(name=topic, partition_data=data)])
+    answer = connection.ask(request, 9)
+    return int(answer.responses[0].partition_responses[0].error_code)
+
+
+def last_success(ask: Callable[[], int], until: float) -> tuple[float, int]:
+    """When the last answer without an error came, and the first error after it."""
+    last, code = time.monotonic(), 0
+    while time.monotonic() < until:
+        told = ask()
+        if told == 0:
+            last, code = time.monotonic(), 0
+        else:
+            code = code or told
+        time.sleep(EVERY_SECONDS)
+    return last, code
+
+
+def test_acks_all_goes_on(cluster: Cluster, witness: ClusterWitness) -> None:
+    with witness:
+        stopped = stop_zookeeper(cluster)
+        # past every lease and every session
+        time.sleep(SESSION_SECONDS + 2)
+        witness.wait_for_more()
+        print(f"ZooKeeper stopped: {witness.gap(stopped):.2f} s without an acknowledgement")
+        assert witness.gap(stopped) < LEASE_SECONDS
+        start_zookeeper(cluster)
+        witness.wait_for_more()
+    witness.check()
+
+
+def test_what_the_lease_gates_stops_before_a_session_can_be_over(cluster: Cluster, topic_name: str) -> None:
+    with cluster.admin() as admin:
+        admin.create_topic(topic_name, partitions=1, replication_factor=3)
+    leader = cluster.leader_of(topic_name)
+    with RawTcp("127.0.0.1", leader.ports["PLAINTEXT"]) as connection:
+        assert acks_1(connection, topic_name) == 0
+        stopped = stop_zookeeper(cluster)
+        last, code = last_success(lambda: acks_1(connection, topic_name), stopped + SESSION_SECONDS + 1)
+        print(f"ZooKeeper stopped: the last acks=1 was acknowledged {last - stopped:.2f} s later")
+        assert last - stopped < SESSION_SECONDS, "another leader may be there by then"
+        assert code == NOT_LEADER
+        with cluster.admin(leader.broker_id) as admin, pytest.raises(FastlogError) as refused:
+            admin.create_topic(f"{topic_name}-more", replication_factor=3)
+        print(f"CreateTopics says: {refused.value}")
+        assert str(refused.value)
+        start_zookeeper(cluster)
+        cluster.wait_ready()
+        cluster.wait_until(
+            "records are acknowledged by one again", lambda: resumed(cluster, topic_name), SESSION_SECONDS * 3
+        )
+
+
+def resumed(cluster: Cluster, topic: str) -> bool:
+    leader = cluster.leader_of(topic)
+    with RawTcp("127.0.0.1", leader.ports["PLAINTEXT"]) as connection:
+        return acks_1(connection, topic) == 0
+
+
+def test_all_resumes_by_itself(cluster: Cluster, witness: ClusterWitness) -> None:
+    with witness:
+        stop_zookeeper(cluster)
+        time.sleep(SESSION_SECONDS + 2)
+        start_zookeeper(cluster)
+        cluster.wait_ready()
+        with cluster.admin() as admin:
+            cluster.wait_until(
+                "topics can be made", lambda: bool(admin.create_topic("more", replication_factor=3) or True)
+            )
+        cluster.wait_in_sync(witness.topic, 3)
+        # who leads can be replaced again
+        leader = cluster.leader_of(witness.topic)
+        leader.kill()
+        witness.wait_for_more()
+        leader.restart()
+        cluster.wait_in_sync(witness.topic, 3)
+    witness.check()
