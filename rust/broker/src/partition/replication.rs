@@ -119,6 +119,13 @@ impl Replication {
 
     /// Changes the in-sync replicas: those that the controller confirmed, and with those that are proposed to it.
     pub(crate) fn set_isr(&mut self, committed: Vec<i32>, maximal: Vec<i32>) {
+        for (id, follower) in &mut self.followers {
+            if self.isr.contains(id) && !maximal.contains(id) {
+                // whoever is taken out may be dead, though its session lasts: nobody waits for it to join before it
+                // has fetched again
+                follower.caught_up_ns = 0;
+            }
+        }
         self.committed_isr = committed;
         self.isr = maximal;
     }

@@ -60,6 +60,24 @@ fn it_waits_for_a_caught_up_follower_that_is_about_to_join_but_not_for_one_that_
 }
 
 #[test]
+fn it_does_not_wait_for_whoever_was_taken_out_before_that_fetches_again() {
+    let trio = Trio::start();
+    let [leader, second, third] = &trio.nodes;
+    leader.write("a");
+    second.catch_up(leader);
+    third.catch_up(leader);
+    // its process is dead, and its session lasts
+    leader.partition().set_isr(0, vec![1, 2], vec![1, 2], 1, false).unwrap();
+    leader.write("b");
+    second.catch_up(leader);
+    assert_eq!(leader.offsets().1, 2);
+    third.catch_up(leader);
+    leader.write("c");
+    second.catch_up(leader);
+    assert_eq!(leader.offsets().1, 2, "it is back, and about to join");
+}
+
+#[test]
 fn a_follower_outside_is_told_of_when_it_may_join() {
     let trio = Trio::start();
     let [leader, second, third] = &trio.nodes;
