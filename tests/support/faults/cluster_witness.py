@@ -206,7 +206,7 @@ class ClusterWitness:
             assert numbers == sorted(numbers), f"partition {partition} is out of order"
         other = {place for place, value in self.consumed.items() if found.get(place) != value}
         assert not other, f"consumed, and now other records: {sorted(other)[:5]}"
-        self._check_replicas()
+        self.check_replicas()
 
     def check_beginning(self) -> None:
         """Where ends may be lost: what is there is in order, without a hole, and alike on all replicas."""
@@ -215,14 +215,15 @@ class ClusterWitness:
             numbers = [int(value) for (of, _), value in sorted(found.items()) if of == partition]
             first = partition if numbers else 0
             assert numbers == list(range(first, first + PARTITIONS * len(numbers), PARTITIONS))
-        self._check_replicas()
+        self.check_replicas()
 
     def lost(self) -> list[int]:
         """The numbers of the acknowledged records that are not where they were told to be."""
         found = read_all(self._cluster.bootstrap, self.topic, PARTITIONS)
         return [number for number, place in self.acknowledged.items() if found.get(place) != b"%d" % number]
 
-    def _check_replicas(self) -> None:
+    def check_replicas(self, seconds: float = ALIKE_SECONDS) -> None:
+        """Every replica of every partition has the same batches, byte for byte, within that time."""
         differences: list[str] = []
 
         def are_alike() -> bool:
@@ -230,7 +231,7 @@ class ClusterWitness:
             return not differences
 
         try:
-            self._cluster.wait_until("all replicas are alike", are_alike, ALIKE_SECONDS)
+            self._cluster.wait_until("all replicas are alike", are_alike, seconds)
         except TimeoutError as error:
             raise AssertionError(differences) from error
 
