@@ -36,6 +36,7 @@ class Unanswered:
     version: int
     deadline_ms: float
     token: Any
+    sent_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Link:
         #: by correlation id, oldest first
         self.unanswered: dict[int, Unanswered] = {}
         self._client_id = client_id
+        self._began_ms = now_ms
         self._connect_deadline_ms = now_ms + connect_timeout_ms
         self._connect_timeout_ms = connect_timeout_ms
         self._request_timeout_ms = request_timeout_ms
@@ -111,7 +113,9 @@ class Link:
         if answered:
             deadline = now_ms + (timeout_ms or self._request_timeout_ms)
             api_key = int(request.API_KEY)
-            self.unanswered[correlation_id] = Unanswered(correlation_id, api_key, version, deadline, token)
+            self.unanswered[correlation_id] = Unanswered(
+                correlation_id, api_key, version, deadline, token, now_ms
+            )
         self.channel.send(*parts)
 
     def process(self, now_ms: float) -> list[Answer]:
@@ -134,6 +138,12 @@ class Link:
         if not self.ready:
             return self._connect_deadline_ms
         return min((request.deadline_ms for request in self.unanswered.values()), default=float("inf"))
+
+    def silent_ms(self, now_ms: float) -> float:
+        """For how long the connection is being made, or the oldest unanswered request has waited; 0 for neither."""
+        if not self.ready:
+            return now_ms - self._began_ms
+        return now_ms - min((request.sent_ms for request in self.unanswered.values()), default=now_ms)
 
     def close(self) -> None:
         """Ends the connection; unanswered requests stay listed."""

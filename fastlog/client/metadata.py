@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LEADER_NOT_AVAILABLE = 5
 INVALID_TOPIC = 17
 NO_LEADER = -1
+#: a broker that takes longer is left for the others, where there are others: one that is stopped or cut off says
+#: nothing. Twice as long with each round, since a request may take its time
+PATIENCE_MS = 1_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,8 @@ class Metadata:
         self._lock = threading.Lock()
         self._aborted = False
         self._connection: Connection | None = None
+        #: when brokers failed last, by address
+        self._failed_ms: dict[tuple[str, int], float] = {}
         self._connection_address = self.bootstrap[0]
 
     @property
@@ -210,14 +215,19 @@ class Metadata:
         rounds = 0
         while True:
             failures: list[str] = []
-            for address in self._candidates():
+            candidates = self._candidates()
+            patience = PATIENCE_MS * 2.0**rounds if len(set(candidates)) > 1 else math.inf
+            while candidates:
+                address = candidates.pop(0)
                 left = deadline - self._clock_ms()
                 if (left <= 0 or self._aborted) and failures:
                     break
                 try:
-                    return self._ask_one(address, request, max(left, 1.0))
+                    return self._ask_one(address, request, min(max(left, 1.0), patience))
                 except NotReachableError as error:
                     self._drop_connection()
+                    self._failed_ms[address] = self._clock_ms()
+                    candidates.sort(key=self._last_failure)
                     failures.append(str(error))
             rounds += 1
             if not self._was_connected:
@@ -231,14 +241,20 @@ class Metadata:
             self._sleep(delay / 1000)
 
     def _candidates(self) -> list[tuple[str, int]]:
-        """The brokers to try: the one in use, known ones in random order, then the bootstrap list."""
+        """The brokers to try: the one in use, known ones in random order, then the bootstrap list.
+
+        Those that failed come last, that which failed longest ago first.
+        """
         known = [(broker.host, broker.port) for broker in self.image.brokers.values()]
         self._shuffle(known)
-        candidates = dict.fromkeys([*known, *self.bootstrap])
+        candidates = sorted(dict.fromkeys([*known, *self.bootstrap]), key=self._last_failure)
         if self._connection is None:
-            return list(candidates)
+            return candidates
         # the one in use comes again below: a broker closes idle connections, a fresh one may do
         return [self._connection_address, *candidates]
+
+    def _last_failure(self, address: tuple[str, int]) -> float:
+        return self._failed_ms.get(address, -math.inf)
 
     def _ask_one(self, address: tuple[str, int], request: Any, left_ms: float) -> Any:
         if self._connection is None or self._connection_address != address:
@@ -251,7 +267,9 @@ class Metadata:
             )
             self._connection_address = address
             self._was_connected = True
-        return self._connection.request(request, timeout_ms=min(self._request_timeout_ms, left_ms))
+        answer = self._connection.request(request, timeout_ms=min(self._request_timeout_ms, left_ms))
+        self._failed_ms.pop(address, None)
+        return answer
 
     def _drop_connection(self) -> None:
         if self._connection is not None:

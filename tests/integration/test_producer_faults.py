@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fastlog import Producer
+from fastlog.client.producer import sender
 from fastlog.errors import (
     BufferFullError,
     ClosedError,
@@ -22,6 +23,7 @@ from fastlog.errors import (
     NotReachableError,
     UnknownTopicOrPartitionError,
 )
+from tests.support.broker import wait_until
 from tests.support.fake_broker import FakeCluster, Fault, MakeCluster
 
 # lingers a little, since it would not take ZeroMQ otherwise
@@ -113,6 +115,33 @@ def test_a_moved_leader_is_followed(make_cluster: MakeCluster) -> None:
         second = producer.send("t", b"b").result(10)
     assert (first.offset, second.offset) == (0, 1)
     assert cluster.brokers[1].produce_requests == 1
+
+
+@pytest.mark.parametrize("linger_ms", [0.1, 0], ids=["sender", "inline"])
+def test_what_a_silent_leader_does_not_answer_is_sent_to_the_next_one(
+    make_cluster: MakeCluster, linger_ms: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "SILENCE_MS", 50.0)
+    monkeypatch.setattr(sender, "SILENCE_INTERVAL_MS", 50.0)
+    cluster = make_cluster(brokers=2, fault=lambda number: "silence" if number >= 1 else None)
+    cluster.brokers[1].fault = lambda number: None
+    with producer_for(cluster, linger_ms=linger_ms, batch_bytes=1024) as producer:
+        producer.send("t", b"first").result(10)
+        waiting = [producer.send("t", b"%03d" % number * 100) for number in range(20)]
+        # the leader that does not answer leads on: it may be waiting for its replicas
+        assert waiting_requests(cluster) >= 1
+        assert not waiting[0].done()
+        with cluster.lock:
+            cluster.leaders["t", 0] = 2
+        # long before request_timeout_ms, 30 s
+        assert [delivery.result(10).offset for delivery in waiting] == list(range(1, 21))
+    assert cluster.values("t") == [b"first", *(b"%03d" % number * 100 for number in range(20))]
+
+
+def waiting_requests(cluster: FakeCluster) -> int:
+    """Waits until the first broker keeps a request unanswered; how many."""
+    wait_until("a request is unanswered", lambda: cluster.brokers[0].produce_requests >= 2)
+    return cluster.brokers[0].produce_requests - 1
 
 
 def test_a_batch_that_is_too_large_is_halved(make_cluster: MakeCluster) -> None:

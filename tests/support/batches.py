@@ -35,6 +35,7 @@ def with_fields(batch: bytes, **fields: int) -> bytes:
     """The batch with some of its header's fields changed and a CRC that fits."""
     places = {
         "base_offset": (0, ">q"),
+        "partition_leader_epoch": (12, ">i"),
         "attributes": (21, ">h"),
         "last_offset_delta": (23, ">i"),
         "base_timestamp": (27, ">q"),

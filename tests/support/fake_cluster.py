@@ -40,6 +40,8 @@ class FakePartition:
     #: bends the record bytes of an answer
     mangle: Callable[[bytes], bytes] = bytes
     preferred_replica: int = -1
+    #: where epochs ended whose tail was cut off, by epoch
+    cut: dict[int, int] = field(default_factory=dict)
 
     def append(self, *values: bytes | None, compression: int = 0, **fields: int) -> int:
         """Appends a batch; returns its base offset."""
@@ -57,6 +59,12 @@ class FakePartition:
     def skip(self, count: int) -> None:
         """Leaves a gap of offsets, as a cleaner does."""
         self.end += count
+
+    def truncate(self, end: int) -> None:
+        """Loses the batches from the one that begins at `end` on, as an unclean election does."""
+        self.cut[self.leader_epoch] = end
+        self.batches = [it for it in self.batches if it[0] <= end]
+        self.end = end
 
     def read(self, offset: int, max_bytes: int) -> bytes:
         """The batches from the one with `offset` on."""
@@ -130,6 +138,9 @@ class FakeBroker:
         self.port = 0
         self.connections: list[socket.socket] = []
         self.accepted = 0
+        #: this broker's answers are held back while it is not set
+        self.answering = threading.Event()
+        self.answering.set()
         self.listener: socket.socket | None = None
         self.start()
 
@@ -141,6 +152,7 @@ class FakeBroker:
 
     def stop(self) -> None:
         """Ends the listener and all connections."""
+        self.answering.set()
         if self.listener is not None:
             self.listener.shutdown(socket.SHUT_RDWR)
             self.listener.close()
@@ -175,6 +187,7 @@ class FakeBroker:
                 frame = receive(connection, length)
                 answer = self._answer(frame)
                 self.cluster.answering.wait()
+                self.answering.wait()
                 connection.sendall(struct.pack(">i", len(answer)) + answer)
 
     def _answer(self, frame: bytes) -> bytes:
@@ -261,7 +274,11 @@ class FakeBroker:
         deadline = time.monotonic() + request.max_wait_ms / 1000
         while True:
             topics = [self._fetch_topic(topic) for topic in request.topics]
-            told = any(one.records or one.error_code for topic in topics for one in topic.partitions)
+            told = any(
+                one.records or one.error_code or one.diverging_epoch.end_offset >= 0
+                for topic in topics
+                for one in topic.partitions
+            )
             left = deadline - time.monotonic()
             if told or left <= 0 or self.listener is None:
                 return fetch.FetchResponse(responses=topics)
@@ -282,6 +299,10 @@ class FakeBroker:
         answer.high_watermark = answer.last_stable_offset = partition.end
         answer.log_start_offset = partition.log_start
         if answer.error_code:
+            return answer
+        cut = partition.cut.get(asked.last_fetched_epoch)
+        if cut is not None and asked.fetch_offset > cut:
+            answer.diverging_epoch = fetch.EpochEndOffset(asked.last_fetched_epoch, cut)
             return answer
         if partition.preferred_replica not in (-1, self.broker_id):
             answer.preferred_read_replica = partition.preferred_replica

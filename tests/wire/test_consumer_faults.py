@@ -73,6 +73,40 @@ def test_errors_that_pass_are_waited_out(code: int, make_consumer: MakeConsumer)
         assert [record.offset for record in read(consumer, 5)] == list(range(5))
 
 
+def test_a_silent_leader_is_left_when_another_one_leads(make_consumer: MakeConsumer) -> None:
+    with FakeCluster(2) as cluster:
+        (partition,) = cluster.create("t")
+        partition.append(*numbers(0, 5))
+        consumer = make_consumer(cluster, topics="t")
+        read(consumer, 5)
+        # its connections stay open, as those of a process that is stopped
+        cluster.brokers[0].answering.clear()
+        partition.leader, partition.leader_epoch = 1, 1
+        partition.append(*numbers(5, 8))
+        # long before request_timeout_ms, 30 s
+        assert [record.value for record in read(consumer, 3)] == numbers(5, 8)
+
+
+def test_records_that_were_lost_and_written_anew_are_read_from_where_the_logs_part(
+    make_consumer: MakeConsumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FakeCluster(2) as cluster:
+        (partition,) = cluster.create("t")
+        for number in range(10):
+            partition.append(b"old %d" % number, partition_leader_epoch=0)
+        consumer = make_consumer(cluster, topics="t")
+        read(consumer, 10)
+        # elected uncleanly: the next leader has less, and by now as many other records
+        partition.leader = -1
+        partition.truncate(6)
+        partition.leader_epoch = 1
+        for number in range(6, 12):
+            partition.append(b"new %d" % number, partition_leader_epoch=1)
+        partition.leader = 1
+        assert [record.value for record in read(consumer, 6)] == [b"new %d" % n for n in range(6, 12)]
+        assert "the log of t-0 was cut at offset 6" in caplog.text
+
+
 def test_an_error_that_stays_is_raised(make_consumer: MakeConsumer) -> None:
     with FakeCluster() as cluster:
         (partition,) = cluster.create("t")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fastlog.client.consumer import Consumer
-from fastlog.client.group import commits
+from fastlog.client.group import commits, driver
 from fastlog.errors import (
     BufferFullError,
     ClosedError,
@@ -144,6 +144,23 @@ def test_a_coordinator_that_moves_is_followed_and_nothing_is_lost(
     consumer.commit()
     assert group.commits == [(generation, {("t", 0): 5})]
     read(consumer, 5)
+    assert group.generation == generation, "it kept its membership"
+
+
+def test_a_silent_coordinator_is_left_for_its_successor(
+    cluster: FakeCluster, group: FakeGroup, member: MakeMember, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "HEARTBEAT_TIMEOUT_MS", 100.0)
+    monkeypatch.setattr(driver, "PATIENCE_MS", 100.0)
+    consumer = member(enable_auto_commit=False)
+    read(consumer, 5)
+    generation = group.generation
+    # its connections stay open, as those of a process that is stopped; it may be asked for its successor too
+    cluster.brokers[0].answering.clear()
+    group.coordinator = 1
+    # long before request_timeout_ms, 30 s
+    consumer.commit(timeout=10)
+    assert group.commits[-1] == (generation, {("t", 0): 5})
     assert group.generation == generation, "it kept its membership"
 
 

@@ -494,6 +494,9 @@ class Assignment:
         if (leader, partition.leader_epoch) == (state.leader, state.leader_epoch):
             return
         state.leader, state.leader_epoch, state.replica = leader, partition.leader_epoch, NO_BROKER
+        if leader != NO_BROKER:
+            # what failed with the leader before says nothing of this one
+            state.retry_at_ms = 0.0
         if state.fetching and not state.resting and leader != NO_BROKER:
             self._move(state)
 

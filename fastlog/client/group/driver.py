@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import threading
 from collections import deque
 from functools import partial
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("fastlog.consumer")
 #: one line in this time about a coordinator that cannot be reached
 WARNING_INTERVAL_MS = 10_000
+#: a coordinator answers heartbeats at once, and any broker takes connections and tells whom to ask: one that does not
+#: may be stopped or cut off, and where there are others they are asked
+HEARTBEAT_TIMEOUT_MS = 5_000.0
+PATIENCE_MS = 2_000.0
 #: one turn waits no longer than this
 TURN_MS_MAX = 1_000.0
 
@@ -258,14 +263,22 @@ class GroupDriver:
     def _find(self) -> None:
         brokers = self._brokers()
         address = brokers[next(self._tries) % len(brokers)]
-        self._links.open(Role.FIND, address, monotonic_ms())
-        self._links.send(Role.FIND, requests.find_coordinator(self._group_id), None)
+        self._open(Role.FIND, address)
+        request = requests.find_coordinator(self._group_id)
+        self._links.send(Role.FIND, request, None, at_most_ms=self._patience_ms())
+
+    def _patience_ms(self) -> float:
+        return PATIENCE_MS if len(set(self._brokers())) > 1 else math.inf
+
+    def _open(self, role: Role, address: tuple[str, int]) -> None:
+        self._links.open(role, address, monotonic_ms(), at_most_ms=self._patience_ms())
 
     def _send(self, send: Send) -> None:
         role = Role.JOIN if send.request.API_KEY in (ApiKey.JOIN_GROUP, ApiKey.SYNC_GROUP) else Role.WORK
         if not self._links.is_open(role) and self._coordinator is not None:
-            self._links.open(role, self._coordinator, monotonic_ms())
-        self._links.send(role, send.request, send, send.timeout_ms)
+            self._open(role, self._coordinator)
+        at_most_ms = HEARTBEAT_TIMEOUT_MS if send.request.API_KEY == ApiKey.HEARTBEAT else math.inf
+        self._links.send(role, send.request, send, send.timeout_ms, at_most_ms=at_most_ms)
 
     def _pump(self, now_ms: float) -> None:
         if not self._membership.has_coordinator:
@@ -318,7 +331,7 @@ class GroupDriver:
         if error is None:
             found = (outcome.response.coordinators or [outcome.response])[0]
             self._coordinator = (found.host, found.port)
-            self._links.open(Role.WORK, self._coordinator, now_ms)
+            self._open(Role.WORK, self._coordinator)
             self._do(self._membership.coordinator_found(now_ms))
         elif isinstance(error, KafkaError) and error.retriable:
             self._commits.explain(str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
@@ -60,8 +61,10 @@ class Links:
         """Whether there is a connection, be it not ready yet."""
         return role in self._links
 
-    def open(self, role: Role, address: tuple[str, int], now_ms: float) -> None:
-        """Starts a connection; that it failed comes out of `process`."""
+    def open(
+        self, role: Role, address: tuple[str, int], now_ms: float, *, at_most_ms: float = math.inf
+    ) -> None:
+        """Starts a connection; that it failed, or took longer than `at_most_ms`, comes out of `process`."""
         self.close(role)
         try:
             channel = TcpChannel(*address)
@@ -72,14 +75,25 @@ class Links:
             channel,
             client_id=self._client_id,
             now_ms=now_ms,
-            connect_timeout_ms=self._connect_timeout_ms,
+            connect_timeout_ms=min(self._connect_timeout_ms, at_most_ms),
             request_timeout_ms=self._request_timeout_ms,
         )
 
-    def send(self, role: Role, request: Any, token: object, timeout_ms: float | None = None) -> None:
-        """Has `request` sent as soon as the connection can; its outcome carries `token`."""
+    def send(
+        self,
+        role: Role,
+        request: Any,
+        token: object,
+        timeout_ms: float | None = None,
+        *,
+        at_most_ms: float = math.inf,
+    ) -> None:
+        """Has `request` sent as soon as the connection can; its outcome carries `token`.
+
+        The time-out is the request time-out unless given, and never longer than `at_most_ms`.
+        """
         timeout_ms = self._request_timeout_ms if timeout_ms is None else timeout_ms
-        self._waiting.setdefault(role, []).append((request, token, timeout_ms))
+        self._waiting.setdefault(role, []).append((request, token, min(timeout_ms, at_most_ms)))
 
     def process(self, now_ms: float) -> Iterator[Outcome | Broken]:
         """What came since the last time."""

@@ -87,6 +87,16 @@ class LinkSlot:
         """Requests that are not answered."""
         return len(self.link.unanswered) if self.link is not None else 0
 
+    def silent_ms(self, now_ms: float) -> float:
+        """For how long the broker owes an answer, if only to being connected to; 0 where it does not."""
+        return self.link.silent_ms(now_ms) if self.link is not None else 0.0
+
+    def tokens(self) -> list[Any]:
+        """The tokens of the requests that are not answered, in the order of sending."""
+        if self.link is None:
+            return []
+        return [request.token for request in self.link.unanswered.values() if request.token is not self.link]
+
     def usable(self, now_ms: float) -> bool:
         """Whether a request can be sent now; starts a connection where there is none and its time has come."""
         if self.link is not None:
@@ -114,11 +124,8 @@ class LinkSlot:
 
     def lost(self, reason: str, now_ms: float) -> list[Any]:
         """Gives the connection up and returns the tokens of its unanswered requests, in the order of sending."""
-        tokens: list[Any] = []
+        tokens = self.tokens()
         if self.link is not None:
-            tokens = [
-                request.token for request in self.link.unanswered.values() if request.token is not self.link
-            ]
             self.link.close()
             self.link = None
         self._try_later(reason, now_ms)

@@ -9,6 +9,7 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any
 
+from fastlog.client.metadata import NO_LEADER
 from fastlog.client.producer import requests
 from fastlog.client.producer.inline import LOOK_INTERVAL_MS, InlineSender
 from fastlog.client.producer.outage import Change, Outage
@@ -37,6 +38,9 @@ logger = logging.getLogger("fastlog.producer")
 REQUEST_BYTES_AIM = 4 * 1024 * 1024
 #: how often deliveries are looked through for those whose time is over
 EXPIRY_INTERVAL_MS = LOOK_INTERVAL_MS
+#: a leader that is silent for so long may be one no more, and a broker that is stopped or cut off cannot say so: others
+#: are asked then, and again at the interval. Replicas that lag behind are a reason to be silent too
+SILENCE_MS, SILENCE_INTERVAL_MS = 1_500.0, 500.0
 #: so long after a send on a caller's thread the next one is expected, and this thread goes on looking after deadlines
 LIVELY_MS = 1_000.0
 
@@ -63,7 +67,7 @@ class Sender(threading.Thread):
         self._links = links
         self._wakeup = wakeup
         self._clock_ms = clock_ms
-        self._next_expiry_ms = -math.inf
+        self._next_expiry_ms = self._next_question_ms = -math.inf
         self._outage = Outage(settings.linger_ms)
         self._stopping = False
         self._turn = Lock()
@@ -124,6 +128,7 @@ class Sender(threading.Thread):
         self._take_over(now_ms)
         self._receive(now_ms)
         if now_ms >= self._next_expiry_ms:
+            self._leave_silent_leaders(now_ms)
             self._expire(now_ms)
             self._tell_of_outage(now_ms)
             self._next_expiry_ms = now_ms + EXPIRY_INTERVAL_MS
@@ -215,6 +220,26 @@ class Sender(threading.Thread):
                 if verdict.action is Action.DROP:
                     self._release(batch)
         self._background.request_refresh()
+
+    def _leave_silent_leaders(self, now_ms: float) -> None:
+        """Sends again to the next leader what the one before does not answer, instead of waiting for the time-out."""
+        for slot in self._links.slots():
+            if slot.silent_ms(now_ms) < SILENCE_MS:
+                continue
+            if self._has_successor(slot):
+                self._lost(slot, f"{slot.address} is silent, and another broker leads now", now_ms)
+            elif now_ms >= self._next_question_ms:
+                self._next_question_ms = now_ms + SILENCE_INTERVAL_MS
+                self._background.request_refresh()
+
+    def _has_successor(self, slot: LinkSlot) -> bool:
+        """Whether another broker leads a partition of which something is unanswered here."""
+        image, here = self._background.image, slot.broker.node_id
+        return any(
+            image.leader(batch.topic, batch.partition) not in (here, NO_LEADER)
+            for token in slot.tokens()
+            for _, batch in token.entries
+        )
 
     # -- sending ---------------------------------------------------------------------------------------------------
 

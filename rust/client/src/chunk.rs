@@ -48,6 +48,8 @@ pub struct Chunk {
     pub batches: VecDeque<Batch>,
     /// the position after all of them
     pub next_offset: i64,
+    /// the leader epoch of the last one, or of what followed it that an application never sees; −1 if there was none
+    pub leader_epoch: i32,
     /// the batch at `next_offset` is not readable; nothing after it was taken
     pub corrupt: Option<Corrupt>,
     /// the log as of this response

@@ -62,8 +62,26 @@ impl Connection {
     /// Sends one frame (header and body, without length prefix) and returns the response frame, which lives in this
     /// connection's buffer until the next call. Blocks until `deadline`. After an error the connection is of no use.
     pub fn call(&mut self, frame: &[u8], deadline: Instant) -> Result<&[u8], FetchError> {
+        self.call_impatiently(frame, deadline, Duration::MAX, &|_| {})
+    }
+
+    /// The same; `silent` is called each time that nothing has come for so long, and then waited on.
+    pub fn call_impatiently(
+        &mut self,
+        frame: &[u8],
+        deadline: Instant,
+        patience: Duration,
+        silent: &dyn Fn(FetchError),
+    ) -> Result<&[u8], FetchError> {
         let started = Instant::now();
-        let exchanged = self.send(frame, deadline).and_then(|()| self.receive(deadline));
+        let tell = || {
+            let waited_ms = started.elapsed().as_millis() as u64;
+            silent(FetchError::Silent { address: self.address.clone(), waited_ms });
+        };
+        let wait = Wait { deadline, patience, silent: &tell };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let exchanged = self.send(frame, deadline).and_then(|()| self.receive(&mut buffer, &wait));
+        self.buffer = buffer;
         match exchanged {
             Ok(length) => {
                 let address = &self.address;
@@ -99,30 +117,23 @@ impl Connection {
         Ok(())
     }
 
-    fn receive(&mut self, deadline: Instant) -> Result<usize, Failure> {
-        self.socket.set_read_timeout(Some(remaining(deadline)?))?;
+    fn receive(&self, buffer: &mut Vec<u8>, wait: &Wait<'_>) -> Result<usize, Failure> {
+        self.socket.set_read_timeout(Some(wait.next()?))?;
         let mut prefix = [0_u8; 4];
-        self.fill(&mut prefix, deadline)?;
+        self.fill(&mut prefix, wait)?;
         let claimed = i32::from_be_bytes(prefix);
         let length = usize::try_from(claimed)
             .ok()
             .filter(|length| *length <= self.response_bytes_max)
             .ok_or(Failure::Size(i64::from(claimed)))?;
-        self.give_back(length);
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let outcome = self.fill_growing(&mut buffer, length, deadline);
-        self.buffer = buffer;
-        outcome.map(|()| length)
-    }
-
-    /// Frees a buffer that one large response left behind.
-    fn give_back(&mut self, length: usize) {
-        if self.buffer.len() > KEPT_BYTES_MAX && length < self.buffer.len() / 8 {
-            self.buffer = Vec::new();
+        if buffer.len() > KEPT_BYTES_MAX && length < buffer.len() / 8 {
+            // one large response left it behind
+            *buffer = Vec::new();
         }
+        self.fill_growing(buffer, length, wait).map(|()| length)
     }
 
-    fn fill_growing(&self, buffer: &mut Vec<u8>, length: usize, deadline: Instant) -> Result<(), Failure> {
+    fn fill_growing(&self, buffer: &mut Vec<u8>, length: usize, wait: &Wait<'_>) -> Result<(), Failure> {
         let mut filled = 0;
         while filled < length {
             let end =
@@ -130,21 +141,25 @@ impl Connection {
             if buffer.len() < end {
                 buffer.resize(end, 0);
             }
-            self.fill(buffer.get_mut(filled..end).unwrap_or_default(), deadline)?;
+            self.fill(buffer.get_mut(filled..end).unwrap_or_default(), wait)?;
             filled = end;
         }
         Ok(())
     }
 
-    fn fill(&self, mut target: &mut [u8], deadline: Instant) -> Result<(), Failure> {
+    fn fill(&self, mut target: &mut [u8], wait: &Wait<'_>) -> Result<(), Failure> {
         while !target.is_empty() {
             match (&*self.socket).read(target) {
                 Ok(0) => return Err(std::io::Error::from(ErrorKind::UnexpectedEof).into()),
                 Ok(count) => target = target.split_at_mut_checked(count).map_or(&mut [], |(_, rest)| rest),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    self.socket.set_read_timeout(Some(wait.next()?))?;
+                    (wait.silent)();
+                }
                 Err(error) => return Err(error.into()),
             }
-            remaining(deadline)?;
+            remaining(wait.deadline)?;
         }
         Ok(())
     }
@@ -160,6 +175,20 @@ impl Connection {
             }
             _ => FetchError::Disconnected { address, reason: error.to_string() },
         }
+    }
+}
+
+/// How a response is waited for.
+struct Wait<'a> {
+    deadline: Instant,
+    patience: Duration,
+    silent: &'a dyn Fn(),
+}
+
+impl Wait<'_> {
+    /// How long the next bytes may take.
+    fn next(&self) -> std::io::Result<Duration> {
+        remaining(self.deadline).map(|left| left.min(self.patience))
     }
 }
 

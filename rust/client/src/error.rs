@@ -33,6 +33,14 @@ pub enum FetchError {
         /// how long was waited
         waited_ms: u64,
     },
+    /// The response has not arrived yet; it is waited for still.
+    #[error("the broker at {address} has been silent for {waited_ms} ms; others are asked who leads now")]
+    Silent {
+        /// `host:port`
+        address: String,
+        /// how long was waited
+        waited_ms: u64,
+    },
     /// A response claims to be larger than the bound, or has a negative size.
     #[error(
         "the broker at {address} announced a response of {claimed} bytes, allowed are {allowed}; if one batch is that large, raise fetch_max_bytes"

@@ -313,6 +313,11 @@ impl Shared {
         }
     }
 
+    /// A broker has not answered yet.
+    pub(crate) fn silent(&self, broker_id: i32, silence: FetchError) {
+        self.failed(broker_id, silence);
+    }
+
     pub(crate) fn failed(&self, broker_id: i32, error: FetchError) {
         self.state.lock().table.broker_failed(broker_id, error);
         self.news.notify_all();

@@ -58,6 +58,7 @@ fn land_partition(
         fetch_offset: asked.offset,
         batches: VecDeque::new(),
         next_offset: asked.offset,
+        leader_epoch: -1,
         corrupt: None,
         watermarks,
         size_bytes: 0,
@@ -113,8 +114,10 @@ impl Opening<'_> {
             return Err(BatchError::Count(header.record_count.min(header.last_offset_delta)));
         }
         let hidden = self.aborted.hides(&header, bytes);
+        let leader_epoch = header.partition_leader_epoch;
         if hidden || header.record_count == 0 || header.attributes.is_control() {
             self.chunk.next_offset = header.next_offset();
+            self.chunk.leader_epoch = leader_epoch;
             if let Some(last) = self.chunk.batches.back_mut() {
                 last.next_offset = header.next_offset();
             }
@@ -125,6 +128,7 @@ impl Opening<'_> {
         *open_bytes = open_bytes.saturating_sub(bytes.len());
         self.chunk.size_bytes += bytes.len();
         self.chunk.next_offset = header.next_offset();
+        self.chunk.leader_epoch = leader_epoch;
         let (base_offset, next_offset) = (header.base_offset, header.next_offset());
         self.chunk.batches.push_back(Batch { bytes, open, base_offset, next_offset });
         Ok(())

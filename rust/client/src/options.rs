@@ -27,6 +27,9 @@ pub struct FetchOptions {
     pub connect_timeout: Duration,
     /// how long an answer may take beyond `wait_max` (`request.timeout.ms`)
     pub request_timeout: Duration,
+    /// how long an answer may take beyond `wait_max` before it is told that the broker is silent: a leader that is
+    /// stopped or cut off cannot say that another one was elected
+    pub silence: Duration,
     /// the pause after a first failure (`reconnect.backoff.ms`) …
     pub backoff: Duration,
     /// … and the longest, which doubling leads to (`reconnect.backoff.max.ms`)
@@ -63,6 +66,7 @@ impl Default for FetchOptions {
             prefetch_bytes: 32 << 20,
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
+            silence: Duration::from_millis(1_500),
             backoff: Duration::from_millis(50),
             backoff_max: Duration::from_secs(1),
         }

@@ -44,6 +44,8 @@ pub struct Target {
 pub(crate) struct Wanted {
     pub(crate) target: Target,
     pub(crate) ticket: u64,
+    /// the leader epoch of what was fetched last, −1 if nothing was since the position was set
+    pub(crate) fetched_epoch: i32,
 }
 
 /// One request's worth of partitions.
@@ -106,6 +108,8 @@ struct Slot {
     target: Target,
     ticket: u64,
     queue: VecDeque<Chunk>,
+    /// by it a broker finds that its log is another one than that which was fetched (KIP-320, KIP-595)
+    fetched_epoch: i32,
     buffered: usize,
     /// since when the slot has had its share; it is out of the rounds until half is taken
     full_since: Option<Instant>,
@@ -164,6 +168,7 @@ impl Table {
         let slot = Slot {
             ticket: self.ticket,
             queue: VecDeque::new(),
+            fetched_epoch: -1,
             buffered: 0,
             full_since: None,
             resting: false,
@@ -227,7 +232,11 @@ impl Table {
                 // Held no longer than the slot has been full: the half of its share that is left when it joins again
                 // lasts as long as the first half did, so the other partitions' long poll does not stall this one.
                 Some(since) => wait_max = wait_max.min(now.saturating_duration_since(since)),
-                None => wanted.push(Wanted { target: slot.target.clone(), ticket: slot.ticket }),
+                None => wanted.push(Wanted {
+                    target: slot.target.clone(),
+                    ticket: slot.ticket,
+                    fetched_epoch: slot.fetched_epoch,
+                }),
             }
         }
         let bytes_max = self.fetch_bytes_max.min(room.max(ROOM_BYTES_MIN));
@@ -298,6 +307,7 @@ impl Table {
         let Some(slot) = self.current(number, ticket) else { return false };
         slot.watermarks = Some(chunk.watermarks);
         slot.target.offset = chunk.next_offset;
+        slot.fetched_epoch = chunk.leader_epoch;
         slot.resting = chunk.corrupt.is_some();
         slot.buffered += chunk.size_bytes;
         let first = slot.queue.is_empty();

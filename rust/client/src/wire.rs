@@ -67,8 +67,10 @@ pub(crate) fn fetch_frame(
 /// The partitions to send, those of one topic together where they stand together.
 fn topics<'a>(round: &'a Round, plan: &Plan, partition_max_bytes: i32) -> Vec<FetchTopic<'a>> {
     let mut topics: Vec<FetchTopic<'a>> = Vec::new();
-    for Wanted { target: one, .. } in plan.send.iter().filter_map(|index| round.wanted.get(*index)) {
-        let partition = fetch_partition(one, partition_max_bytes);
+    for Wanted { target: one, fetched_epoch, .. } in
+        plan.send.iter().filter_map(|index| round.wanted.get(*index))
+    {
+        let partition = fetch_partition(one, *fetched_epoch, partition_max_bytes);
         match topics.last_mut() {
             Some(last) if *last.topic == *one.topic && last.topic_id == one.topic_id => {
                 last.partitions.push(partition);
@@ -83,11 +85,12 @@ fn topics<'a>(round: &'a Round, plan: &Plan, partition_max_bytes: i32) -> Vec<Fe
     topics
 }
 
-fn fetch_partition(one: &Target, partition_max_bytes: i32) -> FetchPartition {
+fn fetch_partition(one: &Target, fetched_epoch: i32, partition_max_bytes: i32) -> FetchPartition {
     FetchPartition {
         partition: one.partition,
         current_leader_epoch: one.leader_epoch,
         fetch_offset: one.offset,
+        last_fetched_epoch: fetched_epoch,
         partition_max_bytes,
         ..FetchPartition::default()
     }

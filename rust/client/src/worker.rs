@@ -117,8 +117,13 @@ impl Link {
         let place = connection.address().to_owned();
         let frame =
             wire::api_versions_frame(0, &options.client_id).map_err(|error| malformed(&place, &error))?;
-        let (code, versions) = wire::fetch_versions(connection.call(&frame, asked)?)
-            .map_err(|error| malformed(&place, &error))?;
+        let (code, versions) = wire::fetch_versions(connection.call_impatiently(
+            &frame,
+            asked,
+            options.silence,
+            &|silence| shared.silent(address.broker_id, silence),
+        )?)
+        .map_err(|error| malformed(&place, &error))?;
         if code != 0 {
             return Err(FetchError::Refused { address: place, api: "ApiVersions", code: ErrorCode(code) });
         }
@@ -147,7 +152,9 @@ impl Link {
         let frame = wire::fetch_frame(round, &plan, &shared.options, version, self.correlation_id)
             .map_err(|error| malformed(&place, &error))?;
         let deadline = Instant::now() + shared.options.request_timeout + round.wait_max;
-        let mut r = Reader::new(self.connection.call(&frame, deadline)?);
+        let patience = round.wait_max + shared.options.silence;
+        let silent = |silence| shared.silent(self.address.broker_id, silence);
+        let mut r = Reader::new(self.connection.call_impatiently(&frame, deadline, patience, &silent)?);
         let response = read(&mut r, version, self.correlation_id, &place)?;
         self.proven = true;
         let throttle = Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0));

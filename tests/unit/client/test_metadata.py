@@ -6,8 +6,8 @@ import pytest
 
 from fastlog.client.addresses import parse_address, parse_bootstrap
 from fastlog.client.backoff import Backoff
-from fastlog.client.metadata import ClusterImage, merge
-from fastlog.errors import ConfigError
+from fastlog.client.metadata import PATIENCE_MS, ClusterImage, Metadata, merge
+from fastlog.errors import ConfigError, NotReachableError
 from fastlog.protocol.messages.metadata import (
     MetadataResponse,
     MetadataResponseBroker,
@@ -72,6 +72,81 @@ def test_an_answer_about_some_topics_keeps_the_others_and_one_about_all_does_not
     empty = MetadataResponse(brokers=[])
     assert "t" in merge(image, empty, []).topics
     assert "t" not in merge(image, empty, None).topics
+
+
+class Brokers:
+    """Connections to brokers of which some are silent; time passes only while somebody waits for them."""
+
+    def __init__(self, *silent: str) -> None:
+        self.silent = set(silent)
+        self.now_ms = 0.0
+        self.asked: list[str] = []
+
+    def connect(self, host: str, _port: int, **_options: object) -> Brokers.To:
+        return Brokers.To(self, host)
+
+    class To:
+        """A connection."""
+
+        def __init__(self, brokers: Brokers, host: str) -> None:
+            self._brokers, self._host = brokers, host
+
+        def request(self, _request: object, *, timeout_ms: float) -> MetadataResponse:
+            self._brokers.asked.append(self._host)
+            if self._host in self._brokers.silent:
+                self._brokers.now_ms += timeout_ms
+                raise NotReachableError(f"{self._host} is silent")
+            return answer(1, 0)
+
+        def close(self) -> None:
+            pass
+
+
+@pytest.fixture
+def brokers(monkeypatch: pytest.MonkeyPatch) -> Brokers:
+    made = Brokers()
+    monkeypatch.setattr("fastlog.client.metadata.Connection", made.connect)
+    return made
+
+
+def metadata_of(brokers: Brokers, bootstrap: str) -> Metadata:
+    def sleep(seconds: float) -> None:
+        brokers.now_ms += seconds * 1000
+
+    return Metadata(bootstrap, clock_ms=lambda: brokers.now_ms, sleep=sleep, shuffle=list.sort)
+
+
+def test_a_broker_that_says_nothing_is_left_for_the_others_and_comes_last_from_then_on(
+    brokers: Brokers,
+) -> None:
+    metadata = metadata_of(brokers, "a:1,b:1")
+    metadata.refresh(["t"], timeout_ms=5_000)
+    brokers.silent = {"a"}
+    metadata.refresh(["t"], timeout_ms=5_000)
+    assert (brokers.asked, brokers.now_ms) == (["a", "a", "b"], PATIENCE_MS)
+    brokers.silent = {"b"}
+    metadata.close()
+    brokers.asked.clear()
+    metadata.refresh(["t"], timeout_ms=5_000)
+    assert brokers.asked == ["b", "a"]
+
+
+def test_a_request_that_takes_its_time_gets_it_in_the_end(brokers: Brokers) -> None:
+    brokers.silent = {"a", "b"}
+    metadata = metadata_of(brokers, "a:1,b:1")
+    with pytest.raises(NotReachableError, match="b is silent"):
+        metadata.refresh(["t"], timeout_ms=30_000)
+    waits = len(brokers.asked)
+    # 1, 1, 2, 2, 4, 4, 8 and what is left: no broker is tried so often that it never could answer
+    assert waits == 8
+    assert brokers.now_ms == pytest.approx(30_000, rel=0.05)
+
+
+def test_the_only_broker_is_waited_for(brokers: Brokers) -> None:
+    brokers.silent = {"a"}
+    with pytest.raises(NotReachableError):
+        metadata_of(brokers, "a:1").refresh(["t"], timeout_ms=5_000)
+    assert (brokers.asked, brokers.now_ms) == (["a"], 5_000)
 
 
 def test_addresses_are_read_as_users_write_them() -> None:

@@ -136,3 +136,36 @@ fn shutting_the_socket_down_ends_a_call_at_once() {
     assert!(started.elapsed() < Duration::from_secs(2));
     other.join().unwrap();
 }
+
+#[test]
+fn silence_is_told_while_it_lasts_and_the_answer_is_taken_when_it_comes() {
+    let (answer_now, may_answer) = std::sync::mpsc::channel();
+    let port = peer(move |mut stream| {
+        let frame = read_frame(&mut stream);
+        may_answer.recv().unwrap();
+        stream.write_all(&(frame.len() as i32).to_be_bytes()).unwrap();
+        stream.write_all(&frame).unwrap();
+    });
+    let told = std::cell::Cell::new(0);
+    let silent = |silence: FetchError| {
+        assert!(matches!(silence, FetchError::Silent { .. }), "{silence}");
+        told.set(told.get() + 1);
+        if told.get() == 2 {
+            answer_now.send(()).unwrap();
+        }
+    };
+    let mut connection = connect(port);
+    let answer = connection.call_impatiently(b"x", soon(), Duration::from_millis(10), &silent);
+    assert_eq!(answer.unwrap(), b"x");
+    assert!(told.get() >= 2);
+}
+
+#[test]
+fn patience_does_not_outlast_the_deadline() {
+    let (_ended, ends) = std::sync::mpsc::channel::<()>();
+    let port = peer(move |_stream| assert!(ends.recv().is_err()));
+    let mut connection = connect(port);
+    let deadline = Instant::now() + Duration::from_millis(30);
+    let error = connection.call_impatiently(b"x", deadline, Duration::from_millis(10), &|_| {}).unwrap_err();
+    assert!(matches!(error, FetchError::TimedOut { .. }), "{error}");
+}

@@ -96,7 +96,7 @@ fn session(offset: i64) -> Session {
         leader_epoch: 0,
         offset,
     };
-    session.plan(&[Wanted { target, ticket: 9 }], false);
+    session.plan(&[Wanted { target, ticket: 9, fetched_epoch: -1 }], false);
     session
 }
 

@@ -16,7 +16,7 @@ fn target(partition: i32, offset: i64) -> Wanted {
         leader_epoch: 0,
         offset,
     };
-    Wanted { target, ticket: 1 }
+    Wanted { target, ticket: 1, fetched_epoch: -1 }
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn chunk(slot: u64, next_offset: i64, size_bytes: usize) -> Chunk {
         fetch_offset: 0,
         batches: VecDeque::from([batch]),
         next_offset,
+        leader_epoch: -1,
         corrupt: None,
         watermarks: MARKS,
         size_bytes,
@@ -208,4 +209,21 @@ fn watermarks_outlive_a_seek() {
     table.land(1, vec![Landed::Nothing { slot: 0, ticket: 1, watermarks: MARKS }]);
     table.set(Target { generation: 2, ..target(0, 1) });
     assert_eq!(table.watermarks(0), Some(MARKS));
+}
+
+fn fetched_epoch(table: &mut Table) -> i32 {
+    table.round(1, Instant::now()).unwrap().wanted[0].fetched_epoch
+}
+
+#[test]
+fn a_round_says_in_which_epoch_what_was_fetched_last_was_written_until_the_position_is_set_anew() {
+    let mut table = table(1);
+    assert_eq!(fetched_epoch(&mut table), -1);
+    let of_epoch = Chunk { leader_epoch: 7, ..chunk(0, 10, 100) };
+    table.land(1, vec![Landed::Data { ticket: 1, chunk: of_epoch }]);
+    assert_eq!(fetched_epoch(&mut table), 7);
+    table.move_to(0, 1, 1, 8);
+    assert_eq!(fetched_epoch(&mut table), 7, "that is what the next leader is to compare");
+    table.set(Target { generation: 2, offset: 50, ..target(0, 1) });
+    assert_eq!(fetched_epoch(&mut table), -1);
 }

@@ -61,6 +61,7 @@ impl Fetcher {
             request_timeout: Duration::from_millis(request_timeout_ms),
             backoff: Duration::from_millis(reconnect_backoff_ms),
             backoff_max: Duration::from_millis(reconnect_backoff_max_ms),
+            ..FetchOptions::default()
         };
         Self { inner: ClientFetcher::new(options) }
     }
