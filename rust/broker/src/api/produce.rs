@@ -184,6 +184,17 @@ impl<'a> Produce<'_, '_, 'a, '_> {
                 }
                 result
             }
+            // a producer gives up on this: who may not be the leader any more must not say so
+            Err(error)
+                if error.code == ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER && partition.is_lease_over() =>
+            {
+                let message = "the batch does not follow what is here, and another broker may lead by now";
+                PartitionResult::refused(
+                    partition.index(),
+                    ErrorCode::NOT_LEADER_OR_FOLLOWER,
+                    Some(message.into()),
+                )
+            }
             Err(error) => PartitionResult::failed(&partition, error),
         }
     }

@@ -236,6 +236,11 @@ impl Partition {
         self.cluster.is_lease_over() && (!acks_all || self.replication.lock().is_alone())
     }
 
+    /// Whether another broker may lead by now: what is here says nothing certain of the partition then.
+    pub(crate) fn is_lease_over(&self) -> bool {
+        self.cluster.is_lease_over()
+    }
+
     /// Appends one batch in our epoch; never waits for a sync. With `fastlog.durability = fsync` it may be acknowledged
     /// once [`Log::durable_end_offset`] has passed it, which a sync thread tells those who wait. Otherwise they are not
     /// told yet: see [`Partition::notify`].

@@ -103,6 +103,18 @@ fn a_lease_that_is_over_stops_what_rests_on_it_alone() {
     assert_eq!(leader.write("d"), 2);
 }
 
+/// A producer gives up on a sequence error; the broker that leads by now may have what this one lacks.
+#[test]
+fn who_may_not_lead_any_more_does_not_tell_a_producer_that_its_batches_are_lost() {
+    let trio = Trio::start();
+    let leader = &trio.nodes[0];
+    leader.broker.set_lease(leader.clock.monotonic_ns() + 1_000_000_000);
+    assert_eq!(leader.produce_sequence(1, 0).produced().0, ErrorCode::NONE);
+    assert_eq!(leader.produce_sequence(ALL, 5).produced().0, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    leader.clock.pass_seconds(2);
+    assert_eq!(leader.produce_sequence(ALL, 5).produced().0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+}
+
 /// Leaders change while producers write: every acknowledged record is there at the end, on all replicas.
 #[test]
 fn nothing_acknowledged_is_lost_while_leaders_change() {

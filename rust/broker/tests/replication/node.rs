@@ -239,6 +239,13 @@ impl Node {
         self.produce_batch(1, &batch_of_epoch(value, leader_epoch), inter_broker)
     }
 
+    /// A batch of an idempotent producer.
+    pub(crate) fn produce_sequence(&self, acks: i16, base_sequence: i32) -> Sent {
+        let mut builder = Builder::new().producer(7, 0, base_sequence);
+        builder.append(NOW_MS, None, Some(b"value"));
+        self.produce_batch(acks, &builder.seal(Compression::None).unwrap(), false)
+    }
+
     fn produce_batch(&self, acks: i16, records: &[u8], inter_broker: bool) -> Sent {
         let partition_data = vec![PartitionProduceData { index: 0, records: Some(records) }];
         let topic_data = vec![TopicProduceData { name: "t", partition_data, ..TopicProduceData::default() }];
