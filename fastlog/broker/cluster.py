@@ -28,6 +28,7 @@ from fastlog.broker.peers.client import PeerClient
 from fastlog.broker.peers.notices import NoticeListener, PublishedNotices
 from fastlog.broker.peers.server import BrokerIntake, CommandTable
 from fastlog.broker.producer_ids import ProducerIds
+from fastlog.broker.replicas.leader_fetcher import LeaderFetcher
 from fastlog.broker.replicas.manager import ReplicaManager
 from fastlog.broker.topic_directory import TopicDirectory
 from fastlog.cluster.incarnation import Incarnations
@@ -115,7 +116,13 @@ class ClusterNode:
             peers=self._peers,
             commands=self._commands,
             clock=base.clock,
-            open_channel=lambda host, port: dealers.open(host, port, settings.handshake_timeout_ms),
+            fetching=lambda leader: LeaderFetcher(
+                leader,
+                self._node_id,
+                base.engine,
+                lambda host, port: dealers.open(host, port, settings.handshake_timeout_ms),
+                settings,
+            ),
             settings=settings,
             cluster_changed=self._cluster_changed,
             accepted=self._accepted,

@@ -220,7 +220,7 @@ class Told:
             commands=self,
             put=lambda work, *arguments: work(*arguments),
             clock=self.clock,
-            open_channel=None,  # type: ignore[arg-type]
+            fetching=None,  # type: ignore[arg-type]
             settings=ReplicaSettings(),
             cluster_changed=lambda controller, live: self.notes.append(("cluster", controller, len(live))),
             accepted=lambda *epochs: self.notes.append(("accepted", *epochs)),

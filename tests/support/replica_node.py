@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from fastlog.broker.replicas.leader_fetcher import LeaderFetcher
 from fastlog.broker.replicas.manager import ReplicaManager
 from fastlog.broker.system import SystemClock
 from fastlog.config import load
@@ -59,7 +60,13 @@ class ReplicaNode:
             peers=self.peers,
             commands=self.commands,
             clock=SystemClock(),
-            open_channel=lambda host, port: self._dealers.open(host, port, settings.handshake_timeout_ms),
+            fetching=lambda leader: LeaderFetcher(
+                leader,
+                node_id,
+                self.engine,
+                lambda host, port: self._dealers.open(host, port, settings.handshake_timeout_ms),
+                settings,
+            ),
             settings=settings,
             accepted=lambda *epochs: self.accepted.append(epochs),
         )

@@ -1,35 +1,40 @@
-"""The threads that fetch: one for each leader that is followed."""
+"""Those who fetch, threads as a rule: one for each leader that is followed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fastlog.broker.replicas.fetching import Counts
-from fastlog.broker.replicas.leader_fetcher import LeaderFetcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from fastlog.broker.data_plane import ReplicationPlane
-    from fastlog.broker.replicas.settings import ReplicaSettings
     from fastlog.ports import PartitionKey, Registration
-    from fastlog.transport.channel import Channel
 
 LISTENER = "BROKER"
 
 
-class Fetchers:
-    """The threads, by leader. The methods are for one thread; they do not block, but for `stop`."""
+class Fetching(Protocol):
+    """What follows one leader; `LeaderFetcher` says what each does."""
 
-    def __init__(
-        self,
-        node_id: int,
-        engine: ReplicationPlane,
-        open_channel: Callable[[str, int], Channel],
-        settings: ReplicaSettings,
-    ) -> None:
-        self._parts = (node_id, engine, open_channel, settings)
-        self._threads: dict[int, LeaderFetcher] = {}
+    @property
+    def counts(self) -> Counts: ...  # noqa: D102
+    def start(self) -> None: ...  # noqa: D102
+    def stop(self) -> None: ...  # noqa: D102
+    def follow(self, partitions: Sequence[tuple[PartitionKey, str, int]]) -> None: ...  # noqa: D102
+    def leave(self, keys: Sequence[PartitionKey], *, is_deleted: bool) -> None: ...  # noqa: D102
+    def synced(self, keys: Sequence[PartitionKey]) -> None: ...  # noqa: D102
+    def registered(self, broker_epoch: int | None) -> None: ...  # noqa: D102
+    def is_at(self, endpoint: tuple[str, int] | None) -> None: ...  # noqa: D102
+
+
+class Fetchers:
+    """Those who fetch, by leader. The methods are for one thread; they do not block, but for `stop`."""
+
+    def __init__(self, make: Callable[[int], Fetching]) -> None:
+        """`make` makes the one for a leader."""
+        self._make = make
+        self._threads: dict[int, Fetching] = {}
         self._leader_of: dict[PartitionKey, int] = {}
         self._broker_epoch: int | None = None
         self._brokers: Mapping[int, Registration] = {}
@@ -87,10 +92,10 @@ class Fetchers:
         for thread in self._threads.values():
             thread.stop()
 
-    def _thread(self, leader: int) -> LeaderFetcher:
+    def _thread(self, leader: int) -> Fetching:
         thread = self._threads.get(leader)
         if thread is None:
-            thread = self._threads[leader] = LeaderFetcher(leader, *self._parts)
+            thread = self._threads[leader] = self._make(leader)
             thread.is_at(self._endpoint(leader))
             thread.registered(self._broker_epoch)
             thread.start()

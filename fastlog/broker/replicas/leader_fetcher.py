@@ -7,26 +7,23 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from fastlog.broker.replicas.fetching import Counts, Followed
+from fastlog.broker.replicas.following import FETCH_VERSION, Following
 from fastlog.broker.replicas.link import Bell, InterruptedLinkError, Link, wait_for
-from fastlog.broker.replicas.session import FetchSession
-from fastlog.errors import FetchSessionIdNotFoundError, InvalidFetchSessionEpochError, KafkaError
+from fastlog.errors import KafkaError
 from fastlog.events import EventLog
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.codec import decode_response_frame, encode_request_frame
-from fastlog.protocol.messages.fetch import ReplicaState
-from fastlog.state.replica.follower import Fetcher, FollowerSettings
 from fastlog.transport.channel import ConnectionLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlog.broker.data_plane import ReplicationPlane
+    from fastlog.broker.replicas.fetching import Counts
     from fastlog.broker.replicas.settings import ReplicaSettings
     from fastlog.ports import PartitionKey
     from fastlog.transport.channel import Channel
 
-FETCH_VERSION = 18
 LIST_OFFSETS_VERSION = 7
 #: what is to be followed anew waits so long for the answer of a fetch that is under way, then the fetch is given up
 PATIENCE_MS = 50.0
@@ -52,13 +49,7 @@ class LeaderFetcher:
         self._node_id = node_id
         self._settings = settings
         self._log = EventLog("replicas")
-        self.counts = Counts()
-        self._fetcher = Fetcher(FollowerSettings(backoff_ms=settings.backoff_ms))
-        self._followed = Followed(node_id, engine, self._fetcher, self.counts)
-        self._session = FetchSession()
-        self._epochs: dict[PartitionKey, int] = {}
-        self._keys: dict[tuple[bytes, int], PartitionKey] = {}
-        self._broker_epoch: int | None = None
+        self._following = Following(node_id, engine, settings, _now_ms)
         self._at: tuple[str, int] | None = None
         self._commands: deque[Command] = deque()
         self._bell = Bell()
@@ -66,6 +57,11 @@ class LeaderFetcher:
         self._is_urgent = self._is_stopped = False
         self._complained_ms = -COMPLAIN_MS
         self._thread = threading.Thread(target=self._run, name=f"fastlog-fetcher-{leader}", daemon=True)
+
+    @property
+    def counts(self) -> Counts:
+        """What happened so far."""
+        return self._following.counts
 
     def start(self) -> None:
         """Starts the thread."""
@@ -80,21 +76,21 @@ class LeaderFetcher:
 
     def follow(self, partitions: Sequence[tuple[PartitionKey, str, int]]) -> None:
         """Follows the leader in partitions: key, topic, leader epoch."""
-        self._put(self._follow, partitions, is_urgent=True)
+        self._put(self._following.follow, partitions, is_urgent=True)
 
     def leave(self, keys: Sequence[PartitionKey], *, is_deleted: bool) -> None:
         """Follows it in these no more. Of a topic that is deleted no log is cut after this returns."""
         if is_deleted:
-            self._followed.forbid(keys)
-        self._put(self._leave, keys)
+            self._following.followed.forbid(keys)
+        self._put(self._following.leave, keys)
 
     def synced(self, keys: Sequence[PartitionKey]) -> None:
         """Logs here that waited for a sync may have been synced."""
-        self._put(self._synced, keys, is_urgent=True)
+        self._put(self._following.synced, keys, is_urgent=True)
 
     def registered(self, broker_epoch: int | None) -> None:
         """Under which broker epoch this broker fetches; None stops it from that."""
-        self._put(self._register, broker_epoch, is_urgent=True)
+        self._put(self._following.registered, broker_epoch, is_urgent=True)
 
     def is_at(self, endpoint: tuple[str, int] | None) -> None:
         """Where the leader listens; None where it is not there."""
@@ -106,7 +102,7 @@ class LeaderFetcher:
             self._is_urgent = True
         self._bell.ring()
 
-    # --- of the thread: commands ---
+    # --- of the thread ---
 
     def _take_commands(self) -> None:
         # before they are taken: one that comes meanwhile is taken too, or seen the next time
@@ -115,32 +111,8 @@ class LeaderFetcher:
             command, arguments = self._commands.popleft()
             command(*arguments)
 
-    def _follow(self, partitions: Sequence[tuple[PartitionKey, str, int]]) -> None:
-        for key, topic, leader_epoch in partitions:
-            if self._followed.hold(key, topic, leader_epoch):
-                self._epochs[key] = leader_epoch
-                self._keys[key.topic_id.bytes, key.partition] = key
-                self._session.touch([key])
-
-    def _leave(self, keys: Sequence[PartitionKey]) -> None:
-        self._session.drop(key for key in keys if key in self._followed)
-        for key in keys:
-            self._followed.release(key)
-            self._epochs.pop(key, None)
-            self._keys.pop((key.topic_id.bytes, key.partition), None)
-
-    def _synced(self, keys: Sequence[PartitionKey]) -> None:
-        waiting = [key for key in keys if key in self._followed.unsynced]
-        self._followed.look_again(waiting, self._epochs, _now_ms())
-        self._session.touch(waiting)
-
-    def _register(self, broker_epoch: int | None) -> None:
-        self._broker_epoch = broker_epoch
-
     def _move(self, endpoint: tuple[str, int] | None) -> None:
         self._at = endpoint
-
-    # --- of the thread: fetching ---
 
     def _run(self) -> None:
         while not self._is_stopped:
@@ -149,7 +121,7 @@ class LeaderFetcher:
                 self._round()
             except InterruptedLinkError:
                 self._link.close()
-                self._session.forget()
+                self._following.forget_session()
             except ConnectionLostError as error:
                 self._lost(str(error))
             except Exception as error:
@@ -161,19 +133,18 @@ class LeaderFetcher:
 
     def _round(self) -> None:
         """A fetch and what comes of it, or a pause."""
-        if self._broker_epoch is None or self._at is None or not self._epochs:
+        if self._at is None or self._following.is_idle:
             self._link.close()
-            self._session.forget()
+            self._following.forget_session()
             self._pause(None)
             return
-        if self._followed.unsynced and self._await_sync():
+        if self._following.awaits_sync and self._await_sync():
             return
-        replica = ReplicaState(replica_id=self._node_id, replica_epoch=self._broker_epoch)
         if self._link.connect(self._at):
-            self._session.forget()
-        request = self._session.request(self._wanted_of, replica, self._settings)
+            self._following.forget_session()
+        request = self._following.request()
         if request is None:
-            next_ms = self._fetcher.next_ms(_now_ms())
+            next_ms = self._following.next_ms()
             self._pause(None if next_ms is None else max(0, next_ms - _now_ms()))
             return
         frame = encode_request_frame(
@@ -181,12 +152,11 @@ class LeaderFetcher:
         )
         timeout_ms = self._settings.fetch_wait_ms + self._settings.request_timeout_ms
         answer = self._link.ask(frame, timeout_ms, self._is_interrupted)
-        self._take_in(answer)
-
-    def _wanted_of(self, key: PartitionKey) -> Any:
-        if key in self._followed.unsynced:
-            return None
-        return self._fetcher.wanted_of(key, _now_ms())
+        try:
+            effects = self._following.take_in(answer)
+        except KafkaError as error:
+            raise ConnectionLostError(f"its leader refused a fetch: {error}") from error
+        self._following.followed.repair(effects, self._list_offsets, _now_ms())
 
     def _await_sync(self) -> bool:
         """Waits for the syncs that are under way; whether commands came meanwhile."""
@@ -194,7 +164,7 @@ class LeaderFetcher:
         if self._commands:
             return True
         # nobody said so, which a busy control plane may be the reason for
-        self._synced(list(self._followed.unsynced))
+        self._following.synced(list(self._following.followed.unsynced))
         return False
 
     def _pause(self, timeout_ms: float | None) -> None:
@@ -205,21 +175,6 @@ class LeaderFetcher:
     def _is_interrupted(self, passed_ms: float) -> bool:
         return self._is_stopped or (self._is_urgent and passed_ms >= PATIENCE_MS)
 
-    def _take_in(self, answer: bytes) -> None:
-        self.counts.fetches += 1
-        try:
-            named, effects = self._followed.take_in(
-                answer, FETCH_VERSION, self._session.asked, self._keys, _now_ms()
-            )
-        except KafkaError as error:
-            if error.code not in (FetchSessionIdNotFoundError.code, InvalidFetchSessionEpochError.code):
-                raise ConnectionLostError(f"its leader refused a fetch: {error}") from error
-            self._session.forget()
-            return
-        self._session.answered(_session_id(answer))
-        self._session.touch(key for key in named if key in self._followed)
-        self._followed.repair(effects, self._list_offsets, _now_ms())
-
     def _list_offsets(self, request: Any) -> Any:
         frame = encode_request_frame(
             request, LIST_OFFSETS_VERSION, self._link.next_correlation_id(), f"broker-{self._node_id}"
@@ -228,22 +183,14 @@ class LeaderFetcher:
         return decode_response_frame(ApiKey.LIST_OFFSETS, LIST_OFFSETS_VERSION, answer)[1]
 
     def _lost(self, reason: str) -> None:
-        self.counts.lost_connections += 1
         self._link.close()
-        self._session.forget()
+        self._following.lost()
         now_ms = _now_ms()
-        self._fetcher.lost(now_ms)
-        self._session.touch(self._followed.keys())
         if now_ms - self._complained_ms >= COMPLAIN_MS:
             self._complained_ms = now_ms
             self._log.warning(
                 "a leader is not reached, it is tried again", leader=self._leader, reason=reason
             )
-
-
-def _session_id(answer: bytes) -> int:
-    """Of an answer without an error: correlation id, no tags, throttle time, error code, session id."""
-    return int.from_bytes(answer[11:15], "big")
 
 
 def _now_ms() -> int:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from fastlog.broker.peers.messages import Answer
     from fastlog.broker.peers.ports import Commands, Peers
     from fastlog.broker.replicas.engine import ReplicaEngine
+    from fastlog.broker.replicas.fetchers import Fetching
     from fastlog.broker.replicas.image import ClusterImage
     from fastlog.config import Config
     from fastlog.ports import Clock, Registration
     from fastlog.state.subscriber import AskSnapshot as AskSnapshotOf
-    from fastlog.transport.channel import Channel
 
 #: silence of the controller, questions and roles that wait are looked at so often
 TICK_MS = 100
@@ -66,12 +66,12 @@ class ReplicaManager:
         peers: Peers,
         commands: Commands,
         clock: Clock,
-        open_channel: Callable[[str, int], Channel],
+        fetching: Callable[[int], Fetching],
         settings: ReplicaSettings | None = None,
         cluster_changed: Callable[[int, Sequence[Registration]], None] = _nobody_listens,
         accepted: Callable[[int, int], None] = _nobody_listens,
     ) -> None:
-        """`open_channel` starts a connection to a host and port, a leader's listener for brokers.
+        """`fetching` makes what follows a leader: a LeaderFetcher, which is a thread with a connection.
 
         `cluster_changed` is told the controller and the live brokers before topics are shown that name them.
         `accepted` is told that a controller published the registration of this broker under its present epoch, with
@@ -93,7 +93,7 @@ class ReplicaManager:
             commands=commands,
             put=self._put,
             clock=clock,
-            open_channel=open_channel,
+            fetching=fetching,
             settings=self._settings,
             cluster_changed=cluster_changed,
             accepted=accepted,

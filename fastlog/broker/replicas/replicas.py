@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from fastlog.broker.peers.messages import Delta, Snapshot
     from fastlog.broker.peers.ports import Commands, Peers
     from fastlog.broker.replicas.engine import ReplicaEngine
+    from fastlog.broker.replicas.fetchers import Fetching
     from fastlog.broker.replicas.settings import ReplicaSettings
     from fastlog.broker.replicas.view import Change
     from fastlog.config import Config
     from fastlog.ports import Clock, Registration
-    from fastlog.transport.channel import Channel
 
 #: of the time that a look at followers took, before the next one that a notice calls for
 LOOK_PAUSES = 4
@@ -48,7 +48,7 @@ class Replicas:
         commands: Commands,
         put: Callable[..., None],
         clock: Clock,
-        open_channel: Callable[[str, int], Channel],
+        fetching: Callable[[int], Fetching],
         settings: ReplicaSettings,
         cluster_changed: Callable[[int, Sequence[Registration]], None],
         accepted: Callable[[int, int], None],
@@ -65,7 +65,7 @@ class Replicas:
         self.image = ClusterImage(config, node_id)
         self.roles = Roles(node_id, engine)
         self.leaders = Leaders(node_id, engine, IsrSettings(lag_ms=settings.lag_ms))
-        self.fetchers = Fetchers(node_id, engine, open_channel, settings)
+        self.fetchers = Fetchers(fetching)
         self.proposals = Proposals(node_id, peers, put, settings)
         self._asked = Asked(node_id, engine, self.roles, clock, settings, self._drop)
         self._asked.listen(commands, put)

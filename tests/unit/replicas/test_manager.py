@@ -39,7 +39,7 @@ class Worker:
             peers=self.peers,
             commands=WiredCommands(),
             clock=self.clock,
-            open_channel=None,  # type: ignore[arg-type]
+            fetching=None,  # type: ignore[arg-type]
             settings=ReplicaSettings(notices_max=2),
         )
 
