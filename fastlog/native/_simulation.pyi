@@ -19,8 +19,12 @@ class SimulatedNode:
     def __new__(cls, node_id: int, seed: int, *, cluster_id: str = "AAAAAAAAAAAAAAAAAAAAAQ") -> SimulatedNode:
         """A machine with an empty disk, at 0 ms; no process runs."""
 
-    def start(self) -> str:
-        """Starts a process on the disk: `clean`, `process died` or `machine died`, as for `Engine.open_directory`."""
+    def start(self, *, replica_lag_max_ms: int = ...) -> str:
+        """Starts a process on the disk: `clean`, `process died` or `machine died`, as for `Engine.open_directory`.
+
+        A high watermark waits for followers that are about to join, if they were caught up not longer ago than
+        `replica_lag_max_ms` (`replica.lag.time.max.ms`).
+        """
 
     def finish_opening(self) -> int:
         """To be called when all partitions are open after a start; how many directories belong to no topic."""
@@ -54,6 +58,9 @@ class SimulatedNode:
     def advance_to(self, now_ms: int) -> None:
         """Lets the monotonic clock go on, never back; deadlines pass at their own times."""
 
+    def jump_to(self, now_ms: int) -> None:
+        """Lets the monotonic clock go on as for a process that was stopped: deadlines pass at `now_ms`, not before."""
+
     def set_wall_clock(self, ahead_ms: int) -> None:
         """How far the wall clock is ahead of the monotonic one."""
 
@@ -65,6 +72,9 @@ class SimulatedNode:
 
     def checkpoint(self) -> None:
         """Writes all checkpoints."""
+
+    def flush(self) -> None:
+        """Syncs all logs, as a system does some time after they were written, and writes all checkpoints."""
 
     def open_partitions(
         self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]], settings: TopicSettings

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastlog.ports import PartitionKey, Registration, Unknown
+import msgspec
+
+from fastlog.broker.controller.orders import Orders
+from fastlog.broker.controller.publishing import Publishing
+from fastlog.broker.controller.settings_book import MIN_ISR, SettingsBook, facts_from
+from fastlog.broker.peers.messages import Answer, AskSnapshot
+from fastlog.errors import NotControllerError
+from fastlog.ports import Registration, Unknown
 from fastlog.state.controller import effects as ef
 from fastlog.state.controller import events as ev
 from fastlog.state.replica.lease import Lease
@@ -15,12 +22,18 @@ from tests.simulation.store import CALL_MS, SESSION_MS, Session
 
 TICK_MS = 500
 BEACON_MS = 250
-SILENCE_MS = 1_000
 RETRY_MS = 200
 
 
 class Broker(Replicas):
     """One process, from its start to its death."""
+
+    def __init__(self, broker_id: int, **parts: Any) -> None:
+        self._publishing: Publishing | None = None
+        self._orders: Orders | None = None
+        super().__init__(broker_id, **parts)
+        self.on(ev.IsrAsked, self._propose)
+        self.on(AskSnapshot, self._give_snapshot)
 
     def start(self) -> None:
         """Connects to the store and goes on until it dies."""
@@ -63,9 +76,9 @@ class Broker(Replicas):
         """A new session, and a registration in it."""
         self.registration, self.lease, self._session = None, None, None
         self._step_down_as_controller()
+        self.engine.set_lease(0)
         # what was led was led by the registration that is over: a new one's lease must not vouch for it
-        for key in sorted(self.led):
-            self._step_down(key)
+        self.manager.resign()
 
         def open_session() -> Session:
             session = self._store.open_session(self.id)
@@ -87,7 +100,7 @@ class Broker(Replicas):
         session = self._session
         if session is None:
             return
-        previous, clean = self.disk.incarnation, self.disk.clean
+        previous, clean = self.machine.incarnation, self.machine.is_clean
 
         def done(found: Registration | None) -> None:
             if session is not self._session or self.registration is not None:
@@ -99,14 +112,11 @@ class Broker(Replicas):
                     self.later(RETRY_MS, self._register)
                 return
             self.registration = found
-            self.disk.incarnation = self._incarnation
+            self.machine.incarnation = self._incarnation
             self.lease = Lease(broker_epoch=found.broker_epoch, session_ms=SESSION_MS)
             self._renew()
             self._stand()
-            # states that name this process may have come before it knew its own epoch
-            for key, state in sorted(self.states.items()):
-                if key not in self.led and self._is_mine(state):
-                    self._lead(key, state)
+            self.manager.registered(found)
 
         self._call(
             lambda: self._store.register(session, self._incarnation, previous=previous, clean=clean),
@@ -127,6 +137,8 @@ class Broker(Replicas):
                 self._connect()
                 return
             lease.renewed(sent_ms=sent_ms, broker_epoch=found[0])
+            if lease.until_ms is not None:
+                self.engine.set_lease(self._machine_ms(lease.until_ms) * 1_000_000)
             if found[1] != self._changes:
                 self._changes = found[1]
                 self._look_at_store()
@@ -158,14 +170,34 @@ class Broker(Replicas):
         def done(elected: ev.Elected | None) -> None:
             if elected is None or session is not self._session or self.controller.is_active:
                 return
-            self._controller_epoch = elected.controller_epoch
+            self._begin_term(elected)
             self._decide(elected)
             # who came between the reads of the election and now found nobody to be told
             self._look_at_store()
 
         self._call(lambda: self._store.elect(session), done, lambda: self.later(RETRY_MS, self._stand))
 
+    def _begin_term(self, elected: ev.Elected) -> None:
+        me: Any = self
+        self._controller_epoch = elected.controller_epoch
+        names = {topic.topic_id: topic.name for topic in elected.topics}
+        self._publishing = Publishing(
+            controller_id=self.id,
+            controller_epoch=elected.controller_epoch,
+            notices=me,
+            replicas=me,
+            image=self.controller.image,
+            book=SettingsBook(facts_from({MIN_ISR: str(self._bugs.min_isr)}), {}, names),
+        )
+        self._end_orders()
+        self._orders = Orders(me, Schedule(self), self._decide)
+
+    def _end_orders(self) -> None:
+        if self._orders is not None:
+            self._orders.end()
+
     def _step_down_as_controller(self) -> None:
+        self._end_orders()
         if self.controller.is_active:
             self._decide(ev.Fenced())
 
@@ -184,17 +216,15 @@ class Broker(Replicas):
                 lambda: self._decide(ev.ReadBack(read_id=number, states=None)),
             )
         elif isinstance(effect, ef.Publish):
-            for target in sorted(self._epochs.keys() | {self.id} | set(self._everybody())):
-                self._tell(target, effect)
+            assert self._publishing is not None
+            self._publishing.publish(effect)
         elif isinstance(effect, ef.Reply):
             effect.token(effect)
-        elif isinstance(effect, ef.AskLogEnds):
-            self._ask_log_ends(effect)
+        elif isinstance(effect, ef.AskLogEnds | ef.StopReplicas):
+            assert self._orders is not None
+            self._orders.give(effect)
         elif isinstance(effect, ef.Resign):
             self._stand()
-
-    def _everybody(self) -> list[int]:
-        return [registration.broker_id for registration in self.controller.image().brokers]
 
     def _write(self, effect: ef.Write) -> None:
         epoch = self._controller_epoch
@@ -212,83 +242,47 @@ class Broker(Replicas):
 
         self._call(lambda: self._store.write(epoch, effect.items), done, lost)
 
-    def _ask_log_ends(self, effect: ef.AskLogEnds) -> None:
-        def asked(peer: Broker) -> None:
-            if peer.registration is None or peer.registration.broker_epoch != effect.broker_epoch:
-                return
-            ends = tuple(
-                ev.LogEnd(key=key, last_epoch=peer.log(key).last_epoch, log_end_offset=peer.log(key).end)
-                for key in effect.keys
-            )
-            told = ev.LogEndsTold(broker_id=effect.broker_id, broker_epoch=effect.broker_epoch, ends=ends)
-            peer._back(self, lambda: self._decide(told))
+    def _propose(self, asked: ev.IsrAsked, back: Callable[[Answer], None]) -> None:
+        self._decide(msgspec.structs.replace(asked, token=lambda reply: back(Answer(body=reply))))
 
-        self._to(effect.broker_id, asked)
+    def _give_snapshot(self, asked: AskSnapshot, back: Callable[[Answer], None]) -> None:
+        if self.controller.is_active and self._publishing is not None:
+            back(Answer(body=self._publishing.snapshot()))
+        else:
+            back(Answer(code=NotControllerError.code))
 
     # -- metadata --------------------------------------------------------------------------------------------------
 
-    def _tell(self, target: int, delta: ef.Publish) -> None:
-        self._to(target, lambda peer: peer._published(delta, self.id))
+    def publish(self, notice: Any) -> None:
+        """See Notices."""
+        for target in sorted(
+            {it.broker_id for it in self.controller.image().brokers} | set(self.image.brokers)
+        ):
+            if target != self.id:
+                self._to(target, lambda peer: peer.told(notice))
+
+    def told(self, notice: Any) -> None:
+        """A notice came."""
+        self.manager.told(notice)
 
     def _beacon(self) -> None:
         """The controller repeats how far its deltas go; who is behind asks for everything."""
-        if self.controller.is_active:
-            image = self.controller.image()
-            for target in self._everybody():
-                self._to(target, lambda peer: peer._heard_beacon(image, self.id))
-        elif self.clock_ms - self._heard_ms > SILENCE_MS and self._controller_at is not None:
-            self._ask_snapshot()
+        if self.controller.is_active and self._publishing is not None:
+            self._publishing.beacon()
+        self.manager.tick()
 
-    def _heard_beacon(self, image: ef.Image, controller: int) -> None:
-        reached = (image.controller_epoch, image.sequence)
-        if reached[0] < self._image[0]:
-            return
-        self._heard_ms, self._controller_at = self.clock_ms, controller
-        if reached > self._image:
-            self._ask_snapshot()
+    def _accepted(self, broker_epoch: int, controller_epoch: int) -> None:
+        """Only now does nobody count on what was here before an unclean start: a process that died earlier and said
+        that it stopped clean would be elected for a log that it does not have. Unless the controller that published
+        it was replaced by one that has read an older registration.
+        """
 
-    def _ask_snapshot(self) -> None:
-        if self._controller_at is None:
-            return
+        def seen(epoch: int) -> None:
+            is_same = self.registration is not None and self.registration.broker_epoch == broker_epoch
+            if is_same and epoch == controller_epoch:
+                self.machine.is_clean = True
 
-        def asked(peer: Broker) -> None:
-            if peer.controller.is_active:
-                image = peer.controller.image()
-                peer._back(self, lambda: self._snapshot(image, peer.id))
-
-        self._to(self._controller_at, asked)
-
-    def _published(self, delta: ef.Publish, controller: int) -> None:
-        if (delta.controller_epoch, delta.sequence) <= self._image:
-            return
-        self._heard_ms, self._controller_at = self.clock_ms, controller
-        if (delta.controller_epoch, delta.sequence) != (self._image[0], self._image[1] + 1):
-            self._ask_snapshot()
-            return
-        self._image = (delta.controller_epoch, delta.sequence)
-        if delta.brokers is not None:
-            self._know_brokers(delta.brokers)
-        for key, state in delta.partitions:
-            self._become(key, state)
-
-    def _snapshot(self, image: ef.Image, controller: int) -> None:
-        if (image.controller_epoch, image.sequence) < self._image:
-            return
-        self._controller_at = controller
-        self._image = (image.controller_epoch, image.sequence)
-        self._know_brokers(image.brokers)
-        for topic in image.topics:
-            for index, state in enumerate(topic.partitions):
-                self._become(PartitionKey(topic.topic_id, index), state)
-
-    def _know_brokers(self, brokers: tuple[Registration, ...]) -> None:
-        self._epochs = {it.broker_id: it.broker_epoch for it in brokers}
-        if self.registration is not None and self._epochs.get(self.id) == self.registration.broker_epoch:
-            # Only now does nobody count on what was here before an unclean start. A process that died earlier and said
-            # that it stopped clean would be elected for a log that it does not have.
-            self.disk.clean = True
-        for leader in self.isrs.values():
-            leader.brokers(self._epochs)
+        self._call(lambda: self._store.controller_epoch, seen, lambda: None)
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -297,11 +291,29 @@ class Broker(Replicas):
             self._decide(ev.Tick())
         elif self.registration is not None and self._store.controller is None:
             self._stand()
-        for key in sorted(self.led):
-            self._advance(key)
-            self._look(key)
-        for leader in sorted(self._fetchers):
-            self._fetch(leader)
+        self.engine.forget_others()
         if self._rng.random() < 0.3:
-            for log in self.disk.logs.values():
-                log.flush()
+            self.machine.flush()
+
+
+class Schedule:
+    """The thread of the cluster worker is the process."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def now_ms(self) -> int:
+        """See fastlog.broker.controller.ports."""
+        return self._broker.clock_ms
+
+    def put(self, work: Callable[[], object]) -> None:
+        """See fastlog.broker.controller.ports."""
+        work()
+
+    def after(self, delay_ms: int, work: Callable[[], object]) -> None:
+        """See fastlog.broker.controller.ports."""
+
+        def do() -> None:
+            work()
+
+        self._broker.later(delay_ms, do)

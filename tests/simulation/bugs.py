@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastlog.state.replica.follower import Fetcher
-from fastlog.state.replica.isr import IsrSettings
-from fastlog.state.replica.lease import Lease
-
 
 @dataclass(frozen=True)
 class Bugs:
@@ -28,23 +24,3 @@ class Bugs:
     claims_clean_start: bool = False
     #: a leader appends again what a producer sends again
     forgets_producers: bool = False
-
-    def isr_settings(self, lag_ms: int) -> IsrSettings:
-        """The settings of a leader's ISR."""
-        return IsrSettings(lag_ms=lag_ms)
-
-    def fetcher(self) -> Fetcher:
-        """A new fetcher."""
-        return Fetcher()
-
-    def epoch_start(self, offset: int) -> int:
-        """Where a leader says that its epoch starts."""
-        return 0 if self.expands_below_epoch_start else offset
-
-    def behind_ms(self, behind_ms: int, *, is_member: bool) -> int:
-        """How far behind a leader says that a follower is."""
-        return 0 if self.expands_below_epoch_start and not is_member else behind_ms
-
-    def acknowledges_alone(self, lease: Lease | None, now_ms: int) -> bool:
-        """Whether the high watermark follows the leader's own end."""
-        return self.acknowledges_without_lease and (lease is None or not lease.holds(now_ms))

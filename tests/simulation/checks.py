@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fastlog.ports import PartitionKey, PartitionState
-from tests.simulation.model_log import Log, Record
+from tests.simulation.machine import Log
+from tests.simulation.records import Record
 
 
 class ViolationError(AssertionError):
@@ -60,8 +61,9 @@ class Judge:
     def _has_everything(self, key: PartitionKey, leader: int, epoch: int, log: Log) -> None:
         committed = self.of(key).committed
         count = len(committed)
-        if log.records[:count] != committed:
-            at = next(n for n in range(count) if n >= log.end or log.records[n] != committed[n])
+        held = log.records(0, count)
+        if held != committed:
+            at = next(n for n in range(count) if n >= len(held) or held[n] != committed[n])
             raise ViolationError(
                 f"I5: {leader} leads {key.partition} in epoch {epoch}, but lacks what was committed at {at}: "
                 f"{committed[at]}; it ends at {log.end}"
@@ -83,20 +85,23 @@ class Judge:
         if is_current:
             self._has_everything(key, process[0], epoch, log)
 
-    def exposes(self, key: PartitionKey, log: Log, broker: int) -> None:
-        """A leader's high watermark has moved: I2, and one record at an offset for ever."""
+    def exposes(self, key: PartitionKey, log: Log, broker: int, since: int, high_watermark: int) -> None:
+        """A leader's high watermark has moved from `since`: I2, and one record at an offset for ever."""
         committed = self.of(key).committed
-        known = min(len(committed), log.high_watermark)
         # what is new, and the last of what is known: the rest was compared when it was new
-        if known and log.records[known - 1] != committed[known - 1]:
+        start = max(0, min(since, len(committed), high_watermark) - 1)
+        records = log.records(start, high_watermark)
+        known = committed[start:high_watermark]
+        if records[: len(known)] != known:
+            at = next(n for n in range(len(known)) if n >= len(records) or records[n] != known[n])
             raise ViolationError(
-                f"I2: {broker} has {log.records[known - 1]} at {known - 1} of {key.partition}, "
-                f"others {committed[known - 1]}"
+                f"I2: {broker} has {records[at : at + 1]} at {start + at} of {key.partition}, others {known[at]}"
             )
-        committed.extend(log.records[known : log.high_watermark])
+        fresh = len(committed)
+        committed.extend(records[len(known) :])
         # the only producer of a partition numbers its records: nothing is there twice, and the order is kept
-        for offset in range(known, log.high_watermark):
-            value = log.records[offset][1]
+        for offset in range(fresh, len(committed)):
+            value = committed[offset][1]
             self.require(
                 value == offset,
                 f"order: record {value} is at {offset} of {key.partition}, committed by {broker}",
@@ -106,7 +111,7 @@ class Judge:
         """A follower's log has grown from `since` on: what of it is committed must be the same."""
         committed = self.of(key).committed
         end = min(len(committed), log.high_watermark)
-        if log.records[since:end] != committed[since:end]:
+        if since < end and log.records(since, end) != committed[since:end]:
             raise ViolationError(f"I2: {broker} diverges below the high watermark {end} of {key.partition}")
 
     # -- clients ---------------------------------------------------------------------------------------------------
@@ -144,8 +149,9 @@ class Judge:
 
     def ends_with(self, key: PartitionKey, log: Log) -> None:
         """All is well again and `log` is the leader's: nothing acknowledged is lost."""
+        held = log.records(0, log.end)
         for value, offset in self.of(key).acknowledged.items():
-            found = log.records[offset] if offset < log.end else None
+            found = held[offset] if offset < len(held) else None
             self.require(
                 found is not None and found[1] == value,
                 f"lost: {value} was acknowledged at {offset} of {key.partition}, where {found} is",

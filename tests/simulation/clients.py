@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastlog.errors import OutOfOrderSequenceNumberError
 from fastlog.ports import PartitionKey
 from tests.simulation.broker import Broker
 from tests.simulation.checks import Judge
 from tests.simulation.events import Agenda
-from tests.simulation.model_log import Record
 from tests.simulation.network import CLIENTS, Network
+from tests.simulation.records import Record
 
 TIMEOUT_MS = 3_000
 RETRY_MS = (20, 200)
@@ -49,7 +49,7 @@ class Client:
         alive = self._brokers()
         if not alive:
             return None
-        state = self._rng.choice(alive).states.get(self.key)
+        state = self._rng.choice(alive).image.state(self.key)
         if state is None:
             return None
         return next((it for it in alive if it.id == state.leader), None)
@@ -76,13 +76,17 @@ class Producer(Client):
     """Idempotent, acks=all: numbers in order, a batch at a time, each until it is acknowledged."""
 
     acknowledged = 0
+    #: what is sent again is sent as it was
+    _batch: Sequence[int] = ()
 
     def step(self) -> None:
         """Sends the first batch that is not acknowledged."""
         if self.is_stopping:
             return
-        count = self._rng.randint(1, BATCH_MAX)
-        values = list(range(self.acknowledged, self.acknowledged + count))
+        if not self._batch or self._batch[0] < self.acknowledged:
+            count = self._rng.randint(1, BATCH_MAX)
+            self._batch = list(range(self.acknowledged, self.acknowledged + count))
+        values = self._batch
 
         def request(broker: Broker, number: int) -> None:
             broker.produce(
@@ -95,7 +99,7 @@ class Producer(Client):
 
         self._ask(self._leader(), request)
 
-    def _answered(self, number: int, values: list[int], code: int, base: int) -> None:
+    def _answered(self, number: int, values: Sequence[int], code: int, base: int) -> None:
         # a late answer is an acknowledgement all the same
         if code == 0:
             for value, offset in zip(values, range(base, base + len(values)), strict=True):

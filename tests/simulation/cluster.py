@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from uuid import UUID
 
 from fastlog.ports import PartitionKey, PartitionState, Topic
+from fastlog.state.controller.events import Proposed
 from fastlog.state.controller.settings import TopicFacts
-from fastlog.state.replica.isr import Proposal
 from tests.simulation.broker import Broker
 from tests.simulation.bugs import Bugs
 from tests.simulation.checks import Judge, ViolationError
 from tests.simulation.clients import Client, Consumer, Producer
 from tests.simulation.events import Agenda
+from tests.simulation.machine import TOPIC, TOPIC_ID, Machine
 from tests.simulation.network import STORE, Network
-from tests.simulation.process import Disk
 from tests.simulation.store import Store
 
-TOPIC_ID = UUID(int=7)
 BROKERS = (1, 2, 3)
 #: how often it is looked whether all is well again
 REST_MS = 1_000
@@ -36,14 +34,17 @@ class Cluster:
         self.bugs = bugs
         self.agenda = Agenda()
         self.network = Network(self.agenda, self.rng)
-        self.disks = {broker: Disk() for broker in BROKERS}
         self.judge = Judge()
         self.trace: list[str] = []
         partitions = self.rng.randint(1, 2)
         topic = Topic(
-            name="t", topic_id=TOPIC_ID, partitions=tuple(_fresh(index) for index in range(partitions))
+            name=TOPIC, topic_id=TOPIC_ID, partitions=tuple(_fresh(index) for index in range(partitions))
         )
         self.keys = [PartitionKey(TOPIC_ID, index) for index in range(partitions)]
+        seeds = [self.rng.getrandbits(32) for _ in BROKERS]
+        self.machines = {
+            broker: Machine(broker, its, self.keys) for broker, its in zip(BROKERS, seeds, strict=True)
+        }
         facts = TopicFacts(min_isr=bugs.min_isr)
         self.store = Store(self.agenda, self.network, self.judge, topic, facts)
         self.store.ignores_fence = bugs.ignores_fence
@@ -51,9 +52,9 @@ class Cluster:
         self.brokers: dict[int, Broker] = {}
         self.clients: list[Client] = []
         #: is told of each proposal that a leader sends
-        self.on_proposal: Callable[[int, Proposal], None] = lambda broker, proposal: None
+        self.on_proposal: Callable[[int, Proposed], None] = lambda broker, proposal: None
         #: the proposals of the present state of each partition, which may be written though their leader died since
-        self._under_way: dict[PartitionKey, list[Proposal]] = {}
+        self._under_way: dict[PartitionKey, list[Proposed]] = {}
 
     def start(self) -> None:
         """Starts every process, and clients after a while."""
@@ -87,7 +88,7 @@ class Cluster:
         self.note(f"start {broker}")
         self.brokers[broker] = Broker(
             broker,
-            disk=self.disks[broker],
+            machine=self.machines[broker],
             agenda=self.agenda,
             network=self.network,
             store=self.store,
@@ -103,16 +104,8 @@ class Cluster:
     def kill(self, broker: int, *, lose_unsynced: bool = False, wipe: bool = False) -> None:
         """Ends the process; with the machine, or the disk's contents."""
         self.note(f"kill {broker}{' with its machine' * lose_unsynced}{' and its disk' * wipe}")
-        process = self.brokers.pop(broker)
-        process.is_alive = False
-        if wipe:
-            self.disks[broker] = Disk()
-        disk = self.disks[broker]
-        for log in disk.logs.values():
-            log.after_restart(lose_unsynced=lose_unsynced)
-        # the next start finds whether the boot id changed, or no mark at all
-        if lose_unsynced or wipe:
-            disk.clean = self.bugs.claims_clean_start
+        self.brokers.pop(broker).die()
+        self.machines[broker].crash(lose_unsynced=lose_unsynced, wipe=wipe)
 
     def may_lose(self, broker: int) -> bool:
         """Whether what the broker's disk holds survives without it, on another that the cluster counts on."""
@@ -125,17 +118,18 @@ class Cluster:
         epochs = dict(zip(state.isr, state.isr_epochs, strict=True))
         sure = set()
         for other in (*state.isr, *state.elr):
-            log = self.disks[other].logs.get(key)
+            end = self.machines[other].end(key)
             held = self.brokers.get(other)
             is_counted = other in state.elr or registered.get(other, epochs[other]) == epochs[other]
-            is_itself = held is None or held.registration is None or self.disks[other].clean
-            if other != without and log is not None and log.end >= promised and is_counted and is_itself:
+            is_itself = held is None or held.registration is None or self.machines[other].is_clean
+            if other != without and end >= promised and is_counted and is_itself:
                 sure.add(other)
         # a proposal that is on its way may be what is counted on next, and who is eligible now is not any more then
         now = (it for it in self._under_way.get(key, ()) if it.partition_epoch == state.version)
         return bool(sure) and all(sure & set(it.isr) for it in now)
 
-    def _proposed(self, key: PartitionKey, proposal: Proposal) -> None:
+    def _proposed(self, proposal: Proposed) -> None:
+        key = proposal.key
         now = [it for it in self._under_way.get(key, ()) if it.partition_epoch == proposal.partition_epoch]
         self._under_way[key] = [*now, proposal]
 
@@ -167,17 +161,20 @@ class Cluster:
     def check_end(self) -> None:
         """All is well: every partition has a leader with all that was acknowledged, and others like it."""
         for key in self.keys:
-            leaders = [it for it in self.alive() if key in it.led]
+            leaders = [it for it in self.alive() if key in it.led()]
             if not leaders:
                 raise UnrestError(f"no progress: {key.partition} has no leader: {self.store.states[key]}")
-            leader = max(leaders, key=lambda it: it.led[key].epoch)
-            log = leader.log(key)
+            leader = max(leaders, key=lambda it: it.led()[key])
+            log = leader.machine.log(key)
+            assert log is not None
             self.judge.ends_with(key, log)
             for broker in self.alive():
-                other = broker.log(key)
+                other = broker.machine.log(key)
+                if other is None:
+                    raise UnrestError(f"no progress: {broker.id} has not opened {key.partition}")
                 end = min(other.high_watermark, log.high_watermark)
                 self.judge.require(
-                    other.records[:end] == log.records[:end], f"{broker.id} and {leader.id} differ"
+                    other.records(0, end) == log.records(0, end), f"{broker.id} and {leader.id} differ"
                 )
             state = self.store.states[key]
             if set(state.isr) != set(BROKERS):

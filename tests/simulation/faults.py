@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastlog.ports import PartitionState
-from fastlog.state.replica.isr import Proposal
+from fastlog.state.controller.events import Proposed
 from tests.simulation.broker import Broker
 from tests.simulation.cluster import BROKERS, Cluster, links
 from tests.simulation.network import STORE
@@ -55,7 +55,7 @@ class Faults:
         if not self.is_over and before.isr != after.isr and self._rng.random() < AT_ONCE:
             self._soon(after.leader, wipe=False)
 
-    def _proposed(self, leader: int, proposal: Proposal) -> None:
+    def _proposed(self, leader: int, proposal: Proposed) -> None:
         """Before the controller has heard of it, a replica that is to be in sync is wiped and comes back; or the
         proposal arrives a second time when that replica is out of sync again; or the controller is stopped.
         """
@@ -95,7 +95,7 @@ class Faults:
         self._cluster.agenda.after(self._lasts(), guarded)
 
     def _victim(self) -> int:
-        leaders = [it.id for it in self._cluster.alive() if it.led or it.controller.is_active]
+        leaders = [it.id for it in self._cluster.alive() if it.led() or it.controller.is_active]
         if leaders and self._rng.random() < 0.6:
             return self._rng.choice(leaders)
         return self._rng.choice(BROKERS)

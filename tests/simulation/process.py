@@ -1,22 +1,20 @@
-"""What every process of the simulation has: a disk, a life, messages, and what it knows."""
+"""What every process of the simulation has: a machine, a life, clocks and messages."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from fastlog.ports import PartitionKey, PartitionState, Registration
+from fastlog.ports import Registration
 from fastlog.state.controller.controller import Controller
-from fastlog.state.replica import follower as fo
-from fastlog.state.replica import isr as li
+from fastlog.state.controller.events import Proposed
 from fastlog.state.replica.lease import Lease
 from tests.simulation.bugs import Bugs
 from tests.simulation.checks import Judge
 from tests.simulation.events import Agenda
-from tests.simulation.model_log import Leadership, Log, Parked, Waiting
+from tests.simulation.machine import Machine
 from tests.simulation.network import Network
 from tests.simulation.store import Session, Store
 
@@ -30,16 +28,6 @@ BOOTED_MS = 10**9
 PACES = (0.8, 1.0, 1.0, 1.25)
 
 
-@dataclass
-class Disk:
-    """What outlives the process."""
-
-    logs: dict[PartitionKey, Log] = field(default_factory=dict)
-    incarnation: UUID | None = None
-    #: nothing that was acknowledged can be missing
-    clean: bool = True
-
-
 class Process:
     """One process, from its start to its death."""
 
@@ -47,7 +35,7 @@ class Process:
         self,
         broker_id: int,
         *,
-        disk: Disk,
+        machine: Machine,
         agenda: Agenda,
         network: Network,
         store: Store,
@@ -57,7 +45,7 @@ class Process:
         peers: Callable[[int], Broker | None],
     ) -> None:
         self.id = broker_id
-        self.disk = disk
+        self.machine = machine
         self.is_alive = True
         self.is_stopped = False
         self._late: list[Callable[[], None]] = []
@@ -74,26 +62,14 @@ class Process:
         self._session: Session | None = None
         self._changes = 0
         self._seen_change = 0
+        #: of this process's clock, when the machine was last told how late it is
+        self._told_ms = self.clock_ms
+        self._was_stopped = False
         self.registration: Registration | None = None
         self.lease: Lease | None = None
-        # metadata
-        self._image: tuple[int, int] = (0, 0)
-        self._heard_ms = self.clock_ms
-        self._controller_at: int | None = None
-        self.states: dict[PartitionKey, PartitionState] = {}
-        self._epochs: dict[int, int] = {}
-        # roles
-        self.led: dict[PartitionKey, Leadership] = {}
-        self.isrs: dict[PartitionKey, li.LeaderIsr] = {}
-        self._fetchers: dict[int, fo.Fetcher] = {}
-        #: by partition, the number of the fetch that is under way
-        self._fetching: dict[PartitionKey, int] = {}
-        self._fetch_number = 0
-        self._parked: list[Parked] = []
-        self._waiting: list[Waiting] = []
         #: is told of each proposal as it is sent
-        self.proposed: Callable[[PartitionKey, li.Proposal], None] = lambda key, proposal: None
-        self.on_proposal: Callable[[int, li.Proposal], None] = lambda broker, proposal: None
+        self.proposed: Callable[[Proposed], None] = lambda proposal: None
+        self.on_proposal: Callable[[int, Proposed], None] = lambda broker, proposal: None
         # the controller, where it is one
         self.controller = Controller()
         self._controller_epoch = 0
@@ -108,6 +84,7 @@ class Process:
     def jump(self, by_ms: int) -> None:
         """The clock goes on from later, as after its machine was suspended."""
         self._booted_ms += by_ms
+        self._was_stopped = True
 
     def later(self, delay_ms: int, what: Callable[[], None]) -> None:
         """Has this process do something, unless it is dead by then; while it is stopped it waits."""
@@ -119,12 +96,15 @@ class Process:
             return
         if self.is_stopped:
             self._late.append(what)
-        else:
-            what()
+            return
+        self._advance()
+        what()
+        self._settle()
 
     def go_on(self) -> None:
         """SIGCONT."""
         self.is_stopped = False
+        self._was_stopped = True
         late, self._late = self._late, []
         for what in late:
             self.now(what)
@@ -150,8 +130,21 @@ class Process:
         """Sends an answer to the process that asked; a later one of the same id does not get it."""
         self._network.send(self.id, asker.id, lambda: asker.now(what))
 
+    # -- the machine -----------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """The machine's clock goes on as this process's."""
+        now_ms = self.clock_ms
+        by_ms, self._told_ms = now_ms - self._told_ms, now_ms
+        self.machine.advance(by_ms, at_once=self._was_stopped)
+        self._was_stopped = False
+
+    def _machine_ms(self, clock_ms: int) -> int:
+        """A moment of this process's clock as the machine counts it."""
+        return self.machine.now_ms + clock_ms - self._told_ms
+
     # -- what others do --------------------------------------------------------------------------------------------
 
-    def _ask_snapshot(self) -> None:
-        """Asks the controller for everything."""
+    def _settle(self) -> None:
+        """Carries out what came of what was just done."""
         raise NotImplementedError

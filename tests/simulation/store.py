@@ -135,7 +135,7 @@ class Store:
             broker_id=broker,
             broker_epoch=self._transactions,
             incarnation=incarnation,
-            endpoints={},
+            endpoints={"BROKER": ("broker", broker)},
             clean_start=clean,
         )
         self.registrations[broker] = (registration, session)

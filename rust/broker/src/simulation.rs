@@ -115,7 +115,7 @@ impl Node {
     }
 
     /// Starts a process on the disk; how the last one ended. Partitions are opened by way of [`Node::logs`].
-    pub fn start(&mut self) -> Result<LastStop, LogError> {
+    pub fn start(&mut self, replica_lag_max: Duration) -> Result<LastStop, LogError> {
         if self.process.is_some() {
             return Err(LogError::Invalid { reason: "a process runs already".to_owned() });
         }
@@ -123,6 +123,7 @@ impl Node {
         let config = BrokerConfig {
             node_id: self.identity.node_id,
             fetch_session_seed: Some(self.starts),
+            replica_lag_max,
             ..BrokerConfig::default()
         };
         let directory = PathBuf::from("/data");
@@ -214,6 +215,12 @@ impl Node {
         self.clock.now_ms.fetch_max(now_ms, Ordering::Relaxed);
     }
 
+    /// The same for a process that was stopped meanwhile, or whose clock jumped: it finds all that is due at `now_ms`.
+    pub fn jump_to(&self, now_ms: i64) {
+        self.clock.now_ms.fetch_max(now_ms, Ordering::Relaxed);
+        self.process.iter().for_each(|process| process.broker.run_until_now());
+    }
+
     /// How far the wall clock is ahead of the monotonic one.
     pub fn set_wall_clock(&self, ahead_ms: i64) {
         self.clock.wall_offset_ms.store(ahead_ms, Ordering::Relaxed);
@@ -231,6 +238,14 @@ impl Node {
         [Checkpoint::RecoveryPoint, Checkpoint::LogStart, Checkpoint::HighWatermark]
             .into_iter()
             .try_for_each(|it| logs.write_checkpoint(it))
+    }
+
+    /// Syncs all logs, as the system does some time after they were written, and writes all checkpoints.
+    pub fn flush(&self) -> Result<(), LogError> {
+        for partition in self.broker()?.partitions().all() {
+            partition.log().flush()?;
+        }
+        self.checkpoint()
     }
 
     /// Ends the process well: all is synced, and the directory marked as closed cleanly.

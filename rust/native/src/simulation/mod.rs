@@ -13,6 +13,7 @@ use pyo3::types::PyBytes;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// How many bytes a look at records reads at a time.
@@ -51,8 +52,9 @@ impl SimulatedNode {
 
     // --- life ---
 
-    fn start(&self) -> PyResult<&'static str> {
-        Ok(match raise(self.0.lock().start())? {
+    #[pyo3(signature = (*, replica_lag_max_ms = 30_000))]
+    fn start(&self, replica_lag_max_ms: u64) -> PyResult<&'static str> {
+        Ok(match raise(self.0.lock().start(Duration::from_millis(replica_lag_max_ms)))? {
             LastStop::Clean => "clean",
             LastStop::ProcessDied => "process died",
             LastStop::MachineDied => "machine died",
@@ -109,6 +111,10 @@ impl SimulatedNode {
         self.0.lock().advance_to(now_ms);
     }
 
+    fn jump_to(&self, now_ms: i64) {
+        self.0.lock().jump_to(now_ms);
+    }
+
     fn set_wall_clock(&self, ahead_ms: i64) {
         self.0.lock().set_wall_clock(ahead_ms);
     }
@@ -123,6 +129,10 @@ impl SimulatedNode {
 
     fn checkpoint(&self) -> PyResult<()> {
         raise(self.0.lock().checkpoint())
+    }
+
+    fn flush(&self) -> PyResult<()> {
+        raise(self.0.lock().flush())
     }
 
     // --- partitions and requests ---

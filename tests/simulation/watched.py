@@ -1,0 +1,175 @@
+"""The engine of a process, watched: what it does is held against the invariants; and where bugs are planted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from fastlog.config import TopicSettings
+from fastlog.native._engine import Engine
+from fastlog.ports import PartitionKey
+from tests.simulation.bugs import Bugs
+from tests.simulation.checks import Judge
+from tests.simulation.machine import TOPIC, TOPIC_ID, Log, Machine
+
+ENDLESS_NS = 2**63 - 1
+#: so that logs have many segments; less than a user may ask for
+SEGMENT_BYTES = 2_048
+
+
+class WatchedEngine:
+    """All that `Engine` has; what is not here is as there."""
+
+    def __init__(
+        self,
+        broker_id: int,
+        machine: Machine,
+        judge: Judge,
+        bugs: Bugs,
+        *,
+        broker_epoch: Callable[[], int],
+        is_current: Callable[[PartitionKey, int], bool],
+        holds_lease: Callable[[], bool],
+    ) -> None:
+        """`is_current` says whether the store has that leader epoch, and the leader was not elected uncleanly."""
+        self._id = broker_id
+        self._machine = machine
+        self._judge = judge
+        self._bugs = bugs
+        self._broker_epoch = broker_epoch
+        self._is_current = is_current
+        self._holds_lease = holds_lease
+        self._engine: Engine = machine.start(claims_clean=bugs.claims_clean_start)
+        #: by partition that is led here, the leader epoch and the high watermark that was seen last
+        self._led: dict[PartitionKey, tuple[int, int]] = {}
+        self._counts: dict[PartitionKey, tuple[Any, ...]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def let_go(self) -> None:
+        """The process is dead."""
+        del self._engine
+
+    def _log(self, key: PartitionKey) -> Log:
+        return Log(self._machine.node, key)
+
+    def look(self) -> None:
+        """High watermarks of what is led here may have moved."""
+        if not self._led:
+            return
+        keys = list(self._led)
+        places = self._engine.fetch_positions([(TOPIC, key.partition) for key in keys])
+        for key, place in zip(keys, places, strict=True):
+            epoch, seen = self._led[key]
+            if place is not None and place[4] > seen:
+                self._judge.exposes(key, self._log(key), self._id, seen, place[4])
+                self._led[key] = (epoch, place[4])
+
+    # --- roles ---
+
+    def apply_partitions(
+        self, changes: Sequence[tuple[Any, ...]], settings: Mapping[str, TopicSettings]
+    ) -> list[tuple[int, str]]:
+        """As Engine's, with small segments."""
+        small = {name: _small(it) for name, it in settings.items()}
+        results = self._engine.apply_partitions(changes, small)
+        for change, (code, _) in zip(changes, results, strict=True):
+            if code == 0:
+                self._became(PartitionKey(TOPIC_ID, change[2]), change[3], change[4])
+        return results
+
+    def set_topic_settings(self, topic: str, settings: TopicSettings) -> None:
+        """As Engine's, with small segments."""
+        self._engine.set_topic_settings(topic, _small(settings))
+
+    def _became(self, key: PartitionKey, leader: int, leader_epoch: int) -> None:
+        if leader != self._id:
+            self._led.pop(key, None)
+            self._counts.pop(key, None)
+            if leader >= 0 and self._bugs.truncates_to_high_watermark:
+                high_watermark = self._log(key).high_watermark
+                self._machine.cut(key, high_watermark)
+                self._engine.truncate(TOPIC, key.partition, leader_epoch, high_watermark)
+        elif key not in self._led or self._led[key][0] != leader_epoch:
+            log = self._log(key)
+            # it may have moved at once
+            seen = min(log.high_watermark, len(self._judge.of(key).committed))
+            self._led[key] = (leader_epoch, seen)
+            process = (self._id, self._broker_epoch())
+            self._judge.leads(key, leader_epoch, process, log, is_current=self._is_current(key, leader_epoch))
+
+    def resign(self) -> int:
+        """As Engine's."""
+        self._led.clear()
+        self._counts.clear()
+        return self._engine.resign()
+
+    def set_isr(
+        self,
+        topic: str,
+        index: int,
+        leader_epoch: int,
+        committed: Sequence[int],
+        maximal: Sequence[int],
+        partition_epoch: int,
+        held: bool = False,
+    ) -> None:
+        """As Engine's."""
+        count = (leader_epoch, committed, maximal, partition_epoch, held)
+        self._engine.set_isr(topic, index, *count)
+        self._counts[PartitionKey(TOPIC_ID, index)] = count
+
+    # --- following ---
+
+    def append_fetched(
+        self, answer: bytes, version: int, asked: Mapping[tuple[bytes, int], tuple[int, int]]
+    ) -> list[tuple[bytes, int, int, int, tuple[int, int] | None, str]]:
+        """As Engine's."""
+        taken = self._engine.append_fetched(answer, version, asked)
+        for topic_id, index, code, end, *_ in taken:
+            if code == 0 and end >= 0:
+                key = PartitionKey(TOPIC_ID, index)
+                self._judge.follows(key, self._log(key), self._id, asked[topic_id, index][1])
+        return taken
+
+    def truncate(self, topic: str, index: int, leader_epoch: int, offset: int) -> bool:
+        """As Engine's."""
+        high_watermark = self._log(PartitionKey(TOPIC_ID, index)).high_watermark
+        self._judge.require(
+            offset >= high_watermark,
+            f"lost: {self._id} cuts {index} to {offset}, below its high watermark {high_watermark}",
+        )
+        self._machine.cut(PartitionKey(TOPIC_ID, index), offset)
+        return self._engine.truncate(topic, index, leader_epoch, offset)
+
+    def restart_at(self, topic: str, index: int, leader_epoch: int, offset: int) -> None:
+        """As Engine's; no log here starts above 0."""
+        self._judge.require(False, f"lost: {self._id} begins {index} anew at {offset}")
+
+    # --- planted bugs ---
+
+    def set_lease(self, until_ns: int) -> None:
+        """As Engine's."""
+        self._engine.set_lease(ENDLESS_NS if self._bugs.acknowledges_without_lease else until_ns)
+
+    def forget_others(self) -> None:
+        """A planted bug: without a lease the other replicas are not waited for."""
+        if self._bugs.acknowledges_without_lease and not self._holds_lease():
+            for key, (epoch, committed, _, partition_epoch, _) in self._counts.items():
+                self._engine.set_isr(
+                    TOPIC, key.partition, epoch, committed, (self._id,), partition_epoch, False
+                )
+
+    def replica_positions(self) -> list[tuple[Any, ...]]:
+        """As Engine's."""
+        rows: list[tuple[Any, ...]] = list(self._engine.replica_positions())
+        if self._bugs.expands_below_epoch_start:
+            return [(*row[:5], 0, row[6]) for row in rows]
+        return rows
+
+
+def _small(settings: TopicSettings) -> TopicSettings:
+    return msgspec.structs.replace(settings, segment_bytes=SEGMENT_BYTES)
