@@ -12,7 +12,8 @@ class Bugs:
     min_isr: int = 2
     #: a follower cuts its log to its high watermark when it begins to follow (before KIP-101)
     truncates_to_high_watermark: bool = False
-    #: a leader adds a follower to its ISR that has not reached the start of its epoch, nor its end for long
+    #: a leader adds a follower to its ISR that has not reached the start of its epoch, or its high watermark, nor its
+    #: end for long
     expands_below_epoch_start: bool = False
     #: a leader whose lease is over goes on acknowledging what no follower has
     acknowledges_without_lease: bool = False

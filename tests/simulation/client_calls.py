@@ -9,6 +9,11 @@ from fastlog.ports import PartitionKey
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.codec import decode_response_frame, encode_request_frame
 from fastlog.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
+from fastlog.protocol.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsTopic,
+)
 from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from tests.simulation.machine import TOPIC
 from tests.simulation.network import CLIENTS
@@ -17,6 +22,8 @@ from tests.simulation.records import Record, batch_of, records_in
 
 PRODUCE_VERSION = 11
 FETCH_VERSION = 11
+LIST_OFFSETS_VERSION = 7
+LATEST = -1
 PRODUCE_TIMEOUT_MS = 2_000
 #: of a consumer's fetch
 READ_BYTES = 600
@@ -86,8 +93,8 @@ class ClientCalls(Process):
 
         self._hand_in(encode_request_frame(request, PRODUCE_VERSION, 1, "producer"), answered)
 
-    def read(self, key: PartitionKey, offset: int) -> tuple[int, int, list[Record]]:
-        """A consumer's fetch with the end of the log: error code, end, records."""
+    def read(self, key: PartitionKey, offset: int) -> tuple[int, list[Record]]:
+        """A consumer's fetch, which followers answer too (KIP-392): error code, records."""
         partition = FetchPartition(
             partition=key.partition, fetch_offset=offset, partition_max_bytes=READ_BYTES
         )
@@ -101,7 +108,19 @@ class ClientCalls(Process):
         self._hand_in(encode_request_frame(request, FETCH_VERSION, 1, "consumer"), found.append)
         response: Any = decode_response_frame(ApiKey.FETCH, FETCH_VERSION, found[0])[1]
         it = response.responses[0].partitions[0]
-        return it.error_code, it.high_watermark, records_in(bytes(it.records or b""), offset)
+        return it.error_code, records_in(bytes(it.records or b""), offset)
+
+    def latest(self, key: PartitionKey) -> tuple[int, int]:
+        """ListOffsets of a consumer: error code and the end of the log."""
+        partition = ListOffsetsPartition(partition_index=key.partition, timestamp=LATEST)
+        request = ListOffsetsRequest(
+            replica_id=-1, topics=[ListOffsetsTopic(name=TOPIC, partitions=[partition])]
+        )
+        found: list[bytes] = []
+        self._hand_in(encode_request_frame(request, LIST_OFFSETS_VERSION, 1, "consumer"), found.append)
+        response: Any = decode_response_frame(ApiKey.LIST_OFFSETS, LIST_OFFSETS_VERSION, found[0])[1]
+        it = response.topics[0].partitions[0]
+        return it.error_code, it.offset
 
     def reply_to_clients(self, deliver: Callable[[], None]) -> None:
         """Sends an answer to a client."""

@@ -16,6 +16,8 @@ from tests.simulation.records import Record
 TIMEOUT_MS = 3_000
 RETRY_MS = (20, 200)
 BATCH_MAX = 4
+#: the share of a consumer's requests that ask for the end
+ENDS = 0.3
 
 
 class Client:
@@ -113,24 +115,35 @@ class Producer(Client):
 
 
 class Consumer(Client):
-    """Reads from the start, at its own pace."""
+    """Reads from the start, at its own pace, and asks now and then how far it could."""
 
     offset = 0
 
     def step(self) -> None:
-        """Fetches."""
+        """Fetches, or asks for the end."""
 
-        def request(broker: Broker, number: int) -> None:
-            code, end, records = broker.read(self.key, self.offset)
-            broker.reply_to_clients(lambda: self._answered(number, code, end, records))
+        def fetch(broker: Broker, number: int) -> None:
+            code, records = broker.read(self.key, self.offset)
+            broker.reply_to_clients(lambda: self._answered(number, code, records))
 
-        self._ask(self._leader(), request)
+        def ask_end(broker: Broker, number: int) -> None:
+            code, end = broker.latest(self.key)
+            # without its lease a leader tells what it knew when that ended, which others may know better by now
+            is_sure = code == 0 and broker.holds_lease()
+            broker.reply_to_clients(lambda: self._end_told(number, end, is_sure=is_sure))
 
-    def _answered(self, number: int, code: int, end: int, records: list[Record]) -> None:
+        self._ask(self._leader(), ask_end if self._rng.random() < ENDS else fetch)
+
+    def _end_told(self, number: int, end: int, *, is_sure: bool) -> None:
+        if number == self._call:
+            if is_sure:
+                self._judge.tells_end(self.key, end)
+            self._next(number, self._rng.randint(20, 150))
+
+    def _answered(self, number: int, code: int, records: list[Record]) -> None:
         if number != self._call:
             return
         if code == 0:
-            self._judge.tells_end(self.key, end)
             self._judge.reads(self.key, self.offset, records)
             self.offset += len(records)
         self._next(number, self._rng.randint(20, 150))

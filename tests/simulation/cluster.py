@@ -18,6 +18,8 @@ from tests.simulation.network import STORE, Network
 from tests.simulation.store import Store
 
 BROKERS = (1, 2, 3)
+#: the share of clusters that sync what they acknowledge
+FSYNC = 0.25
 #: how often it is looked whether all is well again
 REST_MS = 1_000
 
@@ -41,9 +43,11 @@ class Cluster:
             name=TOPIC, topic_id=TOPIC_ID, partitions=tuple(_fresh(index) for index in range(partitions))
         )
         self.keys = [PartitionKey(TOPIC_ID, index) for index in range(partitions)]
+        syncs = self.rng.random() < FSYNC
         seeds = [self.rng.getrandbits(32) for _ in BROKERS]
         self.machines = {
-            broker: Machine(broker, its, self.keys) for broker, its in zip(BROKERS, seeds, strict=True)
+            broker: Machine(broker, its, self.keys, syncs=syncs)
+            for broker, its in zip(BROKERS, seeds, strict=True)
         }
         facts = TopicFacts(min_isr=bugs.min_isr)
         self.store = Store(self.agenda, self.network, self.judge, topic, facts)

@@ -57,11 +57,12 @@ class Faults:
 
     def _proposed(self, leader: int, proposal: Proposed) -> None:
         """Before the controller has heard of it, a replica that is to be in sync is wiped and comes back; or the
-        proposal arrives a second time when that replica is out of sync again; or the controller is stopped.
+        proposal arrives a second time when that replica is out of sync again; or the controller is stopped; or the
+        replica gets no further, and has to lead.
         """
         if self.is_over or self._rng.random() >= 3 * AT_ONCE:
             return
-        match self._rng.randint(0, 2):
+        match self._rng.randint(0, 3):
             case 0:
                 self._cluster.network.next_late = (self._rng.choice((60, 200)), False)
                 self._soon(self._rng.choice(proposal.isr), wipe=True)
@@ -70,6 +71,10 @@ class Faults:
                 self._cluster.network.next_late = (late_ms, True)
                 self._cut_links([(leader, self._rng.choice(proposal.isr))], late_ms + 1_000)
                 self._soon(leader, wipe=False, delay_ms=late_ms)
+            case 2:
+                others = [it for it in proposal.isr if it != leader]
+                self._cut_links([pair for it in others for pair in ((leader, it), (it, leader))], 3_000)
+                self._soon(leader, wipe=False, delay_ms=20)
             case _:
                 controllers = [it for it in self._cluster.alive() if it.controller.is_active]
                 if controllers:

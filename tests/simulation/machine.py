@@ -61,7 +61,9 @@ _NOTHING = Ends(0, 0)
 class Machine:
     """What outlives a process. Its monotonic clock counts on."""
 
-    def __init__(self, broker_id: int, seed: int, keys: list[PartitionKey]) -> None:
+    def __init__(self, broker_id: int, seed: int, keys: list[PartitionKey], *, syncs: bool) -> None:
+        """`syncs` has what is acknowledged synced before (`fastlog.durability = fsync`)."""
+        self.syncs = syncs
         self.node = SimulatedNode(broker_id, seed)
         self.node.set_wall_clock(NOW_MS)
         self.now_ms = 0
@@ -106,8 +108,15 @@ class Machine:
         places = self._engine.fetch_positions([(TOPIC, key.partition) for key in self._keys])
         for key, place in zip(self._keys, places, strict=True):
             if place is not None:
-                known = self._ends.get(key, _NOTHING)
-                self._ends[key] = Ends(place[0], min(known.durable, place[0]))
+                durable = place[2] if self.syncs else self._ends.get(key, _NOTHING).durable
+                self._ends[key] = Ends(place[0], min(durable, place[0]))
+
+    def is_unsynced(self) -> bool:
+        """Whether a sync is to come that somebody waits for."""
+        if not self.syncs or self._engine is None:
+            return False
+        places = self._engine.fetch_positions([(TOPIC, key.partition) for key in self._keys])
+        return any(place is not None and place[2] < place[0] for place in places)
 
     def flush(self) -> None:
         """What was written is on the disk."""

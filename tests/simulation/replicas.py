@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 SETTINGS = ReplicaSettings(
     lag_ms=LAG_MS,
     fetch_wait_ms=500,
-    # a few batches, so that catching up takes a while
-    fetch_bytes_max=256,
-    response_bytes_max=400,
+    # a batch each, so that catching up takes a while
+    fetch_bytes_max=100,
+    response_bytes_max=200,
     request_timeout_ms=1_000,
     proposal_timeout_ms=1_500,
 )
+
+#: how long a sync takes
+SYNC_MS = (0, 12)
 
 Handle = Callable[[Any, Callable[[Answer], None]], None]
 
@@ -47,6 +50,7 @@ class SteppedManager(ReplicaManager):
                 return
             if item is not None:
                 self._guarded(*item)
+                self.tick()
 
     def tick(self) -> None:
         """Time has passed."""
@@ -69,6 +73,7 @@ class Replicas(ClientCalls):
 
     def __init__(self, broker_id: int, **parts: Any) -> None:
         super().__init__(broker_id, **parts)
+        self._is_syncing = False
         self._handlers: dict[type, Handle] = {}
         store, bugs = self._store, self._bugs
         self.engine: Any = WatchedEngine(
@@ -86,7 +91,12 @@ class Replicas(ClientCalls):
         me: Any = self
         self.manager = SteppedManager(
             node_id=broker_id,
-            config=Config(static={"min.insync.replicas": str(bugs.min_isr)}),
+            config=Config(
+                static={
+                    "min.insync.replicas": str(bugs.min_isr),
+                    "fastlog.durability": "fsync" if self.machine.syncs else "os",
+                }
+            ),
             engine=self.engine,
             peers=me,
             commands=me,
@@ -119,11 +129,19 @@ class Replicas(ClientCalls):
         self.engine.let_go()
 
     def _settle(self) -> None:
-        self.manager.noticed()
+        if self.engine.has_notices():
+            self.manager.noticed()
         self.manager.step()
         self.engine.look()
         self._drain()
         self._wake()
+        if not self._is_syncing and self.machine.is_unsynced():
+            self._is_syncing = True
+            self.later(self._rng.randint(*SYNC_MS), self._sync)
+
+    def _sync(self) -> None:
+        self._is_syncing = False
+        self.machine.node.run_syncs()
 
     def _wake(self) -> None:
         """Comes back when the engine has something to do."""

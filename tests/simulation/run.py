@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from dataclasses import dataclass
 
 from tests.simulation.bugs import Bugs
@@ -27,6 +28,8 @@ class Outcome:
     events: int
     trace: tuple[str, ...]
     acknowledged: int
+    #: of all that was committed, record by record
+    checksum: int
 
 
 def simulate(seed: int, bugs: Bugs | None = None, *, events: int = EVENTS) -> Outcome:
@@ -46,7 +49,9 @@ def simulate(seed: int, bugs: Bugs | None = None, *, events: int = EVENTS) -> Ou
         violation = str(found)
         cluster.note(f"VIOLATION {violation}")
     acknowledged = sum(it.acknowledged for it in cluster.clients if isinstance(it, Producer))
-    return Outcome(seed, violation, cluster.agenda.count, tuple(cluster.trace), acknowledged)
+    committed = [cluster.judge.of(key).committed for key in cluster.keys]
+    checksum = zlib.crc32(repr(committed).encode())
+    return Outcome(seed, violation, cluster.agenda.count, tuple(cluster.trace), acknowledged, checksum)
 
 
 def main() -> None:

@@ -45,6 +45,7 @@ class WatchedEngine:
         #: by partition that is led here, the leader epoch and the high watermark that was seen last
         self._led: dict[PartitionKey, tuple[int, int]] = {}
         self._counts: dict[PartitionKey, tuple[Any, ...]] = {}
+        self._notices: list[tuple[str, str, int, int]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -67,6 +68,19 @@ class WatchedEngine:
             if place is not None and place[4] > seen:
                 self._judge.exposes(key, self._log(key), self._id, seen, place[4])
                 self._led[key] = (epoch, place[4])
+
+    def has_notices(self) -> bool:
+        """Whether `control_fd` would be readable."""
+        self._notices += self._engine.drain_notices()
+        if self._bugs.expands_below_epoch_start:
+            # it does not wait until the follower is that far
+            self._notices += (("joinable", TOPIC, key.partition, -1) for key in self._led)
+        return bool(self._notices)
+
+    def drain_notices(self) -> list[tuple[str, str, int, int]]:
+        """As Engine's."""
+        notices, self._notices = self._notices, []
+        return notices
 
     # --- roles ---
 
@@ -167,8 +181,14 @@ class WatchedEngine:
         """As Engine's."""
         rows: list[tuple[Any, ...]] = list(self._engine.replica_positions())
         if self._bugs.expands_below_epoch_start:
-            return [(*row[:5], 0, row[6]) for row in rows]
+            return [(*row[:4], 0, 0, self._near(row)) for row in rows]
         return rows
+
+    def _near(self, row: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        # who lags does not join either, which would hide the bug
+        key = PartitionKey(TOPIC_ID, row[1])
+        members = self._counts[key][1] if key in self._counts else ()
+        return [it if it[0] in members else (*it[:4], 0) for it in row[6]]
 
 
 def _small(settings: TopicSettings) -> TopicSettings:
