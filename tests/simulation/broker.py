@@ -18,6 +18,7 @@ from fastlog.state.controller import events as ev
 from fastlog.state.replica.lease import Lease
 from tests.simulation.network import STORE
 from tests.simulation.replicas import Replicas
+from tests.simulation.schedule import Schedule
 from tests.simulation.store import CALL_MS, SESSION_MS, Session
 
 TICK_MS = 500
@@ -294,26 +295,3 @@ class Broker(Replicas):
         self.engine.forget_others()
         if self._rng.random() < 0.3:
             self.machine.flush()
-
-
-class Schedule:
-    """The thread of the cluster worker is the process."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-
-    def now_ms(self) -> int:
-        """See fastlog.broker.controller.ports."""
-        return self._broker.clock_ms
-
-    def put(self, work: Callable[[], object]) -> None:
-        """See fastlog.broker.controller.ports."""
-        work()
-
-    def after(self, delay_ms: int, work: Callable[[], object]) -> None:
-        """See fastlog.broker.controller.ports."""
-
-        def do() -> None:
-            work()
-
-        self._broker.later(delay_ms, do)
