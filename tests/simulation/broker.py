@@ -241,6 +241,7 @@ class Broker(Replicas):
             unknown = (Unknown("the connection to the store was lost"),) * len(effect.items)
             self._decide(ev.WriteEnded(write_id=effect.write_id, results=unknown))
 
+        self.on_write()
         self._call(lambda: self._store.write(epoch, effect.items), done, lost)
 
     def _propose(self, asked: ev.IsrAsked, back: Callable[[Answer], None]) -> None:

@@ -55,6 +55,8 @@ class Cluster:
         self.store.ignores_versions = bugs.ignores_versions
         self.brokers: dict[int, Broker] = {}
         self.clients: list[Client] = []
+        #: is told of each write that a controller sends
+        self.on_write: Callable[[], None] = lambda: None
         #: is told of each proposal that a leader sends
         self.on_proposal: Callable[[int, Proposed], None] = lambda broker, proposal: None
         #: the proposals of the present state of each partition, which may be written though their leader died since
@@ -103,6 +105,7 @@ class Cluster:
         )
         self.brokers[broker].on_proposal = self.on_proposal
         self.brokers[broker].proposed = self._proposed
+        self.brokers[broker].on_write = self.on_write
         self.brokers[broker].start()
 
     def kill(self, broker: int, *, lose_unsynced: bool = False, wipe: bool = False) -> None:

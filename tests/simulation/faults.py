@@ -30,6 +30,9 @@ class Faults:
         """Goes on until `is_over`."""
         self._cluster.store.on_write = self._written
         self._cluster.on_proposal = self._proposed
+        self._cluster.on_write = self._sent
+        for broker in self._cluster.alive():
+            broker.on_proposal, broker.on_write = self._proposed, self._sent
         self._cluster.agenda.after(self._rng.randint(300, 1_500), self._next)
 
     def _next(self) -> None:
@@ -54,6 +57,11 @@ class Faults:
         """A leader dies as soon as its ISR has changed."""
         if not self.is_over and before.isr != after.isr and self._rng.random() < AT_ONCE:
             self._soon(after.leader, wipe=False)
+
+    def _sent(self) -> None:
+        """A write arrives a second time, when others have followed it."""
+        if not self.is_over and self._rng.random() < AT_ONCE:
+            self._cluster.network.next_late = (self._rng.randint(100, 4_000), True)
 
     def _proposed(self, leader: int, proposal: Proposed) -> None:
         """Before the controller has heard of it, a replica that is to be in sync is wiped and comes back; or the

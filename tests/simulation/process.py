@@ -67,6 +67,8 @@ class Process:
         self._was_stopped = False
         self.registration: Registration | None = None
         self.lease: Lease | None = None
+        #: is told of each write as it is sent to the store
+        self.on_write: Callable[[], None] = lambda: None
         #: is told of each proposal as it is sent
         self.proposed: Callable[[Proposed], None] = lambda proposal: None
         self.on_proposal: Callable[[int, Proposed], None] = lambda broker, proposal: None
