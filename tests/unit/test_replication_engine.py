@@ -52,7 +52,7 @@ def test_roles_positions_and_errors(engine: Engine) -> None:
     plane.set_isr("t", 0, 3, [1], [1, 2], 4)
     assert plane.apply_partitions([change(2, 4, [2])], settings) == [(0, "")]
     assert plane.replica_positions() == []
-    assert plane.fetch_positions([("t", 0), ("absent", 0)]) == [(0, 3, 0, 0, 0), None]
+    assert plane.fetch_positions([("t", 0), ("absent", 0)]) == [(0, -1, 0, 0, 0), None]
     assert plane.truncate("t", 0, 4, 0) is False
     assert plane.fetch_positions([("t", 0)]) == [(0, -1, 0, 0, 0)]
     with pytest.raises(KafkaError):

@@ -281,8 +281,9 @@ class Fetcher:
         offset = _agreed_end(it.where, outcome)
         if offset < end or last_epoch <= outcome.epoch or it.forgotten == last_epoch:
             return self._truncate(key, it, offset, now_ms)
-        # we led in an epoch in which nothing was appended: only that it began is to be forgotten, as in Kafka's
-        # UnifiedLog.truncateTo. Once: where it stays, something else is wrong
+        # our engine tells the epoch of the last record; one that tells an epoch of ours in which nothing was appended
+        # is to forget only that it began, as in Kafka's UnifiedLog.truncateTo. Once: where it stays, something else
+        # is wrong
         it.stage, it.forgotten = "cutting", last_epoch
         return [Truncate(key=key, leader_epoch=it.leader_epoch, offset=end, below_high_watermark=False)]
 

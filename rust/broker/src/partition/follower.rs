@@ -39,9 +39,11 @@ pub struct Fetched<'a> {
 impl Partition {
     /// Where a follower goes on, and what it says of its end.
     pub fn follower_position(&self) -> FollowerPosition {
+        let log_end_offset = self.log.log_end_offset();
         FollowerPosition {
-            log_end_offset: self.log.log_end_offset(),
-            last_epoch: self.log.leader_epoch().unwrap_or(-1),
+            log_end_offset,
+            // not the latest epoch that is known: a leader that wrote nothing left no record of its own
+            last_epoch: self.log.epoch_for_offset(log_end_offset - 1).unwrap_or(-1),
             durable_end_offset: self.log.durable_end_offset(),
         }
     }

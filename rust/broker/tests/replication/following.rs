@@ -96,6 +96,21 @@ fn a_leader_that_never_wrote_does_not_part_for_ever() {
     assert_eq!(third.records(), first.records());
 }
 
+/// Found by the simulation: such a follower asked with its own epoch for ever, was told that the logs part at its end, and
+/// found nothing to cut.
+#[test]
+fn a_follower_that_led_and_never_wrote_asks_with_the_epoch_of_its_last_record() {
+    let trio = Trio::start();
+    let [first, second, _] = &trio.nodes;
+    first.write("a");
+    second.catch_up(first);
+    let written_in = second.asks().last_fetched_epoch;
+    second.change(2, 1, &[2]).unwrap();
+    trio.elect(1, 2, &[1, 2]);
+    assert_eq!(second.asks().last_fetched_epoch, written_in);
+    assert!(matches!(second.follow(first), FetchResult::Appended(_)), "nothing parts");
+}
+
 #[test]
 fn a_cut_and_what_is_appended_after_it_survive_a_crash_in_between() {
     let mut trio = Trio::start();
