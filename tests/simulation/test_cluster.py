@@ -33,6 +33,7 @@ def base() -> int:
     return int(os.environ["FASTLOG_SIMULATION_SEEDS"])
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("part", range(8))
 def test_other_seeds_each_time(part: int) -> None:
     run(base() + part * SEEDS, SEEDS, EVENTS)
