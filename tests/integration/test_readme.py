@@ -36,7 +36,7 @@ def test_commands(make_broker: MakeBroker, tmp_path: Path) -> None:
     commands = [
         line for block in blocks("console") for line in block.splitlines() if line.startswith("fastlog ")
     ]
-    assert len(commands) == 5
+    assert len(commands) == 6
     seen = {}
     for line in commands[1:]:
         words = line.split()[1:]
