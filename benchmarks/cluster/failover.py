@@ -80,12 +80,11 @@ def one(system: System, fault: str) -> float:
     controller = system.controller_id()
     others = [each for each in system.brokers if each != controller]
     leader = controller if fault == "kill-both" else others[0]
-    topic = system.create([[leader, *(each for each in system.brokers if each != leader)]])
+    topic = system.create([leader, *(each for each in system.brokers if each != leader)])
     broker = system.brokers[leader]
     with Acknowledged(system.bootstrap, topic) as load:
         time.sleep(BEFORE_SECONDS)
         began = time.monotonic()
-        # as many as may have been on their way come in any case
         if fault == "stop":
             broker.pause()
         elif fault == "term":
@@ -95,6 +94,7 @@ def one(system: System, fault: str) -> float:
         if fault == "restart":
             time.sleep(RESTART_SECONDS)
             broker.start()
+        # more than can have been on their way
         load.wait_for_more(500)
         time.sleep(AFTER_SECONDS)
         gap = load.longest_gap(began)

@@ -62,12 +62,12 @@ def run(systems: list[str], count: int, directory: Path | None) -> Iterator[dict
         with running(name, directory) as system:
             head = {"bench": "partitions", "system": name, "partitions": count}
             began = time.monotonic()
-            topic = system.create(num_partitions=count, replication_factor=1)
+            topic = system.create_many(count, 1)
             yield head | {"created_rf1_s": round(time.monotonic() - began, 2)}
             system.delete(topic)
         with running(name, directory) as system:
             began = time.monotonic()
-            topic = system.create(num_partitions=count, replication_factor=3)
+            topic = system.create_many(count, 3)
             yield head | {"created_rf3_s": round(time.monotonic() - began, 2)}
             yield head | _failover(system, topic)
 

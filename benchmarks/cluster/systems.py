@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import cimpl
+from confluent_kafka.admin import AdminClient
 
 from benchmarks.cluster.kafka import KafkaNodes
 from fastlog.bench.harness.processes import cpu_seconds
@@ -89,20 +90,27 @@ class System:
             self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         return self._admin
 
-    def create(self, replicas: Sequence[Sequence[int]] | None = None, **counts: int) -> str:
-        """A topic with the replicas given for each partition, or with counts; returns when all are in sync."""
+    def create(self, replicas: Sequence[int]) -> str:
+        """A topic of one partition with these replicas, the first of which is to lead; when all are in sync."""
+        return self._create(1, len(replicas), [list(replicas)])
+
+    def create_many(self, partitions: int, replication_factor: int) -> str:
+        """A topic whose replicas the system places; returns when all are in sync."""
+        return self._create(partitions, replication_factor, None)
+
+    def _create(self, partitions: int, replication_factor: int, assignment: list[list[int]] | None) -> str:
         self._topics += 1
         name = f"bench-{self._topics}"
-        if replicas is not None:
-            topic = NewTopic(name, len(replicas), replica_assignment=[list(each) for each in replicas])
-            counts = {"replication_factor": len(replicas[0])}
-        else:
-            topic = NewTopic(name, **counts)
+        # one or the other
+        counts = (
+            {"replica_assignment": assignment} if assignment else {"replication_factor": replication_factor}
+        )
+        topic: Any = cimpl.NewTopic(name, partitions, **counts)
         asked = self.admin().create_topics(
             [topic], operation_timeout=WAIT_SECONDS, request_timeout=WAIT_SECONDS
         )
         asked[name].result()
-        self.wait_in_sync(name, counts["replication_factor"])
+        self.wait_in_sync(name, replication_factor)
         return name
 
     def delete(self, topic: str) -> None:

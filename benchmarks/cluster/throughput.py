@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 PERF = "org.apache.kafka.tools.ProducerPerformance"
 #: what bin/kafka-producer-perf-test.sh gives it
 JAVA = ("-Xmx512M", "-server", "-XX:+UseG1GC")
-Work = "Callable[[System, str, int, int], float]"
 
 
 def java(system: System, topic: str, records: int, size: int) -> float:
@@ -142,7 +141,7 @@ def run(
 def _round(system: System, client: str, records: int, size: int, partitions: int) -> tuple[float, float]:
     """Records a second, and processor seconds for a million."""
     records = max(10_000, records // 10_000 * 10_000)
-    topic = system.create(num_partitions=partitions, replication_factor=3)
+    topic = system.create_many(partitions, 3)
     before = system.cpu_seconds()
     rate = WORKS[client](system, topic, records, size)
     # what followers do after the last acknowledgement is nothing: acks=all waited for it
