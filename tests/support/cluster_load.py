@@ -99,7 +99,9 @@ class Load:
 
 def read_all(bootstrap: str, topic: str, partitions: int) -> dict[tuple[int, int], bytes]:
     """Every record by partition and offset, up to the ends as they are now."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "reader", "log_level": 0})
+    # no commit as it closes: there is no coordinator while fewer brokers live than the offsets have replicas
+    options = {"group.id": "reader", "enable.auto.commit": False, "log_level": 0}
+    consumer = Consumer({"bootstrap.servers": bootstrap, **options})
     found: dict[tuple[int, int], bytes] = {}
     try:
         ends = {

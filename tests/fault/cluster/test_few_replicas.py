@@ -40,7 +40,6 @@ def test_a_partition_with_one_replica_comes_back(cluster: Cluster) -> None:
     load.check()
 
 
-@pytest.mark.timeout(180)
 def test_what_two_brokers_hold_is_read_without_the_third(cluster: Cluster) -> None:
     with Load(cluster, TOPIC, PARTITIONS) as load:
         load.wait_for_more(200)
