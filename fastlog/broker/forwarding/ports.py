@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from fastlog.config import Config
     from fastlog.ports import ConfigResource, Registration, StoredConfigs
 
-#: how long a change that the controller has made may take to be known here
-KNOWN_MS = 1_000
+#: how long a change that the controller has made may take to be known here; a lost notice is asked for after 1 s
+KNOWN_MS = 3_000
 
 
 class Image(Protocol):
