@@ -59,7 +59,9 @@ def last_success(ask: Callable[[], int], until: float) -> tuple[float, int]:
 
 
 # once in four runs: nothing stood still, but a reader was told for a minute that a partition is unknown
-@pytest.mark.xfail(strict=False, reason="a reader that begins just after ZooKeeper is back may find no partition")
+@pytest.mark.xfail(
+    strict=False, reason="a reader that begins just after ZooKeeper is back may find no partition"
+)
 def test_acks_all_goes_on(cluster: Cluster, witness: ClusterWitness) -> None:
     with witness:
         stopped = stop_zookeeper(cluster)
