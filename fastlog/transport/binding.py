@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import socket
-from typing import TYPE_CHECKING
+from typing import Any
 
 import zmq
-
-if TYPE_CHECKING:
-    from typing import Any
 
 
 class BindError(OSError):
@@ -40,7 +38,7 @@ def _numeric(host: str, port: int) -> str:
     """The address that libzmq takes: it resolves no host names when it binds."""
     if not host:
         return "*"
-    found = socket.getaddrinfo(host, port or None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = address_info(host, port or None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return str(found[0][4][0])
 
 
@@ -55,7 +53,7 @@ def resolved(host: str, port: int) -> str:
 
 def look_up_host(host: str, port: int) -> str:
     """The address of a host, in numbers; as `resolved`."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = address_info(host, port, type=socket.SOCK_STREAM)
     # IPv4 first: libzmq tries one address only, and loopback listeners are on 127.0.0.1 more often than on ::1
     return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
 
@@ -63,7 +61,18 @@ def look_up_host(host: str, port: int) -> str:
 def is_numeric(host: str) -> bool:
     """Whether a host is an address, which needs no look-up."""
     try:
-        socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
+        address_info(host, None, flags=socket.AI_NUMERICHOST)
     except OSError:
         return False
     return True
+
+
+def address_info(host: str, port: int | None, **hints: int) -> list[tuple[Any, ...]]:
+    """As getaddrinfo, but its only error is OSError: one for a name that cannot be one has that too.
+
+    Others write the names that brokers look up, and no such name may end whoever tries it.
+    """
+    try:
+        return list(socket.getaddrinfo(host, port, **hints))
+    except (UnicodeError, OverflowError) as error:
+        raise OSError(errno.EINVAL, f"{host!r} is no name of a host: {error}") from error

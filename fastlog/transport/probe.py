@@ -7,6 +7,8 @@ import select
 import socket
 import time
 
+from fastlog.transport.binding import address_info
+
 
 def refuses(host: str, port: int, timeout_s: float) -> bool | None:
     """True: the host is up, and nobody listens there. False: somebody does. None: neither is known.
@@ -15,7 +17,7 @@ def refuses(host: str, port: int, timeout_s: float) -> bool | None:
     A name of several addresses refuses where all of them do. Blocks for `timeout_s` at most, name resolution aside.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = address_info(host, port, type=socket.SOCK_STREAM)
     except OSError:
         return None
     deadline = time.monotonic() + timeout_s

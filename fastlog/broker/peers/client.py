@@ -118,10 +118,20 @@ class PeerClient:
 
     def _run(self) -> None:
         while self._take_inbox():
-            self._advance_links()
-            self._expire()
-            self._keep_connected()
+            self._guarded(self._advance)
             wait([link.channel for link in self._links.values()], self._time_to_wait_ms(), self._wake_read)
+
+    def _advance(self) -> None:
+        self._advance_links()
+        self._expire()
+        self._keep_connected()
+
+    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
+        """What fails for one broker takes the ways to no other: who asked is answered when its time is over."""
+        try:
+            work(*arguments)
+        except Exception:
+            self._log.exception("the thread of the peers failed at something")
 
     def _take_inbox(self) -> bool:
         """Whether to go on."""
@@ -129,7 +139,7 @@ class PeerClient:
             os.read(self._wake_read, 4096)
         while self._inbox:
             work, arguments = self._inbox.popleft()
-            work(*arguments)
+            self._guarded(work, *arguments)
         return not self._stopped
 
     def _stop(self) -> None:
@@ -266,6 +276,10 @@ class PeerClient:
             except ConnectionLostError as error:
                 self._drop(broker_id, lane, str(error))
                 self._tell_lost(self._known[broker_id])
+                continue
+            except Exception as error:
+                self._log.exception("a connection to a broker is given up", broker=broker_id)
+                self._drop(broker_id, lane, f"{type(error).__name__}: {error}")
                 continue
             for request, answer in answers:
                 self._answer(request, answer)

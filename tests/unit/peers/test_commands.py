@@ -174,6 +174,29 @@ def test_a_slow_look_up_of_a_name_holds_up_nobody_else(
         assert "the name absent of broker 4 is not found" in told[4, 1].message
 
 
+def test_a_broker_whose_name_cannot_be_one_costs_the_others_nothing(
+    peers: PeerClient, other: PeerServer, answers: Answers
+) -> None:
+    other.commands.on(AskRefused, answer_refused)
+    nameless = named_as(registration(3, 9292), "no..name")
+    peers.know([other.registration, nameless])
+    ask(peers, answers, asked(1), name="nameless", to=3)
+    assert "no..name" in answers.next()[1].message
+    ask(peers, answers, asked(7), name="other")
+    assert answers.next() == ("other", Answer(body=Refused(refused=True)))
+
+
+def test_a_command_that_cannot_be_sent_costs_the_others_nothing(
+    peers: PeerClient, other: PeerServer, answers: Answers
+) -> None:
+    other.commands.on(AskRefused, answer_refused)
+    peers.know([other.registration])
+    ask(peers, answers, object(), name="no command")
+    assert answers.next()[1].code == 13
+    ask(peers, answers, asked(7), name="command")
+    assert answers.next() == ("command", Answer(body=Refused(refused=True)))
+
+
 def named_as(registered: Registration, host: str) -> Registration:
     port = registered.endpoints["BROKER"][1]
     return msgspec.structs.replace(registered, endpoints={"BROKER": (host, port)})

@@ -44,3 +44,7 @@ def test_silence_is_no_refusal() -> None:
 
 def test_a_name_that_does_not_resolve_is_no_refusal() -> None:
     assert refuses("no-such-host.invalid", 9, 1.0) is None
+
+
+def test_a_name_that_cannot_be_one_is_silent() -> None:
+    assert refuses("no..name", 9092, 0.1) is None
