@@ -8,6 +8,8 @@ import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from fastlog.events import EventLog
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,6 +23,7 @@ class Loop:
     def __init__(self, name: str, clock: Clock, failed: Callable[[Exception], None]) -> None:
         self._clock = clock
         self._failed = failed
+        self._log = EventLog("cluster")
         self._waiting: SimpleQueue[Work | None] = SimpleQueue()
         self._due: list[tuple[int, int, Work]] = []
         self._numbers = itertools.count()
@@ -69,4 +72,11 @@ class Loop:
         try:
             work()
         except Exception as error:
+            self._tell_failed(error)
+
+    def _tell_failed(self, error: Exception) -> None:
+        try:
             self._failed(error)
+        except Exception:
+            # a broker whose thread had ended would stay registered, and hear of nothing any more
+            self._log.exception("what is done about an error failed itself", thread=self._thread.name)

@@ -66,3 +66,17 @@ def test_an_error_is_told_and_the_thread_goes_on() -> None:
     assert done.wait(SECONDS)
     loop.stop()
     assert [str(it) for it in errors] == ["planned"]
+
+
+def test_an_error_in_what_is_done_about_errors_does_not_end_the_thread() -> None:
+    done = threading.Event()
+
+    def fail(*_: object) -> None:
+        raise ValueError("again")
+
+    loop = Loop("test", SystemClock(), fail)
+    loop.put(fail)
+    loop.put(done.set)
+    loop.start()
+    assert done.wait(SECONDS)
+    loop.stop()
