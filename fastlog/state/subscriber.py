@@ -43,6 +43,8 @@ class SubscriberSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A controller that was not heard for so long is asked for everything: what it told may have been lost."""
     answer_ms: int = 1_000
     """A snapshot that has not come by then is asked for again, when there is reason to."""
+    refused_ms: int = 200
+    """Silence asks who has refused so long after that: while nobody controls, it would ask all the time."""
     early_max: int = 1_000
     """Deltas that wait for a snapshot; later ones are dropped, and are then in the next snapshot."""
 
@@ -70,6 +72,7 @@ class Subscriber(Generic[D, S]):
         self._controller: tuple[int, int] | None = None
         self._heard_ms = 0
         self._asked_until_ms: int | None = None
+        self._patient_until_ms = 0
         self._early: dict[tuple[int, int], D] = {}
 
     @property
@@ -114,9 +117,10 @@ class Subscriber(Generic[D, S]):
         # what waits still is of a later controller, or something before it was lost too
         return applied + (self._ask(now_ms) if self._early else [])
 
-    def refused(self) -> None:
+    def refused(self, now_ms: int) -> None:
         """The broker that was asked is no controller, or cannot be reached; the next reason asks again."""
         self._asked_until_ms = None
+        self._patient_until_ms = now_ms + self._settings.refused_ms
 
     def forget(self) -> None:
         """What was to be applied was not, or not wholly: the next reason asks for everything."""
@@ -129,7 +133,9 @@ class Subscriber(Generic[D, S]):
 
     def tick(self, now_ms: int) -> list[Apply[D, S] | AskSnapshot]:
         """Time has passed; wanted a few times a second."""
-        return self._ask(now_ms) if now_ms - self._heard_ms > self._settings.silence_ms else []
+        if now_ms - self._heard_ms <= self._settings.silence_ms or now_ms < self._patient_until_ms:
+            return []
+        return self._ask(now_ms)
 
     def _hears(self, notice: Notice, now_ms: int) -> bool:
         """Notes a sign of life; whether it is of the newest controller."""

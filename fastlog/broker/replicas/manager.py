@@ -100,7 +100,6 @@ class ReplicaManager:
         )
         self._is_noticing = False
         self._deltas = self._snapshots = self._dropped = 0
-        self._tick_ms = 0
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fastlog-replicas", daemon=True)
 
@@ -262,4 +261,4 @@ class ReplicaManager:
         if answer.code == 0 and isinstance(answer.body, Snapshot):
             self._told(answer.body)
         else:
-            self._subscriber.refused()
+            self._subscriber.refused(self._clock.monotonic_ms())

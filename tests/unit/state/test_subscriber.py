@@ -89,8 +89,21 @@ def test_a_beacon_ahead_asks_until_the_answer_comes() -> None:
     assert it.beacon(Told(1, 6), 250) == [AskSnapshot(1)]
     assert it.beacon(Told(1, 6), 500) == []
     assert it.beacon(Told(1, 6), 1_250) == [AskSnapshot(1)], "the question or its answer was lost"
-    it.refused()
+    it.refused(1_260)
     assert it.beacon(Told(1, 6), 1_500) == [AskSnapshot(1)]
+
+
+def test_silence_does_not_ask_who_refuses_all_the_time() -> None:
+    it = following()
+    asked = 0
+    # whoever is refused looks again as soon as it is told so
+    for now_ms in range(2_000, 4_000):
+        if it.tick(now_ms):
+            asked += 1
+            it.refused(now_ms)
+    assert asked == 2_000 // SETTINGS.refused_ms
+    it.refused(4_000)
+    assert it.beacon(Told(1, 6), 4_001) == [AskSnapshot(1)], "it controls after all"
 
 
 def test_silence_asks_the_last_controller_again_and_again() -> None:
