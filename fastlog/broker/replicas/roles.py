@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fastlog.config import TopicSettings
 
 NOBODY = -1
+#: topics whose end may be told before their beginning; notices are not late by more than this
+STOPPED_MAX = 1_000
 Duty = Literal["leads", "follows", "waits"]
 
 
@@ -73,8 +75,8 @@ class Roles:
         self._log = EventLog("replicas")
         self._held: dict[PartitionKey, Replica] = {}
         self._pending: set[PartitionKey] = set()
-        #: topics that were put away before their end was published: what comes of them until then is old
-        self._stopped: set[UUID] = set()
+        #: topics that were put away, the last ones: what comes of them until their end was published is old
+        self._stopped: dict[UUID, None] = {}
         self._broker_epoch: int | None = None
         self.failures = 0
         """How often the engine could not take on a role."""
@@ -151,14 +153,15 @@ class Roles:
 
     def stop(self, topic_id: UUID) -> list[PartitionKey]:
         """A topic's replicas are to be put away: nothing is made of its states any more; what was here."""
-        dropped = self._drop(topic_id)
-        if dropped:
-            self._stopped.add(topic_id)
-        return dropped
+        # also where nothing was here: the notice of its beginning may be on its way, by another connection
+        self._stopped[topic_id] = None
+        if len(self._stopped) > STOPPED_MAX:
+            del self._stopped[next(iter(self._stopped))]
+        return self._drop(topic_id)
 
     def gone(self, topic_id: UUID) -> list[PartitionKey]:
         """A topic is not there any more; its logs stay until they are to be put away. What was here."""
-        self._stopped.discard(topic_id)
+        self._stopped.pop(topic_id, None)
         return self._drop(topic_id)
 
     def _drop(self, topic_id: UUID) -> list[PartitionKey]:

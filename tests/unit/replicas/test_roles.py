@@ -184,6 +184,17 @@ def test_what_is_heard_of_a_topic_after_it_was_put_away_opens_nothing() -> None:
     ]
 
 
+def test_a_topic_that_was_put_away_before_its_beginning_was_heard_opens_nothing() -> None:
+    it = Told()
+    it.snapshot()
+    it.command(stop())
+    it.delta(topics=(topic(state()),))
+    it.delta(deleted=(TOPIC_ID,))
+    assert it.took("roles") == []
+    it.delta(topics=(topic(state(), topic_id=OTHER_ID),))
+    assert it.took("roles") == [("roles", ("t", 0, ME, 1))], "its namesake"
+
+
 def test_a_namesake_waits_until_the_deleted_topic_is_put_away() -> None:
     it = Told()
     it.snapshot(topic(state()))
