@@ -15,6 +15,7 @@ from fastlog.broker.replicas.leaders import Leaders
 from fastlog.broker.replicas.proposals import Proposals
 from fastlog.broker.replicas.roles import Roles, Steps
 from fastlog.broker.replicas.view import after
+from fastlog.errors import KafkaError
 from fastlog.events import EventLog
 from fastlog.ports import PartitionKey
 from fastlog.state.replica.isr import IsrSettings
@@ -140,14 +141,20 @@ class Replicas:
     def _put_away(self, taken: Steps, change: Change) -> None:
         for topic_id, partitions in taken.away.items():
             topic = change.view.by_id[topic_id].name
-            count = self._engine.delete_partitions(topic, topic_id.bytes, partitions)
-            self._log.info(
-                "replicas put away, they are elsewhere now",
-                topic=topic,
-                topic_id=str(topic_id),
-                partitions=" ".join(str(index) for index, _ in partitions),
-                directories=count,
-            )
+            fields = {
+                "topic": topic,
+                "topic_id": str(topic_id),
+                "partitions": " ".join(str(index) for index, _ in partitions),
+            }
+            try:
+                count = self._engine.delete_partitions(topic, topic_id.bytes, partitions)
+            except (KafkaError, OSError) as error:
+                # the others of this notice do not wait for a disk; these are strays at the next start
+                self._log.error(
+                    "replicas that are elsewhere now were not put away", reason=str(error), **fields
+                )
+                continue
+            self._log.info("replicas put away, they are elsewhere now", directories=count, **fields)
 
     def _lead(self, taken: Steps, change: Change) -> None:
         _, of_topic = self.image.settings_in(change.view)

@@ -149,6 +149,24 @@ def test_a_replica_that_moved_is_put_away_by_a_later_leader_epoch_only() -> None
     assert it.took("roles", "delete") == []
 
 
+def test_a_disk_that_does_not_put_a_replica_away_holds_up_no_other() -> None:
+    it = Told()
+    it.snapshot(topic(state(leader=2), state(leader=2), state()))
+    it.took()
+    it.engine.deletion_error = KafkaStorageError("the disk is read-only")
+    it.delta(
+        state(leader=2, epoch=2, replicas=(2, 3)),
+        state(leader=ME, epoch=2, version=2),
+        state(version=2, isr=(1,), elr=(2,)),
+    )
+    assert it.took("roles", "isr", "shown") == [
+        ("isr", "t", 2, (1,), (1,), 2, True),
+        ("roles", ("t", 1, ME, 2)),
+        ("isr", "t", 1, (1, 2), (1, 2), 2, False),
+        ("shown", ("t",), ()),
+    ]
+
+
 def test_a_topic_that_is_not_named_any_more_is_left_and_not_deleted() -> None:
     it = Told()
     it.snapshot(topic(state(), state(leader=2)))
