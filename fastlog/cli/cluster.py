@@ -10,6 +10,7 @@ import click
 
 from fastlog.cli import report
 from fastlog.cli.admin import admin_at
+from fastlog.cli.moves import carry_out
 from fastlog.cli.options import bootstrap_option, json_option
 
 if TYPE_CHECKING:
@@ -116,8 +117,11 @@ def reassign(
     *, moves: tuple[str, ...], cancelled: tuple[str, ...], listed: bool, bootstrap: str, as_json: bool
 ) -> int:
     """Give partitions other replicas, the preferred leader first; records move in the background."""
-    targets: dict[Place, Sequence[int] | None] = dict(map(parse_move, moves))
-    targets |= dict.fromkeys(map(parse_place, cancelled))
+    targets: dict[Place, Sequence[int] | None] = {}
+    for place, replicas in (*map(parse_move, moves), *((parse_place(text), None) for text in cancelled)):
+        if place in targets:
+            raise click.UsageError(f"{_text(place)} is named twice: say once where it is to go")
+        targets[place] = replicas
     if listed == bool(targets):
         raise click.UsageError("name moves as TOPIC:PARTITION=BROKER,…, or give --cancel, or --list alone")
     with admin_at(bootstrap) as admin:
@@ -140,15 +144,72 @@ def _list(admin: Admin, *, as_json: bool) -> int:
     return 0
 
 
+at_once_option = click.option(
+    "--at-once",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="How many partitions move at a time.",
+)
+
+
 @cluster.command()
-@click.argument("broker", type=click.IntRange(min=0))
+@click.option("--dry-run", is_flag=True, help="Show the plan only.")
+@click.option(
+    "--without", type=click.IntRange(min=0), multiple=True, metavar="BROKER", help="Plan nothing for it."
+)
+@at_once_option
 @bootstrap_option
 @json_option
-def decommission(*, broker: int, bootstrap: str, as_json: bool) -> int:
-    """Move every replica off a broker; it may be stopped when `status` says that it holds nothing."""
+def balance(*, dry_run: bool, without: tuple[int, ...], at_once: int, bootstrap: str, as_json: bool) -> int:
+    """Give all brokers as many replicas and as many leaders, and wait until that is so.
+
+    As few replicas move as that takes, and racks are kept apart. What is even already is left alone.
+    """
     with admin_at(bootstrap) as admin:
-        found = admin.decommission(broker)
-    return _tell("moving", found, as_json=as_json)
+        before = {
+            (topic.name, it.partition): it.replicas
+            for topic in admin.describe_topics()
+            for it in topic.partitions
+        }
+        plan = admin.balance_plan(without=without)
+        if not as_json:
+            _print_plan(before, plan)
+        if dry_run:
+            return _tell("to move", dict.fromkeys(plan), as_json=as_json)
+        found = carry_out(admin, plan, at_once=at_once, again="fastlog cluster balance")
+        admin.elect_leaders()
+    return _tell("moved", found, as_json=as_json)
+
+
+def _print_plan(before: Mapping[Place, Sequence[int]], plan: Mapping[Place, Sequence[int]]) -> None:
+    """What each broker has, and will have."""
+    rows = []
+    counted = [_loads(before), _loads({**before, **plan})]
+    for broker in sorted(counted[0].keys() | counted[1].keys()):
+        (held, led), (holds, leads) = (each.get(broker, (0, 0)) for each in counted)
+        rows.append((broker, held, holds, led, leads))
+    report.print_table(("broker", "holds", "will hold", "preferred for", "will be"), rows)
+
+
+def _loads(rows: Mapping[Place, Sequence[int]]) -> dict[int, tuple[int, int]]:
+    """How many replicas each broker has, and of how many partitions it is the preferred leader."""
+    holds = Counter(broker for row in rows.values() for broker in row)
+    leads = Counter(row[0] for row in rows.values() if row)
+    return {broker: (count, leads[broker]) for broker, count in holds.items()}
+
+
+@cluster.command()
+@click.argument("broker", type=click.IntRange(min=0))
+@at_once_option
+@bootstrap_option
+@json_option
+def decommission(*, broker: int, at_once: int, bootstrap: str, as_json: bool) -> int:
+    """Move every replica off a broker, and wait until it holds nothing and may be stopped."""
+    with admin_at(bootstrap) as admin:
+        plan = admin.decommission_plan(broker)
+        found = carry_out(admin, plan, at_once=at_once, again=f"fastlog cluster decommission {broker}")
+    return _tell("moved", found, as_json=as_json)
 
 
 def _tell(what: str, found: Mapping[Place, KafkaError | None], *, as_json: bool) -> int:

@@ -11,7 +11,7 @@
     isr BROKER TOPIC-PARTITION MEMBER[:EPOCH],… [epoch=N] [version=N] [as=EPOCH]
     shutdown ID                        suspect BY… of=ID        unsuspect BY… of=ID
     log-end ID TOPIC-PARTITION EPOCH OFFSET
-    prefer TP…|all                     elect-unclean TP…|all    decommission ID
+    prefer TP…|all                     elect-unclean TP…|all
     reassign TP=REPLICAS …             cancel TP …              reassignments
     create NAME [partitions=N] [factor=N] [PARTITION=REPLICAS …]      grow NAME COUNT      delete NAME
     stopped ID NAME                    wait MS                  writes hold | go [lost|applied|away …]
@@ -196,9 +196,6 @@ class Script:
 
     def do_cancel(self, plain: list[str], named: dict[str, str]) -> None:
         self.world.step(ev.ReassignAsked(token="cancel", targets=tuple((self.key(it), None) for it in plain)))
-
-    def do_decommission(self, plain: list[str], named: dict[str, str]) -> None:
-        self.world.step(ev.DecommissionAsked(token="decommission", broker_id=int(plain[0])))
 
     def do_reassignments(self, plain: list[str], named: dict[str, str]) -> list[str]:
         found = self.world.controller.reassignments(None)

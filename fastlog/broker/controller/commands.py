@@ -29,7 +29,6 @@ REQUESTS = (
     ev.GrowAsked,
     ev.DeleteAsked,
     ev.ReassignAsked,
-    ev.DecommissionAsked,
     ev.ElectAsked,
 )
 

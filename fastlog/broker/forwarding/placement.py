@@ -8,7 +8,7 @@ from fastlog.broker.placement import check_factors, found, reassigning
 from fastlog.errors import KafkaError, UnknownServerError, error_for
 from fastlog.ports import PartitionKey
 from fastlog.state.controller.effects import Item, Reply
-from fastlog.state.controller.events import DecommissionAsked, ElectAsked, ReassignAsked
+from fastlog.state.controller.events import ElectAsked, ReassignAsked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,10 +69,6 @@ class ClusterPlacement:
         if not wanted:
             return errors
         return errors | self._ask(ReassignAsked(token=None, targets=wanted), timeout_ms)
-
-    def decommission(self, broker_id: int, *, timeout_ms: int) -> dict[Place, KafkaError | None]:
-        """Moves every replica off a broker; raises the KafkaError of the whole."""
-        return self._ask(DecommissionAsked(token=None, broker_id=broker_id), timeout_ms)
 
     def reassigning(self, places: Sequence[Place] | None) -> dict[Place, PartitionState]:
         """See Placement; as it is known here."""

@@ -111,7 +111,6 @@ KINDS: Mapping[str, type] = {
         events.GrowAsked,
         events.DeleteAsked,
         events.ReassignAsked,
-        events.DecommissionAsked,
         events.ElectAsked,
         # commands of the controller, and their answers
         effects.StopReplicas,

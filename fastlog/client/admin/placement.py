@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from fastlog.client.admin.leaders import by_topic
 from fastlog.client.admin.results import Reassignment
-from fastlog.errors import KafkaError, error_for
-from fastlog.ports import PartitionKey, PartitionState, Registration
+from fastlog.errors import BrokerIdNotRegisteredError, KafkaError, error_for
 from fastlog.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
     ReassignablePartition,
@@ -18,7 +16,7 @@ from fastlog.protocol.messages.elect_leaders import ElectLeadersRequest, TopicPa
 from fastlog.protocol.messages.list_partition_reassignments import ListPartitionReassignmentsRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from fastlog.client.admin.leaders import TopicPartition
     from fastlog.client.admin.results import ClusterDescription, TopicDescription
@@ -108,36 +106,55 @@ class PlacementAdmin:
             for it in topic.partitions
         }
 
-    def decommission(self, broker_id: int) -> dict[TopicPartition, KafkaError | None]:
-        """Moves every replica off a broker, as evenly as it goes, to other racks where there are others.
+    def balance_plan(self, *, without: Container[int] = ()) -> dict[TopicPartition, tuple[int, ...]]:
+        """The replicas that make the brokers' load even, for `reassign`; only partitions that would get other ones.
 
-        Returns as `reassign` does. Topics that are made meanwhile may get replicas there: ask again before it is
-        stopped. Raises InvalidReplicationFactorError where a partition has no other broker to go to.
+        As few replicas move as that takes, racks are kept apart, and nothing is planned for brokers of `without` or for
+        those that are away: what they hold stays there. Afterwards `elect_leaders` gives leaders to whom it prefers.
         """
         # imported when it is asked for: it is the controller's
-        from fastlog.state.controller.decide.reassignment import without_broker
+        from fastlog.state.controller.decide.spread import balanced
 
-        topics = self.describe_topics()
-        names = {UUID(int=number): topic for number, topic in enumerate(topics, 1)}
-        states = {
-            PartitionKey(key, it.partition): PartitionState(
-                replicas=it.replicas, leader=it.leader, leader_epoch=it.leader_epoch, isr=it.isr
+        racks = {broker: rack for broker, rack in self._racks().items() if broker not in without}
+        return balanced(self._assigned(), racks)
+
+    def decommission_plan(self, broker_id: int) -> dict[TopicPartition, tuple[int, ...]]:
+        """The replicas that take every partition off a broker, for `reassign`; the others' load stays even.
+
+        Racks that a partition does not use yet are preferred. Raises InvalidReplicationFactorError where a partition
+        has no other broker to go to, and BrokerIdNotRegisteredError where there is no such broker.
+        """
+        from fastlog.state.controller.decide.spread import without_broker
+
+        rows, racks = self._assigned(), self._racks()
+        if broker_id not in racks and not any(broker_id in row for row in rows.values()):
+            raise BrokerIdNotRegisteredError(
+                f"broker {broker_id} is not in the cluster and holds nothing; there are {sorted(racks)}"
             )
-            for key, topic in names.items()
+        return without_broker(rows, broker_id, racks)
+
+    def decommission(self, broker_id: int) -> dict[TopicPartition, KafkaError | None]:
+        """Moves every replica off a broker, see `decommission_plan`; returns and answers as `reassign` does.
+
+        Topics that are made meanwhile may get replicas there: ask again before it is stopped.
+        """
+        plan = self.decommission_plan(broker_id)
+        return self.reassign(plan) if plan else {}
+
+    def _assigned(self) -> dict[TopicPartition, tuple[int, ...]]:
+        """The replicas of every partition, of one that moves those that it will have."""
+        moving = self.reassignments()
+        rows = {
+            (topic.name, it.partition): it.replicas
+            for topic in self.describe_topics()
             for it in topic.partitions
         }
-        brokers = [
-            Registration(
-                broker_id=it.node_id, broker_epoch=0, incarnation=UUID(int=0), endpoints={}, rack=it.rack
-            )
-            for it in self.describe_cluster().brokers
-        ]
-        moves = without_broker(states, broker_id, brokers)
-        if not moves:
-            return {}
-        return self.reassign(
-            {(names[key.topic_id].name, key.partition): replicas for key, replicas in moves.items()}
-        )
+        for place, it in moving.items():
+            rows[place] = tuple(broker for broker in it.replicas if broker not in it.removing)
+        return rows
+
+    def _racks(self) -> dict[int, str | None]:
+        return {it.node_id: it.rack for it in self.describe_cluster().brokers}
 
 
 def _error(answer: Any) -> KafkaError | None:

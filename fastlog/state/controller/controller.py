@@ -11,7 +11,6 @@ from functools import singledispatchmethod
 from typing import TYPE_CHECKING, Any
 
 from fastlog.errors import (
-    BrokerIdNotRegisteredError,
     ElectionNotNeededError,
     InvalidRequestError,
     KafkaError,
@@ -22,7 +21,7 @@ from fastlog.state.controller import events as ev
 from fastlog.state.controller.asks import ElectAsk, IsrAsk, Pending, ReassignAsk
 from fastlog.state.controller.brokers import Brokers
 from fastlog.state.controller.decide.balance import imbalanced
-from fastlog.state.controller.decide.reassignment import is_reassigning, without_broker
+from fastlog.state.controller.decide.reassignment import is_reassigning
 from fastlog.state.controller.effects import Effect, Image, Item, Publish, Reply, Resign
 from fastlog.state.controller.log_ends import LogEnds
 from fastlog.state.controller.partitions import Partitions
@@ -279,16 +278,6 @@ class Controller:
             raise InvalidRequestError(f"the request has two targets for {sorted(twice)[0]}: give one")
         pending = self._pending(event.token, keys)
         for index, (key, replicas) in enumerate(event.targets):
-            self._settling.ask(ReassignAsk(key, pending, index, replicas))
-
-    @_on.register
-    def _(self, event: ev.DecommissionAsked, now_ms: int) -> None:
-        hosted = self._partitions.hosted_by(event.broker_id)
-        if not hosted and event.broker_id not in self._brokers:
-            raise BrokerIdNotRegisteredError(f"there is no broker {event.broker_id}, and no replica on it")
-        moves = without_broker(self._partitions.states(), event.broker_id, self._brokers.usable())
-        pending = self._pending(event.token, list(moves))
-        for index, (key, replicas) in enumerate(moves.items()):
             self._settling.ask(ReassignAsk(key, pending, index, replicas))
 
     @_on.register

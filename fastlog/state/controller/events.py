@@ -153,13 +153,6 @@ class ReassignAsked(Event, frozen=True, kw_only=True):
     targets: tuple[tuple[PartitionKey, tuple[int, ...] | None], ...]
 
 
-class DecommissionAsked(Event, frozen=True, kw_only=True):
-    """Move every replica off a broker. Answered with an Item for each partition it holds."""
-
-    token: Any
-    broker_id: int
-
-
 class ElectAsked(Event, frozen=True, kw_only=True):
     """ElectLeaders; None is every partition, and then those that need none are left out of the answer."""
 

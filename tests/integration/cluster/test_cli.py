@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,8 +78,41 @@ def test_a_broker_is_decommissioned(cluster: Cluster, moved: str) -> None:
         assert refused.status == 1
         assert "add one, or lower its replication factor first" in refused.err
         return
-    assert command(cluster, "decommission", "2").status == 0
-    settled(cluster, moved, [(1, 3), (3, 1)])
+    assert command(cluster, "decommission", "2").out == b"moved 2 partitions\n"
+    with cluster.admin() as admin:
+        assert [it.replicas for it in admin.describe_topic(moved).partitions] == [(1, 3), (3, 1)]
+
+
+def test_who_is_not_there_is_not_decommissioned(cluster: Cluster) -> None:
+    said = command(cluster, "decommission", "77")
+    assert said.status == 1
+    assert "broker 77 is not in the cluster and holds nothing; there are [1, 2, 3]" in said.err
+
+
+def test_a_cluster_is_balanced(cluster: Cluster, topic: str) -> None:
+    """All that lies on two brokers is spread over the three; a second time there is nothing to do."""
+    with cluster.admin() as admin:
+        admin.create_topic(topic, partitions=6, replication_factor=2)
+        admin.reassign({(topic, it): (1, 2) for it in range(6)})
+    settled(cluster, topic, [(1, 2)] * 6)
+    planned = command(cluster, "balance", "--dry-run")
+    assert planned.status == 0
+    assert planned.out.startswith(b"broker  holds  will hold  preferred for  will be\n")
+    with cluster.admin() as admin:
+        assert {it.replicas for it in admin.describe_topic(topic).partitions} == {(1, 2)}
+    assert command(cluster, "balance", "--at-once", "2").status == 0
+    with cluster.admin() as admin:
+        topics = admin.describe_topics()
+        rows = [it.replicas for each in topics for it in each.partitions]
+        held = Counter(broker for row in rows for broker in row)
+        assert max(held.values()) - min(held[it] for it in (1, 2, 3)) <= 1
+        assert admin.balance_plan() == {}
+        # each is led by whom it prefers
+        assert all(it.leader == it.replicas[0] for it in admin.describe_topic(topic).partitions)
+    again = command(cluster, "balance")
+    assert (again.status, again.out.decode().splitlines()[-1]) == (0, "moved 0 partitions")
+    with cluster.admin() as admin:
+        admin.delete_topic(topic)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +121,8 @@ def test_a_broker_is_decommissioned(cluster: Cluster, moved: str) -> None:
         (("reassign",), "name moves as"),
         (("reassign", "orders=1"), "TOPIC:PARTITION"),
         (("reassign", "orders:0=x"), "orders:0=1,2,3"),
+        (("reassign", "orders:0=1,2", "orders:0=2,3"), "orders:0 is named twice"),
+        (("reassign", "orders:0=1,2", "--cancel", "orders:0"), "orders:0 is named twice"),
         (("elect-leaders", "--unclean"), "name the partitions"),
     ],
 )

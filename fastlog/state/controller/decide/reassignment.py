@@ -12,15 +12,14 @@ import msgspec
 
 from fastlog.errors import (
     InvalidReplicaAssignmentError,
-    InvalidReplicationFactorError,
     NoReassignmentInProgressError,
 )
 from fastlog.state.controller.decide.election import members_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from fastlog.ports import PartitionKey, PartitionState, Registration
+    from fastlog.ports import PartitionState
 
 
 def is_reassigning(state: PartitionState) -> bool:
@@ -84,43 +83,3 @@ def cancelled(state: PartitionState) -> PartitionState:
 def throttled(state: PartitionState) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Whom a reassignment throttles: who sends (`leader.replication.throttled.replicas`), and who fetches."""
     return tuple(it for it in state.replicas if it not in state.adding), state.adding
-
-
-def without_broker(
-    states: Mapping[PartitionKey, PartitionState], leaving: int, brokers: Sequence[Registration]
-) -> dict[PartitionKey, tuple[int, ...]]:
-    """New replicas for every partition that `leaving` holds, the load spread evenly over `brokers`.
-
-    Racks that a partition does not use yet are preferred. Raises InvalidReplicationFactorError where a partition has
-    no broker left to go to.
-    """
-    others = [it for it in brokers if it.broker_id != leaving]
-    racks = {it.broker_id: it.rack for it in others}
-    load = dict.fromkeys(sorted(racks), 0)
-    for state in states.values():
-        for broker in state.replicas:
-            if broker in load:
-                load[broker] += 1
-    moves = {}
-    for key in sorted(states):
-        state = states[key]
-        kept = [it for it in state.replicas if it not in state.removing]
-        if leaving not in kept:
-            continue
-        free = [it for it in load if it not in kept]
-        if not free:
-            raise InvalidReplicationFactorError(
-                f"partition {key.partition} of topic {key.topic_id} has {len(kept)} replicas, and without broker "
-                f"{leaving} there are {len(others)} brokers: add one, or lower its replication factor first"
-            )
-        chosen = _least(free, {racks.get(it) for it in kept if it != leaving}, racks, load)
-        load[chosen] += 1
-        moves[key] = tuple(chosen if it == leaving else it for it in kept)
-    return moves
-
-
-def _least(
-    free: Sequence[int], used: set[str | None], racks: Mapping[int, str | None], load: Mapping[int, int]
-) -> int:
-    """Of another rack if there is one, then with the fewest replicas, then the lowest id."""
-    return min(free, key=lambda it: (racks[it] is not None and racks[it] in used, load[it], it))

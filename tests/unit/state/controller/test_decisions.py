@@ -10,7 +10,7 @@ from fastlog.errors import NotControllerError, RequestTimedOutError, TopicAlread
 from fastlog.ports import Deletion, PartitionKey, PartitionState, Registration, Topic, Unknown, Written
 from fastlog.state.controller import events as ev
 from fastlog.state.controller.controller import Controller
-from fastlog.state.controller.decide.reassignment import reassigned, throttled, without_broker
+from fastlog.state.controller.decide.reassignment import reassigned, throttled
 from fastlog.state.controller.effects import (
     DeleteTopic,
     Effect,
@@ -205,13 +205,6 @@ def test_the_balance_leaves_what_is_led_well_enough() -> None:
 def test_whom_all_others_are_refused_by(votes: dict[int, set[int]], expected: set[int]) -> None:
     live = {1, 2, 3} | {it for voters in votes.values() for it in voters} | set(votes)
     assert agreed(votes, live, 2) == expected
-
-
-def test_a_decommissioned_brokers_replicas_go_to_other_racks_and_to_whom_has_few() -> None:
-    brokers = [broker(1, rack="a"), broker(2, rack="b"), broker(3, rack="b"), broker(4, rack="a")]
-    states = {key(0): partition(1, 2), key(1): partition(2, 1), key(2): partition(2, 3)}
-    moves = without_broker(states, 1, brokers)
-    assert moves == {key(0): (4, 2), key(1): (2, 4)}
 
 
 def test_whom_a_reassignment_throttles() -> None:
