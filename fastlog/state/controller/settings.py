@@ -21,7 +21,7 @@ class ControllerSettings(msgspec.Struct, frozen=True, kw_only=True):
     asks_per_partition: int = 16
     """Requests that wait for a partition's write; a leader that asks again and again is told to ask later."""
     suspicion_interval_ms: int = 30_000
-    """A broker is taken for dead on the word of its peers once in this time: a false suspicion costs churn."""
+    """A process is taken for dead on the word of its peers once in this time: a false suspicion costs churn."""
     suspecting_peers: int = 2
     """Peers that must agree at least; with fewer the session decides."""
     log_end_wait_ms: int = 2_000

@@ -42,7 +42,8 @@ class Suspicions:
         self._votes: dict[int, dict[int, int]] = {}
         self._epochs: dict[int, int] = {}
         self._suspected: set[int] = set()
-        self._acted_ms: dict[int, int] = {}
+        #: by broker: which process was taken for dead last, and when
+        self._acted: dict[int, tuple[int, int]] = {}
 
     def tell(self, event: Suspected, brokers: Brokers) -> None:
         """Takes in what one broker met; of and by processes that are registered."""
@@ -62,7 +63,10 @@ class Suspicions:
             self._votes[event.of].pop(event.by, None)
 
     def decide(self, brokers: Brokers, now_ms: int) -> set[int]:
-        """Who is taken for dead now. Who was stays so while the peers agree; anybody else once in the interval."""
+        """Who is taken for dead now. Who was stays so while the peers agree; anybody else once in the interval.
+
+        A process that is another one since then is not meant by that: the former one was dead indeed.
+        """
         for broker, epoch in list(self._epochs.items()):
             if not brokers.is_registered(broker, epoch):
                 del self._epochs[broker], self._votes[broker]
@@ -72,10 +76,10 @@ class Suspicions:
         }
         sure = agreed(votes, set(brokers.ids()), self._peers_min)
         fresh = {it for it in sure - self._suspected if self._may_act(it, now_ms)}
-        self._acted_ms.update(dict.fromkeys(fresh, now_ms))
+        self._acted.update({it: (self._epochs[it], now_ms) for it in fresh})
         self._suspected = (self._suspected & sure) | fresh
         return self._suspected
 
     def _may_act(self, broker: int, now_ms: int) -> bool:
-        acted = self._acted_ms.get(broker)
-        return acted is None or now_ms - acted >= self._interval_ms
+        epoch, acted_ms = self._acted.get(broker, (-1, 0))
+        return epoch != self._epochs[broker] or now_ms - acted_ms >= self._interval_ms

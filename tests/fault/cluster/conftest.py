@@ -16,7 +16,7 @@ Watch = Callable[..., ClusterWitness]
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    # one for each test: a broker that died twice in 30 s is not taken for dead before its session ends
+    # one for each test: what one leaves behind is not found by the next
     with Cluster(3, settings=SETTINGS) as started:
         yield started
 
