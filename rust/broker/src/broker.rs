@@ -386,7 +386,7 @@ impl Broker {
     pub(crate) fn open_partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
         let open = || self.partitions.get(topic, index);
         let described = || self.image.load().topic(topic).cloned();
-        find_led(self.config.node_id, index, open, described)
+        find_led(self.config.node_id, self.cluster.lease.is_endless(), index, open, described)
     }
 
     /// The name of the topic with that id, as the partitions here or the image know it.

@@ -32,6 +32,9 @@ use uuid::Uuid;
 const TOPIC_IDS_VERSION: i16 = 13;
 /// The first version whose batches may be compressed with zstd.
 const ZSTD_VERSION: i16 = 7;
+/// What a producer is told of a batch that was not appended, and that it will send again as it is.
+const REFUSED_FOR_NOW: [ErrorCode; 3] =
+    [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::NOT_ENOUGH_REPLICAS, ErrorCode::KAFKA_STORAGE_ERROR];
 
 pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
     let version = incoming.header.api_version;
@@ -141,7 +144,24 @@ impl<'a> Produce<'_, '_, 'a, '_> {
             return refuse(ErrorCode::INVALID_RECORD, "the request has no records for the partition");
         };
         let header = BatchHeader::parse(records).ok();
-        if header.as_ref().is_some_and(|header| header.attributes.is_transactional()) {
+        let result = self.judge(&partition, records, header.as_ref());
+        if REFUSED_FOR_NOW.contains(&result.error)
+            && let Some(header) = &header
+        {
+            partition.note_refused(header, result.error);
+        }
+        result
+    }
+
+    fn judge(
+        &mut self,
+        partition: &Arc<Partition>,
+        records: &[u8],
+        header: Option<&BatchHeader>,
+    ) -> PartitionResult {
+        let refuse =
+            |error, message: &str| PartitionResult::refused(partition.index(), error, Some(message.into()));
+        if header.is_some_and(|header| header.attributes.is_transactional()) {
             let message = "the batch is transactional, but the producer has no transaction here";
             return refuse(ErrorCode::INVALID_TXN_STATE, message);
         }
@@ -155,8 +175,14 @@ impl<'a> Produce<'_, '_, 'a, '_> {
         {
             return refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the batch is of another leadership");
         }
+        if let Some(error) = header.and_then(|header| partition.waits_for_refused(header)) {
+            return refuse(
+                error,
+                "the batch was sent behind one that was refused, and that has to come again first",
+            );
+        }
         match partition.check_may_acknowledge(self.request.acks == -1) {
-            Ok(()) => self.append(partition, role.leader_epoch, records),
+            Ok(()) => self.append(partition.clone(), role.leader_epoch, records),
             Err(error @ ErrorCode::NOT_ENOUGH_REPLICAS) => {
                 let message = "fewer replicas are in sync than min.insync.replicas; nothing was appended";
                 refuse(error, message)

@@ -7,10 +7,15 @@ use crate::image::ImageTopic;
 use fastlog_protocol::ErrorCode;
 use std::sync::Arc;
 
-/// The partition if it is open here. Else why not: there is none, it is led elsewhere, or, with `KAFKA_STORAGE_ERROR`, it
-/// ought to be open and is not. `open` looks into the table and `described` into the image in force.
+/// The partition if it is open here. Else why not: there is none, it is led elsewhere, or the image says that it is led
+/// here and it is not open. `open` looks into the table and `described` into the image in force.
+///
+/// That last one is `KAFKA_STORAGE_ERROR` where this broker is alone. In a cluster it is `NOT_LEADER_OR_FOLLOWER`: the
+/// image may mean a process of this broker before this one, which leads it as soon as it is registered; or its log could
+/// not be opened, and is tried again. Both end by themselves, and the clients of each ask anew.
 pub(crate) fn find_led<P>(
     node_id: i32,
+    is_alone: bool,
     index: i32,
     open: impl Fn() -> Option<P>,
     described: impl Fn() -> Option<Arc<ImageTopic>>,
@@ -25,8 +30,11 @@ pub(crate) fn find_led<P>(
     }
     // or gone since the image had it, and come anew
     let now = led_topic(node_id, index, described())?;
-    let is_same = Arc::ptr_eq(&topic, &now);
-    Err(if is_same { ErrorCode::KAFKA_STORAGE_ERROR } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION })
+    Err(match (Arc::ptr_eq(&topic, &now), is_alone) {
+        (true, true) => ErrorCode::KAFKA_STORAGE_ERROR,
+        (true, false) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        (false, _) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+    })
 }
 
 /// The topic where the image says that this node leads its partition.
@@ -63,7 +71,7 @@ mod tests {
             if left.len() > 1 { left.remove(0) } else { left[0].clone() }
         }
         let (open, described) = (RefCell::new(open.to_vec()), RefCell::new(described.to_vec()));
-        find_led(NODE, 0, || next(&open), || next(&described)).map_err(|error| error.0)
+        find_led(NODE, true, 0, || next(&open), || next(&described)).map_err(|error| error.0)
     }
 
     #[test]
@@ -72,8 +80,16 @@ mod tests {
         assert_eq!(found(&[None], &[None]), Err(3));
         assert_eq!(found(&[None], &[topic(2)]), Err(6));
         assert_eq!(found(&[None], &[topic(NODE)]), Err(56), "it could not be opened");
-        let other = find_led(NODE, 1, || None::<()>, || topic(NODE));
+        let other = find_led(NODE, true, 1, || None::<()>, || topic(NODE));
         assert_eq!(other.unwrap_err(), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    }
+
+    /// It may mean the process before this one: nothing is wrong with the disk.
+    #[test]
+    fn in_a_cluster_a_partition_that_is_not_led_yet_is_asked_for_again() {
+        let described = topic(NODE);
+        let found = find_led(NODE, false, 0, || None::<()>, || described.clone());
+        assert_eq!(found.unwrap_err(), ErrorCode::NOT_LEADER_OR_FOLLOWER);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod change;
 mod follower;
 mod led;
+mod refusals;
 mod replication;
 mod role;
 mod table;
@@ -18,6 +19,7 @@ pub use role::{Duty, Role};
 pub use table::PartitionTable;
 
 use crate::cluster::{Cluster, Notice};
+use refusals::Refusals;
 pub(crate) use replication::FollowerFetch;
 use role::RoleCell;
 
@@ -62,6 +64,7 @@ pub struct Partition {
     leased_high_watermark: AtomicI64,
     /// What the leader told a follower of its high watermark.
     leaders_high_watermark: AtomicI64,
+    refusals: Refusals,
     waiters: WaiterList,
     syncs: Arc<Syncs>,
     sync_states: SyncStates,
@@ -107,6 +110,7 @@ impl Partition {
             replication: Mutex::new(settings.replication),
             leased_high_watermark: AtomicI64::new(high_watermark),
             leaders_high_watermark: AtomicI64::new(-1),
+            refusals: Refusals::default(),
             waiters: WaiterList::new(),
             syncs,
             sync_states: SyncStates::default(),

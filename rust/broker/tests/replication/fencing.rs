@@ -115,6 +115,62 @@ fn who_may_not_lead_any_more_does_not_tell_a_producer_that_its_batches_are_lost(
     assert_eq!(leader.produce_sequence(ALL, 5).produced().0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
 }
 
+/// Batches that a producer sent one behind the other to who does not lead yet, and leads before it has judged them all.
+fn sent_too_early(trio: &Trio) -> &Node {
+    let [first, second, _] = &trio.nodes;
+    assert_eq!(first.produce_sequence(1, 0).produced().0, ErrorCode::NONE);
+    second.catch_up(first);
+    assert_eq!(second.produce_sequence(ALL, 1).produced().0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    assert_eq!(second.produce_sequence(ALL, 2).produced().0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    trio.elect(2, 1, &[1, 2, 3]);
+    second
+}
+
+#[test]
+fn what_was_sent_behind_a_refused_batch_waits_until_that_comes_again() {
+    let trio = Trio::start();
+    let leader = sent_too_early(&trio);
+    // out of order, but nothing is lost: librdkafka would go on in another producer epoch
+    assert_eq!(leader.produce_sequence(1, 3).produced().0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    for sequence in 1..4 {
+        let expected = (ErrorCode::NONE, i64::from(sequence));
+        assert_eq!(leader.produce_sequence(1, sequence).produced(), expected);
+    }
+}
+
+/// The producer is to be told where its first batch lies before it is told that a later one is there.
+#[test]
+fn what_was_sent_behind_a_refused_batch_waits_for_it_also_where_that_is_in_the_log() {
+    let trio = Trio::start();
+    let [first, second, _] = &trio.nodes;
+    assert_eq!(first.produce_sequence(1, 0).produced().0, ErrorCode::NONE);
+    assert!(first.produce_sequence(ALL, 1).is_waiting());
+    assert_eq!(second.produce_sequence(ALL, 1).produced().0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    second.catch_up(first);
+    trio.elect(2, 1, &[1, 2, 3]);
+    assert_eq!(second.produce_sequence(1, 2).produced().0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    assert_eq!(second.produce_sequence(1, 1).produced(), (ErrorCode::NONE, 1));
+    assert_eq!(second.produce_sequence(1, 2).produced(), (ErrorCode::NONE, 2));
+}
+
+#[test]
+fn a_refusal_is_forgotten_after_a_while_and_where_another_broker_led_since() {
+    let trio = Trio::start();
+    let leader = sent_too_early(&trio);
+    leader.clock.pass_seconds(2);
+    assert_eq!(leader.produce_sequence(1, 3).produced().0, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+
+    let trio = Trio::start();
+    let [first, second, _] = &trio.nodes;
+    assert_eq!(second.produce_sequence(ALL, 0).produced().0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    for sequence in 0..6 {
+        assert_eq!(first.produce_sequence(1, sequence).produced().0, ErrorCode::NONE);
+    }
+    second.catch_up(first);
+    trio.elect(2, 1, &[1, 2, 3]);
+    assert_eq!(second.produce_sequence(1, 6).produced(), (ErrorCode::NONE, 6), "more than are on their way");
+}
+
 /// Leaders change while producers write: every acknowledged record is there at the end, on all replicas.
 #[test]
 fn nothing_acknowledged_is_lost_while_leaders_change() {

@@ -192,6 +192,12 @@ impl Log {
         self.segments().len()
     }
 
+    /// The first sequence of the oldest batch that is remembered of a producer in that epoch; None where nothing is. As
+    /// many are remembered as a producer has on their way.
+    pub fn oldest_sequence(&self, producer_id: i64, producer_epoch: i16) -> Option<i32> {
+        self.writer.lock().producers.oldest_sequence(producer_id, producer_epoch)
+    }
+
     /// How many producers have state here.
     pub fn producer_count(&self) -> usize {
         self.writer.lock().producers.count()

@@ -34,7 +34,7 @@ impl BatchEntry {
     }
 
     /// Sequence of its first record; sequences wrap from `i32::MAX` to 0.
-    fn first_sequence(&self) -> i32 {
+    pub(crate) fn first_sequence(&self) -> i32 {
         let first = i64::from(self.last_sequence) - i64::from(self.offset_delta);
         first.rem_euclid(i64::from(i32::MAX) + 1) as i32
     }

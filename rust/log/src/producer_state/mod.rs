@@ -18,6 +18,7 @@ pub(crate) mod snapshot;
 mod tests;
 
 pub(crate) use control::{Marker, read_marker};
+use entry::BatchEntry;
 pub(crate) use entry::{ProducerEntry, Verdict};
 
 /// All producers of one partition.
@@ -114,6 +115,12 @@ impl ProducerState {
     pub(crate) fn last_batches(&self) -> HashMap<i64, (Option<i64>, i16)> {
         let last = |entry: &ProducerEntry| entry.batches.back().map(|batch| batch.last_offset);
         self.entries.iter().map(|(id, entry)| (*id, (last(entry), entry.producer_epoch))).collect()
+    }
+
+    /// The first sequence of the oldest batch that is remembered of a producer in that epoch.
+    pub(crate) fn oldest_sequence(&self, producer_id: i64, producer_epoch: i16) -> Option<i32> {
+        let entry = self.entries.get(&producer_id).filter(|it| it.producer_epoch == producer_epoch)?;
+        entry.batches.front().map(BatchEntry::first_sequence)
     }
 
     /// How many producers are remembered.

@@ -1,0 +1,111 @@
+//! Batches of idempotent producers that were refused and will come again, so that those sent behind them wait for them.
+//!
+//! A producer has up to five batches on their way. Where the first one is refused, since this broker does not lead yet,
+//! and the next one is judged a moment later, when it does, that one is out of order: librdkafka takes it for a gap,
+//! raises its producer epoch, and what it is not certain of on other partitions it sends again as if it were new; there it
+//! is then twice. Or the first one came here by way of the former leader; then the next one is appended, and librdkafka
+//! takes the first one for delivered, at no offset. Apache Kafka handles the requests of a connection one after another,
+//! with the answer in between, so that this is rare there; here they are handled as they come.
+//!
+//! Within a producer epoch sequences have no gaps, so whoever was refused comes first in any case. A refusal counts for
+//! two seconds, and no longer than the log remembers no more batches of the producer than it can have on their way: after
+//! that another leader has acknowledged the one that was refused here. What comes then is judged by its sequence alone.
+
+use super::Partition;
+use fastlog_protocol::ErrorCode;
+use fastlog_protocol::batch::BatchHeader;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Longer than requests are on their way that were sent before the refusal of the first was read.
+const COUNTS_NS: i64 = 2_000_000_000;
+/// Producers of a partition of which a refusal is kept; of more the later ones are not.
+const PRODUCERS_MAX: usize = 256;
+
+/// The first batch of a producer that was refused.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    error: ErrorCode,
+    producer_epoch: i16,
+    base_sequence: i32,
+    at_ns: i64,
+}
+
+impl Refusal {
+    fn counts(&self, header: &BatchHeader, now_ns: i64) -> bool {
+        self.producer_epoch == header.producer_epoch && now_ns - self.at_ns < COUNTS_NS
+    }
+}
+
+/// The refusals of one partition, by producer.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    by_producer: Mutex<HashMap<i64, Refusal>>,
+    /// How many there are: read for each batch, where there are none as a rule.
+    count: AtomicUsize,
+}
+
+/// Sequences wrap from `i32::MAX` to 0.
+fn is_after(sequence: i32, other: i32) -> bool {
+    sequence != other && sequence.wrapping_sub(other) & i32::MAX <= i32::MAX / 2
+}
+
+impl Partition {
+    /// Notes that a batch was refused for now: what its producer sent behind it is to be refused too.
+    pub(crate) fn note_refused(&self, header: &BatchHeader, error: ErrorCode) {
+        if header.producer_id < 0 || header.base_sequence < 0 {
+            return;
+        }
+        let refusal = Refusal {
+            error,
+            producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            at_ns: self.cluster.clock.monotonic_ns(),
+        };
+        let mut refusals = self.refusals.by_producer.lock();
+        if refusals.len() >= PRODUCERS_MAX {
+            refusals.retain(|_, it| refusal.at_ns - it.at_ns < COUNTS_NS);
+        }
+        let known = refusals.get(&header.producer_id);
+        let is_behind = known.is_some_and(|it| {
+            it.counts(header, refusal.at_ns) && is_after(header.base_sequence, it.base_sequence)
+        });
+        if !is_behind && (known.is_some() || refusals.len() < PRODUCERS_MAX) {
+            refusals.insert(header.producer_id, refusal);
+        }
+        self.refusals.count.store(refusals.len(), Ordering::Release);
+    }
+
+    /// The error of an earlier batch of the same producer that has not come again, for one that is to be appended.
+    pub(crate) fn waits_for_refused(&self, header: &BatchHeader) -> Option<ErrorCode> {
+        if self.refusals.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut refusals = self.refusals.by_producer.lock();
+        let refusal = *refusals.get(&header.producer_id)?;
+        let counts = refusal.counts(header, self.cluster.clock.monotonic_ns())
+            && header.base_sequence != refusal.base_sequence
+            && self
+                .log
+                .oldest_sequence(header.producer_id, header.producer_epoch)
+                .is_none_or(|oldest| !is_after(oldest, refusal.base_sequence));
+        if counts {
+            return is_after(header.base_sequence, refusal.base_sequence).then_some(refusal.error);
+        }
+        refusals.remove(&header.producer_id);
+        self.refusals.count.store(refusals.len(), Ordering::Release);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_follow_each_other_round_their_end() {
+        assert!(is_after(1, 0) && is_after(0, i32::MAX) && is_after(4, i32::MAX - 3));
+        assert!(!is_after(0, 0) && !is_after(0, 1) && !is_after(i32::MAX, 0));
+    }
+}
