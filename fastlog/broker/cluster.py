@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 #: how long a broker waits for a controller that tells it what there is, before it gives up its start
 SNAPSHOT_SECONDS = 60.0
 COMPLAIN_SECONDS = 10.0
+#: how long a broker that stops waits for the notice of what the controller has moved
+MOVED_MS = 1_000
 CLEAN = "clean"
 
 
@@ -239,10 +241,14 @@ class ClusterNode:
         if worker is not None and settings.controlled_shutdown_enable:
             # without ZooKeeper nobody can move anything, unless only this broker is cut off from it
             tries = settings.controlled_shutdown_max_retries if worker.is_connected else 1
-            worker.shut_down(
-                tries=tries,
-                timeout_ms=settings.controlled_shutdown_retry_backoff_ms,
-            )
+            left = worker.shut_down(tries=tries, timeout_ms=settings.controlled_shutdown_retry_backoff_ms)
+            if left is not None:
+                # clients are told here who leads now, for a moment still
+                stays = {it.key for it in left}
+                self._replicas.image.wait_until(lambda view: view.led_by(self._node_id) <= stays, MOVED_MS)
+            # Who waits for replicas waits in vain: they follow another leader. "Not the leader" has a client look for
+            # that at once; after a time-out it would ask here again, and find the end of its connection.
+            self._replicas.resign()
 
     # --- what the cluster worker asks of the replicas ---
 

@@ -34,6 +34,15 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         """The broker epoch of each live broker."""
         return {it.broker_id: it.broker_epoch for it in self.brokers.values()}
 
+    def led_by(self, broker_id: int) -> set[PartitionKey]:
+        """The partitions that a broker leads."""
+        return {
+            PartitionKey(topic.topic_id, index)
+            for topic in self.by_id.values()
+            for index, state in enumerate(topic.partitions)
+            if state.leader == broker_id
+        }
+
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """The next view, and how it differs."""
