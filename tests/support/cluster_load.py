@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -122,7 +123,12 @@ def read_all(bootstrap: str, topic: str, partitions: int) -> dict[tuple[int, int
 
 
 def _end(consumer: Consumer, place: TopicPartition) -> int:
-    """Where a partition ends. The client waits for a leader that has just died as long as it may: it is to ask anew."""
+    """Where a partition ends. The client waits for a leader that has just died as long as it may: it is to ask anew.
+
+    And what it was told once of a partition without a leader it believes for metadata.max.age.ms, a quarter of an hour:
+    it calls that partition unknown and asks nobody (librdkafka, rd_kafka_topic_partition_list_query_leaders), unless
+    metadata is asked for.
+    """
     deadline = time.monotonic() + READ_SECONDS
     while True:
         try:
@@ -130,3 +136,5 @@ def _end(consumer: Consumer, place: TopicPartition) -> int:
         except KafkaException:
             if time.monotonic() > deadline:
                 raise
+        with suppress(KafkaException):
+            consumer.list_topics(place.topic, timeout=ASK_SECONDS)

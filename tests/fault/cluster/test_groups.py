@@ -117,3 +117,28 @@ def test_members_go_on_when_their_coordinator_dies(cluster: Cluster, witness: Cl
     final = committed(cluster, witness.topic)
     unread = [(it, at) for it, end in final.items() for at in range(end) if (it, at) not in read]
     assert not unread, unread[:5]
+
+
+def test_groups_are_there_again_after_all_brokers_died(cluster: Cluster, witness: ClusterWitness) -> None:
+    """A broker that starts hears of what the process before it led, before it leads that itself."""
+    with witness:
+        member = Member(cluster, witness.topic)
+        member.start()
+        cluster.wait_until("the member reads", lambda: len(member.read) >= 300, SECONDS)
+        member.is_over.set()
+        member.join(SECONDS)
+        before = committed(cluster, witness.topic)
+        assert all(it > 0 for it in before.values()), before
+        for broker in cluster.brokers.values():
+            broker.kill()
+        for broker in cluster.brokers.values():
+            broker.start()
+        for broker in cluster.brokers.values():
+            broker.wait()
+        cluster.wait_ready()
+        assert committed(cluster, witness.topic) == before
+        complaints = [it.log_file.read_text() for it in cluster.brokers.values()]
+        assert not any("groups cannot be read" in it for it in complaints)
+        cluster.wait_in_sync(witness.topic, 3)
+        witness.wait_for_more()
+    witness.check()
