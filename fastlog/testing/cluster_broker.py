@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import select
 import signal
@@ -142,9 +143,11 @@ class ClusterBroker:
             self.send(signal.SIGTERM)
 
     def pause(self) -> None:
-        """SIGSTOP: its sockets stay open, and nobody answers. Harmless where it does not run."""
+        """SIGSTOP: its sockets stay open, and nobody answers when this returns. Harmless where it does not run."""
         if self.is_running:
             self.send(signal.SIGSTOP)
+            # the signal is sent, but a thread of it may run for a moment still; an end is left for who waits for that
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             self._is_paused = True
 
     def resume(self) -> None:
