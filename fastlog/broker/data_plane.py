@@ -145,7 +145,7 @@ class ReplicationPlane(Protocol):
         ...
 
     def append_fetched(
-        self, answer: bytes, version: int, asked: Mapping[tuple[bytes, int], tuple[int, int]]
+        self, answer: bytes, version: int, asked: dict[tuple[bytes, int], tuple[int, int]]
     ) -> list[tuple[bytes, int, int, int, tuple[int, int] | None, str]]:
         """Takes in the answer of a Fetch (header and body, version 13 or later); blocks on the disk.
 

@@ -139,7 +139,7 @@ class WatchedEngine:
     # --- following ---
 
     def append_fetched(
-        self, answer: bytes, version: int, asked: Mapping[tuple[bytes, int], tuple[int, int]]
+        self, answer: bytes, version: int, asked: dict[tuple[bytes, int], tuple[int, int]]
     ) -> list[tuple[bytes, int, int, int, tuple[int, int] | None, str]]:
         """As Engine's."""
         taken = self._engine.append_fetched(answer, version, asked)

@@ -128,7 +128,7 @@ class Followed:
         self,
         answer: bytes,
         version: int,
-        asked: Mapping[tuple[bytes, int], tuple[int, int]],
+        asked: dict[tuple[bytes, int], tuple[int, int]],
         keys: Mapping[tuple[bytes, int], PartitionKey],
         now_ms: int,
     ) -> tuple[list[PartitionKey], list[Effect]]:

@@ -74,6 +74,10 @@ impl Default for BrokerConfig {
     }
 }
 
+/// The longest that a fetch session goes without a look at all of its partitions. A follower that fetches, and has all
+/// of a partition that nothing is written to, counts as caught up as of the last such look.
+const LOOK_AT_ALL_MAX: Duration = Duration::from_secs(5);
+
 /// Tells the wall clock, for timestamps and retention, and clocks that decide.
 pub trait Clock: Send + Sync {
     /// The wall clock, for timestamps and retention: milliseconds since the epoch.
@@ -165,6 +169,7 @@ impl Broker {
             sessions: Arc::new(SessionCache::new(
                 config.fetch_sessions_max,
                 config.fetch_session_evict_after,
+                (config.replica_lag_max / 8).min(LOOK_AT_ALL_MAX),
                 config.fetch_session_seed,
             )),
             timer,

@@ -97,7 +97,7 @@ class Scripted:
     def fetch_positions(self, partitions: Sequence[tuple[str, int]]) -> list[tuple[int, int, int, int, int]]:
         return [(0, -1, 0, 0, 0)] * len(partitions)
 
-    def append_fetched(self, answer: bytes, version: int, asked: Mapping[Any, Any]) -> list[Any]:
+    def append_fetched(self, answer: bytes, version: int, asked: dict[Any, Any]) -> list[Any]:
         self.appended += 1
         if self.fails_with is not None:
             error, self.fails_with = self.fails_with, None

@@ -15,8 +15,8 @@
 use crate::broker::Broker;
 use crate::dispatch::Incoming;
 use crate::fetch::{
-    DelayedFetch, FetchPlan, Isolation, PartitionRead, Replica, Served, Wanted, encode, encode_error,
-    tells_leaders,
+    DelayedFetch, FetchPlan, Isolation, Look, PartitionRead, Replica, Served, View, Wanted, encode,
+    encode_error, tells_leaders,
 };
 use crate::leaders::LeaderHints;
 use crate::reachable::Reachable;
@@ -44,23 +44,25 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
         return refuse(incoming, &request, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
     }
     let now = broker.clock.now();
-    let began = broker.sessions.begin(&request, now, |topic| broker.partitions.intern(topic));
-    let (context, wanted) = match began {
+    let (isolation, nearer) = (isolation_of(&request, replica), nearer(broker, incoming, &request, replica));
+    let view = View { version, isolation, replica, prefers_nearer: !nearer.is_empty() };
+    let intern = |topic: &str| broker.partitions.intern(topic);
+    let began = broker.sessions.begin(&request, view, now, intern, |it| partition_of(broker, incoming, it));
+    let (context, Look { wanted, partitions }) = match began {
         Ok(begun) => begun,
         Err(error) => return Ok(Outcome::Now(encode_error(error, version, correlation_id)?)),
     };
-    let partitions = wanted.iter().map(|it| partition_of(broker, incoming, it)).collect();
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(broker.config.fetch_bytes_max);
     let plan = FetchPlan {
         version,
         correlation_id,
         began: now,
-        isolation: isolation_of(&request, replica),
+        isolation,
         replica,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         max_bytes,
         context,
-        nearer: nearer(broker, incoming, &request, replica),
+        nearer,
         wanted,
         partitions,
     };

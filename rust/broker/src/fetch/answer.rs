@@ -62,8 +62,7 @@ pub(crate) fn encode(
                 let error = ErrorCode::INVALID_FETCH_SESSION_EPOCH;
                 return encode_error(error, plan.version, plan.correlation_id);
             }
-            let changed = plan.wanted.iter().zip(&reads).map(|(it, read)| session.note(it, &read.found()));
-            (*id, changed.collect())
+            (*id, session.note(&plan.wanted, reads.iter().map(PartitionRead::found)))
         }
     };
     let mut parts = Vec::with_capacity(reads.len());

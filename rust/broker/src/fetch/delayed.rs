@@ -44,16 +44,11 @@ impl DelayedFetch {
         Arc::new(Self { pending: Mutex::new(Some(pending)) })
     }
 
-    /// Begins to wait: for the partitions, and for the deadline.
+    /// Begins to wait: for the partitions, all of them or those of its session that change, and for the deadline.
     pub(crate) fn start(self: &Arc<Self>, timer: &Timer, deadline: Instant) {
-        let partitions: Vec<_> = match &*self.pending.lock() {
-            Some(pending) => {
-                pending.plan.partitions.iter().flatten().map(|it| it.partition.clone()).collect()
-            }
+        match &*self.pending.lock() {
+            Some(Pending { plan, .. }) => plan.tell_changes(self),
             None => return,
-        };
-        for partition in partitions {
-            partition.waiters().add(self.clone());
         }
         // what it waits for may have come between the read and now
         self.try_complete(Cause::Change);
@@ -71,7 +66,10 @@ impl Delayed for DelayedFetch {
     fn try_complete(&self, cause: Cause) {
         let mut guard = self.pending.lock();
         let must = cause != Cause::Change;
-        let due = guard.as_ref().is_some_and(|pending| must || pending.plan.would_be_enough());
+        let due = guard.as_mut().is_some_and(|pending| {
+            pending.plan.look_again();
+            must || pending.plan.would_be_enough()
+        });
         if due && let Some(Pending { plan, sessions, leaders, reply, .. }) = guard.take() {
             drop(guard);
             let reads = plan.read();

@@ -5,9 +5,11 @@ mod delayed;
 mod read;
 mod session;
 mod session_cache;
+mod watch;
 
 pub(crate) use answer::{encode, encode_error, tells_leaders};
 pub(crate) use delayed::DelayedFetch;
 pub(crate) use read::{FetchPlan, Isolation, PartitionRead, Replica, Served};
-pub(crate) use session::Wanted;
+pub(crate) use session::{Look, View, Wanted};
 pub(crate) use session_cache::SessionCache;
+pub(crate) use watch::WatchList;

@@ -1,9 +1,10 @@
 //! Reading for a fetch: which ranges of which logs, within the limits that the client set.
 
-use super::session::{Found, Told, Wanted};
+use super::session::{Found, Look, Told, Wanted};
 use super::session_cache::FetchContext;
 use crate::partition::{Duty, FollowerFetch, Partition, Role};
 use crate::request::response::FileRange;
+use crate::waiters::Delayed;
 use fastlog_log::{LogError, Slice};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{BatchHeader, HEADER_BYTES};
@@ -63,7 +64,7 @@ pub(crate) struct FetchPlan {
 }
 
 /// A broker that fetches as a replica.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Replica {
     pub(crate) id: i32,
     /// Its broker epoch, -1 before version 15.
@@ -71,6 +72,7 @@ pub(crate) struct Replica {
 }
 
 /// A partition, and the role in which it is served; when that is another, the fetch ends.
+#[derive(Clone)]
 pub(crate) struct Served {
     pub(crate) partition: Arc<Partition>,
     pub(crate) role: Role,
@@ -87,6 +89,8 @@ pub(crate) struct PartitionRead {
     pub(crate) records: Option<FileRange>,
     /// The client knows an older high watermark than it could.
     pub(crate) is_news: bool,
+    /// There is something at the offset that was asked for, shown now or later.
+    pub(crate) is_unread: bool,
 }
 
 impl PartitionRead {
@@ -96,7 +100,8 @@ impl PartitionRead {
 
     fn nothing(told: Told) -> Self {
         let error = ErrorCode::NONE;
-        Self { error, told, diverging: None, preferred: None, records: None, is_news: false }
+        let (is_news, is_unread) = (false, false);
+        Self { error, told, diverging: None, preferred: None, records: None, is_news, is_unread }
     }
 
     /// Number of bytes of records.
@@ -110,7 +115,8 @@ impl PartitionRead {
     }
 
     pub(crate) fn found(&self) -> Found {
-        Found { told: self.told, has_records: self.size_bytes() > 0, is_special: self.is_special() }
+        let (has_records, is_special) = (self.size_bytes() > 0, self.is_special());
+        Found { told: self.told, has_records, is_special, has_more: self.is_unread }
     }
 }
 
@@ -137,9 +143,29 @@ impl FetchPlan {
     /// Whether what was read may be the answer already.
     pub(crate) fn is_enough(&self, reads: &[PartitionRead]) -> bool {
         let bytes: usize = reads.iter().map(PartitionRead::size_bytes).sum();
-        self.wanted.is_empty()
+        (self.wanted.is_empty() && !matches!(self.context, FetchContext::Incremental { .. }))
             || bytes >= self.min_bytes
             || reads.iter().any(|it| it.is_special() || it.is_news)
+    }
+
+    /// Has `waiter` told of changes: those of its session by that, without one by each partition.
+    pub(crate) fn tell_changes<W: Delayed + 'static>(&self, waiter: &Arc<W>) {
+        if let FetchContext::Incremental { session, .. } = &self.context {
+            session.lock().signal().wait(waiter.clone());
+        } else {
+            for served in self.partitions.iter().flatten() {
+                served.partition.waiters().add(waiter.clone());
+            }
+        }
+    }
+
+    /// Adds the partitions of its session that changed since it was asked.
+    pub(crate) fn look_again(&mut self) {
+        if let FetchContext::Incremental { epoch, session, .. } = &self.context {
+            let Look { wanted, partitions } = session.lock().look_again(*epoch);
+            self.wanted.extend(wanted);
+            self.partitions.extend(partitions);
+        }
     }
 
     /// Whether a read would be enough, without reading.
@@ -206,7 +232,10 @@ impl FetchPlan {
             cut_before_zstd(range)?;
         }
         let is_news = is_news(told.high_watermark, wanted);
-        Ok(PartitionRead { records, is_news, ..PartitionRead::nothing(told) })
+        // a lease that is over keeps some of it back, and comes back without a word of the partition
+        let end = if self.replica.is_some() { bound } else { bound.max(told.high_watermark) };
+        let is_unread = wanted.fetch_offset < end;
+        Ok(PartitionRead { records, is_news, is_unread, ..PartitionRead::nothing(told) })
     }
 
     /// The replica that is better to read from than this one, if it can give what is asked for.

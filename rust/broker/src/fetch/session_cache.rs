@@ -1,6 +1,7 @@
 //! The fetch sessions of this broker, bounded in number and in partitions.
 
-use super::session::{FINAL_EPOCH, Found, INITIAL_EPOCH, Session, Wanted, next_epoch, wanted_of};
+use super::read::Served;
+use super::session::{FINAL_EPOCH, Found, INITIAL_EPOCH, Look, Session, View, Wanted, next_epoch, wanted_of};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::messages::fetch::FetchRequest;
 use parking_lot::Mutex;
@@ -29,6 +30,8 @@ pub(crate) struct SessionCache {
     slots: usize,
     /// A session that was not used, or was there, for this long may give way to another.
     evict_after: Duration,
+    /// A fetch looks at all partitions of its session so long after the last one that did.
+    look_at_all_after: Duration,
     random: RandomState,
     /// Where ids come from instead, when they are to be the same again.
     seed: Option<u64>,
@@ -52,24 +55,32 @@ struct Entry {
 
 impl SessionCache {
     /// A cache of at most `slots` sessions (`max.incremental.fetch.session.cache.slots`).
-    pub(crate) fn new(slots: usize, evict_after: Duration, seed: Option<u64>) -> Self {
-        Self { state: Mutex::default(), slots, evict_after, random: RandomState::new(), seed }
+    pub(crate) fn new(
+        slots: usize,
+        evict_after: Duration,
+        look_at_all_after: Duration,
+        seed: Option<u64>,
+    ) -> Self {
+        let random = RandomState::new();
+        Self { state: Mutex::default(), slots, evict_after, look_at_all_after, random, seed }
     }
 
-    /// Finds a request's context and what it wants read; an error for a session that is not known
-    /// (`FETCH_SESSION_ID_NOT_FOUND`) or out of step (`INVALID_FETCH_SESSION_EPOCH`).
+    /// Finds a request's context and what is to be read for it; an error for a session that is not known
+    /// (`FETCH_SESSION_ID_NOT_FOUND`) or out of step (`INVALID_FETCH_SESSION_EPOCH`). `find` is asked for partitions.
     pub(crate) fn begin(
         &self,
         request: &FetchRequest<'_>,
+        view: View,
         now: Instant,
         mut intern: impl FnMut(&str) -> Arc<str>,
-    ) -> Result<(FetchContext, Vec<Wanted>), ErrorCode> {
+        mut find: impl FnMut(&Wanted) -> Result<Served, ErrorCode>,
+    ) -> Result<(FetchContext, Look), ErrorCode> {
         if matches!(request.session_epoch, INITIAL_EPOCH | FINAL_EPOCH) {
             self.remove(request.session_id);
             let wanted = wanted_of(&request.topics, intern);
             let makes_one = request.session_epoch == INITIAL_EPOCH && !wanted.is_empty();
             let context = if makes_one { FetchContext::New } else { FetchContext::Sessionless };
-            return Ok((context, wanted));
+            return Ok((context, Look::of(wanted, find)));
         }
         let id = request.session_id;
         let found = self.state.lock().entries.get(&id).map(|entry| entry.session.clone());
@@ -86,13 +97,14 @@ impl SessionCache {
         if session.is_empty() {
             drop(session);
             self.remove(id);
-            return Ok((FetchContext::Sessionless, wanted_of(&request.topics, intern)));
+            return Ok((FetchContext::Sessionless, Look::default()));
         }
         session.epoch = next_epoch(session.epoch);
-        let (epoch, wanted) = (session.epoch, session.wanted());
+        let (epoch, count) = (session.epoch, session.len());
+        let look = session.look(view, now, self.look_at_all_after, &mut find);
         drop(session);
-        self.touch(id, wanted.len(), now);
-        Ok((FetchContext::Incremental { id, epoch, session: shared }, wanted))
+        self.touch(id, count, now);
+        Ok((FetchContext::Incremental { id, epoch, session: shared }, look))
     }
 
     /// Makes a session for a full fetch that is being answered; 0 when there is no room for it.
@@ -182,6 +194,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use super::super::read::Isolation;
     use super::super::session::Told;
     use super::*;
     use fastlog_protocol::messages::fetch::{FetchPartition, FetchTopic, ForgottenTopic};
@@ -189,7 +202,7 @@ mod tests {
     const EVICT_AFTER: Duration = Duration::from_secs(120);
 
     fn cache(slots: usize) -> SessionCache {
-        SessionCache::new(slots, EVICT_AFTER, None)
+        SessionCache::new(slots, EVICT_AFTER, Duration::MAX, None)
     }
 
     fn request(session_id: i32, session_epoch: i32, partitions: i32) -> FetchRequest<'static> {
@@ -201,7 +214,10 @@ mod tests {
     }
 
     fn begin(cache: &SessionCache, it: &FetchRequest<'_>) -> Result<(FetchContext, Vec<Wanted>), ErrorCode> {
-        cache.begin(it, Instant::now(), |topic| topic.into())
+        let view = View { version: 18, isolation: Isolation::LogEnd, replica: None, prefers_nearer: false };
+        let none = |_: &Wanted| Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        let (context, look) = cache.begin(it, view, Instant::now(), |topic| topic.into(), none)?;
+        Ok((context, look.wanted))
     }
 
     fn count(cache: &SessionCache) -> usize {
@@ -211,7 +227,7 @@ mod tests {
     fn make(cache: &SessionCache, partitions: i32, privileged: bool, now: Instant) -> i32 {
         let (context, wanted) = begin(cache, &request(0, 0, partitions)).unwrap_or_else(|_| panic!());
         assert!(matches!(context, FetchContext::New));
-        let found = Found { told: Told::NOTHING, has_records: false, is_special: false };
+        let found = Found { told: Told::NOTHING, has_records: false, is_special: false, has_more: false };
         cache.make(&wanted, &vec![found; wanted.len()], privileged, now)
     }
 

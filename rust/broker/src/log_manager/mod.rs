@@ -8,7 +8,7 @@
 
 mod replicas;
 
-pub use replicas::{FetchResult, FetchedFrom, ReplicaChange};
+pub use replicas::{FetchAnswer, FetchResult, FetchedFrom, ReplicaChange};
 
 use crate::broker::Broker;
 use crate::cleaner::{Cleaner, CleanerSettings};

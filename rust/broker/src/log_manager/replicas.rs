@@ -37,6 +37,35 @@ pub enum FetchResult {
     Failed(ErrorCode, String),
 }
 
+/// The answer of a fetch, as it came from a leader.
+pub struct FetchAnswer<'a> {
+    response: FetchResponse<'a>,
+}
+
+impl<'a> FetchAnswer<'a> {
+    /// Reads one, header and body. An error when it does not parse, or is one for the whole fetch.
+    pub fn parse(answer: &'a [u8], version: i16) -> Result<Self, ChangeError> {
+        let response = parse(answer, version).map_err(|error| {
+            refuse(ErrorCode::CORRUPT_MESSAGE, format!("a Fetch answer does not parse: {error}"))
+        })?;
+        if response.error_code != ErrorCode::NONE.0 {
+            let code = ErrorCode(response.error_code);
+            return Err(refuse(code, format!("the leader refused the fetch with {code:?}")));
+        }
+        Ok(Self { response })
+    }
+
+    /// The partitions that it names, by topic id and number.
+    pub fn keys(&self) -> impl Iterator<Item = (Uuid, i32)> {
+        self.partitions().map(|(key, _)| key)
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = ((Uuid, i32), &PartitionData<'a>)> {
+        let topics = self.response.responses.iter();
+        topics.flat_map(|topic| topic.partitions.iter().map(|it| ((topic.topic_id, it.partition_index), it)))
+    }
+}
+
 impl LogManager {
     /// Makes partitions here leaders or followers, opening or making their logs. All are tried; a result each. Blocks.
     pub fn change_replicas(&self, changes: &[ReplicaChange], now_ms: i64) -> Vec<Result<(), ChangeError>> {
@@ -110,33 +139,18 @@ impl LogManager {
         Ok(count)
     }
 
-    /// Takes in the answer of a fetch, header and body, as it came from the leader: what `asked` names of it. Batches are
-    /// stored as they are, their CRCs checked. An error when the answer does not parse, or is one for the whole fetch.
+    /// Takes in a leader's answer: what `asked` names of it. Batches are stored as they are, their CRCs checked.
     pub fn append_fetched(
         &self,
-        answer: &[u8],
-        version: i16,
+        answer: &FetchAnswer<'_>,
         asked: &FetchedFrom,
         now_ms: i64,
-    ) -> Result<Vec<(Uuid, i32, FetchResult)>, ChangeError> {
-        let response = parse(answer, version).map_err(|error| {
-            refuse(ErrorCode::CORRUPT_MESSAGE, format!("a Fetch answer does not parse: {error}"))
-        })?;
-        if response.error_code != ErrorCode::NONE.0 {
-            let code = ErrorCode(response.error_code);
-            return Err(refuse(code, format!("the leader refused the fetch with {code:?}")));
-        }
-        let mut results = Vec::new();
-        for topic in &response.responses {
-            for data in &topic.partitions {
-                let key = (topic.topic_id, data.partition_index);
-                if let Some(&(leader_epoch, fetch_offset)) = asked.get(&key) {
-                    let result = self.take(key, leader_epoch, fetch_offset, data, now_ms);
-                    results.push((topic.topic_id, data.partition_index, result));
-                }
-            }
-        }
-        Ok(results)
+    ) -> Vec<(Uuid, i32, FetchResult)> {
+        let each = answer.partitions().filter_map(|(key, data)| {
+            let &(leader_epoch, fetch_offset) = asked.get(&key)?;
+            Some((key.0, key.1, self.take(key, leader_epoch, fetch_offset, data, now_ms)))
+        });
+        each.collect()
     }
 
     fn take(

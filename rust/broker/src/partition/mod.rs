@@ -19,6 +19,7 @@ pub use role::{Duty, Role};
 pub use table::PartitionTable;
 
 use crate::cluster::{Cluster, Notice};
+use crate::fetch::WatchList;
 use refusals::Refusals;
 pub(crate) use replication::FollowerFetch;
 use role::RoleCell;
@@ -66,6 +67,7 @@ pub struct Partition {
     leaders_high_watermark: AtomicI64,
     refusals: Refusals,
     waiters: WaiterList,
+    watches: WatchList,
     syncs: Arc<Syncs>,
     sync_states: SyncStates,
     /// Why nothing is synced here any more.
@@ -112,6 +114,7 @@ impl Partition {
             leaders_high_watermark: AtomicI64::new(-1),
             refusals: Refusals::default(),
             waiters: WaiterList::new(),
+            watches: WatchList::new(),
             syncs,
             sync_states: SyncStates::default(),
             sync_failure: OnceLock::new(),
@@ -328,6 +331,7 @@ impl Partition {
     /// Tells those who wait that something changed here: records, watermarks, leadership.
     pub fn notify(&self) {
         self.waiters.notify();
+        self.watches.notify();
     }
 
     /// Whether acks=all may be promised now.
@@ -422,11 +426,16 @@ impl Partition {
             let _change = self.changing.lock();
             self.role.store(Role { duty: Duty::Deleted, ..self.role() });
         }
-        self.waiters.notify();
+        self.notify();
     }
 
     pub(crate) fn waiters(&self) -> &WaiterList {
         &self.waiters
+    }
+
+    /// The fetch sessions that are told of changes here.
+    pub(crate) fn watches(&self) -> &WatchList {
+        &self.watches
     }
 
     /// Moves the high watermark to where the replicas are now, and says nothing.
@@ -445,8 +454,9 @@ impl Partition {
         }
     }
 
-    /// The lease is in force again: what is committed by now may be shown.
+    /// The lease is in force again: what is committed by now may be shown, and those who wait look again.
     pub(crate) fn renew_lease(&self) {
         self.leased_high_watermark.fetch_max(self.log.high_watermark(), Ordering::Release);
+        self.notify();
     }
 }

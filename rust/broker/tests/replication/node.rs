@@ -1,8 +1,9 @@
 //! Brokers with data directories, and what a follower does against its leader.
 
 use fastlog_broker::{
-    AllowAll, Answer, Assignment, Broker, BrokerConfig, Clock, FetchResult, Listener, ListenerProtocol,
-    LogManager, OpenPartition, Outcome, Partition, ReplicaChange, Reply, ReplySink, RequestContext, Response,
+    AllowAll, Answer, Assignment, Broker, BrokerConfig, Clock, FetchAnswer, FetchResult, Listener,
+    ListenerProtocol, LogManager, OpenPartition, Outcome, Partition, ReplicaChange, Reply, ReplySink,
+    RequestContext, Response,
 };
 use fastlog_log::{Identity, LogConfig, Storage};
 use fastlog_protocol::ErrorCode;
@@ -350,7 +351,8 @@ impl Node {
 
     pub(crate) fn take(&self, answer: &[u8], leader_epoch: i32, fetch_offset: i64) -> FetchResult {
         let asked = [((TOPIC_ID, 0), (leader_epoch, fetch_offset))].into();
-        self.logs.append_fetched(answer, FETCH_VERSION, &asked, NOW_MS).unwrap().remove(0).2
+        let answer = FetchAnswer::parse(answer, FETCH_VERSION).unwrap();
+        self.logs.append_fetched(&answer, &asked, NOW_MS).remove(0).2
     }
 
     /// Follows until there is nothing new.

@@ -10,8 +10,8 @@ mod replicas;
 mod settings;
 
 use fastlog_broker::{
-    AllowAll, Broker, ControlQueue, FetchedFrom, Listener, ListenerProtocol, LogManager, OpenPartition,
-    SystemClock,
+    AllowAll, Broker, ChangeError, ControlQueue, FetchAnswer, Listener, ListenerProtocol, LogManager,
+    OpenPartition, SystemClock,
 };
 use fastlog_log::{Checkpoint, Identity, LastStop, LogError, Storage};
 use fastlog_protocol::ErrorCode;
@@ -19,6 +19,7 @@ use fastlog_server::{ListenerConfig, Server};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -408,13 +409,13 @@ impl Engine {
         py: Python<'_>,
         answer: &[u8],
         version: i16,
-        asked: HashMap<([u8; 16], i32), (i32, i64)>,
+        asked: &Bound<'_, PyDict>,
     ) -> PyResult<Vec<replicas::Taken>> {
-        let asked: FetchedFrom =
-            asked.into_iter().map(|((id, index), it)| ((Uuid::from_bytes(id), index), it)).collect();
+        let refused = |error: ChangeError| failure::kafka_error(error.code, &error.message);
+        let answer = py.detach(|| FetchAnswer::parse(answer, version)).map_err(refused)?;
+        let asked = replicas::asked(&answer, asked)?;
         let logs = self.logs()?;
-        let taken = py.detach(|| logs.append_fetched(answer, version, &asked, self.broker.clock().now_ms()));
-        let taken = taken.map_err(|error| failure::kafka_error(error.code, &error.message))?;
+        let taken = py.detach(|| logs.append_fetched(&answer, &asked, self.broker.clock().now_ms()));
         Ok(taken.into_iter().map(|(id, index, result)| replicas::told(id, index, result)).collect())
     }
 

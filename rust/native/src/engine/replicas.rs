@@ -4,10 +4,12 @@ use super::Engine;
 use super::failure::kafka_error;
 use super::settings::TopicSettings;
 use fastlog_broker::{
-    Assignment, ChangeError, Duty, FetchResult, Notice, OpenPartition, Partition, ReplicaChange,
+    Assignment, ChangeError, Duty, FetchAnswer, FetchResult, FetchedFrom, Notice, OpenPartition, Partition,
+    ReplicaChange,
 };
 use fastlog_protocol::ErrorCode;
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
 use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -110,6 +112,18 @@ pub(super) fn place(partition: &Partition) -> Place {
         log.log_start_offset(),
         log.high_watermark(),
     )
+}
+
+/// What was asked of the partitions that the answer names: a session has thousands, most answers name few.
+pub(super) fn asked(answer: &FetchAnswer<'_>, asked: &Bound<'_, PyDict>) -> PyResult<FetchedFrom> {
+    let mut from = FetchedFrom::new();
+    for (topic_id, index) in answer.keys() {
+        let id = PyBytes::new(asked.py(), topic_id.as_bytes());
+        if let Some(it) = asked.get_item((id, index))? {
+            from.insert((topic_id, index), it.extract()?);
+        }
+    }
+    Ok(from)
 }
 
 pub(super) fn told(topic_id: Uuid, index: i32, result: FetchResult) -> Taken {

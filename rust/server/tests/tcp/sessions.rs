@@ -147,3 +147,72 @@ fn a_long_poll_of_a_session_is_woken_and_names_what_came() {
     let (_, body) = client.answer(api_key::FETCH, 12);
     assert_eq!(indexes(&fetched(&body, 12).2), [2]);
 }
+
+/// A session of three partitions whose next fetch looks at none of them.
+fn settled() -> (Node, Client, i32) {
+    let (node, mut client, id) = begun();
+    assert_eq!(fetch(&mut client, &request(id, 1, vec![])).2, vec![]);
+    (node, client, id)
+}
+
+#[test]
+fn a_long_poll_counts_what_comes_to_all_partitions() {
+    let (node, mut client, id) = settled();
+    let bytes_one = i32::try_from(batch(&[b"v"]).len()).unwrap();
+    let poll = FetchRequest { max_wait_ms: LONG_MS, min_bytes: 3 * bytes_one, ..request(id, 2, vec![]) };
+    client.send(api_key::FETCH, 12, |w| poll.encode(w, 12).unwrap());
+    for index in [2, 0, 2] {
+        produce(&mut node.client(), index);
+    }
+    let (_, body) = client.answer(api_key::FETCH, 12);
+    let mut named = indexes(&fetched(&body, 12).2);
+    named.sort_unstable();
+    assert_eq!(named, [0, 2]);
+}
+
+#[test]
+fn what_did_not_go_into_an_answer_goes_into_the_next() {
+    let (_node, mut client, id) = settled();
+    produce(&mut client, 0);
+    produce(&mut client, 1);
+    let limited = FetchRequest { max_bytes: 1, ..request(id, 2, vec![]) };
+    let records = |named: &[Fetched]| -> Vec<i32> {
+        named.iter().filter(|it| !it.records.is_empty()).map(|it| it.index).collect()
+    };
+    assert_eq!(records(&fetch(&mut client, &limited).2), [0]);
+    let moved = request(id, 3, vec![fetch_partition(0, 1)]);
+    assert_eq!(records(&fetch(&mut client, &moved).2), [1]);
+    // a client that does not move on gets it once more
+    assert_eq!(records(&fetch(&mut client, &request(id, 4, vec![])).2), [1]);
+}
+
+#[test]
+fn a_log_start_that_moves_is_told() {
+    let (node, mut client, id) = settled();
+    produce(&mut client, 1);
+    fetch(&mut client, &request(id, 2, vec![fetch_partition(1, 1)]));
+    assert_eq!(fetch(&mut client, &request(id, 3, vec![])).2, vec![]);
+    node.broker.partitions().get("t", 1).unwrap().delete_records(1).unwrap();
+    assert_eq!(indexes(&fetch(&mut client, &request(id, 4, vec![])).2), [1]);
+}
+
+#[test]
+fn a_partition_that_goes_and_comes_again_is_read_anew() {
+    let (node, mut client, id) = settled();
+    let poll = FetchRequest { max_wait_ms: LONG_MS, ..request(id, 2, vec![]) };
+    client.send(api_key::FETCH, 12, |w| poll.encode(w, 12).unwrap());
+    node.broker.image().update(|image| assert!(image.remove_topic("t")));
+    for index in 0..3 {
+        node.broker.delete_partition("t", index).unwrap();
+    }
+    let (_, body) = client.answer(api_key::FETCH, 12);
+    assert_eq!(fetched(&body, 12).2[0].error, 3);
+    node.topic_with("t", 3, LogConfig::default());
+    produce(&mut client, 2);
+    let (_, _, named) = fetch(&mut client, &request(id, 3, vec![]));
+    assert!(named.iter().all(|it| it.error == 0), "{named:?}");
+    assert!(named.iter().any(|it| it.index == 2 && !it.records.is_empty()));
+    produce(&mut client, 0);
+    let moved = vec![fetch_partition(2, 1)];
+    assert_eq!(indexes(&fetch(&mut client, &request(id, 4, moved)).2), [0]);
+}
