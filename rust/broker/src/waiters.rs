@@ -86,17 +86,23 @@ impl WaiterList {
 
 /// Ends waiters at their deadlines: on a thread of its own, or when it is told that they have come.
 pub(crate) struct Timer {
-    shared: Arc<Shared>,
+    deadlines: Deadlines,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The deadlines that a [`Timer`] keeps.
+#[derive(Clone)]
+pub(crate) struct Deadlines {
+    shared: Arc<Shared>,
     limit: usize,
 }
 
 struct Shared {
-    state: Mutex<Deadlines>,
+    state: Mutex<Queue>,
     changed: Condvar,
 }
 
-struct Deadlines {
+struct Queue {
     heap: BinaryHeap<Reverse<Entry>>,
     sweep_at: usize,
     stopped: bool,
@@ -127,33 +133,66 @@ impl Ord for Entry {
 impl Timer {
     /// One without a thread; it keeps at most `limit` waiters.
     pub(crate) fn new(limit: usize) -> Self {
-        let deadlines = Deadlines { heap: BinaryHeap::new(), sweep_at: 1024, stopped: false };
-        let shared = Arc::new(Shared { state: Mutex::new(deadlines), changed: Condvar::new() });
-        Self { shared, thread: Mutex::new(None), limit }
+        let queue = Queue { heap: BinaryHeap::new(), sweep_at: 1024, stopped: false };
+        let shared = Arc::new(Shared { state: Mutex::new(queue), changed: Condvar::new() });
+        Self { deadlines: Deadlines { shared, limit }, thread: Mutex::new(None) }
     }
 
     /// One whose thread runs.
     pub(crate) fn start(limit: usize) -> io::Result<Self> {
         let timer = Self::new(limit);
-        let of_thread = timer.shared.clone();
+        let of_thread = timer.deadlines.shared.clone();
         let thread =
             std::thread::Builder::new().name("fastlog-timer".to_owned()).spawn(move || of_thread.run())?;
         *timer.thread.lock() = Some(thread);
         Ok(timer)
     }
 
+    /// What waiters are added to.
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
     /// The next deadline, perhaps of a waiter that is over.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.shared.state.lock().heap.peek().map(|Reverse(entry)| entry.deadline)
+        self.deadlines.shared.state.lock().heap.peek().map(|Reverse(entry)| entry.deadline)
     }
 
     /// Ends the waiters whose deadlines have come at `now`.
     pub(crate) fn run_until(&self, now: Instant) {
-        while let Some(waiter) = self.shared.pop_due(now) {
+        while let Some(waiter) = self.deadlines.shared.pop_due(now) {
             waiter.try_complete(Cause::Deadline);
         }
     }
 
+    /// As [`Deadlines::add`].
+    pub(crate) fn add(&self, deadline: Instant, waiter: Arc<dyn Delayed>) {
+        self.deadlines.add(deadline, waiter);
+    }
+
+    /// Has all waiters end now, and every later one at once.
+    pub(crate) fn finish_all(&self) {
+        let shared = &self.deadlines.shared;
+        let mut state = shared.state.lock();
+        state.stopped = true;
+        let heap = std::mem::take(&mut state.heap);
+        drop(state);
+        shared.changed.notify_one();
+        for Reverse(entry) in heap {
+            entry.waiter.try_complete(Cause::Stop);
+        }
+    }
+
+    /// Ends all waiters and the thread.
+    pub(crate) fn stop(&self) {
+        self.finish_all();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ended = thread.join();
+        }
+    }
+}
+
+impl Deadlines {
     /// Ends `waiter` at `deadline`; at once when too many wait already, or the timer is stopped.
     pub(crate) fn add(&self, deadline: Instant, waiter: Arc<dyn Delayed>) {
         let mut state = self.shared.state.lock();
@@ -173,26 +212,6 @@ impl Timer {
             self.shared.changed.notify_one();
         }
     }
-
-    /// Has all waiters end now, and every later one at once.
-    pub(crate) fn finish_all(&self) {
-        let mut state = self.shared.state.lock();
-        state.stopped = true;
-        let heap = std::mem::take(&mut state.heap);
-        drop(state);
-        self.shared.changed.notify_one();
-        for Reverse(entry) in heap {
-            entry.waiter.try_complete(Cause::Stop);
-        }
-    }
-
-    /// Ends all waiters and the thread.
-    pub(crate) fn stop(&self) {
-        self.finish_all();
-        if let Some(thread) = self.thread.lock().take() {
-            let _ended = thread.join();
-        }
-    }
 }
 
 impl Shared {
@@ -205,6 +224,11 @@ impl Shared {
     fn run(&self) {
         let mut state = self.state.lock();
         while !state.stopped {
+            // most are answered long before: their deadlines are nothing to wake up for
+            while state.heap.peek().is_some_and(|Reverse(entry)| entry.waiter.is_over()) {
+                let over = state.heap.pop();
+                parking_lot::MutexGuard::unlocked(&mut state, || drop(over));
+            }
             let now = Instant::now();
             match state.heap.peek().map(|Reverse(entry)| entry.deadline) {
                 None => self.changed.wait(&mut state),

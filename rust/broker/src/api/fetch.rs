@@ -2,7 +2,7 @@
 //!
 //! A replica is answered only in partitions that it is assigned, under the broker epoch that it is registered with, and
 //! when it names the leader epoch; each of its fetches tells its position (`Replication`). It hears of a high watermark
-//! that moved as soon as it has the records (v18, KIP-1166).
+//! that moved when it has the records (v18, KIP-1166), with the next records or within a moment.
 //! Differs from Apache Kafka: an incremental answer also names partitions whose last stable offset alone moved;
 //! a request as a replica (`replica_id` >= 0) on a listener that is not for brokers is refused with
 //! `CLUSTER_AUTHORIZATION_FAILED`.
@@ -75,7 +75,7 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
         return Ok(Outcome::Now(encode(plan, reads, &broker.sessions, hints)?));
     }
     let waiter = DelayedFetch::new(broker, incoming, plan);
-    waiter.start(&broker.timer, now + Duration::from_millis(max_wait_ms));
+    waiter.start(now + Duration::from_millis(max_wait_ms));
     Ok(Outcome::Later { exclusive: false })
 }
 

@@ -1,22 +1,29 @@
 //! A fetch that waits for records.
 
 use super::answer::{LEADERS_VERSION, encode, tells_leaders};
-use super::read::FetchPlan;
+use super::read::{FetchPlan, Prospect};
 use super::session_cache::SessionCache;
-use crate::broker::Broker;
+use crate::broker::{Broker, Clock};
 use crate::budget::BytePermit;
 use crate::dispatch::Incoming;
 use crate::leaders::Leaders;
 use crate::request::response::Reply;
-use crate::waiters::{Cause, Delayed, Timer};
+use crate::waiters::{Cause, Deadlines, Delayed};
 use parking_lot::Mutex;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 /// A fetch that found less than `min_bytes`.
 pub(crate) struct DelayedFetch {
     pending: Mutex<Option<Pending>>,
+    this: Weak<Self>,
+    deadlines: Deadlines,
+    clock: Arc<dyn Clock>,
 }
+
+/// How long a high watermark that moved waits for records that it may go with. A follower under load has half the fetches
+/// so, and tells its consumers of them so much later where there is none.
+const NEWS_LINGER: Duration = Duration::from_millis(5);
 
 /// About what one partition of a waiting fetch holds in memory.
 const PARTITION_BYTES: usize = 128;
@@ -28,6 +35,8 @@ struct Pending {
     /// None before the version that tells them.
     leaders: Option<Leaders>,
     reply: Reply,
+    /// It is to be answered soon, with whatever there is then.
+    has_news: bool,
 }
 
 impl DelayedFetch {
@@ -40,12 +49,18 @@ impl DelayedFetch {
             sessions: broker.sessions.clone(),
             leaders,
             reply: (incoming.reply)(),
+            has_news: false,
         };
-        Arc::new(Self { pending: Mutex::new(Some(pending)) })
+        Arc::new_cyclic(|this| Self {
+            pending: Mutex::new(Some(pending)),
+            this: this.clone(),
+            deadlines: broker.timer.deadlines().clone(),
+            clock: broker.clock.clone(),
+        })
     }
 
     /// Begins to wait: for the partitions, all of them or those of its session that change, and for the deadline.
-    pub(crate) fn start(self: &Arc<Self>, timer: &Timer, deadline: Instant) {
+    pub(crate) fn start(self: &Arc<Self>, deadline: Instant) {
         match &*self.pending.lock() {
             Some(Pending { plan, .. }) => plan.tell_changes(self),
             None => return,
@@ -57,7 +72,25 @@ impl DelayedFetch {
             // sweep of a list, which may never come, neither would ever be freed.
             drop(self.pending.lock().take());
         } else {
-            timer.add(deadline, self.clone());
+            self.deadlines.add(deadline, self.clone());
+        }
+    }
+
+    fn linger(&self) {
+        if let Some(this) = self.this.upgrade() {
+            self.deadlines.add(self.clock.now() + NEWS_LINGER, this);
+        }
+    }
+}
+
+impl Pending {
+    /// What it could be answered with now; a deadline is enough, and news only once.
+    fn prospect(&mut self, cause: Cause) -> Prospect {
+        self.plan.look_again();
+        match self.plan.prospect() {
+            _ if cause != Cause::Change => Prospect::Enough,
+            Prospect::News if std::mem::replace(&mut self.has_news, true) => Prospect::Nothing,
+            prospect => prospect,
         }
     }
 }
@@ -65,12 +98,13 @@ impl DelayedFetch {
 impl Delayed for DelayedFetch {
     fn try_complete(&self, cause: Cause) {
         let mut guard = self.pending.lock();
-        let must = cause != Cause::Change;
-        let due = guard.as_mut().is_some_and(|pending| {
-            pending.plan.look_again();
-            must || pending.plan.would_be_enough()
-        });
-        if due && let Some(Pending { plan, sessions, leaders, reply, .. }) = guard.take() {
+        let prospect = guard.as_mut().map_or(Prospect::Nothing, |it| it.prospect(cause));
+        if prospect == Prospect::News {
+            drop(guard);
+            self.linger();
+        } else if prospect == Prospect::Enough
+            && let Some(Pending { plan, sessions, leaders, reply, .. }) = guard.take()
+        {
             drop(guard);
             let reads = plan.read();
             let tells = tells_leaders(&reads, plan.version);

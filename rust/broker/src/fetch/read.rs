@@ -63,6 +63,16 @@ pub(crate) struct FetchPlan {
     pub(crate) partitions: Vec<Result<Served, ErrorCode>>,
 }
 
+/// What a fetch that waits could be answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prospect {
+    /// Less than it waits for.
+    Nothing,
+    /// No more than a high watermark that the client does not know, which may wait a moment for records.
+    News,
+    Enough,
+}
+
 /// A broker that fetches as a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Replica {
@@ -87,8 +97,6 @@ pub(crate) struct PartitionRead {
     /// The replica that the client is to read from instead (KIP-392).
     pub(crate) preferred: Option<i32>,
     pub(crate) records: Option<FileRange>,
-    /// The client knows an older high watermark than it could.
-    pub(crate) is_news: bool,
     /// There is something at the offset that was asked for, shown now or later.
     pub(crate) is_unread: bool,
 }
@@ -100,8 +108,7 @@ impl PartitionRead {
 
     fn nothing(told: Told) -> Self {
         let error = ErrorCode::NONE;
-        let (is_news, is_unread) = (false, false);
-        Self { error, told, diverging: None, preferred: None, records: None, is_news, is_unread }
+        Self { error, told, diverging: None, preferred: None, records: None, is_unread: false }
     }
 
     /// Number of bytes of records.
@@ -145,7 +152,7 @@ impl FetchPlan {
         let bytes: usize = reads.iter().map(PartitionRead::size_bytes).sum();
         (self.wanted.is_empty() && !matches!(self.context, FetchContext::Incremental { .. }))
             || bytes >= self.min_bytes
-            || reads.iter().any(|it| it.is_special() || it.is_news)
+            || reads.iter().any(PartitionRead::is_special)
     }
 
     /// Has `waiter` told of changes: those of its session by that, without one by each partition.
@@ -168,33 +175,35 @@ impl FetchPlan {
         }
     }
 
-    /// Whether a read would be enough, without reading.
-    pub(crate) fn would_be_enough(&self) -> bool {
-        let mut bytes = 0;
+    /// What a read would find, without reading.
+    pub(crate) fn prospect(&self) -> Prospect {
+        let (mut bytes, mut has_news) = (0, false);
         for (wanted, partition) in self.wanted.iter().zip(&self.partitions) {
-            let Ok(Served { partition, role }) = partition else { return true };
+            let Ok(Served { partition, role }) = partition else { return Prospect::Enough };
             let log = partition.log();
-            let Ok(bound) = self.isolation.bound(partition, wanted.fetch_offset) else { return true };
+            let Ok(bound) = self.isolation.bound(partition, wanted.fetch_offset) else {
+                return Prospect::Enough;
+            };
             let is_outside =
                 wanted.fetch_offset < log.log_start_offset() || wanted.fetch_offset > log.log_end_offset();
             if partition.role().duty != role.duty
                 || is_outside
-                || is_news(log.high_watermark(), wanted)
                 || partition.check_leader_epoch(wanted.current_leader_epoch).is_err()
             {
-                return true;
+                return Prospect::Enough;
             }
+            has_news |= is_news(log.high_watermark(), wanted);
             if wanted.fetch_offset < bound {
                 let available = log.available_bytes(wanted.fetch_offset, bound);
                 // one batch is sent even above the client's limit, so anything at all counts for something
                 let limit = u64::try_from(wanted.max_bytes).unwrap_or(0).max(1);
                 bytes += usize::try_from(available.min(limit)).unwrap_or(usize::MAX);
                 if bytes >= self.min_bytes {
-                    return true;
+                    return Prospect::Enough;
                 }
             }
         }
-        false
+        if has_news { Prospect::News } else { Prospect::Nothing }
     }
 
     fn read_partition(
@@ -231,11 +240,10 @@ impl FetchPlan {
         {
             cut_before_zstd(range)?;
         }
-        let is_news = is_news(told.high_watermark, wanted);
         // a lease that is over keeps some of it back, and comes back without a word of the partition
         let end = if self.replica.is_some() { bound } else { bound.max(told.high_watermark) };
         let is_unread = wanted.fetch_offset < end;
-        Ok(PartitionRead { records, is_news, is_unread, ..PartitionRead::nothing(told) })
+        Ok(PartitionRead { records, is_unread, ..PartitionRead::nothing(told) })
     }
 
     /// The replica that is better to read from than this one, if it can give what is asked for.
