@@ -19,7 +19,7 @@ from fastlog.protocol.codec import decode_request, decode_request_header
 from tests.support.replica_wiring import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 ME, LEADER, EPOCH = 1, 2, 5
 KEYS = [PartitionKey(UUID(int=1), index) for index in range(3)]
