@@ -2,7 +2,7 @@
 //!
 //! A replica is answered only in partitions that it is assigned, under the broker epoch that it is registered with, and
 //! when it names the leader epoch; each of its fetches tells its position (`Replication`). It hears of a high watermark
-//! that moved when it has the records (v18, KIP-1166), with the next records or within a moment.
+//! that moved when it has the records (v18, KIP-1166), at once or, under load, with the next records.
 //! Differs from Apache Kafka: an incremental answer also names partitions whose last stable offset alone moved;
 //! a request as a replica (`replica_id` >= 0) on a listener that is not for brokers is refused with
 //! `CLUSTER_AUTHORIZATION_FAILED`.

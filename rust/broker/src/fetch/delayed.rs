@@ -21,9 +21,9 @@ pub(crate) struct DelayedFetch {
     clock: Arc<dyn Clock>,
 }
 
-/// How long a high watermark that moved waits for records that it may go with. A follower under load has half the fetches
-/// so, and tells its consumers of them so much later where there is none.
-const NEWS_LINGER: Duration = Duration::from_millis(5);
+/// How long a high watermark that moved waits for records to go with, where the last ones came as close. A follower under
+/// load has half the fetches so. It tells its consumers of the last of many records so much later; of a lone one at once.
+const NEWS_LINGER: Duration = Duration::from_millis(20);
 
 /// About what one partition of a waiting fetch holds in memory.
 const PARTITION_BYTES: usize = 128;
@@ -89,6 +89,7 @@ impl Pending {
         self.plan.look_again();
         match self.plan.prospect() {
             _ if cause != Cause::Change => Prospect::Enough,
+            Prospect::News if !self.plan.expects_records(NEWS_LINGER) => Prospect::Enough,
             Prospect::News if std::mem::replace(&mut self.has_news, true) => Prospect::Nothing,
             prospect => prospect,
         }

@@ -10,7 +10,7 @@ use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{BatchHeader, HEADER_BYTES};
 use fastlog_protocol::compression::Compression;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The first version whose answers may hold batches compressed with zstd.
 const ZSTD_VERSION: i16 = 10;
@@ -68,7 +68,7 @@ pub(crate) struct FetchPlan {
 pub(crate) enum Prospect {
     /// Less than it waits for.
     Nothing,
-    /// No more than a high watermark that the client does not know, which may wait a moment for records.
+    /// No more than a high watermark that the client does not know, which may wait a moment for records that come one after the other.
     News,
     Enough,
 }
@@ -172,6 +172,14 @@ impl FetchPlan {
             let Look { wanted, partitions } = session.lock().look_again(*epoch);
             self.wanted.extend(wanted);
             self.partitions.extend(partitions);
+        }
+    }
+
+    /// Whether records are likely within that time, of which a high watermark could be told then.
+    pub(crate) fn expects_records(&self, within: Duration) -> bool {
+        match &self.context {
+            FetchContext::Incremental { session, .. } => session.lock().expects_records(within),
+            FetchContext::Sessionless | FetchContext::New => false,
         }
     }
 

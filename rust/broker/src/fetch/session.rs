@@ -153,6 +153,11 @@ pub(crate) struct Session {
     signal: Arc<Signal>,
     view: Option<View>,
     looked_at_all: Option<Instant>,
+    /// When the request that is under way was made, and the last one that brought records.
+    looked: Option<Instant>,
+    brought: Option<Instant>,
+    /// The time between the last two that brought some.
+    between: Option<Duration>,
 }
 
 impl Session {
@@ -168,6 +173,9 @@ impl Session {
             signal: Arc::default(),
             view: None,
             looked_at_all: None,
+            looked: None,
+            brought: None,
+            between: None,
         };
         for (wanted, found) in wanted.into_iter().zip(found) {
             let told = if found.is_special { Told::NOTHING } else { found.told };
@@ -279,6 +287,7 @@ impl Session {
                 self.make_due(slot);
             }
         }
+        self.looked = Some(now);
         self.take_changed();
         let cached = &self.cached;
         let place = |slot: &Slot| cached.get(*slot).and_then(Option::as_ref).map(|it| it.place);
@@ -322,10 +331,24 @@ impl Session {
 
     /// Notes what was found for `wanted`; of each whether an incremental answer has to name it.
     pub(crate) fn note(&mut self, wanted: &[Wanted], found: impl Iterator<Item = Found>) -> Vec<bool> {
-        let named = wanted.iter().zip(found).map(|(wanted, found)| self.note_one(wanted, &found)).collect();
+        let mut has_records = false;
+        let each = wanted.iter().zip(found).map(|(wanted, found)| {
+            has_records |= found.has_records;
+            self.note_one(wanted, &found)
+        });
+        let named = each.collect();
+        if has_records {
+            self.between = self.looked.zip(self.brought).map(|(now, then)| now.duration_since(then));
+            self.brought = self.looked;
+        }
         let cached = &self.cached;
         self.due.retain(|slot| cached.get(*slot).and_then(Option::as_ref).is_some_and(|it| it.is_due));
         named
+    }
+
+    /// Whether more records are likely within that time, as the last ones came so.
+    pub(crate) fn expects_records(&self, within: Duration) -> bool {
+        self.between.is_some_and(|it| it <= within)
     }
 
     fn note_one(&mut self, wanted: &Wanted, found: &Found) -> bool {
@@ -489,6 +512,22 @@ mod tests {
         assert_eq!(count(View { replica, ..VIEW }, now + Duration::from_secs(5)), 2);
         let nearer = View { prefers_nearer: true, ..VIEW };
         assert_eq!([count(nearer, now), count(nearer, now)], [2, 2]);
+    }
+
+    #[test]
+    fn records_are_expected_while_they_come_one_after_the_other() {
+        let start = Instant::now();
+        let mut session = Session::new(vec![wanted(0)], &[found(5)]);
+        let mut expects = |after_ms: u64, has_records: bool| {
+            look(&mut session, VIEW, start + Duration::from_millis(after_ms));
+            session.note(&[wanted(0)], [Found { has_records, ..found(5) }].into_iter());
+            session.expects_records(Duration::from_millis(20))
+        };
+        assert!(!expects(0, true), "the first ones");
+        assert!(!expects(100, true));
+        assert!(expects(110, true));
+        assert!(expects(115, false) && expects(125, true));
+        assert!(!expects(200, true));
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn what_is_acknowledged_is_on_every_replica_and_followers_learn_it() {
 }
 
 #[test]
-fn a_waiting_follower_hears_of_the_high_watermark_soon() {
+fn a_waiting_follower_hears_of_the_high_watermark_at_once() {
     let trio = Trio::start();
     let [leader, second, third] = &trio.nodes;
     leader.write("a");
