@@ -258,8 +258,11 @@ class MetadataStore(Protocol):
         """
         ...
 
-    def read_partitions(self, keys: Sequence[PartitionKey]) -> list[PartitionState | None]:
-        """The states as they are now, with all that was written before; None where there is no such partition."""
+    def read_partitions(self, keys: Sequence[PartitionKey]) -> list[PartitionState | Unknown | None]:
+        """The states as they are now, with all that was written before; None where there is no such partition.
+
+        Garbage is told of the partitions that it is about, as Unknown, instead of raised: the others are read.
+        """
         ...
 
     def delete_topic(self, topic_id: UUID) -> None:

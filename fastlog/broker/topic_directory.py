@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastlog.broker.names import collision_key, why_invalid
 from fastlog.errors import (
     InvalidTopicError,
     PolicyViolationError,
@@ -12,6 +11,7 @@ from fastlog.errors import (
     UnknownTopicIdError,
     UnknownTopicOrPartitionError,
 )
+from fastlog.state.topic_names import collision_key, why_invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -30,6 +30,7 @@ from fastlog.ports import (
     StoreError,
     StoreUnavailableError,
     Topic,
+    Unknown,
     VersionConflictError,
     Written,
 )
@@ -285,7 +286,7 @@ class LocalStore:
         with self._transaction() as db:
             return [_update(db, write.key, write.state) for write in writes]
 
-    def read_partitions(self, keys: Sequence[PartitionKey]) -> list[PartitionState | None]:
+    def read_partitions(self, keys: Sequence[PartitionKey]) -> list[PartitionState | Unknown | None]:
         """The states as they are now; see MetadataStore."""
         with self._transaction() as db:
             return [_read(db, key) for key in keys]

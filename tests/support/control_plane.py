@@ -15,7 +15,6 @@ from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Lane, Services
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.later import Later
-from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.broker.placement import LocalBrokers, LocalPlacement
 from fastlog.broker.producer_ids import ProducerIds
 from fastlog.broker.topics import LocalTopics
@@ -24,6 +23,7 @@ from fastlog.config import Config, Endpoint
 from fastlog.errors import OffsetOutOfRangeError, RequestTimedOutError, UnknownTopicOrPartitionError
 from fastlog.state.group.settings import GroupSettings
 from fastlog.state.offsets.settings import OffsetSettings
+from fastlog.state.topic_names import OFFSETS_TOPIC
 from tests.support.group_log import MemoryLog
 
 if TYPE_CHECKING:

@@ -144,8 +144,8 @@ class FencedStore:
             return [Unknown(str(error))] * len(writes)
         return results
 
-    def read_partitions(self, keys: Sequence[PartitionKey]) -> list[PartitionState | None]:
-        result: list[PartitionState | None] = self._call(
+    def read_partitions(self, keys: Sequence[PartitionKey]) -> list[PartitionState | Unknown | None]:
+        result: list[PartitionState | Unknown | None] = self._call(
             "read_partitions", tuple(keys), lambda: [self._world.states.get(it) for it in keys]
         )
         return result

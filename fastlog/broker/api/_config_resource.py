@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.names import why_invalid
 from fastlog.errors import InvalidRequestError, InvalidTopicError
 from fastlog.ports import ConfigResource
+from fastlog.state.topic_names import why_invalid
 
 if TYPE_CHECKING:
     from fastlog.broker.context import RequestContext

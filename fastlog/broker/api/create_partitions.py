@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
-from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.errors import InvalidPartitionsError, InvalidRequestError, KafkaError, PolicyViolationError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.create_partitions import (
@@ -22,6 +21,7 @@ from fastlog.protocol.messages.create_partitions import (
     CreatePartitionsTopic,
     CreatePartitionsTopicResult,
 )
+from fastlog.state.topic_names import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
     from fastlog.broker.context import RequestContext

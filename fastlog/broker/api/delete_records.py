@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of
 from fastlog.broker.later import Later
-from fastlog.broker.names import is_internal
 from fastlog.errors import InvalidTopicError, KafkaError, PolicyViolationError, RequestTimedOutError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.delete_records import (
@@ -25,6 +24,7 @@ from fastlog.protocol.messages.delete_records import (
     DeleteRecordsResponse,
     DeleteRecordsTopicResult,
 )
+from fastlog.state.topic_names import is_internal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,6 @@ from uuid import UUID
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of
-from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.errors import InvalidRequestError, InvalidTopicError, KafkaError, UnknownTopicIdError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.message import ZERO_UUID
@@ -26,6 +25,7 @@ from fastlog.protocol.messages.delete_topics import (
     DeleteTopicsResponse,
     DeleteTopicState,
 )
+from fastlog.state.topic_names import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
     from fastlog.broker.context import RequestContext

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt
 from fastlog.broker.groups.offsets_topic import create as create_offsets_topic
-from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.broker.topic_directory import DEFAULT, NEEDED_TIMEOUT_MS
 from fastlog.errors import PolicyViolationError
 from fastlog.events import EventLog
@@ -26,6 +25,7 @@ from fastlog.protocol.messages.metadata import (
     MetadataResponse,
     MetadataResponseTopic,
 )
+from fastlog.state.topic_names import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
     from fastlog.broker.context import RequestContext

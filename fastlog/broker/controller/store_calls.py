@@ -70,6 +70,11 @@ def read(store: MetadataStore, effect: Read) -> ev.Event:
     except StoreError as error:
         _log.warning("partition states not read", reason=str(error))
         return ev.ReadBack(read_id=effect.read_id, states=None)
+    garbage = [it.reason for it in states if isinstance(it, Unknown)]
+    if garbage:
+        _log.error(
+            "partition states cannot be read, it is tried again", count=len(garbage), reason=garbage[0]
+        )
     return ev.ReadBack(read_id=effect.read_id, states=tuple(states))
 
 

@@ -18,7 +18,6 @@ from fastlog.broker.groups.loading import LOAD, Loading, is_passing
 from fastlog.broker.groups.offsets_topic import partition_of
 from fastlog.broker.groups.shard import Shard
 from fastlog.broker.later import Later
-from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.errors import (
     CoordinatorLoadInProgressError,
     KafkaError,
@@ -33,6 +32,7 @@ from fastlog.state.effects import MESSAGE_TOO_LARGE, STORED, UNKNOWN_SERVER_ERRO
 from fastlog.state.memory import Memory
 from fastlog.state.moment import Moment
 from fastlog.state.records import encode
+from fastlog.state.topic_names import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,7 +10,6 @@ import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastlog.broker.groups.log import Page
-from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.errors import KafkaStorageError, error_for
 from fastlog.native._builder import BatchBuilder
 from fastlog.native._engine import open_batches, seal_batch
@@ -20,6 +19,7 @@ from fastlog.protocol.codec import decode_response_frame, encode_request_frame
 from fastlog.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from fastlog.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from fastlog.state.topic_names import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.broker.topic_directory import NEEDED_TIMEOUT_MS
+from fastlog.state.topic_names import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
     from fastlog.broker.control_api import Services

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
+from fastlog.cluster.zookeeper.fields import number_in
 from fastlog.cluster.zookeeper.operations import Create, RefusedError, Remove
 from fastlog.cluster.zookeeper.znodes import BrokerZnode, decode, encode
 from fastlog.ports import Broken, CorruptStoreError, Registration, StoreError, StoreUnavailableError
@@ -119,11 +120,12 @@ def registration_data(broker: Registration, path: str) -> bytes:
 
 
 def _registration(text: str, path: str, data: bytes, stat: ZnodeStat) -> Registration:
-    if not text.isdecimal():
+    number = number_in(text)
+    if number is None:
         raise CorruptStoreError(f"the znode {path} is not named by a node.id")
     znode = decode(data, BrokerZnode, path)
     return Registration(
-        broker_id=int(text),
+        broker_id=number,
         broker_epoch=stat.czxid,
         incarnation=znode.incarnation,
         endpoints=znode.endpoints,

@@ -7,7 +7,19 @@ from uuid import UUID
 
 import msgspec
 
+from fastlog.cluster.zookeeper.fields import (
+    BrokerEpoch,
+    BrokerId,
+    Count,
+    Epoch,
+    Index,
+    Leader,
+    Port,
+    ProducerId,
+    Text,
+)
 from fastlog.ports import CorruptStoreError, PartitionState, StoreError
+from fastlog.state.topic_names import why_invalid
 
 #: of the whole tree; in the znode of the cluster's id
 FORMAT = 1
@@ -23,39 +35,39 @@ T = TypeVar("T")
 class ClusterZnode(msgspec.Struct, frozen=True, kw_only=True):
     """`/cluster/id`."""
 
-    id: str
-    format: int
+    id: Text
+    format: Count
 
 
 class BrokerZnode(msgspec.Struct, frozen=True, kw_only=True):
     """`/brokers/ids/<id>`; the znode's czxid is the broker epoch."""
 
-    endpoints: dict[str, tuple[str, int]]
+    endpoints: dict[Text, tuple[Text, Port]]
     incarnation: UUID
     clean_start: bool
-    rack: str | None = None
+    rack: Text | None = None
 
 
 class ControllerZnode(msgspec.Struct, frozen=True, kw_only=True):
     """`/controller`."""
 
-    broker: int
-    broker_epoch: int
+    broker: BrokerId
+    broker_epoch: BrokerEpoch
 
 
 class ControllerEpochZnode(msgspec.Struct, frozen=True, kw_only=True):
     """`/controller_epoch`; the znode's version is the fencing token."""
 
-    epoch: int
+    epoch: Epoch
 
 
 class TopicZnode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`/brokers/topics/<T>`."""
 
     topic_id: UUID
-    partitions: dict[int, tuple[int, ...]]
-    adding: dict[int, tuple[int, ...]] = {}
-    removing: dict[int, tuple[int, ...]] = {}
+    partitions: dict[Index, tuple[BrokerId, ...]]
+    adding: dict[Index, tuple[BrokerId, ...]] = {}
+    removing: dict[Index, tuple[BrokerId, ...]] = {}
     unfinished: Literal["making", "removing"] | None = None
     """Set while the topic needs more than one transaction; nobody is told of such a topic."""
 
@@ -66,26 +78,34 @@ class TopicIdZnode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     topic: str
     deleted: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a name that no topic has."""
+        _check_name(self.topic)
+
 
 class PartitionZnode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`/brokers/topics/<T>/partitions/<p>`; the znode's version is the partition epoch."""
 
-    leader: int
-    leader_epoch: int
-    isr: tuple[tuple[int, int], ...]
-    elr: tuple[int, ...]
-    last_known_elr: tuple[int, ...] = ()
+    leader: Leader
+    leader_epoch: Epoch
+    isr: tuple[tuple[BrokerId, BrokerEpoch], ...]
+    elr: tuple[BrokerId, ...]
+    last_known_elr: tuple[BrokerId, ...] = ()
     recovering: bool
-    controller_epoch: int
+    controller_epoch: Epoch
 
 
 class DeletionZnode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`/admin/delete_topics/<id>`."""
 
     topic: str
-    partitions: int
-    replicas: tuple[int, ...] = ()
+    partitions: Count
+    replicas: tuple[BrokerId, ...] = ()
     """The brokers that held some, sorted."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a name that no topic has: it becomes the name of a directory that is removed."""
+        _check_name(self.topic)
 
 
 class ConfigZnode(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +117,12 @@ class ConfigZnode(msgspec.Struct, frozen=True, kw_only=True):
 class ProducerIdsZnode(msgspec.Struct, frozen=True, kw_only=True):
     """`/producer_ids`."""
 
-    next: int
+    next: ProducerId
+
+
+def _check_name(topic: str) -> None:
+    if wrong := why_invalid(topic):
+        raise ValueError(wrong)
 
 
 def encode(znode: msgspec.Struct, path: str) -> bytes:
@@ -115,7 +140,8 @@ def decode(data: bytes, kind: type[T], path: str) -> T:
     """The reverse; raises CorruptStoreError naming the path."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # the last for arrays in arrays in arrays
         raise CorruptStoreError(
             f"the znode {path} holds garbage ({error}): restore it, or remove what it describes by hand"
         ) from error
@@ -123,7 +149,11 @@ def decode(data: bytes, kind: type[T], path: str) -> T:
 
 def decode_topic(data: bytes, path: str) -> TopicZnode:
     """A topic's znode, its partitions numbered from 0 without a gap."""
+    if wrong := why_invalid(path.rpartition("/")[2]):
+        raise CorruptStoreError(f"the znode {path} is no topic's ({wrong}): remove it by hand")
     znode = decode(data, TopicZnode, path)
+    if not znode.topic_id.int:
+        raise CorruptStoreError(f"the znode {path} has the topic id of no topic, {znode.topic_id}")
     count = len(znode.partitions)
     if set(znode.partitions) != set(range(count)) or not set(znode.adding) | set(znode.removing) <= set(
         range(count)
@@ -180,7 +210,8 @@ def to_state(data: bytes, version: int, topic: TopicZnode, partition: int, path:
 def what_is_wrong(state: PartitionState) -> str:
     """What no partition can be, or nothing."""
     replicas, isr, elr = set(state.replicas), set(state.isr), set(state.elr)
-    if len(replicas) < len(state.replicas) or len(isr) < len(state.isr) or len(elr) < len(state.elr):
+    lists = (state.replicas, state.isr, state.elr, state.last_known_elr, state.adding, state.removing)
+    if any(len(set(each)) < len(each) for each in lists):
         return "a replica is named twice"
     others = {*state.last_known_elr, *state.adding, *state.removing}
     if not (isr | elr | others) <= replicas:

@@ -7,7 +7,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from fastlog.ports import Deletion, PartitionKey, PartitionState, Registration, Topic, TopicId, WriteResult
+from fastlog.ports import (
+    Deletion,
+    PartitionKey,
+    PartitionState,
+    Registration,
+    Topic,
+    TopicId,
+    Unknown,
+    WriteResult,
+)
 from fastlog.state.controller.settings import TopicFacts
 
 
@@ -169,10 +178,11 @@ class WriteEnded(Event, frozen=True, kw_only=True):
 
 
 class ReadBack(Event, frozen=True, kw_only=True):
-    """What is stored now, in the order in which it was asked; None for a partition that is not there."""
+    """What is stored now, in the order in which it was asked; None for a partition that is not there, Unknown for one
+    of which garbage is stored."""
 
     read_id: int
-    states: tuple[PartitionState | None, ...] | None
+    states: tuple[PartitionState | Unknown | None, ...] | None
     """None where the store could not be read."""
 
 

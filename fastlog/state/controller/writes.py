@@ -115,14 +115,23 @@ class Writes:
         self._by_read[number] = keys
         return [Read(read_id=number, keys=keys)]
 
-    def read_back(self, read_id: int, states: tuple[PartitionState | None, ...] | None) -> list[Landed]:
+    def read_back(
+        self, read_id: int, states: tuple[PartitionState | Unknown | None, ...] | None
+    ) -> list[Landed]:
         """Takes in what is stored; what could not be read stays uncertain."""
         keys = self._by_read.pop(read_id, ())
         if states is None:
             self._uncertain.update(dict.fromkeys(keys))
             return []
-        found = zip(keys, states, strict=False)
-        return [self._land(self._flights[key], state) for key, state in found if key in self._flights]
+        landed = []
+        for key, state in zip(keys, states, strict=False):
+            if key not in self._flights:
+                continue
+            if isinstance(state, Unknown):
+                self._uncertain[key] = None
+            else:
+                landed.append(self._land(self._flights[key], state))
+        return landed
 
     def drop(self, key: PartitionKey) -> Flight | None:
         """Forgets the write of a partition that was deleted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
@@ -44,6 +45,16 @@ BROKEN: dict[str, Break] = {
     ),
     "topic names a replica twice": lambda zk, it: spoil(
         zk.paths.topic(it.name), zk, f'{{"topic_id":"{it.topic_id}","partitions":{{"0":[1,1]}}}}'.encode()
+    ),
+    "topic has a replica of no type": lambda zk, it: spoil(
+        zk.paths.topic(it.name),
+        zk,
+        f'{{"topic_id":"{it.topic_id}","partitions":{{"0":[{10**20}]}}}}'.encode(),
+    ),
+    "partition has an epoch of no type": lambda zk, it: spoil(
+        zk.paths.partition(it.name, 1),
+        zk,
+        f'{{"leader":1,"leader_epoch":{10**20},"isr":[[1,1]],"elr":[],"recovering":false,"controller_epoch":1}}'.encode(),
     ),
     "partition is garbage": lambda zk, it: spoil(zk.paths.partition(it.name, 1), zk),
     "partition is another's": lambda zk, it: spoil(
@@ -114,8 +125,77 @@ def test_a_broken_partition_stops_no_other_write(
     assert isinstance(unknown, Unknown)
     assert path in unknown.reason
     assert written == Written(1)
-    with pytest.raises(CorruptStoreError, match=path):
-        writer.read_partitions(keys[:1])
+    broken, read = writer.read_partitions(keys)
+    assert isinstance(broken, Unknown)
+    assert path in broken.reason
+    assert read == state(leader=2, version=1)
+
+
+def test_an_id_that_is_garbage_stops_no_other_partition(
+    connect: Connect, store: ZooKeeperStore, by_hand: ZooKeeperConnection
+) -> None:
+    orders, clicks = topic("orders", 1), topic("clicks", 1)
+    store.create_topic(orders, {})
+    store.create_topic(clicks, {})
+    path = spoil(by_hand.paths.topic_id(orders.topic_id), by_hand)
+    keys = [PartitionKey(it.topic_id, 0) for it in (orders, clicks)]
+    broken, read = ZooKeeperStore(connect().connection).read_partitions(keys)
+    assert isinstance(broken, Unknown)
+    assert path in broken.reason
+    assert read == clicks.partitions[0]
+    writer = ZooKeeperStore(connect().connection)
+    unknown, written = writer.update_partitions([PartitionWrite(key, state(leader=2)) for key in keys])
+    assert isinstance(unknown, Unknown)
+    assert written == Written(1)
+
+
+def test_a_move_that_meets_garbage_stops_no_other_write(
+    store: ZooKeeperStore, by_hand: ZooKeeperConnection
+) -> None:
+    orders, clicks = topic("orders", 1), topic("clicks", 1)
+    store.create_topic(orders, {})
+    store.create_topic(clicks, {})
+    path = spoil(by_hand.paths.topic("orders"), by_hand)
+    moved = msgspec.structs.replace(state(), replicas=(1, 2), adding=(2,))
+    writes = [PartitionWrite(PartitionKey(it.topic_id, 0), moved) for it in (orders, clicks)]
+    unknown, written = store.update_partitions(writes)
+    assert isinstance(unknown, Unknown)
+    assert path in unknown.reason
+    assert written == Written(1)
+
+
+def test_a_copy_of_a_topic_is_not_the_topic(store: ZooKeeperStore, by_hand: ZooKeeperConnection) -> None:
+    orders = topic("orders", 1)
+    store.create_topic(orders, {})
+    paths = by_hand.paths
+    for there, copy in (
+        (paths.topic("orders"), paths.topic("copy")),
+        (paths.partitions("orders"), paths.partitions("copy")),
+        (paths.partition("orders", 0), paths.partition("copy", 0)),
+        (paths.topic_config("orders"), paths.topic_config("copy")),
+    ):
+        data, _ = by_hand.get(there)
+        by_hand.ask(lambda client, copy=copy, data=data: client.create_async(copy, data))  # type: ignore[misc]
+    snapshot = store.snapshot()
+    assert snapshot.topics == (orders,)
+    assert [(it.path, it.topic) for it in snapshot.broken] == [(paths.topic("copy"), "copy")]
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["a znode", "with one below it"])
+def test_what_else_lies_below_an_unfinished_topic_keeps_no_controller_from_beginning(
+    store: ZooKeeperStore, by_hand: ZooKeeperConnection, deep: bool
+) -> None:
+    orders, clicks = topic("orders", 1), topic("clicks", 1)
+    store.create_topic(orders, {})
+    store.create_topic(clicks, {})
+    data, _ = by_hand.get(by_hand.paths.topic("orders"))
+    spoil(by_hand.paths.topic("orders"), by_hand, data[:-1] + b',"unfinished":"making"}')
+    odd = f"{by_hand.paths.partitions('orders')}/odd"
+    by_hand.ask(lambda client: client.create_async(odd))
+    if deep:
+        by_hand.ask(lambda client: client.create_async(f"{odd}/below"))
+    assert store.clear_unfinished() == ([] if deep else ["orders"])
+    assert store.snapshot().topics == (clicks,)
 
 
 def test_a_topic_with_a_missing_partition_can_be_deleted(
@@ -139,9 +219,12 @@ def test_a_deletion_that_is_garbage_deletes_nothing(
     garbage = spoil(by_hand.paths.deletion(orders.topic_id), by_hand)
     odd = f"{by_hand.paths.deletions}/odd"
     by_hand.ask(lambda client: client.create_async(odd, b'{"topic":"clicks","partitions":3}'))
+    # the same id, written in another way
+    twin = f"{by_hand.paths.deletions}/{orders.topic_id.hex}"
+    by_hand.ask(lambda client: client.create_async(twin, b'{"topic":"clicks","partitions":3}'))
     snapshot = store.snapshot()
     assert snapshot.deletions == ()
-    assert [each.path for each in snapshot.broken] == [garbage, odd]
+    assert [each.path for each in snapshot.broken] == sorted([garbage, odd, twin])
     assert store.deletions() == []
 
 

@@ -86,9 +86,15 @@ def test_a_registration_that_is_garbage_is_named_and_left_alone(connect: Connect
     path = connection.paths.broker(2)
     put(connection, path, b"\xff{")
     put(connection, f"{connection.paths.broker_ids}/x", b"{}")
+    # a number of no type, and a second name of the same broker
+    whole = connection.get(connection.paths.broker(1))[0]
+    put(connection, connection.paths.broker(3), whole.replace(b"9092", b"9" * 20))
+    put(connection, f"{connection.paths.broker_ids}/01", whole)
+    put(connection, connection.paths.broker(2**31), whole)
     live = members.live()
     assert live.registrations == (good,)
-    assert [each.path for each in live.broken] == [path, f"{connection.paths.broker_ids}/x"]
+    names = ["01", "2", "2147483648", "3", "x"]
+    assert [each.path for each in live.broken] == [f"{connection.paths.broker_ids}/{it}" for it in names]
     with pytest.raises(CorruptStoreError, match=path):
         members.register(broker(2), ())
     assert connection.get(path)[0] == b"\xff{"

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from kazoo.exceptions import BadVersionError, NoNodeError, RolledBackError, RuntimeInconsistency
 
+from fastlog.cluster.zookeeper.fields import COUNTED_MAX, TEXT_MAX, number_in
 from fastlog.cluster.zookeeper.operations import (
     OPERATIONS_MAX,
     TRANSACTION_BYTES_MAX,
@@ -25,6 +26,13 @@ from fastlog.cluster.zookeeper.operations import (
 from fastlog.cluster.zookeeper.paths import Paths, parse_address
 from fastlog.cluster.zookeeper.znodes import (
     BrokerZnode,
+    ClusterZnode,
+    ControllerEpochZnode,
+    ControllerZnode,
+    DeletionZnode,
+    PartitionZnode,
+    ProducerIdsZnode,
+    TopicIdZnode,
     TopicZnode,
     decode,
     decode_topic,
@@ -86,7 +94,7 @@ def test_topics_name_only_what_is_not_empty() -> None:
     moved = with_assignment(topic, {0: moving})
     assert (moved.partitions, moved.adding, moved.removing) == ({0: (1, 2, 3)}, {0: (3,)}, {0: (1,)})
     assert with_assignment(moved, {0: STATE}) == topic
-    assert decode_topic(encode(moved, ""), "") == moved
+    assert decode_topic(encode(moved, ""), "/topics/orders") == moved
 
 
 @pytest.mark.parametrize(
@@ -97,6 +105,9 @@ def test_topics_name_only_what_is_not_empty() -> None:
         {"isr": (1, 1)},
         {"elr": (4,)},
         {"adding": (4,)},
+        {"adding": (1, 1)},
+        {"removing": (2, 2)},
+        {"last_known_elr": (1, 1)},
         {"replicas": (1, 2, 2)},
         {"leader_epoch": -1},
         {"isr_epochs": (5,)},
@@ -112,6 +123,85 @@ def test_a_state_that_cannot_be_is_not_written(change: dict[str, object]) -> Non
 def test_garbage_names_its_path(data: bytes) -> None:
     with pytest.raises(CorruptStoreError, match="/fastlog/brokers/ids/7 holds garbage"):
         decode(data, BrokerZnode, Paths().broker(7))
+
+
+ID = f'"{UUID(int=1)}"'
+OUT_OF_BOUNDS = {
+    "a port that no socket takes": (
+        BrokerZnode,
+        '{"endpoints":{"A":["h",PORT]},"incarnation":ID,"clean_start":true}',
+    ),
+    "a host of any length": (
+        BrokerZnode,
+        '{"endpoints":{"A":["HUGE",1]},"incarnation":ID,"clean_start":true}',
+    ),
+    "a rack of any length": (
+        BrokerZnode,
+        '{"endpoints":{},"incarnation":ID,"clean_start":true,"rack":"HUGE"}',
+    ),
+    "a controller that no broker can be": (ControllerZnode, '{"broker":-1,"broker_epoch":1}'),
+    "the controller's broker epoch": (ControllerZnode, '{"broker":1,"broker_epoch":LARGE}'),
+    "an epoch after which none fits": (ControllerEpochZnode, f'{{"epoch":{COUNTED_MAX + 1}}}'),
+    "an epoch of no type": (ControllerEpochZnode, '{"epoch":LARGE}'),
+    "a replica that no broker can be": (TopicZnode, '{"topic_id":ID,"partitions":{"0":[-1]}}'),
+    "a replica of no type": (TopicZnode, '{"topic_id":ID,"partitions":{"0":[LARGE]}}'),
+    "a partition of no type": (TopicZnode, '{"topic_id":ID,"partitions":{"LARGE":[1]}}'),
+    "a replica to be added": (TopicZnode, '{"topic_id":ID,"partitions":{"0":[1]},"adding":{"0":[LARGE]}}'),
+    "a topic's id that is none": (TopicZnode, '{"topic_id":"x","partitions":{"0":[1]}}'),
+    "a leader": (PartitionZnode, '{"leader":-2,"leader_epoch":0,"isr":[],"elr":[],REST}'),
+    "a leader epoch": (PartitionZnode, '{"leader":1,"leader_epoch":LARGE,"isr":[[1,1]],"elr":[],REST}'),
+    "an epoch of a member": (PartitionZnode, '{"leader":1,"leader_epoch":0,"isr":[[1,LARGE]],"elr":[],REST}'),
+    "an eligible leader": (PartitionZnode, '{"leader":1,"leader_epoch":0,"isr":[[1,1]],"elr":[LARGE],REST}'),
+    "a count of deleted partitions": (DeletionZnode, '{"topic":"t","partitions":LARGE}'),
+    "a path instead of a deleted topic": (DeletionZnode, '{"topic":"../../etc","partitions":1}'),
+    "a path instead of a topic": (TopicIdZnode, '{"topic":"a/b"}'),
+    "a name of any length": (TopicIdZnode, '{"topic":"HUGE"}'),
+    "producer ids": (ProducerIdsZnode, '{"next":LARGE}'),
+    "producer ids below 0": (ProducerIdsZnode, '{"next":-1}'),
+    "digits without end": (ProducerIdsZnode, '{"next":DIGITS}'),
+    "a cluster without a name": (ClusterZnode, '{"id":"","format":1}'),
+    "arrays without end": (ClusterZnode, '{"x":NESTED'),
+}
+
+
+def spelled(text: str) -> bytes:
+    """With what would not fit into the table."""
+    for word, meant in {
+        "PORT": "70000",
+        "LARGE": str(10**20),
+        "HUGE": "x" * (TEXT_MAX + 1),
+        "DIGITS": "9" * 5_000,
+        "NESTED": "[" * 100_000,
+        "REST": '"recovering":false,"controller_epoch":1',
+        ":ID": f":{ID}",
+    }.items():
+        text = text.replace(word, meant)
+    return text.encode()
+
+
+@pytest.mark.parametrize("case", OUT_OF_BOUNDS)
+def test_what_fits_no_type_is_garbage(case: str) -> None:
+    kind, text = OUT_OF_BOUNDS[case]
+    with pytest.raises(CorruptStoreError, match="/fastlog/p holds garbage"):
+        decode(spelled(text), kind, "/fastlog/p")
+
+
+def test_the_id_of_no_topic_and_a_name_that_is_none_are_no_topics() -> None:
+    data = encode(TopicZnode(topic_id=UUID(int=0), partitions={0: (1,)}), "")
+    with pytest.raises(CorruptStoreError, match="/topics/orders has the topic id of no topic"):
+        decode_topic(data, "/topics/orders")
+    good = encode(TopicZnode(topic_id=UUID(int=1), partitions={0: (1,)}), "")
+    for name in ("my topic", "x" * 250):
+        with pytest.raises(CorruptStoreError, match="is no topic's"):
+            decode_topic(good, f"/topics/{name}")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-1", "01", "+1", " 1", "1_0", "\u0661", "\u00b2", "2147483648", "9" * 5_000]
+)
+def test_a_broker_and_a_partition_have_one_name(name: str) -> None:
+    assert number_in(name) is None
+    assert [number_in(each) for each in ("0", "7", "2147483647")] == [0, 7, 2147483647]
 
 
 def test_operations_are_packed_into_transactions_within_both_bounds() -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from fastlog.broker.context import Operation, RequestContext, ResourceType
 from fastlog.broker.groups.offsets_topic import partition_of
-from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.errors import InvalidTopicError, KafkaStorageError
 from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
@@ -45,6 +44,7 @@ from fastlog.protocol.messages.offset_fetch import (
     OffsetFetchRequestTopics,
 )
 from fastlog.protocol.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
+from fastlog.state.topic_names import OFFSETS_TOPIC
 from tests.support.control_plane import ControlPlane
 
 RETENTION_MS = 7 * 24 * 3_600_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 from uuid import UUID
 
 from fastlog.broker.groups.leaderships import Leaderships
-from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.ports import PartitionState, Topic
+from fastlog.state.topic_names import OFFSETS_TOPIC
 
 ME, OTHER, NOBODY = 1, 2, -1
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, storage_error
 from fastlog.broker.groups.offsets_topic import find_or_create, partition_of
-from fastlog.broker.names import OFFSETS_TOPIC
 from fastlog.errors import CoordinatorNotAvailableError, InvalidRequestError, KafkaError
 from fastlog.events import EventLog
 from fastlog.ports import StoreUnavailableError
@@ -25,6 +24,7 @@ from fastlog.protocol.messages.find_coordinator import (
     FindCoordinatorRequest,
     FindCoordinatorResponse,
 )
+from fastlog.state.topic_names import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable

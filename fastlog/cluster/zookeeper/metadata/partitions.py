@@ -9,7 +9,7 @@ import msgspec
 from kazoo.exceptions import NoNodeError
 
 from fastlog.cluster.zookeeper.metadata.known import assignment
-from fastlog.cluster.zookeeper.metadata.reading import TopicRead, read_topics
+from fastlog.cluster.zookeeper.metadata.reading import TopicRead, read_names, read_topics
 from fastlog.cluster.zookeeper.operations import (
     OPERATIONS_MAX,
     TRANSACTION_BYTES_MAX,
@@ -19,8 +19,6 @@ from fastlog.cluster.zookeeper.operations import (
     size_bytes,
 )
 from fastlog.cluster.zookeeper.znodes import (
-    TopicIdZnode,
-    decode,
     decode_topic,
     encode,
     from_state,
@@ -39,7 +37,7 @@ from fastlog.ports import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
     from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
@@ -103,14 +101,9 @@ class Partitions:
         self._guard = guard
         self._known = known
 
-    def read(self, keys: Sequence[PartitionKey]) -> list[PartitionState | None]:
+    def read(self, keys: Sequence[PartitionKey]) -> list[PartitionState | Unknown | None]:
         """The states, None where there is none; see MetadataStore."""
-        states: list[PartitionState | None] = []
-        for each in self._read(keys):
-            if isinstance(each, Broken):
-                raise CorruptStoreError(each.reason)
-            states.append(each)
-        return states
+        return [Unknown(it.reason) if isinstance(it, Broken) else it for it in self._read(keys)]
 
     def _read(self, keys: Sequence[PartitionKey]) -> list[PartitionState | Broken | None]:
         if not keys:
@@ -119,35 +112,20 @@ class Partitions:
         names = self._names({key.topic_id for key in keys})
         wanted: dict[str, set[int]] = defaultdict(set)
         for key in keys:
-            if key.topic_id in names:
-                wanted[names[key.topic_id]].add(key.partition)
+            if isinstance(name := names.get(key.topic_id), str):
+                wanted[name].add(key.partition)
         reads = read_topics(self._connection, wanted)
         for name, topic in reads.items():
             if isinstance(topic, TopicRead) and not topic.znode.unfinished:
                 self._known.note(name, topic.znode.topic_id, topic.states.items())
-        found: list[PartitionState | Broken | None] = []
-        for key in keys:
-            read = reads.get(names.get(key.topic_id, ""))
-            if read is None or isinstance(read, Broken):
-                found.append(read)
-            elif read.znode.topic_id != key.topic_id:
-                found.append(None)
-            else:
-                found.append(read.states.get(key.partition))
-        return found
+        return [_found(key, names.get(key.topic_id), reads) for key in keys]
 
-    def _names(self, ids: set[UUID]) -> dict[UUID, str]:
+    def _names(self, ids: set[UUID]) -> dict[UUID, str | Broken]:
         """The names of topics by id, those of deleted ones left out."""
-        unknown = sorted(each for each in ids if each not in self._known.names)
-        listed = [self._paths.topic_id(each) for each in unknown]
-        answers = self._connection.get_all(listed)
-        for topic_id, path, answer in zip(unknown, listed, answers, strict=True):
-            if isinstance(answer, NoNodeError):
-                continue
-            znode = decode(answer[0], TopicIdZnode, path)
-            if not znode.deleted:
-                self._known.names[topic_id] = znode.topic
-        return {each: self._known.names[each] for each in ids if each in self._known.names}
+        known = self._known.names
+        read = read_names(self._connection, sorted(each for each in ids if each not in known))
+        known.update({topic_id: name for topic_id, name in read.items() if isinstance(name, str)})
+        return read | {each: known[each] for each in ids if each in known}
 
     def update(self, writes: Sequence[PartitionWrite]) -> list[WriteResult]:
         """Writes what is still at the version expected; see MetadataStore."""
@@ -229,7 +207,12 @@ class Partitions:
                 # nothing was sent, and the next look tells why
                 run.to_read.update(write.key for write in left)
                 return
-            topic = decode_topic(data, path)
+            try:
+                topic = decode_topic(data, path)
+            except CorruptStoreError as error:
+                for write in left:
+                    run.finish(write.key, Unknown(str(error)))
+                return
             if topic.topic_id != topic_id:
                 self._known.names.pop(topic_id, None)
                 run.to_read.update(write.key for write in left)
@@ -262,6 +245,15 @@ class Partitions:
             for _, write in batch.writes:
                 self._known.assignments[write.key] = assignment(_next(write.state))
                 run.finish(write.key, Written(write.state.version + 1))
+
+
+def _found(
+    key: PartitionKey, name: str | Broken | None, reads: Mapping[str, TopicRead | Broken]
+) -> PartitionState | Broken | None:
+    read = reads.get(name) if isinstance(name, str) else name
+    if read is None or isinstance(read, Broken):
+        return read
+    return read.states.get(key.partition) if read.znode.topic_id == key.topic_id else None
 
 
 def _next(state: PartitionState) -> PartitionState:

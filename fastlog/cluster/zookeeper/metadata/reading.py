@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from kazoo.exceptions import NoNodeError
 from fastlog.cluster.zookeeper.znodes import (
     ConfigZnode,
     DeletionZnode,
+    TopicIdZnode,
     TopicZnode,
     decode,
     decode_topic,
@@ -29,7 +31,7 @@ from fastlog.ports import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from kazoo.protocol.states import ZnodeStat
 
@@ -171,6 +173,7 @@ def read_snapshot(connection: ZooKeeperConnection) -> tuple[Snapshot, dict[str, 
     paths = connection.paths
     names = connection.children(paths.topics)
     reads = read_topics(connection, dict.fromkeys(names))
+    _mark_twins(connection, reads)
     broken = [each for each in reads.values() if isinstance(each, Broken)]
     whole = {
         name: read
@@ -186,6 +189,39 @@ def read_snapshot(connection: ZooKeeperConnection) -> tuple[Snapshot, dict[str, 
         broken=tuple(broken),
     )
     return snapshot, whole
+
+
+def _mark_twins(connection: ZooKeeperConnection, reads: dict[str, TopicRead | Broken]) -> None:
+    """Of topics with one id, made by copying znodes, only the one stays that the id's own znode names."""
+    names: dict[UUID, list[str]] = defaultdict(list)
+    for name, read in reads.items():
+        if isinstance(read, TopicRead):
+            names[read.znode.topic_id].append(name)
+    twins = {topic_id: each for topic_id, each in names.items() if len(each) > 1}
+    owners = read_names(connection, list(twins))
+    for topic_id, each in twins.items():
+        for name in each:
+            if owners.get(topic_id) != name:
+                path = connection.paths.topic(name)
+                reason = f"the znode {path} has the id of another topic, {topic_id}: remove the copy by hand"
+                reads[name] = Broken(path, reason, name)
+
+
+def read_names(connection: ZooKeeperConnection, ids: Sequence[UUID]) -> dict[UUID, str | Broken]:
+    """The names of topics by id; those of deleted ones, and ids that never were, are left out."""
+    paths = [connection.paths.topic_id(each) for each in ids]
+    names: dict[UUID, str | Broken] = {}
+    for topic_id, path, answer in zip(ids, paths, connection.get_all(paths), strict=True):
+        if isinstance(answer, NoNodeError):
+            continue
+        try:
+            znode = decode(answer[0], TopicIdZnode, path)
+        except CorruptStoreError as error:
+            names[topic_id] = Broken(path, str(error))
+            continue
+        if not znode.deleted:
+            names[topic_id] = znode.topic
+    return names
 
 
 def _known(configs: StoredConfigs | None) -> StoredConfigs:
@@ -227,8 +263,8 @@ def read_deletions(connection: ZooKeeperConnection, broken: list[Broken]) -> tup
             continue
         try:
             znode = decode(answer[0], DeletionZnode, path)
-            topic_id = UUID(text)
-        except (CorruptStoreError, ValueError) as error:
+            topic_id = _id_in_name(text, path)
+        except CorruptStoreError as error:
             broken.append(Broken(path, str(error)))
             continue
         found.append(
@@ -240,3 +276,14 @@ def read_deletions(connection: ZooKeeperConnection, broken: list[Broken]) -> tup
             )
         )
     return tuple(sorted(found, key=lambda each: (each.name, each.topic_id)))
+
+
+def _id_in_name(text: str, path: str) -> UUID:
+    try:
+        topic_id = UUID(text)
+    except ValueError:
+        topic_id = UUID(int=0)
+    # UUID takes more forms than the one whose znode is removed in the end
+    if str(topic_id) != text or not topic_id.int:
+        raise CorruptStoreError(f"the znode {path} is not named by a topic's id")
+    return topic_id

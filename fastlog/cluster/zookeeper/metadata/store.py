@@ -29,6 +29,7 @@ from fastlog.ports import (
     PartitionWrite,
     StoreError,
     StoreUnavailableError,
+    Unknown,
     VersionConflictError,
     Written,
 )
@@ -124,7 +125,7 @@ class ZooKeeperStore:
         with self._lock:
             return self._partitions.update(writes)
 
-    def read_partitions(self, keys: Sequence[PartitionKey]) -> list[PartitionState | None]:
+    def read_partitions(self, keys: Sequence[PartitionKey]) -> list[PartitionState | Unknown | None]:
         """The states as they are now; see MetadataStore."""
         return self._partitions.read(keys)
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from kazoo.exceptions import NoNodeError
+from kazoo.exceptions import NoNodeError, NotEmptyError
 
+from fastlog.cluster.zookeeper.fields import number_in
 from fastlog.cluster.zookeeper.metadata.reading import TopicRead, read_topics, to_topic
 from fastlog.cluster.zookeeper.operations import (
     OPERATIONS_MAX,
@@ -36,6 +37,7 @@ from fastlog.cluster.zookeeper.znodes import (
     from_state,
     with_assignment,
 )
+from fastlog.events import EventLog
 from fastlog.ports import (
     AlreadyExistsError,
     Broken,
@@ -69,6 +71,7 @@ class Topics:
         self._paths = connection.paths
         self._guard = guard
         self._known = known
+        self._log = EventLog("zookeeper")
 
     def _decided(self, change: Callable[[], R]) -> R:
         """`change`, decided anew while others come between, and once more after an unknown outcome."""
@@ -78,6 +81,11 @@ class Topics:
                 return self._connection.settle(change)
             except RefusedError as refused:
                 self._guard.check_refused(refused)
+                last = refused
+        if isinstance(last.cause, NotEmptyError):
+            raise CorruptStoreError(
+                f"the znode {last.operation.path} has others below it that are not of a topic: remove them by hand"
+            )
         raise StoreUnavailableError("others change the same topic all the while")
 
     def _commit(self, *operations: Operation) -> None:
@@ -171,14 +179,16 @@ class Topics:
             # its id is void from now on, and with it what its maker may still send
             self._commit(Put(id_path, encode(TopicIdZnode(topic=name, deleted=True), id_path), holder[1]))
         self._commit_batches(
-            [Remove(paths.partition(name, int(each))) for each in self._children(name)],
+            [Remove(each) for each in self._children(name)],
             beside=[Check(path, version)],
         )
         own = [Remove(id_path, 0)] if lives and not void_id else []
         self._commit(Remove(paths.partitions(name)), Remove(path, version), *own)
 
     def _children(self, name: str) -> list[str]:
-        return self._connection.children(self._paths.partitions(name))
+        """The paths of what lies below a topic's partitions, whatever it is called."""
+        path = self._paths.partitions(name)
+        return [f"{path}/{each}" for each in self._connection.children(path)]
 
     # ---- growth ----
 
@@ -215,7 +225,8 @@ class Topics:
         whole = with_assignment(znode, dict(enumerate(partitions, first)))
         lives = Check(self._paths.topic_id(znode.topic_id), 0)
         creates = self._creates(name, first, partitions)
-        remains = sorted(int(each) for each in self._children(name) if int(each) >= first)
+        numbers = (number_in(each.rpartition("/")[2]) for each in self._children(name))
+        remains = sorted(index for index in numbers if index is not None and index >= first)
         put = Put(path, encode(whole, path), version)
         if not remains and self._fit([lives, *creates, put]):
             self._commit(lives, *creates, put)
@@ -262,7 +273,7 @@ class Topics:
             Create(note, encode(_deletion(name, znode), note)),
             *self._config_removal(name),
         ]
-        rest: list[Operation] = [Remove(paths.partition(name, int(each))) for each in self._children(name)]
+        rest: list[Operation] = [Remove(each) for each in self._children(name)]
         rest += [Remove(paths.partitions(name)), Remove(path, version)]
         if self._fit([*first, *rest]):
             self._commit(*first, *rest)
@@ -283,14 +294,22 @@ class Topics:
             self._clear(name, *found)
 
     def clear_unfinished(self) -> list[str]:
-        """Removes what a controller left half made or half removed; the names. For a controller that has just won."""
+        """Removes what a controller left half made or half removed; the names. For a controller that has just won.
+
+        One that garbage is in the way of is named and left: it stays unfinished, which nobody is told of.
+        """
         names = self._connection.children(self._paths.topics)
         reads = read_topics(self._connection, dict.fromkeys(names, ()))
-        cleared = [
-            name for name, read in reads.items() if isinstance(read, TopicRead) and read.znode.unfinished
-        ]
-        for name in cleared:
-            self._decided(lambda name=name: self._clear_if_unfinished(name))  # type: ignore[misc]
+        cleared = []
+        for name, read in reads.items():
+            if not isinstance(read, TopicRead) or not read.znode.unfinished:
+                continue
+            try:
+                self._decided(lambda name=name: self._clear_if_unfinished(name))  # type: ignore[misc]
+            except CorruptStoreError as error:
+                self._log.error("unfinished topic not cleared", topic=name, reason=str(error))
+            else:
+                cleared.append(name)
         return cleared
 
     def _clear_if_unfinished(self, name: str) -> None:

@@ -122,6 +122,24 @@ def test_a_request_of_several_partitions_is_answered_once_when_the_last_is_known
     assert [(it.key, it.code) for it in reply.items] == [(key(0), 0), (key(1), 0), (key(2), 0)]
 
 
+def test_a_partition_of_which_garbage_is_stored_keeps_no_other_from_being_read_back() -> None:
+    made = controller(partition(1, 2), partition(1, 2))
+    proposals = (proposal(0, 1), proposal(1, 1))
+    (write,) = made.step(ev.IsrAsked(token=7, broker_id=1, broker_epoch=11, proposals=proposals), 0)
+    assert isinstance(write, Write)
+    results = (Unknown("lost"), Unknown("lost"))
+    (read,) = made.step(ev.WriteEnded(write_id=write.write_id, results=results), 0)
+    assert isinstance(read, Read)
+    stored = PartitionState(replicas=(1, 2), leader=1, leader_epoch=3, isr=(1,), isr_epochs=(11,), version=1)
+    effects = made.step(ev.ReadBack(read_id=read.read_id, states=(Unknown("garbage"), stored)), 0)
+    (told,) = of_kind(effects, Publish)
+    assert isinstance(told, Publish)
+    assert [it for it, _ in told.partitions] == [key(1)]
+    (again,) = made.step(ev.Tick(), 500)
+    assert isinstance(again, Read)
+    assert again.keys == (key(0),)
+
+
 def test_what_cannot_be_read_back_is_read_again_at_a_tick_and_not_at_once() -> None:
     made = controller(partition(1, 2))
     (write,) = made.step(ev.IsrAsked(token=7, broker_id=1, broker_epoch=11, proposals=(proposal(0, 1),)), 0)
