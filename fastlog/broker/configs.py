@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
-from fastlog.config import BROKER_KEYS, TOPIC_KEYS, Config, check_broker, check_topic
+from fastlog.config import BROKER_KEYS, TOPIC_KEYS, Config, check_broker, check_topic, unusable
 from fastlog.errors import ConfigError, InvalidConfigError, InvalidRequestError
+from fastlog.events import EventLog
 from fastlog.ports import ConfigResource, StoredConfigs
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 Make: TypeAlias = "Callable[[Mapping[str, str]], dict[str, str]]"
 
 ALL_BROKERS = ConfigResource("broker", "")
+#: characters of a stored value in the log
+SHOWN_MAX = 200
 _NOTHING = StoredConfigs({}, 0)
 
 
@@ -167,6 +170,9 @@ class LocalConfigs(Configs):
         self._stored = store.configs()
         self._listeners: list[Callable[[str | None], None]] = []
         self._config = self._layered()
+        log = EventLog("settings")
+        for resource, stored in self._stored.items():
+            warn_of_unusable(log, resource, stored.values)
 
     @property
     def config(self) -> Config:
@@ -204,6 +210,18 @@ class LocalConfigs(Configs):
         self._config = self._layered()
         for changed in self._listeners:
             changed(resource.name if resource.kind == "topic" else None)
+
+
+def warn_of_unusable(log: EventLog, resource: ConfigResource, values: Mapping[str, str]) -> None:
+    """Names what is stored for a resource and cannot be put in force."""
+    for it in unusable(resource.kind, values):
+        log.warning(
+            "a stored setting cannot be, it is not in force: set it anew, or delete it",
+            resource=f"{resource.kind} {resource.name}" if resource.name else "all brokers",
+            key=it.key[:SHOWN_MAX],
+            value=it.value[:SHOWN_MAX],
+            reason=it.reason[: 2 * SHOWN_MAX],
+        )
 
 
 def setting_of(resource: ConfigResource, key: str) -> Setting:

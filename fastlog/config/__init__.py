@@ -10,6 +10,7 @@ from fastlog.config.layers import (
     check_broker,
     check_topic,
     nearest,
+    unusable,
 )
 from fastlog.config.listeners import BROKER, METADATA, Endpoint, parse_advertised, parse_listeners
 from fastlog.config.load import Given, load
@@ -38,4 +39,5 @@ __all__ = [
     "nearest",
     "parse_advertised",
     "parse_listeners",
+    "unusable",
 ]

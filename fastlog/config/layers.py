@@ -21,6 +21,11 @@ BROKER_KEYS: Mapping[str, Setting] = {setting.name: setting for setting in SETTI
 TOPIC_KEYS: Mapping[str, Setting] = {setting.topic: setting for setting in SETTINGS if setting.topic}
 
 
+#: what a stored value that cannot be stands for, where the default would delete records that it may be there to keep;
+#: an empty policy neither deletes nor compacts
+KEEPING: Mapping[str, str] = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": ""}
+
+
 class Origin(IntEnum):
     """Where a value comes from; the numbers are Kafka's config sources."""
 
@@ -73,8 +78,51 @@ def check_topic(key: str, text: str) -> Value:
     return setting.parse(key, text)
 
 
+class Unusable(msgspec.Struct, frozen=True):
+    """A stored setting that cannot be put in force."""
+
+    key: str
+    value: str
+    reason: str
+
+
+def unusable(kind: str, values: Mapping[str, str]) -> list[Unusable]:
+    """What of the settings that are stored for a `topic` or a `broker` cannot be in force, sorted by key.
+
+    They are checked before they are stored: by a version that may have had other bounds, or by nobody, where a hand
+    wrote them.
+    """
+    found = []
+    for key, value in sorted(values.items()):
+        try:
+            if kind == "topic":
+                check_topic(key, value)
+                continue
+            check_broker(key, value)
+        except ConfigError as error:
+            found.append(Unusable(key, value, str(error)))
+        else:
+            if not BROKER_KEYS[key].dynamic:
+                reason = f"{key} is read when the broker starts, from its file and options only"
+                found.append(Unusable(key, value, reason))
+    return found
+
+
+def _in_force(setting: Setting, key: str, text: str) -> str | None:
+    """What a stored value stands for; None where the next layer does."""
+    try:
+        setting.parse(key, text)
+    except ConfigError:
+        return KEEPING.get(setting.topic or "")
+    return text
+
+
 class Config(msgspec.Struct, frozen=True):
-    """All that was set for one broker, by layer; values are kept as text, already checked."""
+    """All that was set for one broker, by layer, as text.
+
+    What is static was checked. What is stored, dynamic or of a topic, may be anything: where it cannot be, the next
+    layer holds, or, where that would delete records, what deletes none (KEEPING).
+    """
 
     static: Mapping[str, str] = msgspec.field(default_factory=dict)
     """From the file and the command line."""
@@ -129,6 +177,13 @@ class Config(msgspec.Struct, frozen=True):
             TopicSettings,
         )
 
+    def topic_value(self, key: str, overrides: Mapping[str, str]) -> Value | None:
+        """One of the values of `topic`, which has no coarser unit."""
+        setting = TOPIC_KEYS[key]
+        first = next(self._topic_candidates(key, setting, overrides), None)
+        text = setting.topic_default if first is None else first.value
+        return None if text is None else setting.parse(key, text)
+
     @staticmethod
     def _value(entry: Entry) -> Value | None:
         return None if entry.value is None else entry.setting.parse(entry.key, entry.value)
@@ -136,21 +191,23 @@ class Config(msgspec.Struct, frozen=True):
     def _topic_candidates(
         self, key: str, setting: Setting, overrides: Mapping[str, str]
     ) -> Iterator[Candidate]:
-        if key in overrides:
-            yield Candidate(key, overrides[key], Origin.TOPIC)
+        if key in overrides and (value := _in_force(setting, key, overrides[key])) is not None:
+            yield Candidate(key, value, Origin.TOPIC)
         yield from self._layers(setting)
         for other in SETTINGS:
             if other.converts_to == setting.name:
                 yield from self._layers(other)
 
     def _layers(self, setting: Setting) -> Iterator[Candidate]:
-        layers = (
+        name = setting.name
+        stored = (
             (self.dynamic_broker, Origin.DYNAMIC_BROKER),
             (self.dynamic_default, Origin.DYNAMIC_DEFAULT),
-            (self.static, Origin.STATIC),
         )
-        for values, origin in layers:
-            if setting.name in values:
-                yield Candidate(setting.name, values[setting.name], origin)
+        for values, origin in stored if setting.dynamic else ():
+            if name in values and (value := _in_force(setting, name, values[name])) is not None:
+                yield Candidate(name, value, origin)
+        if name in self.static:
+            yield Candidate(name, self.static[name], Origin.STATIC)
         if setting.default is not None:
             yield Candidate(setting.name, setting.default, Origin.DEFAULT)

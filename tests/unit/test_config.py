@@ -14,6 +14,7 @@ from fastlog.config import (
     check_topic,
     load,
     parse_listeners,
+    unusable,
 )
 from fastlog.config.zookeeper import ZooKeeperAddress, parse_zookeeper
 from fastlog.errors import ConfigError
@@ -128,6 +129,53 @@ def test_a_topic_value_comes_from_the_narrowest_layer() -> None:
         ("log.retention.hours", "168", Origin.DEFAULT),
     ]
     assert config.topic({}).retention_ms == 8000
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["-5", "0", "", "two", str(10**20), "9" * 5_000, "\u00b2"],
+    ids=["-5", "0", "none", "two", "1e20", "9s", "2"],
+)
+def test_a_stored_value_that_cannot_be_is_not_in_force(value: str) -> None:
+    config = Config(static={"min.insync.replicas": "2"}, dynamic_default={"min.insync.replicas": value})
+    own = {"min.insync.replicas": value}
+    assert config.topic(own).min_insync_replicas == 2
+    assert config.topic_value("min.insync.replicas", own) == 2
+    entry = config.topic_entry("min.insync.replicas", own)
+    assert (entry.value, entry.origin) == ("2", Origin.STATIC)
+    assert Config().topic(own).min_insync_replicas == 1
+    # the others of the same topic hold
+    assert config.topic({**own, "retention.ms": "7"}).retention_ms == 7
+
+
+def test_what_is_read_at_the_start_only_is_not_taken_from_what_is_stored() -> None:
+    stored = {"node.id": "7", "no.such": "1", "log.retention.ms": "5"}
+    config = Config(static={"node.id": "3"}, dynamic_default=stored, dynamic_broker=stored)
+    assert config.broker().node_id == 3
+    assert config.topic({}).retention_ms == 5
+
+
+@pytest.mark.parametrize("layer", ["topic", "broker"])
+@pytest.mark.parametrize(("key", "value"), [("retention.ms", "forever"), ("cleanup.policy", "compct")])
+def test_a_stored_value_that_cannot_be_is_no_reason_to_delete_records(
+    key: str, value: str, layer: str
+) -> None:
+    is_topic = layer == "topic"
+    config = Config(
+        static={"log.retention.ms": "5", "log.cleanup.policy": "delete"},
+        dynamic_default={} if is_topic else {f"log.{key}": value},
+    )
+    settings = config.topic({key: value} if is_topic else {})
+    assert settings.retention_ms == -1 or settings.cleanup_policy == ()
+
+
+def test_what_is_stored_and_not_in_force_is_named_with_its_reason() -> None:
+    assert unusable("topic", {"retention.ms": "7"}) == []
+    wrong = unusable("topic", {"retention.ms": "7", "min.insync.replicas": "-5", "no.such": "1"})
+    assert [(it.key, it.value) for it in wrong] == [("min.insync.replicas", "-5"), ("no.such", "1")]
+    assert "out of range" in wrong[0].reason
+    (fixed,) = unusable("broker", {"node.id": "7", "log.retention.ms": "5"})
+    assert (fixed.key, "when the broker starts" in fixed.reason) == ("node.id", True)
 
 
 @pytest.mark.parametrize(

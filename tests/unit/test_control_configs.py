@@ -11,6 +11,7 @@ import pytest
 from fastlog.broker.api import delete_records
 from fastlog.broker.context import Operation
 from fastlog.broker.later import Later
+from fastlog.ports import ConfigResource
 from fastlog.protocol.messages import alter_configs, incremental_alter_configs
 from fastlog.protocol.messages.delete_records import (
     DeleteRecordsPartition,
@@ -116,6 +117,19 @@ def test_a_topic_s_settings_are_changed_stored_and_applied(plane: ControlPlane) 
     assert {settings.segment_bytes for settings in plane.data_plane.open.values()} == {1048576}
     assert change(plane, TOPIC, "orders", ("segment.bytes", DELETE, None)).error_code == 0
     assert {settings.segment_bytes for settings in plane.data_plane.open.values()} == {2097152}
+
+
+def test_a_stored_value_that_cannot_be_is_named_shown_as_not_in_force_and_can_be_deleted(
+    plane: ControlPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    plane.store.put_configs(ConfigResource("topic", "orders"), {"min.insync.replicas": "-5"}, 1)
+    plane.restart()
+    assert "key=min.insync.replicas value=-5" in caplog.text
+    assert {settings.min_insync_replicas for settings in plane.data_plane.open.values()} == {1}
+    (shown,) = describe(plane, TOPIC, "orders", ["min.insync.replicas"]).configs
+    assert (shown.value, shown.config_source) == ("1", 5)
+    assert change(plane, TOPIC, "orders", ("min.insync.replicas", DELETE, None)).error_code == 0
+    assert plane.configs.topic_overrides("orders") == {}
 
 
 def test_lists_are_appended_to_and_subtracted_from(plane: ControlPlane) -> None:

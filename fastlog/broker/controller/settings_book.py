@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.peers.messages import Settings
+from fastlog.config import Config
 from fastlog.ports import ConfigResource, StoredConfigs
 from fastlog.state.controller.settings import TopicFacts
 
@@ -24,17 +25,15 @@ _NOTHING = StoredConfigs({}, 0)
 
 
 def facts_from(static: Mapping[str, str]) -> Facts:
-    """Facts with the settings of this broker's start, `static`, below those of the cluster."""
+    """Facts with the settings of this broker's start, `static`, below those of the cluster.
+
+    What is stored and cannot be is passed over, as it is by all brokers: they say so in their logs.
+    """
 
     def facts(all_brokers: Mapping[str, str], topic: Mapping[str, str]) -> TopicFacts:
-        layers = (topic, all_brokers, static)
-        min_isr = next((it[MIN_ISR] for it in layers if MIN_ISR in it), "1")
-        unclean = next((it[UNCLEAN] for it in layers if UNCLEAN in it), "false")
-        # checked before it was stored, by a version that may have had other bounds
-        return TopicFacts(
-            min_isr=max(1, int(min_isr)) if min_isr.strip().isdecimal() else 1,
-            unclean=unclean.strip().lower() == "true",
-        )
+        config = Config(static=static, dynamic_default=all_brokers)
+        min_isr, unclean = config.topic_value(MIN_ISR, topic), config.topic_value(UNCLEAN, topic)
+        return TopicFacts(min_isr=min_isr if isinstance(min_isr, int) else 1, unclean=unclean is True)
 
     return facts
 

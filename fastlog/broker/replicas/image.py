@@ -30,6 +30,8 @@ class ClusterImage:
     def __init__(self, static: Config, node_id: int) -> None:
         self._static = static
         self._this_broker = ConfigResource("broker", str(node_id))
+        self.own_resources = (_ALL_BROKERS, self._this_broker)
+        """Whose settings are this broker's."""
         self._view = View()
         self._config = static
         self._topics_told: list[TopicsTold] = []
@@ -87,7 +89,7 @@ class ClusterImage:
 
     def stored(self, resource: ConfigResource) -> StoredConfigs:
         """What was set for `resource` itself."""
-        return self._view.settings.get(resource, _NOTHING)
+        return stored_in(self._view, resource)
 
     def topic_settings(self, name: str) -> TopicSettings:
         """The values in force for a topic, also for one that is not there."""
@@ -120,20 +122,19 @@ class ClusterImage:
         """The settings as a view that is to come has them."""
         config = Config(
             static=self._static.static,
-            dynamic_default=view.settings.get(_ALL_BROKERS, _NOTHING).values,
-            dynamic_broker=view.settings.get(self._this_broker, _NOTHING).values,
+            dynamic_default=stored_in(view, _ALL_BROKERS).values,
+            dynamic_broker=stored_in(view, self._this_broker).values,
         )
 
         def of_topic(name: str) -> TopicSettings:
-            return config.topic(view.settings.get(ConfigResource("topic", name), _NOTHING).values)
+            return config.topic(stored_in(view, ConfigResource("topic", name)).values)
 
         return config, of_topic
 
     def topics_concerned(self, change: Change) -> list[str | None]:
         """Whose settings a change changes: topics by name, None for all by those of this broker."""
-        mine = (_ALL_BROKERS, self._this_broker)
         topics: list[str | None] = [it.name for it in change.settings if it.kind == "topic"]
-        return [None, *topics] if any(it in mine for it in change.settings) else topics
+        return [None, *topics] if any(it in self.own_resources for it in change.settings) else topics
 
     def replace(self, change: Change) -> None:
         """Shows the next view, and tells who listens."""
@@ -148,6 +149,11 @@ class ClusterImage:
                     tell_settings(topic)
         with self._changed:
             self._changed.notify_all()
+
+
+def stored_in(view: View, resource: ConfigResource) -> StoredConfigs:
+    """What a view has set for a resource."""
+    return view.settings.get(resource, _NOTHING)
 
 
 def steps(change: Change) -> list[tuple[Sequence[Topic], Sequence[str]]]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastlog.broker.configs import warn_of_unusable
 from fastlog.broker.replicas.asked import Asked
 from fastlog.broker.replicas.fetchers import Fetchers
-from fastlog.broker.replicas.image import ClusterImage, steps
+from fastlog.broker.replicas.image import ClusterImage, steps, stored_in
 from fastlog.broker.replicas.leaders import Leaders
 from fastlog.broker.replicas.proposals import Proposals
 from fastlog.broker.replicas.roles import Roles, Steps
@@ -131,6 +132,9 @@ class Replicas:
         self._asked.answer_log_ends()
 
     def _tell_settings(self, change: Change) -> None:
+        for resource in change.settings:
+            if resource.kind == "topic" or resource in self.image.own_resources:
+                warn_of_unusable(self._log, resource, stored_in(change.view, resource).values)
         _, of_topic = self.image.settings_in(change.view)
         concerned = self.image.topics_concerned(change)
         names = change.view.by_name if None in concerned else concerned

@@ -334,6 +334,24 @@ def test_garbage_is_named_and_its_topic_not_made_anew() -> None:
     assert [it.code for it in answers] == [36]
 
 
+@pytest.mark.parametrize("value", ["-5", str(10**20), "9" * 5_000, "two"], ids=["-5", "1e20", "9s", "two"])
+def test_stored_settings_that_cannot_be_keep_no_controller_from_beginning(value: str) -> None:
+    driven = three()
+    driven.create("orders", ORDERS, replication_factor=2)
+    driven.settle()
+    driven.world.configs[OF_ORDERS] = StoredConfigs({"min.insync.replicas": value}, 2)
+    driven.world.configs[ALL_BROKERS] = StoredConfigs({"min.insync.replicas": value}, 1)
+    driven.elect()
+    driven.settle()
+    assert driven.driver.is_active
+    answers = driven.create("payments", PAYMENTS)
+    driven.settle()
+    assert [it.code for it in answers] == [0]
+    # the values are told as they are stored, and are nobody's in force
+    told = {it.resource: it.values for it in driven.snapshot().settings}
+    assert told[OF_ORDERS] == {"min.insync.replicas": value}
+
+
 def test_after_an_error_of_ours_nothing_is_kept() -> None:
     driven = three()
     driven.create("orders", ORDERS)

@@ -272,6 +272,35 @@ def test_settings_of_this_broker_reach_the_logs_of_all_topics() -> None:
     assert sorted(it.took()) == [("settings", "t", 7000), ("settings", "u", 7000)]
 
 
+@pytest.mark.parametrize("is_snapshot", [True, False])
+def test_a_setting_that_cannot_be_is_named_once_and_keeps_nothing_from_being_led(
+    is_snapshot: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = Told()
+    bad = settings_of("t", min_insync_replicas="-5", retention_ms="6000")
+    if is_snapshot:
+        it.snapshot(topic(state()), settings=[bad])
+        it.snapshot(topic(state()), settings=[bad])
+    else:
+        it.delta(topics=(topic(state()),), settings=(bad,))
+    assert it.replicas.image.topic_settings("t").min_insync_replicas == 1
+    assert it.replicas.image.topic_settings("t").retention_ms == 6000
+    assert len(it.replicas.leaders) == 1
+    (said,) = [record.getMessage() for record in caplog.records if "stored setting" in record.getMessage()]
+    for field in ('resource="topic t"', "key=min.insync.replicas", "value=-5", "out of range"):
+        assert field in said
+
+
+def test_a_setting_of_all_brokers_that_cannot_be_is_not_in_force() -> None:
+    it = Told()
+    it.snapshot(topic(state()))
+    mine = settings_of("t", log_retention_ms="soon", min_insync_replicas="10" * 20)
+    everybody = msgspec.structs.replace(mine.resource, kind="broker", name="")
+    it.delta(settings=(msgspec.structs.replace(mine, resource=everybody),))
+    settings = it.replicas.image.topic_settings("t")
+    assert (settings.min_insync_replicas, settings.retention_ms) == (1, -1)
+
+
 def test_an_own_registration_is_accepted_once_for_each_controller_epoch() -> None:
     it = Told()
     it.snapshot(live={2: 12})
