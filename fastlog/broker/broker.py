@@ -139,7 +139,7 @@ class Broker:
             self._clock,
             self._random,
             node_id=settings.node_id,
-            topic_exists=self._node.topics.__contains__,
+            topic_exists=self._node.may_exist,
             groups=GroupSettings(
                 min_session_timeout_ms=settings.group_min_session_timeout_ms,
                 max_session_timeout_ms=settings.group_max_session_timeout_ms,

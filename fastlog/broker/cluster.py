@@ -43,22 +43,27 @@ from fastlog.config.zookeeper import parse_zookeeper
 from fastlog.errors import FastlogError
 from fastlog.events import EventLog
 from fastlog.ports import Registration
+from fastlog.state.topic_names import OFFSETS_TOPIC
 from fastlog.transport.dealer import DealerContext
 from fastlog.transport.probe import refuses
 from fastlog.transport.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from fastlog.broker.groups.coordinator import GroupCoordinator
     from fastlog.broker.node import Foundation
     from fastlog.cluster.zookeeper.events import ClusterEvent
+    from fastlog.ports import Topic
 
 #: how long a broker waits for a controller that tells it what there is, before it gives up its start
 SNAPSHOT_SECONDS = 60.0
 COMPLAIN_SECONDS = 10.0
 #: how long a broker that stops waits for the notice of what the controller has moved
 MOVED_MS = 1_000
+#: requests that change something and may wait for the controller at the same time, each on a thread
+CHANGES_AT_ONCE = 128
 CLEAN = "clean"
 
 
@@ -72,6 +77,7 @@ class ClusterNode:
         self._log = EventLog("broker")
         self._worker: ClusterWorker | None = None
         self._is_known = False
+        self.changes_at_once = CHANGES_AT_ONCE
 
     # --- Node ---
 
@@ -152,7 +158,18 @@ class ClusterNode:
     def load(self, groups: GroupCoordinator) -> None:
         """See Node: logs are opened as the controller tells of them."""
         self._groups = groups
-        self._base.undo.callback(self._replicas.image.subscribe(groups.topics_changed))
+        image = self._replicas.image
+
+        def changed(put: Sequence[Topic], removed: Sequence[str]) -> None:
+            # groups keep what they know of a topic that is only unreadable; without their own they have no place
+            deleted = [it for it in removed if it == OFFSETS_TOPIC or it not in image.view.unreadable]
+            groups.topics_changed(put, deleted)
+
+        self._base.undo.callback(image.subscribe(changed))
+
+    def may_exist(self, topic: str) -> bool:
+        """See Node."""
+        return topic in self.topics or topic in self._replicas.image.view.unreadable
 
     def enter(self, bound: Sequence[Endpoint]) -> Sequence[Endpoint]:
         """See Node."""
@@ -181,7 +198,7 @@ class ClusterNode:
         notices.start()
         self._worker.start()
         self._await_snapshot()
-        opening = Opening(base.engine, self._held_here)
+        opening = Opening(base.engine, self._held_here, self._unreadable_here)
         base.undo.callback(opening.stop)
         opening.start()
         return broker, metadata
@@ -285,6 +302,14 @@ class ClusterNode:
             for index, state in enumerate(topic.partitions)
             if self._node_id in state.replicas
         }
+
+    def _unreadable_here(self) -> dict[Path, str]:
+        """The directories of topics whose metadata cannot be read, and of which."""
+        unreadable = self._replicas.image.view.unreadable
+        if not unreadable:
+            return {}
+        topics = {path: path.name.rpartition("-")[0] for path in sorted(self._base.data_dir.glob("*-*"))}
+        return {path: topic for path, topic in topics.items() if topic in unreadable}
 
     def _controller_id(self) -> int:
         known = self._worker.controller if self._worker is not None else None

@@ -65,6 +65,8 @@ class LocalNode:
         self._foundation = foundation
         self._log = EventLog("broker")
         self.registrations: Registrations | None = None
+        # what changes topics is one thread, in the order of the requests
+        self.changes_at_once = 1
 
     def join(self, known: str | None) -> str:
         """See Node."""
@@ -97,6 +99,10 @@ class LocalNode:
         self.producer_ids = ProducerIds(store)
         self.placement = LocalPlacement(self.topics, node_id)
         self.brokers = LocalBrokers(node_id)
+
+    def may_exist(self, topic: str) -> bool:
+        """See Node."""
+        return topic in self.topics
 
     def load(self, groups: GroupCoordinator) -> None:
         """See Node."""
@@ -132,8 +138,12 @@ def reachable(endpoint: Endpoint) -> Endpoint:
 
 
 def warn_of_strays(engine: Any, log: EventLog) -> None:
-    """All partitions are open: names the directories that belong to none."""
+    """All partitions are open: names the directories that belong to none.
+
+    Metadata may have been lost, by a hand or a disk: what to do with the records is not for us to say.
+    """
     for stray in engine.finish_opening():
         log.warning(
-            "directory of no known topic, left alone: move it away if it is not wanted", directory=str(stray)
+            "directory of no known topic, left alone: if there is to be one, its metadata is missing",
+            directory=str(stray),
         )

@@ -167,6 +167,15 @@ class Node(Protocol):
         """Where other brokers are; None where there are none."""
         ...
 
+    @property
+    def changes_at_once(self) -> int:
+        """How many requests that change metadata may be at it at the same time."""
+        ...
+
+    def may_exist(self, topic: str) -> bool:
+        """Whether a topic is there, or nobody can tell, since its metadata cannot be read. From any thread."""
+        ...
+
     def load(self, groups: GroupCoordinator) -> None:
         """Opens what the directory holds, as far as is known now; `groups` are told of topics from now on."""
         ...

@@ -99,7 +99,9 @@ class ControllerDriver:
         for broken in stored.broken:
             self._log.error("metadata is garbage", path=broken.path, reason=broken.reason)
         topics = {it.topic_id: it.name for it in stored.topics}
-        self._office = office = self._open(store, epoch, SettingsBook(self._facts, stored.configs, topics))
+        unreadable = tuple(sorted({it.topic for it in stored.broken if it.topic is not None}))
+        book = SettingsBook(self._facts, stored.configs, topics)
+        self._office = office = self._open(store, epoch, book, unreadable)
         office.orders.know(registrations)
         self._log.info("controller elected", epoch=epoch, topics=len(topics), brokers=len(registrations))
         self.step(
@@ -109,11 +111,13 @@ class ControllerDriver:
                 registrations=tuple(registrations),
                 facts={it: office.book.facts_of(it) for it in topics},
                 deletions=stored.deletions,
-                taken_names=tuple(sorted({it.topic for it in stored.broken if it.topic is not None})),
+                taken_names=unreadable,
             )
         )
 
-    def _open(self, store: MetadataStore, epoch: int, book: SettingsBook) -> Office:
+    def _open(
+        self, store: MetadataStore, epoch: int, book: SettingsBook, unreadable: tuple[str, ...]
+    ) -> Office:
         term = Term(store, epoch, schedule=self._schedule, stores=self._stores, fenced=self._fenced)
         controller = self._controller
         publishing = Publishing(
@@ -123,6 +127,7 @@ class ControllerDriver:
             replicas=self._replicas,
             image=controller.image,
             book=book,
+            unreadable=unreadable,
         )
         orders = Orders(self._peers, self._schedule, self.step)
         return Office(term, book, publishing, orders, ConfigWrites(term, book, publishing, self.step))

@@ -28,14 +28,16 @@ class Publishing:
         replicas: Replicas,
         image: Callable[[], Image],
         book: SettingsBook,
+        unreadable: tuple[str, ...] = (),
     ) -> None:
-        """`image` answers what is written and published of the controller's."""
+        """`image` answers what is written and published of the controller's, `unreadable` are topics that it lacks."""
         self._id = controller_id
         self._epoch = controller_epoch
         self._notices = notices
         self._replicas = replicas
         self._image = image
         self._book = book
+        self._unreadable = unreadable
         self._sequence = 0
         self._snapshot: Snapshot | None = None
 
@@ -92,5 +94,6 @@ class Publishing:
                 brokers=image.brokers,
                 topics=image.topics,
                 settings=self._book.all(),
+                unreadable=self._unreadable,
             )
         return known

@@ -85,6 +85,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     brokers: tuple[Registration, ...]
     topics: tuple[Topic, ...]
     settings: tuple[Settings, ...]
+    unreadable: tuple[str, ...] = ()
+    """Topics that are in no other field since their metadata is garbage: they are not served, and not deleted."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     brokers: Mapping[int, Registration] = {}
     """The live brokers by id."""
     settings: Mapping[ConfigResource, StoredConfigs] = {}
+    unreadable: frozenset[str] = frozenset()
+    """Topics of which nothing is known since their metadata is garbage; they are not gone."""
 
     def broker_epochs(self) -> dict[int, int]:
         """The broker epoch of each live broker."""
@@ -89,7 +91,7 @@ def after_delta(view: View, delta: Delta) -> Change:
     changed_settings = _take(settings, delta.settings)
     brokers = view.brokers if delta.brokers is None else {it.broker_id: it for it in delta.brokers}
     return Change(
-        view=_view(delta, by_id, brokers, settings),
+        view=_view(delta, by_id, brokers, settings, view.unreadable),
         put=tuple(put.values()),
         gone=tuple(gone),
         states=tuple(states),
@@ -117,7 +119,7 @@ def after_snapshot(view: View, snapshot: Snapshot) -> Change:
     changed = (it for it in resources if settings.get(it) != view.settings.get(it))
     brokers = {it.broker_id: it for it in snapshot.brokers}
     return Change(
-        view=_view(snapshot, by_id, brokers, settings),
+        view=_view(snapshot, by_id, brokers, settings, frozenset(snapshot.unreadable)),
         put=tuple(put),
         gone=tuple(gone),
         states=tuple(states),
@@ -131,6 +133,7 @@ def _view(
     by_id: Mapping[UUID, Topic],
     brokers: Mapping[int, Registration],
     settings: Mapping[ConfigResource, StoredConfigs],
+    unreadable: frozenset[str],
 ) -> View:
     return View(
         controller_id=notice.controller_id,
@@ -140,6 +143,7 @@ def _view(
         by_id=by_id,
         brokers=brokers,
         settings=settings,
+        unreadable=unreadable,
     )
 
 

@@ -332,6 +332,8 @@ def test_garbage_is_named_and_its_topic_not_made_anew() -> None:
     driven.elect([Broken("/topics/orders", "not JSON", "orders")])
     answers = driven.create("orders", ORDERS)
     assert [it.code for it in answers] == [36]
+    # brokers keep what they have of it
+    assert driven.snapshot().unreadable == ("orders",)
 
 
 @pytest.mark.parametrize("value", ["-5", str(10**20), "9" * 5_000, "two"], ids=["-5", "1e20", "9s", "two"])

@@ -40,7 +40,7 @@ class Listening:
         notice = Delta(controller_id=2, controller_epoch=1, sequence=self._sequence, **fields)  # type: ignore[arg-type]
         self.image.replace(after(self.image.view, notice))
 
-    def snapshot(self, *topics: Topic) -> None:
+    def snapshot(self, *topics: Topic, unreadable: tuple[str, ...] = ()) -> None:
         self._sequence += 1
         notice = Snapshot(
             controller_id=2,
@@ -49,6 +49,7 @@ class Listening:
             brokers=brokers(),
             topics=topics,
             settings=(),
+            unreadable=unreadable,
         )
         self.image.replace(after(self.image.view, notice))
 
@@ -90,6 +91,21 @@ def test_a_topic_that_was_made_again_is_gone_in_between(is_snapshot: bool) -> No
         it.delta(deleted=(TOPIC_ID,), topics=(again,))
     assert it.told[1:] == [([], ["t"]), (["t"], [])]
     assert it.image.named("t").topic_id == OTHER_ID
+
+
+def test_a_topic_that_cannot_be_read_is_not_shown_and_not_forgotten() -> None:
+    it = Listening()
+    it.delta(topics=(topic(state()), topic(state(), name="u", topic_id=OTHER_ID)))
+    it.listen()
+    it.snapshot(topic(state()), unreadable=("u",))
+    assert "u" not in it.image
+    assert it.image.view.unreadable == {"u"}
+    # deltas of the same controller say nothing of it
+    it.delta(partitions=((KEY, state(epoch=2)),))
+    assert it.image.view.unreadable == {"u"}
+    it.snapshot(topic(state()), topic(state(), name="u", topic_id=OTHER_ID))
+    assert "u" in it.image
+    assert it.image.view.unreadable == frozenset()
 
 
 def test_a_snapshot_takes_away_what_it_does_not_name_and_tells_only_what_changed() -> None:
