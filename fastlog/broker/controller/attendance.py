@@ -125,19 +125,21 @@ class Attendance:
         self._suspicion.entered(None)
 
     def try_again(self, delay_ms: int) -> None:
-        """Registers in so long, unless that has been done by then, or tried."""
+        """Registers in so long, unless that has been done by then. Without a connection, when there is one."""
         self._tries += 1
         number = self._tries
 
         def again() -> None:
-            if number == self._tries and not self._is_over and self._presence.registered is None:
+            if number != self._tries or self._is_over or self._presence.registered is not None:
+                return
+            # it would wait for one, and the thread with it; to be told of one is another try
+            if self.is_connected:
                 self._enter(lambda: self._presence.enter() is not None)
 
         self._schedule.after(delay_ms, again)
 
     def _enter(self, enter: Callable[[], bool]) -> None:
-        """Lets the presence act; where it could not, it is tried again."""
-        self._tries += 1
+        """Lets the presence act; where it could not, it is tried again. A try that waits is not given up for it."""
         try:
             if enter():
                 self._entered()

@@ -56,7 +56,8 @@ class Presence:
 
         Raises what Membership.register raises; after StoreUnavailableError `enter` is to be tried again.
         """
-        if isinstance(event, Connected) and event.session != self._session:
+        # the session may be the one before, in which it registered and could not again when its znode had gone
+        if isinstance(event, Connected) and (event.session != self._session or self.registered is None):
             self.enter()
             return True
         if isinstance(event, Unregistered) and self._is_current(event):
