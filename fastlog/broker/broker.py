@@ -179,7 +179,9 @@ class Broker:
     def _serve(self, bound: list[Endpoint]) -> None:
         settings = self._settings
         serving = Serving(self._services(bound), APIS)
-        control = ControlLoop(self._engine, serving, noticed=self._node.noticed)
+        control = ControlLoop(
+            self._engine, serving, noticed=self._node.noticed, changes_at_once=self._node.changes_at_once
+        )
         self._undo.callback(control.stop)
         self._groups.start(self._engine, serving)
         control.start()

@@ -142,7 +142,7 @@ class ClusterNode:
         image = self._replicas.image
         directory = TopicDirectory()
         self._base.undo.callback(image.subscribe(directory.publish))
-        controller = ControllerLink(self._peers, self._controller_id)
+        controller = ControllerLink(self._peers, self._controller_id, self._trouble)
         self.configs = ClusterConfigs(image=image, controller=controller)
         self.topics = ClusterTopics(
             image=image,
@@ -314,6 +314,15 @@ class ClusterNode:
     def _controller_id(self) -> int:
         known = self._worker.controller if self._worker is not None else None
         return self._replicas.image.controller_id if known is None else known.broker_id
+
+    def _trouble(self) -> str:
+        """Why nothing can be changed now, where this broker sees it."""
+        if self._worker is None or self._worker.is_connected:
+            return ""
+        return (
+            f"ZooKeeper at {self._address} does not answer this broker, and without it nothing can be changed: "
+            "look whether it runs"
+        )
 
     def _connection_lost(self, registration: Registration) -> None:
         if self._worker is not None:

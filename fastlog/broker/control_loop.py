@@ -1,18 +1,20 @@
 """Drains the engine's control queue in an asyncio loop and has each request answered.
 
 The loop only hands over: handlers may block on the metadata store or on a disk, so they run on threads of their own,
-one for what changes metadata (one request after the other, in their order) and one for what only asks. Requests of
-groups have a queue and a thread of their own, see `groups.coordinator`.
+one for what only asks and others for what changes metadata. One node alone has one of those, which does one change
+after the other in their order. In a cluster the controller does that, and each change has a thread that waits for it:
+while there is no controller, nobody waits behind others. Requests of groups have a queue and a thread of their own,
+see `groups.coordinator`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastlog.broker.control_api import Lane
-from fastlog.broker.worker import Worker
+from fastlog.broker.worker import Worker, Workers
 from fastlog.events import EventLog
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from fastlog.broker.control_api import ControlApi
     from fastlog.broker.serving import ControlRequest, Serving
 
-# taken from the engine's bounded queue and not handled yet; the rest waits there, where the bound is
+# taken from the engine's bounded queue and not handled yet, of each lane; the rest waits there, where the bound is
 IN_HAND_MAX = 64
 
 
@@ -45,21 +47,36 @@ class ControlLoop:
     """Serves the control queue from `start` to `stop`; the asyncio loop and its threads are its own."""
 
     def __init__(
-        self, source: ControlSource, serving: Serving, *, noticed: Callable[[], None] = lambda: None
+        self,
+        source: ControlSource,
+        serving: Serving,
+        *,
+        noticed: Callable[[], None] = lambda: None,
+        changes_at_once: int = 1,
     ) -> None:
-        """`noticed` is called in the loop when the source had something: it may be for who takes its other notices."""
+        """`noticed` is called in the loop when the source had something: it may be for who takes its other notices.
+
+        `changes_at_once` is how many requests that change something may wait for that at the same time.
+        """
         self._source = source
         self._serving = serving
         self._noticed = noticed
         self._engine_log = EventLog("engine")
-        self._workers = {lane: Worker(f"fastlog-{lane.value}") for lane in (Lane.ASKS, Lane.CHANGES)}
+        changes = f"fastlog-{Lane.CHANGES.value}"
+        self._workers: dict[Lane, Worker | Workers] = {
+            Lane.ASKS: Worker(f"fastlog-{Lane.ASKS.value}"),
+            Lane.CHANGES: Worker(changes) if changes_at_once == 1 else Workers(changes, changes_at_once),
+        }
+        self._in_hand_max = {Lane.ASKS: IN_HAND_MAX, Lane.CHANGES: max(IN_HAND_MAX, changes_at_once)}
         # what follows is touched in the loop only
-        self._in_hand = 0
+        self._in_hand = dict.fromkeys(self._in_hand_max, 0)
         self._draining = True
         self._idle: asyncio.Event
+        self._error: BaseException | None = None
         # not of the policy's making: which loop the program uses is no concern of the broker's
         self._loop = asyncio.SelectorEventLoop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fastlog-control", daemon=True)
+        self._loop.set_exception_handler(self._failed)
+        self._thread = threading.Thread(target=self._run, name="fastlog-control", daemon=True)
 
     def start(self) -> None:
         """Begins to drain."""
@@ -71,24 +88,40 @@ class ControlLoop:
 
     def stop(self) -> None:
         """Handles what was taken and drains no more; what is left in the queue is the engine's to give up. Blocks."""
-        if self._thread.ident is not None:
+        if self._thread.is_alive() and self._error is None:
             asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread.ident is not None:
             self._thread.join()
         for worker in self._workers.values():
             worker.stop()
+        # it would keep this alive, and this it
+        self._loop.set_exception_handler(None)
         self._loop.close()
         self._write_events()
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        if self._error is not None:
+            raise self._error
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An error of ours in the loop: requests may be lost, and nobody would know; the thread ends with it."""
+        self._error = context.get("exception") or RuntimeError(context["message"])
+        loop.stop()
 
     async def _finish(self) -> None:
         self._draining = False
         self._loop.remove_reader(self._source.control_fd())
         self._idle = asyncio.Event()
-        if self._in_hand:
+        if any(self._in_hand.values()):
             await self._idle.wait()
 
+    def _room(self) -> int:
+        return min(most - self._in_hand[lane] for lane, most in self._in_hand_max.items())
+
     def _drain(self) -> None:
-        room = IN_HAND_MAX - self._in_hand
+        room = self._room()
         # this clears the descriptor: log lines are taken after it, or one that comes in between would wait for the next
         requests = self._source.drain_control(room) if self._draining and room > 0 else ()
         self._write_events()
@@ -96,28 +129,33 @@ class ControlLoop:
         for request in requests:
             api = self._serving.api_of(request)
             if api is not None:
-                self._in_hand += 1
+                self._in_hand[api.lane] += 1
                 self._workers[api.lane].put(self._serve, api, request)
-        if self._draining and self._in_hand >= IN_HAND_MAX:
+        if self._draining and self._room() <= 0:
             # the descriptor stays readable while requests wait
             self._loop.remove_reader(self._source.control_fd())
 
     def _serve(self, api: ControlApi, asked: ControlRequest) -> None:
         if self._serving.serve(api, asked):
-            self._loop.call_soon_threadsafe(self._done)
+            self._loop.call_soon_threadsafe(self._done, api.lane)
         else:
-            self._workers[Lane.CHANGES].put(self._change, api, asked)
+            self._loop.call_soon_threadsafe(self._hand_on, api, asked)
+
+    def _hand_on(self, api: ControlApi, asked: ControlRequest) -> None:
+        self._in_hand[Lane.CHANGES] += 1
+        self._workers[Lane.CHANGES].put(self._change, api, asked)
+        self._done(api.lane)
 
     def _change(self, api: ControlApi, asked: ControlRequest) -> None:
         self._serving.change(api, asked)
-        self._loop.call_soon_threadsafe(self._done)
+        self._loop.call_soon_threadsafe(self._done, Lane.CHANGES)
 
-    def _done(self) -> None:
-        was_full = self._in_hand >= IN_HAND_MAX
-        self._in_hand -= 1
-        if not self._draining and not self._in_hand:
+    def _done(self, lane: Lane) -> None:
+        was_full = self._room() <= 0
+        self._in_hand[lane] -= 1
+        if not self._draining and not any(self._in_hand.values()):
             self._idle.set()
-        if was_full and self._draining:
+        if was_full and self._draining and self._room() > 0:
             self._loop.add_reader(self._source.control_fd(), self._drain)
             self._drain()
 

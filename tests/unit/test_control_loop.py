@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from fastlog.broker import worker
 from fastlog.broker.control_api import ControlApi, Lane
 from fastlog.broker.control_loop import IN_HAND_MAX, ControlLoop
 from fastlog.broker.housekeeping import Housekeeping, Task, cleaner_task
@@ -226,6 +227,90 @@ def test_who_only_asks_does_not_wait_behind_who_has_to_change_something_first(so
     assert first.result is not None
     assert first.result[1].cluster_id == "changed"
     assert threads == ["fastlog-changes"]
+
+
+def test_changes_that_wait_hold_up_no_other_change_and_nobody_who_asks(source: Source) -> None:
+    may_change = threading.Event()
+
+    def handle(_: object, asked: Asked, __: object) -> DescribeClusterResponse:
+        if asked is not last:
+            may_change.wait()
+        return DescribeClusterResponse(cluster_id="changed")
+
+    many, last, asks = [Asked() for _ in range(20)], Asked(), Asked(JoinGroupRequest())
+    changes = msgspec.structs.replace(api(handle), lane=Lane.CHANGES)
+    other = msgspec.structs.replace(api(lambda *_: JoinGroupResponse()), key=ApiKey.JOIN_GROUP)
+    control = ControlLoop(source, Serving(None, [changes, other]), changes_at_once=30)  # type: ignore[arg-type]
+    control.start()
+    try:
+        source.put(*many, last, asks)
+        wait_until("the last has its answer", lambda: last.result is not None)
+        wait_until("who asks has one", lambda: asks.result is not None)
+        assert [asked.result for asked in many] == [None] * len(many)
+    finally:
+        may_change.set()
+        control.stop()
+    assert all(asked.result is not None for asked in many)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_more_changes_than_may_be_at_it_are_all_done(source: Source, at_once: int) -> None:
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def handle(*_: object) -> DescribeClusterResponse:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        with lock:
+            now[0] -= 1
+        return DescribeClusterResponse()
+
+    many = [Asked() for _ in range(5 * IN_HAND_MAX)]
+    changes = msgspec.structs.replace(api(handle), lane=Lane.CHANGES)
+    control = ControlLoop(source, Serving(None, [changes]), changes_at_once=at_once)  # type: ignore[arg-type]
+    control.start()
+    source.put(*many)
+    wait_until("all have an answer", lambda: all(it.result is not None for it in many))
+    control.stop()
+    assert most[0] <= at_once
+
+
+def test_threads_that_have_nothing_to_do_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "IDLE_SECONDS", 0.01)
+    workers, done = worker.Workers("test-idle", 5), []
+    for number in range(20):
+        workers.put(done.append, number)
+
+    def running() -> list[str]:
+        return [it.name for it in threading.enumerate() if it.name == "test-idle"]
+
+    wait_until("all is done", lambda: len(done) == 20)
+    wait_until("they have ended", lambda: not running())
+    workers.put(done.append, 20)
+    workers.stop()
+    assert sorted(done) == list(range(21))
+    assert not running()
+
+
+def test_an_error_of_ours_in_the_loop_ends_its_thread_and_the_stop_does_not_wait_for_it(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    fails = [True]
+
+    def noticed() -> None:
+        if fails:
+            fails.clear()
+            raise ZeroDivisionError("by nobody")
+
+    control = ControlLoop(source, Serving(None, ()), noticed=noticed)  # type: ignore[arg-type]
+    control.start()
+    wait_until("it has failed", lambda: failed)
+    assert failed[0].exc_type is ZeroDivisionError
+    assert failed[0].thread is not None
+    assert failed[0].thread.name == "fastlog-control"
+    control.stop()
 
 
 class TestClock:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
+from fastlog.broker.patience import TimeLeft
 from fastlog.errors import InvalidPartitionsError, InvalidRequestError, KafkaError, PolicyViolationError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.create_partitions import (
@@ -39,8 +40,11 @@ def handle(
     results = [
         _result(name, InvalidRequestError("the topic stands twice in one request")) for name in sorted(twice)
     ]
+    left = TimeLeft(request.timeout_ms, is_bounded=services.is_in_cluster)
     results += [
-        _grow(services, context, wanted, request) for wanted in request.topics if wanted.name not in twice
+        _grow(services, context, wanted, request, left)
+        for wanted in request.topics
+        if wanted.name not in twice
     ]
     return CreatePartitionsResponse(results=results)
 
@@ -57,6 +61,7 @@ def _grow(
     context: RequestContext,
     wanted: CreatePartitionsTopic,
     request: CreatePartitionsRequest,
+    left: TimeLeft,
 ) -> CreatePartitionsTopicResult:
     def grow() -> None:
         services.require_topic(context, Operation.ALTER, wanted.name)
@@ -70,7 +75,7 @@ def _grow(
             wanted.count,
             assignments=rows,
             validate_only=request.validate_only,
-            timeout_ms=request.timeout_ms,
+            timeout_ms=left.ms(),
         )
 
     return _result(wanted.name, attempt("CreatePartitions", wanted.name, grow))

@@ -2,7 +2,7 @@
 
 Each topic succeeds or fails alone, but more than 10,000 partitions together are refused as a whole. Differs from
 Apache Kafka: one node alone answers when the logs are open, whatever the request's time-out, a cluster waits for its
-controller from 1 to 30 s; and compression.type takes `producer` only.
+controller from 1 to 30 s for all topics together; and compression.type takes `producer` only.
 
 KIPs: 4 -1 for the default partitions and replication factor (464), 5 settings in the answer (525), 7 topic ids (516).
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
+from fastlog.broker.patience import TimeLeft
 from fastlog.errors import (
     InvalidConfigError,
     InvalidReplicaAssignmentError,
@@ -45,14 +46,21 @@ def handle(services: Services, context: RequestContext, request: CreateTopicsReq
         _failed(name, InvalidRequestError(f"topic {name!r} stands twice in one request"))
         for name in sorted(twice)
     ]
+    left = TimeLeft(request.timeout_ms, is_bounded=services.is_in_cluster)
     results += [
-        _create(services, context, wanted, request) for wanted in request.topics if wanted.name not in twice
+        _create(services, context, wanted, request, left)
+        for wanted in request.topics
+        if wanted.name not in twice
     ]
     return CreateTopicsResponse(topics=results)
 
 
 def _create(
-    services: Services, context: RequestContext, wanted: CreatableTopic, request: CreateTopicsRequest
+    services: Services,
+    context: RequestContext,
+    wanted: CreatableTopic,
+    request: CreateTopicsRequest,
+    left: TimeLeft,
 ) -> CreatableTopicResult:
     result = CreatableTopicResult(name=wanted.name, error_message=None)
 
@@ -65,7 +73,7 @@ def _create(
             assignments=_assignments(wanted),
             configs=_configs(wanted),
             validate_only=request.validate_only,
-            timeout_ms=request.timeout_ms,
+            timeout_ms=left.ms(),
         )
         _fill(services, result, topic, wanted)
         if not request.validate_only:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of
+from fastlog.broker.patience import TimeLeft
 from fastlog.errors import InvalidRequestError, InvalidTopicError, KafkaError, UnknownTopicIdError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.message import ZERO_UUID
@@ -36,11 +37,10 @@ def handle(services: Services, context: RequestContext, request: DeleteTopicsReq
     by_topic: dict[str | bytes | None, list[DeleteTopicState]] = {}
     for state in _wanted(request):
         by_topic.setdefault(_topic_of(services, state), []).append(state)
+    left = TimeLeft(request.timeout_ms, is_bounded=services.is_in_cluster)
     return DeleteTopicsResponse(
         responses=[
-            _delete(services, context, states[0], request.timeout_ms)
-            if len(states) == 1
-            else _refuse_twice(states)
+            _delete(services, context, states[0], left) if len(states) == 1 else _refuse_twice(states)
             for states in by_topic.values()
         ]
     )
@@ -71,7 +71,7 @@ def _refuse_twice(states: list[DeleteTopicState]) -> DeletableTopicResult:
 
 
 def _delete(
-    services: Services, context: RequestContext, state: DeleteTopicState, timeout_ms: int
+    services: Services, context: RequestContext, state: DeleteTopicState, left: TimeLeft
 ) -> DeletableTopicResult:
     result = DeletableTopicResult(name=state.name, topic_id=state.topic_id)
 
@@ -90,7 +90,7 @@ def _delete(
             raise InvalidTopicError(
                 f"{topic.name} is not deleted: it holds the positions of all groups; delete groups instead"
             )
-        services.topics.delete(topic, timeout_ms=timeout_ms)
+        services.topics.delete(topic, timeout_ms=left.ms())
 
     error = attempt("DeleteTopics", state.name or state.topic_id.hex(), delete)
     result.error_code, result.error_message = code_of(error), message_of(error)

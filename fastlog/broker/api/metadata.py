@@ -11,13 +11,15 @@ KIPs: 4 creation only if the client allows it (203).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt
 from fastlog.broker.groups.offsets_topic import create as create_offsets_topic
+from fastlog.broker.patience import TimeLeft
 from fastlog.broker.topic_directory import DEFAULT, NEEDED_TIMEOUT_MS
-from fastlog.errors import PolicyViolationError
+from fastlog.errors import PolicyViolationError, TopicAlreadyExistsError
 from fastlog.events import EventLog
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.metadata import (
@@ -40,12 +42,16 @@ def handle(services: Services, context: RequestContext, request: MetadataRequest
     ):
         return
 
+    left = TimeLeft(NEEDED_TIMEOUT_MS, is_bounded=services.is_in_cluster)
+
     def create(name: str) -> None:
         services.require_topic(context, Operation.CREATE, name)
-        if name == OFFSETS_TOPIC:
-            create_offsets_topic(services)
-        else:
-            services.topics.create(name, timeout_ms=NEEDED_TIMEOUT_MS)
+        # somebody else may ask for it at the same moment
+        with suppress(TopicAlreadyExistsError):
+            if name == OFFSETS_TOPIC:
+                create_offsets_topic(services, timeout_ms=left.ms())
+            else:
+                services.topics.create(name, timeout_ms=left.ms())
 
     log = EventLog("topics")
     asked = dict.fromkeys(topic.name for topic in request.topics or ())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.configs import Configs, Make
 from fastlog.broker.forwarding.ports import KNOWN_MS
+from fastlog.broker.patience import TimeLeft
 from fastlog.broker.peers.messages import SetConfigs, Settings
 from fastlog.broker.topic_directory import TIMEOUT_MS
 from fastlog.errors import InvalidUpdateVersionError
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from fastlog.config import Config
     from fastlog.ports import ConfigResource, StoredConfigs
 
-# somebody else changes the same settings at the same moment
-TRIES_MAX = 5
+# others change the same settings at the same moment, each of them on a thread of its own here too: one succeeds in each
+# round
+TRIES_MAX = 100
 
 
 class ClusterConfigs(Configs):
@@ -43,9 +45,10 @@ class ClusterConfigs(Configs):
         return self._image.subscribe_settings(changed)
 
     def _put(self, resource: ConfigResource, make: Make, values: dict[str, str], version: int) -> None:
+        time_left = TimeLeft(TIMEOUT_MS, is_bounded=True)
         for left in reversed(range(TRIES_MAX)):
             command = SetConfigs(resource=resource, values=values, expected_version=version)
-            outcome = self._controller.ask(command, timeout_ms=TIMEOUT_MS)
+            outcome = self._controller.ask(command, timeout_ms=time_left.ms())
             if outcome.error is None:
                 self._await(resource, version + 1)
                 return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fastlog.broker.patience import clamped
 from fastlog.broker.peers.messages import Answer
 from fastlog.broker.peers.ports import ADMIN
 from fastlog.errors import (
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
     from fastlog.broker.peers.ports import Peers
 
-#: no client waits longer for a change
-WAIT_MS_MAX = 30_000
-# a client that gives no time at all is given so much: its request is on its way when it asks again
-WAIT_MS_MIN = 1_000
 # the controller may be dead, or stopped, without our knowing
 ATTEMPT_MS = 5_000
 RETRY_SECONDS = 0.1
@@ -50,10 +47,16 @@ class Outcome(msgspec.Struct, frozen=True):
 class ControllerLink:
     """Commands to the controller, from any thread, each waited for."""
 
-    def __init__(self, peers: Peers, controller_id: Callable[[], int]) -> None:
-        """`controller_id` answers who controls as far as is known here, -1 for nobody."""
+    def __init__(
+        self, peers: Peers, controller_id: Callable[[], int], trouble: Callable[[], str] = lambda: ""
+    ) -> None:
+        """`controller_id` answers who controls as far as is known here, -1 for nobody.
+
+        `trouble` answers why a controller may not be there or not answer, as far as that is known here, or nothing.
+        """
         self._peers = peers
         self._controller_id = controller_id
+        self._trouble = trouble
 
     def ask(self, command: object, *, timeout_ms: int) -> Outcome:
         """Has the controller answer, and waits for that as long as the client does, within bounds.
@@ -78,6 +81,8 @@ class ControllerLink:
             answer = Answer(
                 code=RequestTimedOutError.code, message=f"the controller was not reached: {answer.message}"
             )
+        if trouble := self._trouble():
+            answer = Answer(code=answer.code, message=f"{answer.message}; {trouble}")
         return Outcome(answer, is_uncertain)
 
     def _ask_once(self, controller: int, command: object, timeout_ms: int) -> Answer:
@@ -92,8 +97,3 @@ class ControllerLink:
         # bounded by the peers
         answered.wait()
         return answers[0]
-
-
-def clamped(timeout_ms: int) -> int:
-    """How long is waited for a client that gives so much time."""
-    return min(max(timeout_ms, WAIT_MS_MIN), WAIT_MS_MAX)

@@ -103,6 +103,9 @@ class ClusterTopics:
 
         if self._was_first_tried(outcome, TopicAlreadyExistsError, is_there):
             return self._topics.named(name)
+        if isinstance(outcome.error, TopicAlreadyExistsError):
+            # who is told so is to find it here; that of another broker may be on its way
+            self._await(lambda: name in self._topics)
         topic = _topic_of(outcome)
         if not validate_only:
             self._await(is_there)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fastlog.broker.topic_directory import NEEDED_TIMEOUT_MS
+from fastlog.errors import TopicAlreadyExistsError
 from fastlog.state.topic_names import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
     from fastlog.broker.control_api import Services
+    from fastlog.broker.patience import TimeLeft
     from fastlog.ports import Topic
 
 NOT_SET = -1
@@ -19,14 +22,16 @@ INT_MIN = -(2**31)
 REMEMBERED_LENGTH_MAX = 256
 
 
-def find_or_create(services: Services) -> Topic:
-    """The topic, made with the broker's settings if it is not there; on the thread that changes topics."""
+def find_or_create(services: Services, left: TimeLeft) -> Topic:
+    """The topic, made with the broker's settings if it is not there; on a thread that changes topics."""
     if OFFSETS_TOPIC not in services.topics:
-        create(services)
+        # somebody else may ask for it at the same moment
+        with suppress(TopicAlreadyExistsError):
+            create(services, timeout_ms=left.ms())
     return services.topics.named(OFFSETS_TOPIC)
 
 
-def create(services: Services) -> None:
+def create(services: Services, *, timeout_ms: int = NEEDED_TIMEOUT_MS) -> None:
     """Makes the topic as Kafka does: compacted, so that it keeps the last record of each key.
 
     Fails, as Kafka does, while fewer brokers live than it is to have replicas: made with fewer it would keep them.
@@ -44,7 +49,7 @@ def create(services: Services) -> None:
             "compression.type": "producer",
             "segment.bytes": str(settings.offsets_topic_segment_bytes),
         },
-        timeout_ms=NEEDED_TIMEOUT_MS,
+        timeout_ms=timeout_ms,
     )
 
 

@@ -90,6 +90,7 @@ def test_what_the_lease_gates_stops_before_a_session_can_be_over(cluster: Cluste
         answer = connection.ask(CreateTopicsRequest(topics=[wanted], timeout_ms=2_000), 7).topics[0]
         print(f"CreateTopics says {answer.error_code}: {answer.error_message}")
         assert answer.error_code in {REQUEST_TIMED_OUT, NOT_CONTROLLER}
+        assert "ZooKeeper at" in answer.error_message
         assert answer.error_message
         start_zookeeper(cluster)
         cluster.wait_ready()

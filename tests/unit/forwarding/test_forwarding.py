@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from fastlog.broker import patience
+from fastlog.broker.api import create_topics
 from fastlog.broker.configs import Alteration, AlterOperation
 from fastlog.broker.forwarding import controller_link
 from fastlog.broker.forwarding.configs import ClusterConfigs
 from fastlog.broker.forwarding.controller_link import ControllerLink
 from fastlog.broker.forwarding.placement import ClusterPlacement
 from fastlog.broker.forwarding.topics import ClusterTopics
-from fastlog.broker.peers.messages import Answer, SetConfigs, Settings
+from fastlog.broker.patience import TimeLeft
+from fastlog.broker.peers.messages import Answer, AskSnapshot, SetConfigs, Settings
 from fastlog.broker.ports import Publisher
 from fastlog.broker.topic_directory import TopicDirectory
 from fastlog.config import Config
@@ -30,8 +34,10 @@ from fastlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from fastlog.ports import ConfigResource, PartitionKey, PartitionState, Registration, StoredConfigs, Topic
+from fastlog.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from fastlog.state.controller.effects import Item, Reply
 from fastlog.state.controller.events import CreateAsked, DeleteAsked, ElectAsked, GrowAsked, ReassignAsked
+from tests.support.control_plane import context
 
 OWN, CONTROLLER = 1, 2
 LOST = Answer(code=13, message="the connection went")
@@ -142,7 +148,7 @@ def topics(world: World, link: ControllerLink) -> ClusterTopics:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controller_link, "RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(controller_link, "WAIT_MS_MIN", 50)
+    monkeypatch.setattr(patience, "WAIT_MS_MIN", 50)
 
 
 def made(world: World) -> Callable[[CreateAsked], Answer]:
@@ -202,6 +208,16 @@ def test_no_controller_at_all(world: World, topics: ClusterTopics) -> None:
         topics.create("orders", timeout_ms=20)
 
 
+@pytest.mark.parametrize("controller", [-1, CONTROLLER])
+def test_what_is_known_of_the_trouble_is_said(world: World, controller: int) -> None:
+    world.controller = controller
+    world.script = [lambda _: Answer(code=RequestTimedOutError.code, message="no answer in time")] * 10_000
+    link = ControllerLink(world, lambda: world.controller, lambda: "ZooKeeper at z:1 does not answer")
+    outcome = link.ask(AskSnapshot(), timeout_ms=20)
+    assert outcome.error is not None
+    assert outcome.error.message.endswith("; ZooKeeper at z:1 does not answer")
+
+
 def test_a_controller_that_is_not_reached(world: World, topics: ClusterTopics) -> None:
     world.script = [lambda _: LOST] * 10_000
     with pytest.raises(RequestTimedOutError, match="not reached"):
@@ -254,6 +270,40 @@ def test_a_deletion_whose_answer_was_lost(world: World, topics: ClusterTopics) -
     world.script = [deleted, lambda _: Answer(code=100, message="no such id")]
     topics.delete(there)
     assert "orders" not in topics
+
+
+def test_the_topics_of_one_request_share_its_time(world: World, topics: ClusterTopics) -> None:
+    world.controller = -1
+    services: Any = SimpleNamespace(
+        topics=topics, is_in_cluster=True, require_topic=lambda *_: None, configs=None
+    )
+    wanted = [CreatableTopic(f"t-{number}", 1, 1) for number in range(100)]
+    answer = create_topics.handle(services, context(), CreateTopicsRequest(topics=wanted, timeout_ms=100))
+    codes = [it.error_code for it in answer.topics]
+    # the first took all of it
+    assert codes == [NotControllerError.code] + [RequestTimedOutError.code] * 99
+    (untried,) = {it.error_message for it in answer.topics if it.error_code == RequestTimedOutError.code}
+    assert untried is not None
+    assert "it was not tried" in untried
+
+
+def test_one_node_alone_does_all_that_it_is_asked_however_long_it_takes() -> None:
+    left = TimeLeft(0, is_bounded=False)
+    assert [left.ms(), left.ms()] == [0, 0]
+
+
+def test_whoever_is_told_that_a_topic_exists_finds_it_here(world: World, topics: ClusterTopics) -> None:
+    there = topic("orders", UUID(int=99))
+
+    def known(reached: Callable[[Any], bool], timeout_ms: int) -> bool:
+        world.directory.publish((there,), ())
+        return reached(None)
+
+    world.wait_until = known  # type: ignore[method-assign]
+    world.script = [refused(TopicAlreadyExistsError("another broker was first"))]
+    with pytest.raises(TopicAlreadyExistsError):
+        topics.create("orders")
+    assert topics.named("orders") == there
 
 
 # --- settings ---

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, storage_error
 from fastlog.broker.groups.offsets_topic import find_or_create, partition_of
+from fastlog.broker.patience import TimeLeft
+from fastlog.broker.topic_directory import NEEDED_TIMEOUT_MS
 from fastlog.errors import CoordinatorNotAvailableError, InvalidRequestError, KafkaError
 from fastlog.events import EventLog
 from fastlog.ports import StoreUnavailableError
@@ -50,7 +52,8 @@ def change(
     services: Services, context: RequestContext, request: FindCoordinatorRequest
 ) -> FindCoordinatorResponse:
     """The same, when the topic is made."""
-    return _answer(services, context, request, lambda: find_or_create(services))
+    left = TimeLeft(NEEDED_TIMEOUT_MS, is_bounded=services.is_in_cluster)
+    return _answer(services, context, request, lambda: find_or_create(services, left))
 
 
 def _answer(
