@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastlog.broker.configs import warn_of_unusable
 from fastlog.broker.replicas.asked import Asked
+from fastlog.broker.replicas.away import Away
 from fastlog.broker.replicas.fetchers import Fetchers
 from fastlog.broker.replicas.image import ClusterImage, steps, stored_in
 from fastlog.broker.replicas.leaders import Leaders
 from fastlog.broker.replicas.proposals import Proposals
 from fastlog.broker.replicas.roles import Roles, Steps
 from fastlog.broker.replicas.view import after
-from fastlog.errors import KafkaError
 from fastlog.events import EventLog
 from fastlog.ports import PartitionKey
 from fastlog.state.replica.isr import IsrSettings
@@ -68,6 +68,7 @@ class Replicas:
         self.roles = Roles(node_id, engine)
         self.leaders = Leaders(node_id, engine, IsrSettings(lag_ms=settings.lag_ms))
         self.fetchers = Fetchers(fetching)
+        self._away = Away(engine, self.roles, settings.retry_ms)
         self.proposals = Proposals(node_id, peers, put, settings)
         self._asked = Asked(node_id, engine, self.roles, clock, settings, self._drop)
         self._asked.listen(commands, put)
@@ -119,6 +120,7 @@ class Replicas:
         self._tell_settings(change)
         for topic in change.gone:
             self._drop(self.roles.gone(topic.topic_id))
+            self._away.forget(topic.topic_id)
         taken = self.roles.take((view.by_id[key.topic_id].name, key, state) for key, state in change.states)
         if taken.is_superseded:
             self.resign()
@@ -143,22 +145,9 @@ class Replicas:
                 self._engine.set_topic_settings(name, of_topic(name))
 
     def _put_away(self, taken: Steps, change: Change) -> None:
+        now_ms = self._clock.monotonic_ms()
         for topic_id, partitions in taken.away.items():
-            topic = change.view.by_id[topic_id].name
-            fields = {
-                "topic": topic,
-                "topic_id": str(topic_id),
-                "partitions": " ".join(str(index) for index, _ in partitions),
-            }
-            try:
-                count = self._engine.delete_partitions(topic, topic_id.bytes, partitions)
-            except (KafkaError, OSError) as error:
-                # the others of this notice do not wait for a disk; these are strays at the next start
-                self._log.error(
-                    "replicas that are elsewhere now were not put away", reason=str(error), **fields
-                )
-                continue
-            self._log.info("replicas put away, they are elsewhere now", directories=count, **fields)
+            self._away.put(change.view.by_id[topic_id].name, topic_id, partitions, now_ms)
 
     def _lead(self, taken: Steps, change: Change) -> None:
         _, of_topic = self.image.settings_in(change.view)
@@ -222,6 +211,7 @@ class Replicas:
         if now_ms >= self._retry_ms and self.roles.is_pending:
             self._retry_ms = now_ms + self._settings.retry_ms
             self._apply_roles()
+        self._away.tick(now_ms)
         self._asked.answer_log_ends()
 
     def _look(self, now_ms: int, *, at_all: bool) -> None:

@@ -167,6 +167,45 @@ def test_a_disk_that_does_not_put_a_replica_away_holds_up_no_other() -> None:
     ]
 
 
+def test_a_replica_that_was_not_put_away_is_put_away_when_the_disk_takes_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    it = Told()
+    it.snapshot(topic(state(leader=2), state(leader=2)))
+    it.engine.deletion_error = KafkaStorageError("the disk is read-only")
+    elsewhere = state(leader=2, epoch=2, replicas=(2, 3))
+    it.delta(elsewhere, elsewhere)
+    for _ in range(2):
+        it.clock.ms += 1_000
+        it.replicas.tick()
+    assert caplog.text.count("were not put away") == 1
+    # one of them is to be here again
+    it.delta(state(leader=2, epoch=3))
+    it.engine.deletion_error = None
+    it.took()
+    it.replicas.tick()
+    assert it.took("delete") == []
+    it.clock.ms += 1_000
+    it.replicas.tick()
+    assert it.took("delete") == [("delete", "t", TOPIC_ID, ((1, 2),))]
+    it.clock.ms += 1_000
+    it.replicas.tick()
+    assert it.took("delete") == []
+
+
+def test_a_replica_that_was_not_put_away_stays_when_its_topic_is_not_named_any_more() -> None:
+    it = Told()
+    it.snapshot(topic(state(leader=2)))
+    it.engine.deletion_error = KafkaStorageError("the disk is read-only")
+    it.delta(state(leader=2, epoch=2, replicas=(2, 3)))
+    it.snapshot()
+    it.engine.deletion_error = None
+    it.took()
+    it.clock.ms += 1_000
+    it.replicas.tick()
+    assert it.took("delete") == []
+
+
 def test_a_topic_that_is_not_named_any_more_is_left_and_not_deleted() -> None:
     it = Told()
     it.snapshot(topic(state(), state(leader=2)))
