@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +17,10 @@ SCHEMES = ("PLAINTEXT", "ZMQ", "BROKER", "METADATA")
 #: for brokers of one cluster only: requests of each other, and what the controller publishes
 BROKER, METADATA = CLUSTER_SCHEMES = SCHEMES[2:]
 PORT_MAX = 65535
+HOST_LENGTH_MAX = 253
+#: characters of what is wrong in a message
+SHOWN_MAX = 100
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -50,11 +56,41 @@ def parse_endpoint(key: str, text: str) -> Endpoint:
         raise ConfigError(
             f"{key}={text}: {port or 'nothing'} is no port, which is a number from 0 to {PORT_MAX}"
         )
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
+    in_brackets = host.startswith("[") and host.endswith("]")
+    if not in_brackets and ":" in host:
         raise ConfigError(f"{key}={text}: an IPv6 address stands in brackets, as in PLAINTEXT://[::1]:9092")
+    host = host[1:-1] if in_brackets else host
+    if wrong := _is_no_address(host) if in_brackets else _is_no_host(host):
+        raise ConfigError(f"{key}={text[:SHOWN_MAX]}: {wrong}")
     return Endpoint(scheme.upper(), host, int(port))
+
+
+def _is_no_address(host: str) -> str:
+    """Why what stands in brackets is no IPv6 address, or nothing."""
+    try:
+        IPv6Address(host)
+    except ValueError:
+        return f"{host[:SHOWN_MAX]!r} is no IPv6 address"
+    return ""
+
+
+def _is_no_host(host: str) -> str:
+    """Why nothing can be called so, or nothing; an empty host is every interface. RFC 1123, and `_` as in practice."""
+    if not host:
+        return ""
+    try:
+        # what is not ASCII goes to the resolver in that form
+        labels = host.removesuffix(".").encode("idna").decode("ascii").split(".")
+    except UnicodeError:
+        labels = [""]
+    if len(host) > HOST_LENGTH_MAX or not all(_LABEL.fullmatch(it) for it in labels):
+        return f"{host[:SHOWN_MAX]!r} is no name of a host"
+    if labels[-1].isdecimal():
+        try:
+            IPv4Address(host)
+        except ValueError:
+            return f"{host!r} is no IPv4 address"
+    return ""
 
 
 def parse_listeners(texts: Sequence[str], *, in_cluster: bool = False) -> tuple[Endpoint, ...]:

@@ -78,6 +78,16 @@ def test_a_file_may_nest_quote_and_list(tmp_path: Path) -> None:
         ("listeners=PLAINTEXT//x", "it takes SCHEME://HOST:PORT"),
         ("listeners=HTTP://x:1", "unknown scheme HTTP"),
         ("listeners=PLAINTEXT://x:99999", "is no port"),
+        ("listeners=PLAINTEXT://a b:1", "'a b' is no name of a host"),
+        ("listeners=PLAINTEXT://a..b:1", "is no name of a host"),
+        ("listeners=PLAINTEXT://a/b:1", "is no name of a host"),
+        ("listeners=PLAINTEXT://user@host:1", "is no name of a host"),
+        ("listeners=PLAINTEXT://-a:1", "is no name of a host"),
+        (f"listeners=PLAINTEXT://{'x' * 64}:1", "is no name of a host"),
+        (f"listeners=PLAINTEXT://{'x.' * 200}x:1", "is no name of a host"),
+        ("listeners=PLAINTEXT://127.0.0.256:1", "'127.0.0.256' is no IPv4 address"),
+        ("listeners=PLAINTEXT://[host]:1", "'host' is no IPv6 address"),
+        ("listeners=PLAINTEXT://[::g]:1", "'::g' is no IPv6 address"),
         ("listeners=ZMQ://x:1", "none is for Kafka clients"),
         ("listeners=PLAINTEXT://x:1,PLAINTEXT://x:2", "stands twice"),
         ("advertised.listeners=PLAINTEXT://0.0.0.0:9092", "clients cannot connect to it"),
@@ -214,6 +224,14 @@ def test_listeners_are_addresses() -> None:
     endpoints = parse_listeners(["plaintext://[::1]:9092", "ZMQ://:0"])
     assert endpoints == (Endpoint("PLAINTEXT", "::1", 9092), Endpoint("ZMQ", "", 0))
     assert str(endpoints[0]) == "PLAINTEXT://[::1]:9092"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "a.b-c.d", "my_host", "b\u00fccher.example", "host.", "1a", "10.0.0.1", "0.0.0.0"],  # noqa: S104
+)
+def test_hosts_have_names_and_addresses(host: str) -> None:
+    assert parse_listeners([f"PLAINTEXT://{host}:9092"]) == (Endpoint("PLAINTEXT", host, 9092),)
 
 
 def test_settings_of_a_program_are_values_of_python() -> None:
