@@ -158,6 +158,7 @@ class Metadata:
         self._connect_timeout_ms = connect_timeout_ms
         self._bootstrap_timeout_ms = bootstrap_timeout_ms
         self._was_connected = False
+        self._retry_backoff_max_ms = retry_backoff_max_ms
         self._backoff = Backoff(retry_backoff_ms, retry_backoff_max_ms, random.random)
         self._clock_ms = clock_ms
         self._sleep = sleep
@@ -216,14 +217,15 @@ class Metadata:
         while True:
             failures: list[str] = []
             candidates = self._candidates()
-            patience = PATIENCE_MS * 2.0**rounds if len(set(candidates)) > 1 else math.inf
+            others = len(set(candidates)) - 1
+            patience = PATIENCE_MS * 2.0**rounds if others else math.inf
             while candidates:
                 address = candidates.pop(0)
                 left = deadline - self._clock_ms()
                 if (left <= 0 or self._aborted) and failures:
                     break
                 try:
-                    return self._ask_one(address, request, min(max(left, 1.0), patience))
+                    return self._ask_one(address, request, self._time_for_one(left, patience, others))
                 except NotReachableError as error:
                     self._drop_connection()
                     self._failed_ms[address] = self._clock_ms()
@@ -239,6 +241,11 @@ class Metadata:
                     "Is a broker running there, and is the bootstrap address that of a PLAINTEXT listener?"
                 )
             self._sleep(delay / 1000)
+
+    def _time_for_one(self, left_ms: float, patience_ms: float, others: int) -> float:
+        """What one of several may take: the others are tried once more, however patient one is by then."""
+        kept_ms = others * PATIENCE_MS + self._retry_backoff_max_ms if others else 0.0
+        return max(1.0, min(patience_ms, max(left_ms - kept_ms, min(left_ms, PATIENCE_MS))))
 
     def _candidates(self) -> list[tuple[str, int]]:
         """The brokers to try: the one in use, known ones in random order, then the bootstrap list.
@@ -257,6 +264,8 @@ class Metadata:
         return self._failed_ms.get(address, -math.inf)
 
     def _ask_one(self, address: tuple[str, int], request: Any, left_ms: float) -> Any:
+        """Connects, where that is to be, and asks, both within `left_ms`."""
+        deadline = self._clock_ms() + left_ms
         if self._connection is None or self._connection_address != address:
             self._drop_connection()
             self._connection = Connection(
@@ -267,6 +276,7 @@ class Metadata:
             )
             self._connection_address = address
             self._was_connected = True
+        left_ms = max(1.0, deadline - self._clock_ms())
         answer = self._connection.request(request, timeout_ms=min(self._request_timeout_ms, left_ms))
         self._failed_ms.pop(address, None)
         return answer
