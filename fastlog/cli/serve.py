@@ -1,5 +1,7 @@
 """`fastlog serve`: runs a broker until Ctrl-C or SIGTERM.
 
+It ends by itself, with status 1, where one of its threads fails: better gone than half there, since others lead then.
+
 Standard output gets exactly one line, `ready SCHEME://HOST:PORT …`, when the broker answers. Logs go to standard error.
 """
 
@@ -83,6 +85,7 @@ def serve(
 
 def _serve(config: Config) -> None:
     from fastlog.broker.broker import Broker
+    from fastlog.cli.thread_failures import ThreadFailures
     from fastlog.native._engine import keep_freed_memory
 
     # before there are threads, each with an arena of its own; an embedded broker leaves its process as it is
@@ -92,11 +95,13 @@ def _serve(config: Config) -> None:
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     broker = Broker(config)
-    endpoints = broker.start()
-    click.echo("ready " + " ".join(map(str, endpoints)))
-    sys.stdout.flush()
-    signal.sigwait(signals)
-    broker.stop()
+    with ThreadFailures() as failures:
+        endpoints = broker.start()
+        click.echo("ready " + " ".join(map(str, endpoints)))
+        sys.stdout.flush()
+        signal.sigwait(signals)
+        failures.stopping()
+        broker.stop()
 
 
 def _configure_logging(level: str) -> None:

@@ -191,9 +191,8 @@ class RouterListener:
     def _run(self) -> None:
         try:
             self._serve()
-        except Exception:
-            self._log.exception("the ZeroMQ listener ended")
         finally:
+            # an error of ours is for who watches the broker's threads: without its listeners it is deaf
             self._close_socket()
 
     def _serve(self) -> None:

@@ -16,6 +16,7 @@ from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of
 from fastlog.broker.later import Later
 from fastlog.errors import InvalidTopicError, KafkaError, PolicyViolationError, RequestTimedOutError
+from fastlog.events import EventLog
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.delete_records import (
     DeleteRecordsPartition,
@@ -69,6 +70,9 @@ def handle(
     def wait() -> None:
         try:
             _settle(services, moved, request.timeout_ms)
+        except Exception:
+            # of this request alone: each partition is answered with what is known of it
+            EventLog("control").exception("a deletion of records was not waited for")
         finally:
             later.answer(response)
 

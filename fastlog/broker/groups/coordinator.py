@@ -48,6 +48,8 @@ EXPIRY = ("expiry",)
 # requests that are taken together, and whose records are appended together
 BURST = 256
 COMPLAIN_INTERVAL_MS = 1_000
+# how often a thread that is waited for is looked at, whether it is there at all
+ALIVE_SECONDS = 0.1
 # before groups are read again after a refused append: as a rule another leadership comes first
 RELOAD_MS = 1_000
 UNLOADED = Outcome(NotCoordinatorError.code, is_in_log=False)
@@ -138,7 +140,9 @@ class GroupCoordinator:
             done = threading.Event()
             self.put(self._unload)
             self.put(done.set)
-            done.wait()
+            # one that failed does nothing any more
+            while self._thread.is_alive() and not done.wait(ALIVE_SECONDS):
+                pass
 
     def stop(self) -> None:
         """Ends the thread; what was appended and not acknowledged by then is not answered. Again is harmless."""

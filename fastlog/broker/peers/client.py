@@ -232,6 +232,10 @@ class PeerClient:
                 self._put(self._looked_up, registration, lane, look_up_host(host, port))
             except OSError as error:
                 self._put(self._looked_up, registration, lane, error)
+            except Exception as error:
+                # whoever waits for it is to be told
+                self._log.exception("a name was not looked up", host=host)
+                self._put(self._looked_up, registration, lane, OSError(f"{type(error).__name__}: {error}"))
 
         threading.Thread(target=look_up, name="fastlog-lookup", daemon=True).start()
 
