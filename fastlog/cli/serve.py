@@ -86,10 +86,11 @@ def serve(
 def _serve(config: Config) -> None:
     from fastlog.broker.broker import Broker
     from fastlog.cli.thread_failures import ThreadFailures
-    from fastlog.native._engine import keep_freed_memory
+    from fastlog.native._engine import end_process_on_panic, keep_freed_memory
 
     # before there are threads, each with an arena of its own; an embedded broker leaves its process as it is
     keep_freed_memory()
+    end_process_on_panic()
     # blocked before the first thread starts, so that none of them is interrupted. A signal during a long recovery
     # waits for its end: logs are closed as they were opened, completely
     signals = {signal.SIGINT, signal.SIGTERM}

@@ -14,9 +14,10 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 # --- the broker's data plane ---
 
 def keep_freed_memory() -> bool:
-    """Lets a process that is a broker's alone keep memory that it has freed for what comes next, 64 MiB an arena.
+    """Has a broker's own process keep 64 MiB an arena of freed memory; False where the allocator is not glibc's."""
 
-    False where the allocator is not glibc's, and nothing changes."""
+def end_process_on_panic() -> None:
+    """Has a broker's own process end with SIGABRT when a panic ends a thread that the engine lives by."""
 
 @final
 class Engine:
@@ -32,8 +33,7 @@ class Engine:
     def open_directory(self, directory: str, cluster_id: str) -> str:
         """Locks a data directory and takes it into use; how its last run ended, for the log line.
 
-        Raises a KafkaError when it is in use, of another broker or cluster, or of a newer version; nothing is touched
-        then.
+        Raises a KafkaError, with nothing touched, when it is in use, of another broker or cluster, or newer than this.
         """
 
     def finish_opening(self) -> list[Path]:

@@ -65,8 +65,9 @@ def test_serve_keeps_freed_memory_before_it_starts_threads(monkeypatch: pytest.M
             done.append("stopped")
 
     monkeypatch.setattr("fastlog.native._engine.keep_freed_memory", lambda: done.append("keeps"))
+    monkeypatch.setattr("fastlog.native._engine.end_process_on_panic", lambda: done.append("ends"))
     monkeypatch.setattr("fastlog.broker.broker.Broker", Recorded)
     monkeypatch.setattr(signal, "pthread_sigmask", lambda *_: set())
     monkeypatch.setattr(signal, "sigwait", lambda _: signal.SIGTERM)
     command._serve(load())
-    assert done == ["keeps", "made", "started", "stopped"]
+    assert done == ["keeps", "ends", "made", "started", "stopped"]

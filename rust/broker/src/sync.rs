@@ -14,6 +14,7 @@
 
 use crate::broker::Clock;
 use crate::partition::Partition;
+use fastlog_sys::panics::vital;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
@@ -262,7 +263,7 @@ impl SyncThreads {
 
     fn spawn(&self, name: String, run: fn(&Syncs)) -> io::Result<()> {
         let syncs = self.syncs.clone();
-        let thread = std::thread::Builder::new().name(name).spawn(move || run(&syncs))?;
+        let thread = std::thread::Builder::new().name(name).spawn(vital(move || run(&syncs)))?;
         self.threads.lock().push(thread);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Requests that wait: the lists by partition that wake them, and the thread that ends them in time.
 
+use fastlog_sys::panics::vital;
 use parking_lot::{Condvar, Mutex};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -142,8 +143,9 @@ impl Timer {
     pub(crate) fn start(limit: usize) -> io::Result<Self> {
         let timer = Self::new(limit);
         let of_thread = timer.deadlines.shared.clone();
-        let thread =
-            std::thread::Builder::new().name("fastlog-timer".to_owned()).spawn(move || of_thread.run())?;
+        let thread = std::thread::Builder::new()
+            .name("fastlog-timer".to_owned())
+            .spawn(vital(move || of_thread.run()))?;
         *timer.thread.lock() = Some(thread);
         Ok(timer)
     }

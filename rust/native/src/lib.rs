@@ -26,7 +26,7 @@ mod _engine {
     #[pymodule_export]
     use crate::codec::{ApiCodec, decode_request_header};
     #[pymodule_export]
-    use crate::engine::{ControlRequest, Engine, Intake, keep_freed_memory};
+    use crate::engine::{ControlRequest, Engine, Intake, end_process_on_panic, keep_freed_memory};
     #[pymodule_export]
     use crate::fetch::{BrokerFailed, FetchedChunk, Fetcher, PartitionFailed};
     #[cfg(feature = "simulation")]

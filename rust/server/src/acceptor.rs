@@ -4,6 +4,7 @@ use crate::handler::Handler;
 use crate::limits::ConnectionLimits;
 use crate::mailbox::{Accepted, Mail, Mailbox};
 use fastlog_broker::{Level, Listener};
+use fastlog_sys::panics::vital;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use parking_lot::Mutex;
@@ -51,8 +52,9 @@ impl Acceptor {
             listeners: Vec::new(),
             connection_count: 0,
         };
-        let thread =
-            std::thread::Builder::new().name("fastlog-acceptor".to_owned()).spawn(move || state.run())?;
+        let thread = std::thread::Builder::new()
+            .name("fastlog-acceptor".to_owned())
+            .spawn(vital(move || state.run()))?;
         Ok(Self { shared, thread })
     }
 

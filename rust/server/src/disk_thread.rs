@@ -3,6 +3,7 @@
 
 use crate::mailbox::{Mail, Mailbox};
 use fastlog_broker::FileRange;
+use fastlog_sys::panics::vital;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -28,7 +29,8 @@ pub(crate) struct DiskThread {
 impl DiskThread {
     pub(crate) fn start() -> io::Result<Self> {
         let (queue, cold) = channel();
-        let thread = std::thread::Builder::new().name("fastlog-disk".to_owned()).spawn(move || run(&cold))?;
+        let thread =
+            std::thread::Builder::new().name("fastlog-disk".to_owned()).spawn(vital(move || run(&cold)))?;
         Ok(Self { queue, thread })
     }
 }

@@ -7,6 +7,7 @@ use crate::handler::Handler;
 use crate::mailbox::{Accepted, Mail, Mailbox};
 use crate::read_buffer::SCRATCH_BYTES;
 use fastlog_broker::{FileRange, Level};
+use fastlog_sys::panics::vital;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 use std::io;
@@ -54,8 +55,9 @@ impl IoThread {
             next_tick: Instant::now() + tick,
             draining_until: None,
         };
-        let thread =
-            std::thread::Builder::new().name(format!("fastlog-io-{number}")).spawn(move || state.run())?;
+        let thread = std::thread::Builder::new()
+            .name(format!("fastlog-io-{number}"))
+            .spawn(vital(move || state.run()))?;
         Ok(Self { mailbox, thread })
     }
 }

@@ -7,5 +7,6 @@ pub mod clock;
 pub mod event_fd;
 pub mod file;
 pub mod limits;
+pub mod panics;
 
 pub use event_fd::EventFd;

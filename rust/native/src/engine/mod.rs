@@ -37,6 +37,11 @@ pub(crate) fn keep_freed_memory() -> bool {
     fastlog_sys::allocator::keep_freed_memory()
 }
 
+#[pyfunction]
+pub(crate) fn end_process_on_panic() {
+    fastlog_sys::panics::end_process_on_panic();
+}
+
 /// The data plane of one broker.
 #[pyclass(frozen, module = "fastlog.native._engine")]
 pub(crate) struct Engine {
