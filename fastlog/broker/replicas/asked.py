@@ -133,7 +133,7 @@ class Asked:
             broker_id=self._node_id,
             broker_epoch=asked.broker_epoch,
             ends=tuple(
-                LogEnd(key=key, last_epoch=place[1], log_end_offset=place[0])
+                LogEnd(key=key, last_epoch=place[1], log_end_offset=place[0], log_start_offset=place[3])
                 for key, place in zip(keys, places, strict=True)
                 # a log that could not be opened says nothing, least of all that it is empty
                 if place is not None

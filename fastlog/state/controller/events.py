@@ -103,6 +103,8 @@ class LogEnd(msgspec.Struct, frozen=True):
     last_epoch: int
     """The leader epoch of its last record, -1 for none."""
     log_end_offset: int
+    log_start_offset: int = 0
+    """What is below was deleted, and committed before."""
 
 
 class LogEndsTold(Event, frozen=True, kw_only=True):

@@ -5,6 +5,9 @@ where their logs end, and take the largest (last epoch, log end offset). Replica
 and win where they plainly have more: a longer log of the same last epoch, records of the last leadership where the
 others lost theirs, or any log where the others were wiped.
 
+What is below a log's start was committed before it was deleted, so a log that ends there lacks something, whatever its
+last epoch. A log of which all was deleted has no last epoch, and has everything up to its end all the same.
+
 Any other later last epoch proves nothing: a leader may commit records of former epochs before it has any of its own, so
 an uncommitted tail that a former leader left behind can look newer than what was committed (Raft, figure 8). Behind the
 last leader's records there is no later leader: who has some has all that was committed before them.
@@ -12,7 +15,7 @@ last leader's records there is no later leader: who has some has all that was co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -20,13 +23,20 @@ from fastlog.state.controller.decide.election import NO_LEADER
 from fastlog.state.controller.effects import AskLogEnds, Effect
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fastlog.ports import PartitionKey, PartitionState
     from fastlog.state.controller.brokers import Brokers
     from fastlog.state.controller.events import LogEndsTold
 
-LogEndAt = tuple[int, int]
+
+class LogEndAt(NamedTuple):
+    """What a broker tells of a log; the larger of the first two is the better log."""
+
+    last_epoch: int
+    """-1 where there is no record."""
+    end: int
+    start: int = 0
 
 
 class Question(msgspec.Struct):
@@ -36,7 +46,7 @@ class Question(msgspec.Struct):
     asked: dict[int, int] = {}
     """Broker epoch by broker."""
     told: dict[int, LogEndAt] = {}
-    """(last epoch, log end offset) by broker, of those in `asked`."""
+    """By broker, of those in `asked`."""
 
 
 def is_stuck(state: PartitionState) -> bool:
@@ -55,18 +65,23 @@ def best(state: PartitionState, told: Mapping[int, LogEndAt]) -> int | None:
     if not set(sure) <= told.keys():
         return None
     # the first in the order of assignment, of equal ones
-    winner = max((it for it in state.replicas if it in sure), key=lambda it: told[it])
-    epoch, length = told[winner]
+    winner = _longest([it for it in state.replicas if it in sure], told)
     others = [it for it in state.replicas if it in told and it not in sure]
-    if length == 0:
+    if told[winner].end == 0:
         # wiped: a replica that is away may have what this one had
         everybody = set(state.replicas) <= told.keys()
-        winner = max((winner, *others), key=lambda it: told[it])
-        return winner if told[winner][1] or everybody else None
+        winner = _longest([winner, *others], told)
+        return winner if told[winner].end or everybody else None
     # it went with the step of the epoch that left the partition without a leader
     last_leadership = state.leader_epoch - 1
-    comparable = (it for it in others if told[it][0] in (epoch, last_leadership))
-    return max((winner, *comparable), key=lambda it: told[it])
+    comparable = (it for it in others if told[it].last_epoch in (told[winner].last_epoch, last_leadership))
+    return _longest([winner, *comparable], told)
+
+
+def _longest(brokers: Sequence[int], told: Mapping[int, LogEndAt]) -> int:
+    """The best log of these, none of which may end before another starts."""
+    start = max(told[it].start for it in brokers)
+    return max((it for it in brokers if told[it].end >= start), key=lambda it: told[it][:2])
 
 
 class LogEnds:
@@ -87,7 +102,9 @@ class LogEnds:
         for end in event.ends:
             question = self._questions.get(end.key)
             if question is not None and question.asked.get(event.broker_id) == event.broker_epoch:
-                question.told[event.broker_id] = (end.last_epoch, end.log_end_offset)
+                question.told[event.broker_id] = LogEndAt(
+                    end.last_epoch, end.log_end_offset, end.log_start_offset
+                )
                 found.append(end.key)
         return found
 

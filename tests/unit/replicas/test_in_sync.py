@@ -172,10 +172,10 @@ def ask(broker_epoch: int = EPOCHS[ME], *keys: PartitionKey) -> AskLogEnds:
 
 def test_log_ends_are_told_of_partitions_that_have_no_leader() -> None:
     it = leading(state(leader=-1, isr=(), epoch=3))
-    it.engine.places = {("t", 0): (17, 2, 17, 0, 15)}
+    it.engine.places = {("t", 0): (17, 2, 17, 4, 15)}
     (told,) = it.command(ask())
     assert told.body.broker_epoch == EPOCHS[ME]
-    assert told.body.ends == (LogEnd(KEY, 2, 17),)
+    assert told.body.ends == (LogEnd(KEY, 2, 17, 4),)
 
 
 def test_a_question_that_overtook_the_state_waits_for_it() -> None:

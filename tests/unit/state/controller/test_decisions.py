@@ -21,7 +21,7 @@ from fastlog.state.controller.effects import (
     StopReplicas,
     Write,
 )
-from fastlog.state.controller.log_ends import best
+from fastlog.state.controller.log_ends import LogEndAt, best
 from fastlog.state.controller.settings import ControllerSettings, TopicFacts
 from fastlog.state.controller.suspicion import agreed
 
@@ -309,8 +309,16 @@ def test_a_note_that_does_not_say_who_has_replicas_asks_all_that_are_there() -> 
         ({1: (-1, 0), 2: (-1, 0), 3: (2, 7)}, 3),
         ({1: (-1, 0), 2: (-1, 0)}, None),
         ({1: (-1, 0), 2: (-1, 0), 3: (-1, 0)}, 1),
+        # all was deleted: what ends before that lacks what was committed, what goes on behind it has more
+        ({1: (3, 90), 2: (-1, 100, 100)}, 2),
+        ({1: (3, 100), 2: (-1, 100, 100)}, 1),
+        ({1: (3, 120), 2: (-1, 100, 100), 3: (3, 110)}, 1),
+        ({1: (-1, 100, 100), 2: (-1, 100, 100), 3: (6, 90)}, 1),
+        ({1: (-1, 100, 100), 2: (-1, 100, 100), 3: (6, 110)}, 3),
+        ({1: (-1, 0), 2: (3, 90, 10), 3: (-1, 100, 100)}, 2),
+        ({1: (-1, 0), 2: (-1, 0), 3: (-1, 100, 100)}, 3),
     ],
 )
-def test_the_best_log(told: dict[int, tuple[int, int]], expected: int | None) -> None:
+def test_the_best_log(told: dict[int, tuple[int, ...]], expected: int | None) -> None:
     state = PartitionState(replicas=(1, 2, 3), leader=-1, leader_epoch=7, isr=(), last_known_elr=(1, 2))
-    assert best(state, told) == expected
+    assert best(state, {it: LogEndAt(*at) for it, at in told.items()}) == expected

@@ -14,6 +14,7 @@ from fastlog.ports import PartitionKey, PartitionState
 from fastlog.state.controller.brokers import Brokers
 from fastlog.state.controller.controller import Controller
 from fastlog.state.controller.decide import election
+from fastlog.state.controller.log_ends import LogEndAt
 from tests.support.controller_simulation import run
 from tests.support.controller_world import World
 from tests.support.simulated_broker import SimulatedBroker
@@ -87,7 +88,7 @@ def test_a_leader_epoch_that_outlives_its_process_would_be_found(monkeypatch: py
 
 
 def test_the_first_log_instead_of_the_best_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def first(state: PartitionState, told: Mapping[int, tuple[int, int]]) -> int | None:
+    def first(state: PartitionState, told: Mapping[int, LogEndAt]) -> int | None:
         return next((it for it in state.replicas if it in told), None)
 
     monkeypatch.setattr("fastlog.state.controller.log_ends.best", first)
