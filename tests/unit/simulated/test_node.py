@@ -10,6 +10,7 @@ import pytest
 
 from fastlog.config import Config, TopicSettings
 from fastlog.errors import KafkaError, KafkaStorageError
+from fastlog.native._engine import Engine
 from fastlog.native._simulation import SimulatedNode
 from fastlog.protocol.codec import decode_response_frame, encode_request_frame
 from fastlog.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
@@ -141,6 +142,64 @@ def test_what_is_acknowledged_as_synced_survives_the_machine() -> None:
         node.start()
         open_topic(node, FSYNC, epoch=1)
         assert offsets(node)[:1] == [0], f"seed {seed}"
+
+
+def acknowledged(node: SimulatedNode, value: str) -> bytes | None:
+    """The answer to what is produced, once it is synced."""
+    assert produce(node, value, token=9) is None
+    node.run_syncs()
+    ((_, answer, _),) = node.drain()
+    return answer
+
+
+def begun_anew(seed: int) -> tuple[SimulatedNode, Engine]:
+    """A follower that has nothing and whose leader begins at 20, and then at 40."""
+    node = started(seed, FSYNC)
+    engine = node.engine(Config().broker())
+    assert engine.apply_partitions([("t", TOPIC_ID, 0, 2, 1, 1, (1, 2), (2,), False)], {"t": FSYNC}) == [
+        (0, "")
+    ]
+    for start in (20, 40):
+        engine.restart_at("t", 0, 1, start)
+        node.run_syncs()
+    return node, engine
+
+
+def test_a_follower_that_begins_anew_is_synced_and_may_fetch_on() -> None:
+    """Found by the simulation of clusters: nobody asked for that sync, and it waited for one for ever."""
+    _, engine = begun_anew(1)
+    assert engine.fetch_positions([("t", 0)]) == [(40, -1, 40, 40, 40)]
+
+
+def test_a_follower_begins_anew_within_a_batch() -> None:
+    """Found by the simulation of clusters: its leader had deleted a part of the batch, which is sent whole."""
+    leader, (_, follower) = started(2), begun_anew(1)
+    batch = seal([(1_700_000_000_000, None, str(number).encode(), ()) for number in range(50)])
+    data = [TopicProduceData(name="t", partition_data=[PartitionProduceData(index=0, records=batch)])]
+    request = ProduceRequest(acks=-1, timeout_ms=1_000, topic_data=data)
+    leader.handle(1, encode_request_frame(request, 9, 1, "test"))
+    assert leader.engine(Config().broker()).delete_records("t", 0, 40) == 40
+    partition = FetchPartition(partition=0, fetch_offset=40, partition_max_bytes=1 << 20)
+    topic = FetchTopic(topic_id=TOPIC_ID, partitions=[partition])
+    fetched = FetchRequest(max_wait_ms=0, min_bytes=0, session_epoch=-1, topics=[topic])
+    answer = leader.handle(2, encode_request_frame(fetched, 13, 2, "test"))
+    assert answer is not None
+    taken = follower.append_fetched(answer, 13, {(TOPIC_ID, 0): (1, 40)})
+    assert taken == [(TOPIC_ID, 0, 0, 50, None, "")]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_synced_after_it_began_anew_survives_the_machine(seed: int) -> None:
+    node, engine = begun_anew(seed)
+    assert engine.apply_partitions([("t", TOPIC_ID, 0, 1, 2, 2, (1, 2), (1,), False)], {"t": FSYNC}) == [
+        (0, "")
+    ]
+    assert produced(acknowledged(node, "b")) == (0, 40)
+    del engine
+    node.crash(lose_unsynced=True)
+    assert node.start() == "machine died"
+    open_topic(node, FSYNC, epoch=2)
+    assert node.look("t", 0)[0::2] == (40, 41)
 
 
 def test_a_clean_stop_and_a_wiped_disk() -> None:

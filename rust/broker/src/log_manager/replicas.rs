@@ -168,7 +168,7 @@ impl LogManager {
         if data.diverging_epoch.end_offset >= 0 {
             return FetchResult::Diverging(data.diverging_epoch.epoch, data.diverging_epoch.end_offset);
         }
-        let fetched = Fetched {
+        let mut fetched = Fetched {
             leader_epoch,
             fetch_offset,
             high_watermark: data.high_watermark,
@@ -176,6 +176,11 @@ impl LogManager {
             records: data.records.unwrap_or_default(),
         };
         let appended = self.replica(key).and_then(|it| {
+            if let Some(base) = it.begins_within(&fetched) {
+                let restarted = self.restart_at(it.topic(), it.index(), leader_epoch, base, now_ms);
+                restarted.map_err(|error| refuse(error.code(), error.to_string()))?;
+                fetched.fetch_offset = base;
+            }
             it.append_fetched(fetched, now_ms).map_err(|error| refuse(error.code, error.message))
         });
         match appended {

@@ -7,6 +7,7 @@ use super::{Duty, Partition};
 use crate::cluster::Notice;
 use fastlog_log::{AppendError, LogError};
 use fastlog_protocol::ErrorCode;
+use fastlog_protocol::batch::{BatchHeader, batches};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -98,7 +99,7 @@ impl Partition {
 
     /// Drops everything and starts anew at `offset`, the log start of the leader of that epoch.
     pub(crate) fn restart_at(
-        &self,
+        self: &Arc<Self>,
         leader_epoch: i32,
         offset: i64,
         now_ms: i64,
@@ -108,8 +109,23 @@ impl Partition {
         self.check_follows(leader_epoch)?;
         self.log.truncate_fully_and_start_at(offset, now_ms, checkpoint)?;
         drop(changing);
+        if self.log.syncs_appends() {
+            // it may not fetch before its end counts as durable, and without a fetch nothing else would ask
+            self.ask_for_sync();
+        }
         self.notify();
         Ok(())
+    }
+
+    /// Where the first batch that came begins, if the log is empty and ends within it: the leader deleted the records
+    /// before. A batch is stored whole, so the log has to begin with it (Kafka: `UnexpectedAppendOffsetException`).
+    pub(crate) fn begins_within(&self, fetched: &Fetched<'_>) -> Option<i64> {
+        let end = self.log.log_end_offset();
+        if self.log.log_start_offset() != end || fetched.fetch_offset != end {
+            return None;
+        }
+        let header = BatchHeader::parse(batches(fetched.records).next()?.ok()?).ok()?;
+        (header.base_offset < end && end < header.next_offset()).then_some(header.base_offset)
     }
 
     fn check_follows(&self, leader_epoch: i32) -> Result<(), LogError> {

@@ -97,6 +97,8 @@ impl Log {
         let segment = Segment::create(&self.storage, &self.directory(), offset, now_ms)
             .map_err(|error| self.write_failed(error))?;
         let segment = Arc::new(segment);
+        // its name is synced with the first of its batches
+        self.directory_changed.store(true, Release);
         *self.segments.write() = Arc::new(SegmentList::new(vec![Arc::clone(&segment)]));
         self.log_start_offset.store(offset, Release);
         self.cut_epochs(writer, 0)?;
