@@ -23,7 +23,7 @@ from tests.simulation.records import Record, batch_of, records_in
 PRODUCE_VERSION = 11
 FETCH_VERSION = 11
 LIST_OFFSETS_VERSION = 7
-LATEST = -1
+LATEST, EARLIEST = -1, -2
 PRODUCE_TIMEOUT_MS = 2_000
 #: of a consumer's fetch
 READ_BYTES = 600
@@ -65,23 +65,23 @@ class ClientCalls(Process):
 
         self._to(target, arrive)
 
-    def ask_frame_now(self, target: int, frame: bytes) -> bytes | None:
-        """The same, answered at once; None where nothing gets there or back."""
-        peer = self._peers(target)
-        cuts = self._network.cuts
-        if peer is None or peer.is_stopped or {(self.id, target), (target, self.id)} & cuts:
-            return None
-        peer._advance()
-        return peer.machine.node.handle(0, frame, inter_broker=True)
-
     # -- clients ---------------------------------------------------------------------------------------------------
 
-    def produce(self, key: PartitionKey, values: Sequence[int], answer: Callable[[int, int], None]) -> None:
-        """acks=all of an idempotent producer: `answer` gets Kafka's error code and the first offset."""
-        producer_id = -1 if self._bugs.forgets_producers else PRODUCER_ID + key.partition
+    def produce(
+        self,
+        key: PartitionKey,
+        values: Sequence[int],
+        answer: Callable[[int, int], None],
+        *,
+        acks: int,
+        is_idempotent: bool,
+    ) -> None:
+        """`answer` gets Kafka's error code and the first offset."""
+        is_known = is_idempotent and not self._bugs.forgets_producers
+        producer_id = PRODUCER_ID + key.partition if is_known else -1
         data = PartitionProduceData(index=key.partition, records=batch_of(values, producer_id))
         request = ProduceRequest(
-            acks=-1,
+            acks=acks,
             timeout_ms=PRODUCE_TIMEOUT_MS,
             topic_data=[TopicProduceData(name=TOPIC, partition_data=[data])],
         )
@@ -110,9 +110,11 @@ class ClientCalls(Process):
         it = response.responses[0].partitions[0]
         return it.error_code, records_in(bytes(it.records or b""), offset)
 
-    def latest(self, key: PartitionKey) -> tuple[int, int]:
-        """ListOffsets of a consumer: error code and the end of the log."""
-        partition = ListOffsetsPartition(partition_index=key.partition, timestamp=LATEST)
+    def offset_at(self, key: PartitionKey, timestamp: int, leader_epoch: int) -> tuple[int, int]:
+        """ListOffsets of a consumer: error code and offset."""
+        partition = ListOffsetsPartition(
+            partition_index=key.partition, current_leader_epoch=leader_epoch, timestamp=timestamp
+        )
         request = ListOffsetsRequest(
             replica_id=-1, topics=[ListOffsetsTopic(name=TOPIC, partitions=[partition])]
         )

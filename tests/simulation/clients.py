@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from fastlog.errors import OutOfOrderSequenceNumberError
+from fastlog.errors import OffsetOutOfRangeError, OutOfOrderSequenceNumberError
 from fastlog.ports import PartitionKey
 from tests.simulation.broker import Broker
 from tests.simulation.checks import Judge
+from tests.simulation.client_calls import EARLIEST, LATEST
 from tests.simulation.events import Agenda
 from tests.simulation.network import CLIENTS, Network
 from tests.simulation.records import Record
@@ -32,8 +33,10 @@ class Client:
         judge: Judge,
         rng: random.Random,
         brokers: Callable[[], list[Broker]],
+        acks: int = -1,
     ) -> None:
         self.key = key
+        self._acks = acks
         self.is_stopping = False
         self._agenda = agenda
         self._network = network
@@ -41,20 +44,21 @@ class Client:
         self._rng = rng
         self._brokers = brokers
         self._call = 0
+        self._known = self._leader_epoch = -1
 
     def step(self) -> None:
         """Sends the next request."""
         raise NotImplementedError
 
     def _leader(self) -> Broker | None:
-        """Asks a broker for the leader; what it says may be old."""
+        """Asks a broker for the leader; what is older than what another has told is no news (KIP-320)."""
         alive = self._brokers()
         if not alive:
             return None
         state = self._rng.choice(alive).image.state(self.key)
-        if state is None:
-            return None
-        return next((it for it in alive if it.id == state.leader), None)
+        if state is not None and state.leader_epoch >= self._leader_epoch:
+            self._known, self._leader_epoch = state.leader, state.leader_epoch
+        return next((it for it in alive if it.id == self._known), None)
 
     def _ask(self, broker: Broker | None, request: Callable[[Broker, int], None]) -> None:
         self._call += 1
@@ -77,6 +81,7 @@ class Client:
 class Producer(Client):
     """Idempotent, acks=all: numbers in order, a batch at a time, each until it is acknowledged."""
 
+    is_idempotent = True
     acknowledged = 0
     #: what is sent again is sent as it was
     _batch: Sequence[int] = ()
@@ -88,6 +93,10 @@ class Producer(Client):
         if not self._batch or self._batch[0] < self.acknowledged:
             count = self._rng.randint(1, BATCH_MAX)
             self._batch = list(range(self.acknowledged, self.acknowledged + count))
+        self.send()
+
+    def send(self) -> None:
+        """Sends the batch that is due to whom it takes for the leader."""
         values = self._batch
 
         def request(broker: Broker, number: int) -> None:
@@ -97,15 +106,21 @@ class Producer(Client):
                 lambda code, base: broker.reply_to_clients(
                     lambda: self._answered(number, values, code, base)
                 ),
+                acks=self._acks,
+                is_idempotent=self.is_idempotent,
             )
 
         self._ask(self._leader(), request)
 
+    def take(self, values: Sequence[int], base: int) -> None:
+        """They are acknowledged."""
+        for value, offset in zip(values, range(base, base + len(values)), strict=True):
+            self._judge.acknowledges(self.key, value, offset)
+
     def _answered(self, number: int, values: Sequence[int], code: int, base: int) -> None:
         # a late answer is an acknowledgement all the same
         if code == 0:
-            for value, offset in zip(values, range(base, base + len(values)), strict=True):
-                self._judge.acknowledges(self.key, value, offset)
+            self.take(values, base)
             self.acknowledged = max(self.acknowledged, values[-1] + 1)
         elif code == OutOfOrderSequenceNumberError.code and number == self._call:
             self._judge.require(
@@ -114,10 +129,32 @@ class Producer(Client):
         self._next(number, self._rng.randint(0, 60) if code == 0 else self._pause())
 
 
+class LooseProducer(Producer):
+    """Sends each batch once, whatever becomes of it. What only the leader has said of it may be lost."""
+
+    is_idempotent = False
+    _sent = 0
+
+    def step(self) -> None:
+        """Sends the next batch."""
+        count = self._rng.randint(1, BATCH_MAX)
+        self._batch = list(range(self._sent, self._sent + count))
+        self._sent += count
+        self.send()
+
+    def _answered(self, number: int, values: Sequence[int], code: int, base: int) -> None:
+        if code == 0:
+            self.acknowledged += len(values)
+            if self._acks == -1:
+                self.take(values, base)
+        self._next(number, self._rng.randint(0, 60) if code == 0 else self._pause())
+
+
 class Consumer(Client):
     """Reads from the start, at its own pace, and asks now and then how far it could."""
 
     offset = 0
+    _is_lost = False
 
     def step(self) -> None:
         """Fetches, or asks for the end."""
@@ -127,17 +164,29 @@ class Consumer(Client):
             broker.reply_to_clients(lambda: self._answered(number, code, records))
 
         def ask_end(broker: Broker, number: int) -> None:
-            code, end = broker.latest(self.key)
-            # without its lease a leader tells what it knew when that ended, which others may know better by now
-            is_sure = code == 0 and broker.holds_lease()
-            broker.reply_to_clients(lambda: self._end_told(number, end, is_sure=is_sure))
+            code, end = broker.offset_at(self.key, LATEST, epoch)
+            broker.reply_to_clients(lambda: self._end_told(number, code, end))
 
-        self._ask(self._leader(), ask_end if self._rng.random() < ENDS else fetch)
+        def ask_start(broker: Broker, number: int) -> None:
+            code, start = broker.offset_at(self.key, EARLIEST, epoch)
+            broker.reply_to_clients(lambda: self._start_told(number, code, start))
 
-    def _end_told(self, number: int, end: int, *, is_sure: bool) -> None:
+        leader, epoch = self._leader(), self._leader_epoch
+        if self._is_lost:
+            self._ask(leader, ask_start)
+        else:
+            self._ask(leader, ask_end if self._rng.random() < ENDS else fetch)
+
+    def _end_told(self, number: int, code: int, end: int) -> None:
         if number == self._call:
-            if is_sure:
+            if code == 0:
                 self._judge.tells_end(self.key, end)
+            self._next(number, self._rng.randint(20, 150))
+
+    def _start_told(self, number: int, code: int, start: int) -> None:
+        if number == self._call:
+            if code == 0:
+                self.offset, self._is_lost = max(self.offset, start), False
             self._next(number, self._rng.randint(20, 150))
 
     def _answered(self, number: int, code: int, records: list[Record]) -> None:
@@ -146,4 +195,7 @@ class Consumer(Client):
         if code == 0:
             self._judge.reads(self.key, self.offset, records)
             self.offset += len(records)
+        elif code == OffsetOutOfRangeError.code:
+            # deleted, or beyond what an unclean election left
+            self._is_lost = True
         self._next(number, self._rng.randint(20, 150))

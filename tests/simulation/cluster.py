@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from fastlog.ports import PartitionKey, PartitionState, Topic
+from fastlog.ports import PartitionKey, PartitionState, Registration, Topic
 from fastlog.state.controller.events import Proposed
 from fastlog.state.controller.settings import TopicFacts
 from tests.simulation.broker import Broker
 from tests.simulation.bugs import Bugs
 from tests.simulation.checks import Judge, ViolationError
-from tests.simulation.clients import Client, Consumer, Producer
+from tests.simulation.clients import Client, Consumer, LooseProducer, Producer
 from tests.simulation.events import Agenda
 from tests.simulation.machine import TOPIC, TOPIC_ID, Machine
 from tests.simulation.network import STORE, Network
+from tests.simulation.setup import draw
 from tests.simulation.store import Store
 
 BROKERS = (1, 2, 3)
-#: the share of clusters that sync what they acknowledge
-FSYNC = 0.25
+#: how long it may take until a reassignment that was asked for is written
+REASSIGN_MS = 15_000
 #: how often it is looked whether all is well again
 REST_MS = 1_000
 
@@ -36,20 +37,20 @@ class Cluster:
         self.bugs = bugs
         self.agenda = Agenda()
         self.network = Network(self.agenda, self.rng)
-        self.judge = Judge()
         self.trace: list[str] = []
-        partitions = self.rng.randint(1, 2)
+        self.setup = draw(self.rng)
+        self.note(f"{self.setup} min.insync.replicas={bugs.min_isr}")
+        self.judge = Judge(is_loose=self.setup.is_loose, unclean=self.setup.unclean)
+        self.keys = [PartitionKey(TOPIC_ID, index) for index in range(self.setup.partitions)]
         topic = Topic(
-            name=TOPIC, topic_id=TOPIC_ID, partitions=tuple(_fresh(index) for index in range(partitions))
+            name=TOPIC, topic_id=TOPIC_ID, partitions=tuple(_fresh(it.partition) for it in self.keys)
         )
-        self.keys = [PartitionKey(TOPIC_ID, index) for index in range(partitions)]
-        syncs = self.rng.random() < FSYNC
         seeds = [self.rng.getrandbits(32) for _ in BROKERS]
         self.machines = {
-            broker: Machine(broker, its, self.keys, syncs=syncs)
+            broker: Machine(broker, its, self.keys, syncs=self.setup.syncs)
             for broker, its in zip(BROKERS, seeds, strict=True)
         }
-        facts = TopicFacts(min_isr=bugs.min_isr)
+        facts = TopicFacts(min_isr=bugs.min_isr, unclean=self.setup.unclean)
         self.store = Store(self.agenda, self.network, self.judge, topic, facts)
         self.store.ignores_fence = bugs.ignores_fence
         self.store.ignores_versions = bugs.ignores_versions
@@ -59,6 +60,10 @@ class Cluster:
         self.on_write: Callable[[], None] = lambda: None
         #: is told of each proposal that a leader sends
         self.on_proposal: Callable[[int, Proposed], None] = lambda broker, proposal: None
+        #: is told of each process that was killed
+        self.on_death: Callable[[int, Registration | None], None] = lambda broker, registration: None
+        #: when a reassignment was asked for, and to whom
+        self._moves: dict[PartitionKey, list[tuple[int, set[int]]]] = {}
         #: the proposals of the present state of each partition, which may be written though their leader died since
         self._under_way: dict[PartitionKey, list[Proposed]] = {}
 
@@ -67,7 +72,7 @@ class Cluster:
         for broker in BROKERS:
             self.start_broker(broker)
         for key in self.keys:
-            for kind in (Producer, Consumer):
+            for kind in (LooseProducer if self.setup.is_loose else Producer, Consumer):
                 client = kind(
                     key,
                     agenda=self.agenda,
@@ -75,6 +80,7 @@ class Cluster:
                     judge=self.judge,
                     rng=self.rng,
                     brokers=self.alive,
+                    acks=self.setup.acks,
                 )
                 self.clients.append(client)
                 self.agenda.after(self.rng.randint(100, 400), client.step)
@@ -106,19 +112,42 @@ class Cluster:
         self.brokers[broker].on_proposal = self.on_proposal
         self.brokers[broker].proposed = self._proposed
         self.brokers[broker].on_write = self.on_write
+        self.brokers[broker].died = lambda: self.kill(broker)
         self.brokers[broker].start()
 
     def kill(self, broker: int, *, lose_unsynced: bool = False, wipe: bool = False) -> None:
         """Ends the process; with the machine, or the disk's contents."""
         self.note(f"kill {broker}{' with its machine' * lose_unsynced}{' and its disk' * wipe}")
-        self.brokers.pop(broker).die()
+        process = self.brokers.pop(broker)
+        process.die()
         self.machines[broker].crash(lose_unsynced=lose_unsynced, wipe=wipe)
+        self.on_death(broker, process.registration)
+
+    def stop(self, broker: int) -> None:
+        """Ends the process as it wants to end itself."""
+        if broker in self.brokers:
+            self.note(f"end {broker}")
+            process = self.brokers.pop(broker)
+            process.close_session()
+            process.die()
+            self.machines[broker].stop()
 
     def may_lose(self, broker: int) -> bool:
         """Whether what the broker's disk holds survives without it, on another that the cluster counts on."""
         return all(self._survives(key, broker) for key in self.keys)
 
-    def _survives(self, key: PartitionKey, without: int) -> bool:
+    def reassign(self, key: PartitionKey, replicas: tuple[int, ...] | None) -> None:
+        """Asks who thinks that it is the controller, unless nobody would be left with what was committed."""
+        state = self.store.states[key]
+        target = set(replicas or (it for it in state.replicas if it not in state.adding))
+        asked = [it for it in self.alive() if it.controller.is_active]
+        if asked and self._survives(key, -1, among=target):
+            self.note(f"reassign {key.partition} to {replicas}")
+            self._moves.setdefault(key, []).append((self.agenda.now_ms, target))
+            controller = self.rng.choice(asked)
+            controller.now(lambda: controller.reassign(key, replicas))
+
+    def _survives(self, key: PartitionKey, without: int, among: Iterable[int] = BROKERS) -> bool:
         state = self.store.states[key]
         promised = len(self.judge.of(key).committed)
         registered = {it.broker_id: it.broker_epoch for it in self.store.registered()}
@@ -129,11 +158,14 @@ class Cluster:
             held = self.brokers.get(other)
             is_counted = other in state.elr or registered.get(other, epochs[other]) == epochs[other]
             is_itself = held is None or held.registration is None or self.machines[other].is_clean
-            if other != without and end >= promised and is_counted and is_itself:
+            stays = other in among and other not in state.removing
+            if other != without and stays and end >= promised and is_counted and is_itself:
                 sure.add(other)
         # a proposal that is on its way may be what is counted on next, and who is eligible now is not any more then
         now = (it for it in self._under_way.get(key, ()) if it.partition_epoch == state.version)
-        return bool(sure) and all(sure & set(it.isr) for it in now)
+        since_ms = self.agenda.now_ms - REASSIGN_MS
+        moves = (target for at_ms, target in self._moves.get(key, ()) if at_ms >= since_ms)
+        return bool(sure) and all(sure & set(it) for it in (*(it.isr for it in now), *moves))
 
     def _proposed(self, proposal: Proposed) -> None:
         key = proposal.key
@@ -148,6 +180,9 @@ class Cluster:
         self.network.heal()
         self.store.is_down = False
         for broker in BROKERS:
+            self.machines[broker].node.set_faults()
+            if self.machines[broker].fails and broker in self.brokers:
+                self.kill(broker)
             if broker not in self.brokers:
                 self.start_broker(broker)
             elif self.brokers[broker].is_stopped:
@@ -175,16 +210,20 @@ class Cluster:
             log = leader.machine.log(key)
             assert log is not None
             self.judge.ends_with(key, log)
+            state = self.store.states[key]
             for broker in self.alive():
+                if broker.id not in state.replicas:
+                    continue
                 other = broker.machine.log(key)
                 if other is None:
                     raise UnrestError(f"no progress: {broker.id} has not opened {key.partition}")
+                start = max(other.start, log.start)
                 end = min(other.high_watermark, log.high_watermark)
                 self.judge.require(
-                    other.records(0, end) == log.records(0, end), f"{broker.id} and {leader.id} differ"
+                    other.records(start, end) == log.records(start, end),
+                    f"{broker.id} and {leader.id} differ",
                 )
-            state = self.store.states[key]
-            if set(state.isr) != set(BROKERS):
+            if set(state.isr) != set(state.replicas) or state.adding or state.removing:
                 raise UnrestError(f"no progress: not all are in sync again: {state}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastlog.broker.replicas.fetching import Counts
@@ -13,6 +14,8 @@ from fastlog.errors import KafkaError
 from fastlog.ports import PartitionKey
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.codec import decode_response_frame, encode_request_frame
+from fastlog.protocol.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
+from fastlog.state.replica.follower import AskOffsets, Effect
 from fastlog.transport.channel import ConnectionLostError
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ class SimulatedFetching:
         self._is_there = False
         #: the fetch, or the pause, that is under way
         self._number = 0
-        self._is_asking = False
+        self._is_asking = self._asks_offsets = False
         self._commands: list[Callable[[], None]] = []
 
     @property
@@ -79,13 +82,14 @@ class SimulatedFetching:
         self._broker.later(int(PATIENCE_MS), lambda: self._interrupt(number))
 
     def _interrupt(self, number: int) -> None:
-        if self._is_asking and self._number == number and self._commands:
+        # a fetch, that is; the other questions are waited for
+        if self._is_asking and not self._asks_offsets and self._number == number and self._commands:
             self._following.forget_session()
             self._round()
 
     def _round(self) -> None:
         """The next fetch, or a pause."""
-        self._is_asking = False
+        self._is_asking = self._asks_offsets = False
         self._number += 1
         commands, self._commands = self._commands, []
         for command in commands:
@@ -124,15 +128,55 @@ class SimulatedFetching:
             if answer is None:
                 raise ConnectionLostError("no answer")
             effects = self._following.take_in(answer)
-            self._following.followed.repair(effects, self._list_offsets, self._broker.clock_ms)
+        except (KafkaError, ConnectionLostError):
+            self._following.lost()
+            self._round()
+            return
+        asks = [it for it in effects if isinstance(it, AskOffsets)]
+        if asks:
+            self._ask_offsets(asks, [it for it in effects if not isinstance(it, AskOffsets)])
+        else:
+            self._repair(effects, {})
+
+    # --- where the leader's log lies ---
+
+    def _ask_offsets(self, asks: Sequence[AskOffsets], others: Sequence[Effect]) -> None:
+        """Asks for starts and ends, whose answers are late or never come, as all others; commands wait for them."""
+        requests: list[ListOffsetsRequest] = []
+        answers: dict[int, Any] = {}
+
+        def note(request: ListOffsetsRequest) -> Any:
+            requests.append(request)
+            return ListOffsetsResponse()
+
+        self._following.followed._leader_offsets(asks, note)
+        self._number += 1
+        number, self._asks_offsets = self._number, True
+
+        def answered(timestamp: int, frame: bytes) -> None:
+            answers[timestamp] = decode_response_frame(ApiKey.LIST_OFFSETS, LIST_OFFSETS_VERSION, frame)[1]
+            if len(answers) == len(requests):
+                finish()
+
+        def finish() -> None:
+            if self._is_asking and self._number == number:
+                self._repair([*others, *asks], answers)
+
+        for request in requests:
+            at = request.topics[0].partitions[0].timestamp
+            frame = encode_request_frame(request, LIST_OFFSETS_VERSION, number, "broker")
+            self._broker.ask_frame(self._leader, frame, partial(answered, at))
+        self._broker.later(self._settings.request_timeout_ms, finish)
+
+    def _repair(self, effects: Sequence[Effect], answers: dict[int, Any]) -> None:
+        def told(request: ListOffsetsRequest) -> Any:
+            answer = answers.get(request.topics[0].partitions[0].timestamp)
+            if answer is None:
+                raise ConnectionLostError("no answer")
+            return answer
+
+        try:
+            self._following.followed.repair(effects, told, self._broker.clock_ms)
         except (KafkaError, ConnectionLostError):
             self._following.lost()
         self._round()
-
-    def _list_offsets(self, request: Any) -> Any:
-        """Asks at once: what is asked for so is compared with what is there when it is used."""
-        frame = encode_request_frame(request, LIST_OFFSETS_VERSION, self._number, "broker")
-        answer = self._broker.ask_frame_now(self._leader, frame)
-        if answer is None:
-            raise ConnectionLostError("not reached")
-        return decode_response_frame(ApiKey.LIST_OFFSETS, LIST_OFFSETS_VERSION, answer)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -28,6 +29,11 @@ class Log:
         self._index = key.partition
 
     @property
+    def start(self) -> int:
+        """The log start offset."""
+        return self._node.look(TOPIC, self._index)[0]
+
+    @property
     def end(self) -> int:
         """The log end offset."""
         return self._node.look(TOPIC, self._index)[2]
@@ -38,7 +44,8 @@ class Log:
         return self._node.look(TOPIC, self._index)[1]
 
     def records(self, start: int, end: int) -> list[Record]:
-        """The records from `start` on and below `end`."""
+        """The records from `start` on, or the log's, and below `end`."""
+        start = max(start, self.start)
         if start >= end:
             return []
         found = self._node.records(TOPIC, self._index, start, end)
@@ -75,6 +82,8 @@ class Machine:
         self._is_running = False
         self._engine: Engine | None = None
         self._ends: dict[PartitionKey, Ends] = {}
+        #: the disk fails at what it is asked
+        self.fails = False
 
     # --- life ---
 
@@ -91,7 +100,7 @@ class Machine:
     def crash(self, *, lose_unsynced: bool, wipe: bool) -> None:
         """The process dies; with the machine, or the disk is another one."""
         self._note_ends()
-        self._engine, self._is_running = None, False
+        self._engine, self._is_running, self.fails = None, False, False
         if wipe:
             self.node.wipe()
             self._ends.clear()
@@ -101,6 +110,33 @@ class Machine:
         if lose_unsynced:
             for ends in self._ends.values():
                 ends.end = ends.durable
+
+    def stop(self) -> None:
+        """The process ends well, where its disk lets it."""
+        if self.fails:
+            self.crash(lose_unsynced=False, wipe=False)
+            return
+        self._note_ends()
+        self._engine, self._is_running = None, False
+        try:
+            self.node.stop()
+        except KafkaError:
+            if not self.node.is_dead():
+                raise
+            self.node.crash(lose_unsynced=False)
+            return
+        self.node.set_faults()
+        for ends in self._ends.values():
+            ends.durable = ends.end
+
+    def fail(self, **faults: Any) -> None:
+        """The disk fails from now on, as `SimulatedNode.set_faults` says, until the process dies."""
+        self.fails = True
+        self.node.set_faults(**faults)
+
+    def forget(self, key: PartitionKey) -> None:
+        """A log is put away."""
+        self._ends.pop(key, None)
 
     def _note_ends(self) -> None:
         if self._engine is None:

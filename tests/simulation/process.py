@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from fastlog.errors import KafkaError
 from fastlog.ports import Registration
 from fastlog.state.controller.controller import Controller
 from fastlog.state.controller.events import Proposed
@@ -72,6 +73,8 @@ class Process:
         #: is told of each proposal as it is sent
         self.proposed: Callable[[Proposed], None] = lambda proposal: None
         self.on_proposal: Callable[[int, Proposed], None] = lambda broker, proposal: None
+        #: is told that it died in the middle of a call
+        self.died: Callable[[], None] = lambda: None
         # the controller, where it is one
         self.controller = Controller()
         self._controller_epoch = 0
@@ -99,9 +102,16 @@ class Process:
         if self.is_stopped:
             self._late.append(what)
             return
-        self._advance()
-        what()
-        self._settle()
+        try:
+            self._advance()
+            what()
+            if self.is_alive:
+                self._settle()
+        except (KafkaError, OSError, RuntimeError):
+            if not (self.machine.fails or self.machine.node.is_dead()):
+                raise
+        if self.is_alive and self.machine.node.is_dead():
+            self.died()
 
     def go_on(self) -> None:
         """SIGCONT."""

@@ -11,7 +11,7 @@ from fastlog.broker.replicas.image import ClusterImage
 from fastlog.broker.replicas.manager import ReplicaManager
 from fastlog.broker.replicas.settings import ReplicaSettings
 from fastlog.config import Config
-from fastlog.errors import NotControllerError, RequestTimedOutError
+from fastlog.errors import KafkaError, NotControllerError, RequestTimedOutError
 from fastlog.ports import PartitionKey
 from fastlog.state.controller.events import IsrAsked
 from tests.simulation.client_calls import ClientCalls
@@ -41,6 +41,11 @@ Handle = Callable[[Any, Callable[[Answer], None]], None]
 class SteppedManager(ReplicaManager):
     """The worker's thread is whoever calls."""
 
+    def __init__(self, *, may_fail: Callable[[], bool], **parts: Any) -> None:
+        """`may_fail` says whether the disk fails: otherwise nothing does."""
+        super().__init__(**parts)
+        self._may_fail = may_fail
+
     def step(self) -> None:
         """Does what was put."""
         while True:
@@ -61,8 +66,12 @@ class SteppedManager(ReplicaManager):
         return {key: it.state.leader_epoch for key, it in self._replicas.leaders._led.items()}
 
     def _guarded(self, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        # nothing is caught: what the worker would log ends the simulation
-        work(*arguments)
+        # what the worker would log ends the simulation
+        try:
+            work(*arguments)
+        except (KafkaError, OSError):
+            if not self._may_fail():
+                raise
         if self._replicas.leaders.take_wants_state():
             self._carry_out(self._subscriber.ask(self._clock.monotonic_ms()))
         self._replicas.propose(self._subscriber.controller_id)
@@ -90,6 +99,7 @@ class Replicas(ClientCalls):
         self.engine.set_lease(0)
         me: Any = self
         self.manager = SteppedManager(
+            may_fail=lambda: self.machine.fails,
             node_id=broker_id,
             config=Config(
                 static={

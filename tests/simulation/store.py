@@ -98,6 +98,8 @@ class Store:
 
     def end(self, session: Session) -> None:
         """The session is over: what was ephemeral goes with it."""
+        if session.over:
+            return
         session.over = True
         self.sessions.pop(session.number, None)
         changed = False

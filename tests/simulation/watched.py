@@ -66,7 +66,7 @@ class WatchedEngine:
         for key, place in zip(keys, places, strict=True):
             epoch, seen = self._led[key]
             if place is not None and place[4] > seen:
-                self._judge.exposes(key, self._log(key), self._id, seen, place[4])
+                self._judge.exposes(key, epoch, self._log(key), self._id, seen, place[4])
                 self._led[key] = (epoch, place[4])
 
     def has_notices(self) -> bool:
@@ -109,11 +109,11 @@ class WatchedEngine:
                 self._engine.truncate(TOPIC, key.partition, leader_epoch, high_watermark)
         elif key not in self._led or self._led[key][0] != leader_epoch:
             log = self._log(key)
-            # it may have moved at once
-            seen = min(log.high_watermark, len(self._judge.of(key).committed))
-            self._led[key] = (leader_epoch, seen)
             process = (self._id, self._broker_epoch())
             self._judge.leads(key, leader_epoch, process, log, is_current=self._is_current(key, leader_epoch))
+            # it may have moved at once
+            committed = self._judge.of(key).committed_in(leader_epoch) or ()
+            self._led[key] = (leader_epoch, min(log.high_watermark, len(committed)))
 
     def resign(self) -> int:
         """As Engine's."""
@@ -146,22 +146,33 @@ class WatchedEngine:
         for topic_id, index, code, end, *_ in taken:
             if code == 0 and end >= 0:
                 key = PartitionKey(TOPIC_ID, index)
-                self._judge.follows(key, self._log(key), self._id, asked[topic_id, index][1])
+                epoch, since = asked[topic_id, index]
+                self._judge.follows(key, epoch, self._log(key), self._id, since)
         return taken
 
     def truncate(self, topic: str, index: int, leader_epoch: int, offset: int) -> bool:
         """As Engine's."""
-        high_watermark = self._log(PartitionKey(TOPIC_ID, index)).high_watermark
-        self._judge.require(
-            offset >= high_watermark,
-            f"lost: {self._id} cuts {index} to {offset}, below its high watermark {high_watermark}",
-        )
-        self._machine.cut(PartitionKey(TOPIC_ID, index), offset)
+        key = PartitionKey(TOPIC_ID, index)
+        self._judge.cuts(key, self._log(key), self._id, offset)
+        self._machine.cut(key, offset)
         return self._engine.truncate(topic, index, leader_epoch, offset)
 
     def restart_at(self, topic: str, index: int, leader_epoch: int, offset: int) -> None:
-        """As Engine's; no log here starts above 0."""
-        self._judge.require(False, f"lost: {self._id} begins {index} anew at {offset}")
+        """As Engine's."""
+        key = PartitionKey(TOPIC_ID, index)
+        self._judge.restarts(key, self._log(key), self._id, offset)
+        self._machine.cut(key, offset)
+        self._engine.restart_at(topic, index, leader_epoch, offset)
+
+    def delete_partitions(self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]]) -> int:
+        """As Engine's."""
+        count = self._engine.delete_partitions(topic, topic_id, partitions)
+        for index, _ in partitions:
+            key = PartitionKey(TOPIC_ID, index)
+            self._led.pop(key, None)
+            self._counts.pop(key, None)
+            self._machine.forget(key)
+        return count
 
     # --- planted bugs ---
 

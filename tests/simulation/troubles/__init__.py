@@ -1,0 +1,1 @@
+"""What befalls a cluster beside deaths, cuts and pauses: each a file."""
