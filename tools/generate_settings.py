@@ -17,6 +17,8 @@ PAGE = ROOT / "docs/reference/settings.md"
 KEYS = {
     "name": "name",
     "topic": "topic",
+    "only": "only",
+    "pattern": "pattern",
     "type": "type",
     "unit": "unit",
     "default": "default",
@@ -117,9 +119,13 @@ def render_table(rows: list[dict[str, Any]]) -> str:
     broker = [
         (row["name"], PYTHON_TYPES[row["type"]] + ("" if "default" in row else " | None"))
         for row in rows
-        if "converts_to" not in row and "topic" not in row
+        if not {"converts_to", "topic", "only"} & row.keys()
     ]
-    topic = [(row["topic"], PYTHON_TYPES[row["type"]]) for row in rows if "topic" in row]
+    topic = [
+        (row.get("topic", row["name"]), PYTHON_TYPES[row["type"]])
+        for row in rows
+        if "topic" in row or "only" in row
+    ]
     return (
         f"{text})\n"
         + struct(
@@ -145,13 +151,16 @@ def range_of(row: dict[str, Any]) -> str:
 
 def entry(row: dict[str, Any]) -> str:
     """The section of a row."""
-    default = text_of(row["default"]) if "default" in row else "not set"
+    default = text_of(row.get("default", "not set")) or "empty"
     facts = [row["type"] + (f" ({row['unit']})" if "unit" in row else ""), f"default {default}"]
     if accepted := range_of(row):
         facts.append(f"takes {accepted}")
     if "topic" in row:
         facts.append(f"per topic: `{row['topic']}`" + topic_default(row))
-    facts.append("may be changed while running" if row.get("dynamic") else "read at the start")
+    if "only" in row:
+        facts.append(f"of a {row['only']}, brokers have none")
+    else:
+        facts.append("may be changed while running" if row.get("dynamic") else "read at the start")
     differs = f" *Not as in Kafka:* {row['differs']}" if "differs" in row else ""
     return f"### `{row['name']}`\n\n{'; '.join(facts)}.\n\n{row['doc']}{differs}\n\n"
 

@@ -30,6 +30,7 @@ from fastlog.broker.peers.server import BrokerIntake, CommandTable
 from fastlog.broker.producer_ids import ProducerIds
 from fastlog.broker.replicas.leader_fetcher import LeaderFetcher
 from fastlog.broker.replicas.manager import ReplicaManager
+from fastlog.broker.replicas.throttle import ReplicationRates
 from fastlog.broker.topic_directory import TopicDirectory
 from fastlog.cluster.incarnation import Incarnations
 from fastlog.cluster.local import FILE_NAME as LOCAL_STORE
@@ -144,6 +145,9 @@ class ClusterNode:
         self._base.undo.callback(image.subscribe(directory.publish))
         controller = ControllerLink(self._peers, self._controller_id, self._trouble)
         self.configs = ClusterConfigs(image=image, controller=controller)
+        rates = ReplicationRates(self._base.engine, self.configs)
+        rates.apply()
+        self._base.undo.callback(self.configs.subscribe(rates.apply))
         self.topics = ClusterTopics(
             image=image,
             topics=directory,

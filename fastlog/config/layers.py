@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from fastlog.config.setting import Value
 
-BROKER_KEYS: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
-TOPIC_KEYS: Mapping[str, Setting] = {setting.topic: setting for setting in SETTINGS if setting.topic}
+BROKER_KEYS: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS if setting.only is None}
+TOPIC_KEYS: Mapping[str, Setting] = {
+    setting.topic or setting.name: setting for setting in SETTINGS if setting.topic or setting.only == "topic"
+}
 
 
 #: what a stored value that cannot be stands for, where the default would delete records that it may be there to keep;
@@ -143,7 +145,7 @@ class Config(msgspec.Struct, frozen=True):
         setting = TOPIC_KEYS[key]
         candidates = tuple(self._topic_candidates(key, setting, overrides))
         if not candidates:
-            value = setting.topic_default
+            value = setting.topic_default or setting.default
             return Entry(key, setting, value, Origin.DEFAULT, ())
         first = candidates[0]
         value = first.value
@@ -193,6 +195,8 @@ class Config(msgspec.Struct, frozen=True):
     ) -> Iterator[Candidate]:
         if key in overrides and (value := _in_force(setting, key, overrides[key])) is not None:
             yield Candidate(key, value, Origin.TOPIC)
+        if setting.only is not None:
+            return
         yield from self._layers(setting)
         for other in SETTINGS:
             if other.converts_to == setting.name:

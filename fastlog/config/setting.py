@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from fastlog.errors import ConfigError
@@ -19,6 +21,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """The broker's key."""
     topic: str | None = None
     """The key of the same setting on one topic; None where topics have none."""
+    only: str | None = None
+    """"topic" where `name` is a key of topics, and brokers have none."""
     type: str
     """One of boolean, int, long, double, string, list."""
     unit: str | None = None
@@ -33,6 +37,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """The greatest value, inclusive; None is the type's own."""
     values: tuple[str, ...] = ()
     """The words accepted (for a list: for each element); empty is any."""
+    pattern: str | None = None
+    """The regular expression that each element of a list matches as a whole; None is any."""
     dynamic: bool = False
     """Whether the broker's key may be changed while brokers run."""
     converts_to: str | None = None
@@ -103,3 +109,5 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     def _check_word(self, key: str, word: str) -> None:
         if self.values and word not in self.values:
             raise ConfigError(f"{key}={word}: it takes {', '.join(self.values)}")
+        if self.pattern is not None and not re.fullmatch(self.pattern, word):
+            raise ConfigError(f"{key}={word}: it takes what matches {self.pattern}")

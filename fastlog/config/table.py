@@ -96,6 +96,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="replica.fetch.min.bytes", type="int", unit="bytes", default="1", minimum=1, maximum=2147483647, doc="A leader answers a follower when it has so many bytes for it, or after replica.fetch.wait.max.ms."),
     Setting(name="replica.fetch.wait.max.ms", type="int", unit="ms", default="500", minimum=1, maximum=2147483647, doc="How long a leader lets a follower wait for records; less than replica.lag.time.max.ms."),
     Setting(name="replica.fetch.backoff.ms", type="int", unit="ms", default="1000", minimum=0, maximum=2147483647, doc="How long a follower waits after an error before it fetches that partition again."),
+    Setting(name="leader.replication.throttled.rate", type="long", unit="bytes/s", default="9223372036854775807", minimum=0, maximum=9223372036854775807, dynamic=True, doc="How many bytes a second this broker sends to followers of the replicas that leader.replication.throttled.replicas lists. Only followers that are not in sync are held back (KIP-73). `fastlog cluster reassign --throttle` and kafka-reassign-partitions.sh set it."),
+    Setting(name="follower.replication.throttled.rate", type="long", unit="bytes/s", default="9223372036854775807", minimum=0, maximum=9223372036854775807, dynamic=True, doc="How many bytes a second this broker fetches for the replicas that follower.replication.throttled.replicas lists, while they are not in sync (KIP-73)."),
+    Setting(name="leader.replication.throttled.replicas", only="topic", pattern="[*]|[0-9]+:[0-9]+", type="list", default="", doc="The replicas that send no more than leader.replication.throttled.rate to followers that are not in sync: * for all, or PARTITION:BROKER,…"),
+    Setting(name="follower.replication.throttled.replicas", only="topic", pattern="[*]|[0-9]+:[0-9]+", type="list", default="", doc="The replicas that fetch no more than follower.replication.throttled.rate while they are not in sync: * for all, or PARTITION:BROKER,…"),
     Setting(name="unclean.leader.election.enable", topic="unclean.leader.election.enable", type="boolean", default="false", dynamic=True, doc="Whether a replica that may lack what was committed is elected where no other is left. What it lacks is lost."),
     Setting(name="auto.leader.rebalance.enable", type="boolean", default="true", doc="Whether partitions are given back to their preferred leaders, the first of their replicas, by and by."),
     Setting(name="leader.imbalance.check.interval.seconds", type="long", unit="seconds", default="300", minimum=1, doc="How often the controller looks for partitions that others than their preferred leaders lead."),
@@ -168,6 +172,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     replica_fetch_min_bytes: int
     replica_fetch_wait_max_ms: int
     replica_fetch_backoff_ms: int
+    leader_replication_throttled_rate: int
+    follower_replication_throttled_rate: int
     auto_leader_rebalance_enable: bool
     leader_imbalance_check_interval_seconds: int
     leader_imbalance_per_broker_percentage: int
@@ -200,4 +206,6 @@ class TopicSettings(msgspec.Struct, frozen=True, kw_only=True):
     min_compaction_lag_ms: int
     max_compaction_lag_ms: int
     delete_retention_ms: int
+    leader_replication_throttled_replicas: tuple[str, ...]
+    follower_replication_throttled_replicas: tuple[str, ...]
     unclean_leader_election_enable: bool

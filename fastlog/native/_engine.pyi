@@ -248,6 +248,15 @@ class Engine:
         with NOT_LEADER_OR_FOLLOWER.
         """
 
+    def set_replication_rates(self, leader: int, follower: int) -> None:
+        """Bytes per second that throttled replicas send and fetch here; 2**63 - 1 is no limit.
+
+        Throttled are those that their topic's settings list, while they are not in sync (KIP-73).
+        """
+
+    def held_back(self) -> list[tuple[bytes, int]]:
+        """The followers here that are to be left out of fetches now, for the rate: topic id, partition."""
+
     def truncations_below_high_watermark(self) -> int:
         """How often a follower here dropped what it took for committed: only unclean elections explain it."""
 

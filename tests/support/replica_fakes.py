@@ -146,6 +146,13 @@ class NotingEngine:
         """What the test says."""
         return [self.places.get(it) for it in partitions]
 
+    def set_replication_rates(self, leader: int, follower: int) -> None:
+        """Of no use here."""
+
+    def held_back(self) -> list[tuple[bytes, int]]:
+        """Nobody."""
+        return []
+
     def truncations_below_high_watermark(self) -> int:
         """None."""
         return 0

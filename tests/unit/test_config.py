@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fastlog.config import (
+    BROKER_KEYS,
     SETTINGS,
+    TOPIC_KEYS,
     Config,
     Endpoint,
     Origin,
@@ -247,3 +249,18 @@ def test_settings_of_a_program_are_values_of_python() -> None:
     assert config.broker().listeners == ("PLAINTEXT://:1", "ZMQ://:2")
     assert (config.broker().num_partitions, config.broker().auto_create_topics_enable) == (4, False)
     assert config.broker_entry("log.retention.bytes").origin == Origin.DEFAULT
+
+
+def test_a_key_of_topics_alone_is_none_of_brokers() -> None:
+    key = "leader.replication.throttled.replicas"
+    assert key not in BROKER_KEYS
+    assert Config().topic({}).leader_replication_throttled_replicas == ()
+    assert Config().topic({key: "0:1, 2:3"}).leader_replication_throttled_replicas == ("0:1", "2:3")
+    assert Config().topic_entry(key, {key: "*"}).origin == Origin.TOPIC
+
+
+@pytest.mark.parametrize("value", ["0", "0:x", "all", "0:1;0:2", "*:1"])
+def test_what_lists_no_replicas_is_refused(value: str) -> None:
+    key = "follower.replication.throttled.replicas"
+    with pytest.raises(ConfigError, match=r"it takes what matches"):
+        TOPIC_KEYS[key].parse(key, value)

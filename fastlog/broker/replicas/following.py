@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.replicas.fetching import Counts, Followed
 from fastlog.broker.replicas.session import FetchSession
+from fastlog.broker.replicas.throttle import Throttle
 from fastlog.errors import FetchSessionIdNotFoundError, InvalidFetchSessionEpochError, KafkaError
 from fastlog.protocol.messages.fetch import ReplicaState
 from fastlog.state.replica.follower import Fetcher, FollowerSettings
@@ -43,6 +44,7 @@ class Following:
         self._fetcher = Fetcher(FollowerSettings(backoff_ms=settings.backoff_ms))
         self.followed = Followed(node_id, engine, self._fetcher, self.counts)
         self._session = FetchSession()
+        self._throttle = Throttle(engine, now_ms)
         self._epochs: dict[PartitionKey, int] = {}
         self._keys: dict[tuple[bytes, int], PartitionKey] = {}
         self._broker_epoch: int | None = None
@@ -91,12 +93,13 @@ class Following:
         """The next fetch; None where no partition is to be asked for now, or this is idle."""
         if self._broker_epoch is None or not self._epochs:
             return None
+        self._throttle.look()
         replica = ReplicaState(replica_id=self._node_id, replica_epoch=self._broker_epoch)
         return self._session.request(self._wanted_of, replica, self._settings)
 
     def next_ms(self) -> int | None:
         """When a partition that rests is to be asked for again; None where none rests."""
-        return self._fetcher.next_ms(self._now_ms())
+        return self._throttle.next_ms(self._fetcher.next_ms(self._now_ms()))
 
     def take_in(self, answer: bytes) -> Sequence[Effect]:
         """Appends what came; what is to be done about it, by `followed.repair`.
@@ -129,7 +132,7 @@ class Following:
         self._session.touch(self.followed.keys())
 
     def _wanted_of(self, key: PartitionKey) -> Wanted | None:
-        if key in self.followed.unsynced:
+        if key in self.followed.unsynced or self._throttle.holds_back(key):
             return None
         return self._fetcher.wanted_of(key, self._now_ms())
 

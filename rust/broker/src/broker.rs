@@ -346,6 +346,29 @@ impl Broker {
         }
     }
 
+    /// Which replicas of a topic are throttled while they are behind: `*` or `partition:broker` each.
+    pub fn throttle_topic<S: AsRef<str>>(&self, topic: &str, leaders: &[S], followers: &[S]) {
+        for partition in self.partitions.of_topic(topic) {
+            partition.list_throttled(leaders, followers);
+        }
+    }
+
+    /// How many bytes a second throttled replicas send and fetch here; `i64::MAX` is no limit.
+    pub fn set_replication_rates(&self, leader: u64, follower: u64) {
+        let now_ns = self.clock.monotonic_ns();
+        self.cluster.throttle.leader.set_rate(leader, now_ns);
+        self.cluster.throttle.follower.set_rate(follower, now_ns);
+    }
+
+    /// The followers here that are to ask for nothing now, because as much was fetched as may be: topic id, partition.
+    pub fn held_back(&self) -> Vec<(Uuid, i32)> {
+        if !self.cluster.throttle.follower.is_exceeded(|| self.clock.monotonic_ns()) {
+            return Vec::new();
+        }
+        let all = self.partitions.all();
+        all.iter().filter(|it| it.is_held_back()).map(|it| (it.topic_id(), it.index())).collect()
+    }
+
     /// Answers all long polls now and every later one at once, and gives up what the control plane has not
     /// taken: call it before a server's shutdown. Produce requests that only wait for a sync are still answered by
     /// that, until [`Broker::shutdown`].

@@ -23,6 +23,7 @@ mod request;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod sync;
+mod throttle;
 mod waiters;
 mod wakeup;
 

@@ -34,6 +34,8 @@ class Scripted:
         self.ids: list[int] = []
         self.fails_with: Exception | None = None
         self.appended = 0
+        self.throttled: Sequence[PartitionKey] = ()
+        self.looked = 0
         self.connected = True
         self.address = "zmq://leader"
         self._bell = os.eventfd(0, os.EFD_NONBLOCK)
@@ -96,6 +98,10 @@ class Scripted:
 
     def fetch_positions(self, partitions: Sequence[tuple[str, int]]) -> list[tuple[int, int, int, int, int]]:
         return [(0, -1, 0, 0, 0)] * len(partitions)
+
+    def held_back(self) -> list[tuple[bytes, int]]:
+        self.looked += 1
+        return [(it.topic_id.bytes, it.partition) for it in self.throttled]
 
     def append_fetched(self, answer: bytes, version: int, asked: dict[Any, Any]) -> list[Any]:
         self.appended += 1
@@ -197,3 +203,25 @@ def test_an_answer_to_an_earlier_request_is_passed_over(leader: tuple[Scripted, 
     follow(fetcher, KEYS[1])
     scripted.asked(2)
     assert scripted.appended == 0
+
+
+def test_what_is_throttled_is_left_out_and_asked_for_again(leader: tuple[Scripted, LeaderFetcher]) -> None:
+    scripted, fetcher = leader
+    scripted.throttled = KEYS[:1]
+    follow(fetcher, *KEYS[:2])
+    assert named(scripted.asked(1)) == [1]
+    scripted.throttled = []
+    scripted.answer(7)
+    assert named(scripted.asked(2)) == [0]
+
+
+def test_a_follower_of_throttled_partitions_alone_looks_again_soon(
+    leader: tuple[Scripted, LeaderFetcher],
+) -> None:
+    scripted, fetcher = leader
+    scripted.throttled = KEYS
+    follow(fetcher, *KEYS)
+    wait_until(lambda: scripted.looked > 2, "it looks again")
+    assert not scripted.requests
+    scripted.throttled = []
+    assert named(scripted.asked(1)) == [0, 1, 2]

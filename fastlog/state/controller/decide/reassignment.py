@@ -78,8 +78,3 @@ def cancelled(state: PartitionState) -> PartitionState:
         isr=tuple(it[0] for it in isr),
         isr_epochs=tuple(it[1] for it in isr),
     )
-
-
-def throttled(state: PartitionState) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Whom a reassignment throttles: who sends (`leader.replication.throttled.replicas`), and who fetches."""
-    return tuple(it for it in state.replicas if it not in state.adding), state.adding

@@ -9,6 +9,7 @@ pub use notices::{Notice, Notices};
 
 use crate::Wakeup;
 use crate::broker::Clock;
+use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub(crate) struct Cluster {
     pub(crate) replica_lag_max: Duration,
     pub(crate) lease: Lease,
     pub(crate) notices: Notices,
+    pub(crate) throttle: Throttle,
     broker_epochs: ArcSwap<HashMap<i32, i64>>,
     truncated_below_high_watermark: AtomicU64,
 }
@@ -40,6 +42,7 @@ impl Cluster {
             replica_lag_max,
             lease: Lease::endless(),
             notices: Notices::new(wakeup),
+            throttle: Throttle::default(),
             broker_epochs: ArcSwap::default(),
             truncated_below_high_watermark: AtomicU64::new(0),
         })

@@ -201,7 +201,7 @@ impl FetchPlan {
                 return Prospect::Enough;
             }
             has_news |= is_news(log.high_watermark(), wanted);
-            if wanted.fetch_offset < bound {
+            if wanted.fetch_offset < bound && !self.is_kept_back(partition) {
                 let available = log.available_bytes(wanted.fetch_offset, bound);
                 // one batch is sent even above the client's limit, so anything at all counts for something
                 let limit = u64::try_from(wanted.max_bytes).unwrap_or(0).max(1);
@@ -238,6 +238,9 @@ impl FetchPlan {
         if diverging.is_some() {
             return Ok(PartitionRead { diverging, ..PartitionRead::nothing(told) });
         }
+        if self.is_kept_back(partition) {
+            return Ok(PartitionRead::nothing(told));
+        }
         let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
         let slice = log
             .read(wanted.fetch_offset, max_bytes, bound, at_least_one)
@@ -248,10 +251,18 @@ impl FetchPlan {
         {
             cut_before_zstd(range)?;
         }
+        if self.replica.is_some() {
+            partition.note_sent(records.as_ref().map_or(0, |range| range.length));
+        }
         // a lease that is over keeps some of it back, and comes back without a word of the partition
         let end = if self.replica.is_some() { bound } else { bound.max(told.high_watermark) };
         let is_unread = wanted.fetch_offset < end;
         Ok(PartitionRead { records, is_unread, ..PartitionRead::nothing(told) })
+    }
+
+    /// Whether a follower that is behind has to wait for what there is: replication is throttled.
+    fn is_kept_back(&self, partition: &Partition) -> bool {
+        self.replica.is_some_and(|replica| partition.is_kept_from(replica.id))
     }
 
     /// The replica that is better to read from than this one, if it can give what is asked for.

@@ -60,6 +60,7 @@ impl Partition {
             let reason = format!("the answer is to a fetch from offset {offset}, but the log ends at {end}");
             return Err(LogError::Invalid { reason }.into());
         }
+        self.note_fetched(fetched.records.len());
         let appended = self.log.append_replica(fetched.records, fetched.leader_epoch, now_ms);
         self.leaders_high_watermark.store(fetched.high_watermark, Ordering::Release);
         self.follow_high_watermark();

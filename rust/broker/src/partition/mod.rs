@@ -10,6 +10,7 @@ mod refusals;
 mod replication;
 mod role;
 mod table;
+mod throttled;
 
 pub use change::{Assignment, ChangeError};
 pub use follower::{Fetched, FollowerPosition};
@@ -25,6 +26,7 @@ pub(crate) use replication::FollowerFetch;
 use role::RoleCell;
 
 use crate::sync::{SyncStates, Syncs};
+use crate::throttle::Listed;
 use crate::waiters::WaiterList;
 use fastlog_log::{AppendError, AppendOptions, Appended, Log, LogConfig, LogError};
 use fastlog_protocol::ErrorCode;
@@ -66,6 +68,7 @@ pub struct Partition {
     /// What the leader told a follower of its high watermark.
     leaders_high_watermark: AtomicI64,
     refusals: Refusals,
+    listed: Listed,
     waiters: WaiterList,
     watches: WatchList,
     syncs: Arc<Syncs>,
@@ -113,6 +116,7 @@ impl Partition {
             leased_high_watermark: AtomicI64::new(high_watermark),
             leaders_high_watermark: AtomicI64::new(-1),
             refusals: Refusals::default(),
+            listed: Listed::default(),
             waiters: WaiterList::new(),
             watches: WatchList::new(),
             syncs,

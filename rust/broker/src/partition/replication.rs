@@ -180,6 +180,11 @@ impl Replication {
         in_sync.max_by_key(|(_, it)| (it.log_end_offset, it.caught_up_ns)).map(|(id, _)| *id)
     }
 
+    /// Whether a replica is in sync, or its addition is proposed.
+    pub(crate) fn is_in_sync(&self, replica_id: i32) -> bool {
+        self.isr.contains(&replica_id)
+    }
+
     /// The followers, by id.
     pub fn followers(&self) -> &BTreeMap<i32, FollowerState> {
         &self.followers

@@ -8,4 +8,5 @@ mod hints;
 mod leaving;
 mod nearest;
 mod node;
+mod throttled;
 mod watermark;

@@ -173,6 +173,7 @@ impl Engine {
     fn set_topic_settings(&self, py: Python<'_>, topic: &str, settings: TopicSettings) -> PyResult<()> {
         let config = settings.log(self.settings.producer_id_expiration_ms)?;
         py.detach(|| self.broker.configure_topic(topic, &config, settings.min_insync_replicas));
+        self.throttle_topic(topic, &settings);
         Ok(())
     }
 
@@ -349,6 +350,7 @@ impl Engine {
         }
         let logs = self.logs()?;
         let results = py.detach(|| logs.change_replicas(&wanted, self.broker.clock().now_ms()));
+        settings.iter().for_each(|(topic, it)| self.throttle_topic(topic, it));
         Ok(results.into_iter().map(replicas::outcome).collect())
     }
 
@@ -461,6 +463,14 @@ impl Engine {
 
     fn set_lease(&self, until_ns: i64) {
         self.broker.set_lease(until_ns);
+    }
+
+    fn set_replication_rates(&self, leader: u64, follower: u64) {
+        self.broker.set_replication_rates(leader, follower);
+    }
+
+    fn held_back(&self) -> Vec<([u8; 16], i32)> {
+        self.broker.held_back().into_iter().map(|(id, index)| (id.into_bytes(), index)).collect()
     }
 
     fn truncations_below_high_watermark(&self) -> u64 {

@@ -49,6 +49,14 @@ impl Engine {
         })
     }
 
+    pub(super) fn throttle_topic(&self, topic: &str, settings: &TopicSettings) {
+        let (leaders, followers) = (
+            &settings.leader_replication_throttled_replicas,
+            &settings.follower_replication_throttled_replicas,
+        );
+        self.broker.throttle_topic(topic, leaders, followers);
+    }
+
     pub(super) fn replica_change(
         &self,
         change: Change,

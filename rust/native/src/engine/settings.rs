@@ -88,6 +88,8 @@ impl BrokerSettings {
 #[derive(FromPyObject)]
 pub(crate) struct TopicSettings {
     pub(crate) min_insync_replicas: usize,
+    pub(super) leader_replication_throttled_replicas: Vec<String>,
+    pub(super) follower_replication_throttled_replicas: Vec<String>,
     fastlog_durability: String,
     max_message_bytes: usize,
     cleanup_policy: Vec<String>,

@@ -10,7 +10,6 @@ from fastlog.errors import NotControllerError, RequestTimedOutError, TopicAlread
 from fastlog.ports import Deletion, PartitionKey, PartitionState, Registration, Topic, Unknown, Written
 from fastlog.state.controller import events as ev
 from fastlog.state.controller.controller import Controller
-from fastlog.state.controller.decide.reassignment import reassigned, throttled
 from fastlog.state.controller.effects import (
     DeleteTopic,
     Effect,
@@ -223,13 +222,6 @@ def test_the_balance_leaves_what_is_led_well_enough() -> None:
 def test_whom_all_others_are_refused_by(votes: dict[int, set[int]], expected: set[int]) -> None:
     live = {1, 2, 3} | {it for voters in votes.values() for it in voters} | set(votes)
     assert agreed(votes, live, 2) == expected
-
-
-def test_whom_a_reassignment_throttles() -> None:
-    state = reassigned(partition(1, 2, 3), (4, 2, 5), [1, 2, 3, 4, 5])
-    leaders, followers = throttled(state)
-    assert sorted(leaders) == [1, 2, 3]
-    assert followers == (4, 5)
 
 
 def test_two_targets_for_one_partition_are_refused() -> None:
