@@ -12,6 +12,7 @@ from fastlog.cli import report
 from fastlog.cli.admin import admin_at
 from fastlog.cli.moves import carry_out
 from fastlog.cli.options import bootstrap_option, json_option
+from fastlog.cli.throttle import lift, throttle_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,10 +112,19 @@ def elect_leaders(*, places: tuple[str, ...], unclean: bool, bootstrap: str, as_
 @click.argument("moves", nargs=-1, metavar="TOPIC:PARTITION=BROKER,…")
 @click.option("--cancel", "cancelled", multiple=True, metavar="TOPIC:PARTITION", help="Give up a move.")
 @click.option("--list", "listed", is_flag=True, help="Show what is moving.")
+@click.option("--lift-throttle", is_flag=True, help="End what an interrupted --throttle left in force.")
+@throttle_option
 @bootstrap_option
 @json_option
 def reassign(
-    *, moves: tuple[str, ...], cancelled: tuple[str, ...], listed: bool, bootstrap: str, as_json: bool
+    *,
+    moves: tuple[str, ...],
+    cancelled: tuple[str, ...],
+    listed: bool,
+    lift_throttle: bool,
+    throttle: int | None,
+    bootstrap: str,
+    as_json: bool,
 ) -> int:
     """Give partitions other replicas, the preferred leader first; records move in the background."""
     targets: dict[Place, Sequence[int] | None] = {}
@@ -122,11 +132,25 @@ def reassign(
         if place in targets:
             raise click.UsageError(f"{_text(place)} is named twice: say once where it is to go")
         targets[place] = replicas
-    if listed == bool(targets):
-        raise click.UsageError("name moves as TOPIC:PARTITION=BROKER,…, or give --cancel, or --list alone")
+    if [listed, lift_throttle, bool(targets)].count(True) != 1:
+        raise click.UsageError(
+            "name moves as TOPIC:PARTITION=BROKER,…, or give --cancel, or --list or --lift-throttle alone"
+        )
+    plan = {place: tuple(row) for place, row in targets.items() if row is not None}
+    if throttle is not None and (not plan or len(plan) < len(targets)):
+        raise click.UsageError(
+            "--throttle is for moves: name them as TOPIC:PARTITION=BROKER,…, without --cancel"
+        )
     with admin_at(bootstrap) as admin:
         if listed:
             return _list(admin, as_json=as_json)
+        if lift_throttle:
+            lift(admin)
+            return 0
+        if throttle is not None:
+            again = "fastlog cluster reassign"
+            found = carry_out(admin, plan, at_once=len(plan), again=again, bytes_per_second=throttle)
+            return _tell("moved", found, as_json=as_json)
         found = admin.reassign(targets)
     return _tell("moving", found, as_json=as_json)
 
@@ -159,9 +183,18 @@ at_once_option = click.option(
     "--without", type=click.IntRange(min=0), multiple=True, metavar="BROKER", help="Plan nothing for it."
 )
 @at_once_option
+@throttle_option
 @bootstrap_option
 @json_option
-def balance(*, dry_run: bool, without: tuple[int, ...], at_once: int, bootstrap: str, as_json: bool) -> int:
+def balance(
+    *,
+    dry_run: bool,
+    without: tuple[int, ...],
+    at_once: int,
+    throttle: int | None,
+    bootstrap: str,
+    as_json: bool,
+) -> int:
     """Give all brokers as many replicas and as many leaders, and wait until that is so.
 
     As few replicas move as that takes, and racks are kept apart. What is even already is left alone.
@@ -177,7 +210,8 @@ def balance(*, dry_run: bool, without: tuple[int, ...], at_once: int, bootstrap:
             _print_plan(before, plan)
         if dry_run:
             return _tell("to move", dict.fromkeys(plan), as_json=as_json)
-        found = carry_out(admin, plan, at_once=at_once, again="fastlog cluster balance")
+        again = "fastlog cluster balance"
+        found = carry_out(admin, plan, at_once=at_once, again=again, bytes_per_second=throttle)
         admin.elect_leaders()
     return _tell("moved", found, as_json=as_json)
 
@@ -202,13 +236,15 @@ def _loads(rows: Mapping[Place, Sequence[int]]) -> dict[int, tuple[int, int]]:
 @cluster.command()
 @click.argument("broker", type=click.IntRange(min=0))
 @at_once_option
+@throttle_option
 @bootstrap_option
 @json_option
-def decommission(*, broker: int, at_once: int, bootstrap: str, as_json: bool) -> int:
+def decommission(*, broker: int, at_once: int, throttle: int | None, bootstrap: str, as_json: bool) -> int:
     """Move every replica off a broker, and wait until it holds nothing and may be stopped."""
     with admin_at(bootstrap) as admin:
         plan = admin.decommission_plan(broker)
-        found = carry_out(admin, plan, at_once=at_once, again=f"fastlog cluster decommission {broker}")
+        again = f"fastlog cluster decommission {broker}"
+        found = carry_out(admin, plan, at_once=at_once, again=again, bytes_per_second=throttle)
     return _tell("moved", found, as_json=as_json)
 
 

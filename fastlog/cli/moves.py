@@ -6,7 +6,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
-from fastlog.cli import report
+from fastlog.cli import report, throttle
 from fastlog.cli.interrupt import sigterm_interrupts
 from fastlog.errors import FastlogError, NoReassignmentInProgressError, UnknownTopicOrPartitionError
 
@@ -25,13 +25,21 @@ HEARD_SECONDS = 15.0
 
 
 def carry_out(
-    admin: Admin, plan: Mapping[Place, Row], *, at_once: int, again: str
+    admin: Admin,
+    plan: Mapping[Place, Row],
+    *,
+    at_once: int,
+    again: str,
+    bytes_per_second: int | None = None,
 ) -> dict[Place, KafkaError | None]:
     """Reassigns what the plan names, `at_once` partitions at a time, and returns when all have moved.
 
     Answers an error, or None, for each partition; one that is refused keeps no other from moving. Interrupted it raises
-    FastlogError, which names `again`, the command that plans what is left.
+    FastlogError, which names `again`, the command that plans what is left. Meanwhile each broker sends and takes
+    `bytes_per_second` of it at most, None for no limit; that stays in force where this is interrupted.
     """
+    if plan and bytes_per_second is not None:
+        throttle.begin(admin, plan, bytes_per_second)
     moves = _Moves(admin, plan)
     waiting = iter(sorted(plan))
     try:
@@ -42,13 +50,16 @@ def carry_out(
                 advance(ended)
                 if not ended:
                     time.sleep(POLL_SECONDS)
-        return moves.found
     except KeyboardInterrupt:
+        stays = "" if bytes_per_second is None else f"; the throttle stays until `{throttle.LIFT}`"
         raise FastlogError(
             f"interrupted; {report.counted(len(moves.under_way), 'partition')} under way will arrive without this "
             f"command. `fastlog cluster reassign --list` shows them, `--cancel TOPIC:PARTITION` gives one up, and "
-            f"`{again}` goes on with the rest"
+            f"`{again}` goes on with the rest{stays}"
         ) from None
+    if plan and bytes_per_second is not None:
+        throttle.lift(admin, {topic for topic, _ in plan})
+    return moves.found
 
 
 class _Moves:

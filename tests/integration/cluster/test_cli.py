@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from fastlog.testing import Cluster
 from tests.support.cli import Run
@@ -115,6 +119,64 @@ def test_a_cluster_is_balanced(cluster: Cluster, topic: str) -> None:
         admin.delete_topic(topic)
 
 
+def throttles(cluster: Cluster, topic: str) -> set[tuple[str, str]]:
+    """Value and origin of all throttle settings, of the topic and of every broker."""
+    with cluster.admin() as admin:
+        described = [
+            admin.describe_configs(topic=topic),
+            *(admin.describe_configs(broker=it) for it in (1, 2, 3)),
+        ]
+    entries = [it for each in described for key, it in each.items() if ".replication.throttled." in key]
+    assert len(entries) == 2 * len(described)
+    return {(it.value or "", it.source) for it in entries}
+
+
+def test_a_throttle_is_in_force_while_partitions_move_and_not_afterwards(
+    cluster: Cluster, moved: str
+) -> None:
+    unset = {("", "default"), (str(2**63 - 1), "default")}
+    assert throttles(cluster, moved) == unset
+    said = command(cluster, "reassign", f"{moved}:0=3,1", "--throttle", "1000000")
+    assert (said.status, said.out) == (0, b"moved 1 partition\n")
+    with cluster.admin() as admin:
+        assert admin.describe_topic(moved).partitions[0].replicas == (3, 1)
+    assert throttles(cluster, moved) == unset
+
+
+def test_who_is_interrupted_leaves_the_throttle_and_is_told_how_to_lift_it(
+    cluster: Cluster, moved: str
+) -> None:
+    with cluster.admin() as admin:
+        admin.reassign({(moved, 0): (1,)})
+    settled(cluster, moved, [(1,), (2, 1)])
+    producer = Producer({"bootstrap.servers": cluster.bootstrap})
+    # the first answer passes, a megabyte at most, and is paid for in weeks
+    for _ in range(3_000):
+        producer.produce(moved, bytes(1000), partition=0)
+    assert producer.flush(60) == 0
+    arguments = [f"{moved}:0=2", "--throttle", "1", "--bootstrap", cluster.bootstrap]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastlog.cli", "cluster", "reassign", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def is_under_way() -> bool:
+        with cluster.admin() as admin:
+            return (moved, 0) in admin.reassignments()
+
+    cluster.wait_until("it moves", is_under_way)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "1 partition under way will arrive without this command" in said
+    assert "the throttle stays until `fastlog cluster reassign --lift-throttle`" in said
+    assert ("0:2", "topic") in throttles(cluster, moved)
+    assert command(cluster, "reassign", "--lift-throttle").status == 0
+    assert {source for _, source in throttles(cluster, moved)} == {"default"}
+    settled(cluster, moved, [(2,), (2, 1)])
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -123,6 +185,8 @@ def test_a_cluster_is_balanced(cluster: Cluster, topic: str) -> None:
         (("reassign", "orders:0=x"), "orders:0=1,2,3"),
         (("reassign", "orders:0=1,2", "orders:0=2,3"), "orders:0 is named twice"),
         (("reassign", "orders:0=1,2", "--cancel", "orders:0"), "orders:0 is named twice"),
+        (("reassign", "--cancel", "orders:0", "--throttle", "5"), "--throttle is for moves"),
+        (("reassign", "--list", "--lift-throttle"), "alone"),
         (("elect-leaders", "--unclean"), "name the partitions"),
     ],
 )
