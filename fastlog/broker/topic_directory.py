@@ -11,12 +11,14 @@ from fastlog.errors import (
     UnknownTopicIdError,
     UnknownTopicOrPartitionError,
 )
+from fastlog.ports import ConfigResource
 from fastlog.state.topic_names import collision_key, why_invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from uuid import UUID
 
+    from fastlog.broker.configs import Configs
     from fastlog.broker.ports import Publisher
     from fastlog.ports import Topic
 
@@ -98,6 +100,21 @@ class TopicDirectory:
                 del self._by_id[before.topic_id]
         for tell in list(self._listeners):
             tell(put, removed)
+
+
+def check_new(topics: TopicDirectory, configs: Configs, name: str, overrides: Mapping[str, str]) -> None:
+    """Raises the error that creating a topic `name` with `overrides`, settings of its own, meets, if any."""
+    topics.check_new_name(name)
+    configs.check(ConfigResource("topic", name), overrides)
+
+
+def counts_of(configs: Configs, partition_count: int, replication_factor: int) -> tuple[int, int]:
+    """Both numbers, the broker's own in place of DEFAULT."""
+    settings = configs.config.broker()
+    return (
+        settings.num_partitions if partition_count == DEFAULT else partition_count,
+        settings.default_replication_factor if replication_factor == DEFAULT else replication_factor,
+    )
 
 
 def check_together(counts: Iterable[int], default: int) -> None:

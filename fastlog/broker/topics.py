@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fastlog.broker.topic_directory import DEFAULT, TIMEOUT_MS, TopicDirectory, check_together
+from fastlog.broker.topic_directory import (
+    DEFAULT,
+    TIMEOUT_MS,
+    TopicDirectory,
+    check_new,
+    check_together,
+    counts_of,
+)
 from fastlog.errors import (
     InvalidPartitionsError,
     KafkaError,
@@ -20,7 +27,7 @@ from fastlog.errors import (
     TopicDeletionDisabledError,
 )
 from fastlog.events import EventLog
-from fastlog.ports import AlreadyExistsError, ConfigResource, PartitionState, StoreError, Topic
+from fastlog.ports import AlreadyExistsError, PartitionState, StoreError, Topic
 from fastlog.state.controller.decide.placement import check_assignments, place
 
 if TYPE_CHECKING:
@@ -84,9 +91,8 @@ class LocalTopics(TopicDirectory):
         timeout_ms: int = TIMEOUT_MS,
     ) -> Topic:
         """See Topics."""
-        self.check_new_name(name)
         overrides = dict(configs or {})
-        self._configs.check(ConfigResource("topic", name), overrides)
+        check_new(self, self._configs, name, overrides)
         replicas = self._replicas(partition_count, replication_factor, assignments or {})
         topic = Topic(
             name=name, topic_id=self._random.uuid(), partitions=tuple(new_partition(row) for row in replicas)
@@ -130,12 +136,8 @@ class LocalTopics(TopicDirectory):
         brokers = (self._node_id,)
         if assignments:
             return check_assignments(assignments, partition_count, replication_factor, brokers)
-        settings = self._configs.config.broker()
-        if partition_count == DEFAULT:
-            partition_count = settings.num_partitions
-        if replication_factor == DEFAULT:
-            replication_factor = settings.default_replication_factor
-        return place(partition_count, replication_factor, brokers)
+        counts = counts_of(self._configs, partition_count, replication_factor)
+        return place(*counts, brokers)
 
     def grow(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.forwarding.ports import KNOWN_MS
-from fastlog.broker.topic_directory import DEFAULT, TIMEOUT_MS, check_together
+from fastlog.broker.topic_directory import DEFAULT, TIMEOUT_MS, check_new, check_together, counts_of
 from fastlog.errors import (
     InvalidPartitionsError,
     TopicAlreadyExistsError,
@@ -14,7 +14,6 @@ from fastlog.errors import (
     UnknownTopicIdError,
 )
 from fastlog.events import EventLog
-from fastlog.ports import ConfigResource
 from fastlog.state.controller.effects import Reply
 from fastlog.state.controller.events import CreateAsked, DeleteAsked, GrowAsked
 
@@ -77,15 +76,12 @@ class ClusterTopics:
         timeout_ms: int = TIMEOUT_MS,
     ) -> Topic:
         """See Topics."""
-        self._topics.check_new_name(name)
         overrides = dict(configs or {})
-        self._configs.check(ConfigResource("topic", name), overrides)
+        check_new(self._topics, self._configs, name, overrides)
         if not assignments:
-            settings = self._configs.config.broker()
-            if partition_count == DEFAULT:
-                partition_count = settings.num_partitions
-            if replication_factor == DEFAULT:
-                replication_factor = settings.default_replication_factor
+            partition_count, replication_factor = counts_of(
+                self._configs, partition_count, replication_factor
+            )
         command = CreateAsked(
             token=None,
             name=name,
