@@ -52,6 +52,23 @@ def test_what_two_brokers_hold_is_read_without_the_third(cluster: Cluster) -> No
 
 
 @pytest.mark.timeout(180)
+def test_leaders_go_back_to_whom_is_preferred_by_themselves() -> None:
+    settings = {"leader.imbalance.check.interval.seconds": "1"}
+    with Cluster(3, settings=settings) as cluster, cluster.admin() as admin:
+        admin.create_topic(TOPIC, partitions=PARTITIONS, replication_factor=3)
+        cluster[2].kill()
+
+        def leaders() -> list[int]:
+            return [it.leader for it in admin.describe_topic(TOPIC).partitions]
+
+        cluster.wait_until("others lead", lambda: not {2, -1} & set(leaders()))
+        cluster[2].restart()
+        preferred = [it.replicas[0] for it in admin.describe_topic(TOPIC).partitions]
+        assert 2 in preferred
+        cluster.wait_until("the preferred lead", lambda: leaders() == preferred)
+
+
+@pytest.mark.timeout(180)
 def test_brokers_stop_without_zookeeper_too(cluster: Cluster) -> None:
     assert cluster.zookeeper is not None
     with Load(cluster, TOPIC, PARTITIONS) as load:
