@@ -239,7 +239,8 @@ impl FetchPlan {
             return Ok(PartitionRead { diverging, ..PartitionRead::nothing(told) });
         }
         if self.is_kept_back(partition) {
-            return Ok(PartitionRead::nothing(told));
+            // no change of the partition tells when that is over, so the next fetch of a session looks again
+            return Ok(PartitionRead { is_unread: true, ..PartitionRead::nothing(told) });
         }
         let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
         let slice = log
