@@ -9,7 +9,7 @@ import pytest
 from fastlog.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from tests.support.pair import Pair, Side
 
-VERSIONS = range(13)
+VERSIONS = range(14)
 BAD_NAMES = ["../x", ".", "..", "", "a/b", "a b", "x" * 250, "ü", "a\0b"]
 
 
@@ -24,7 +24,7 @@ def test_a_topic_s_partitions_leaders_and_replicas(pair: Pair, topic_name: str, 
     pair.same(named(topic_name), version)
 
 
-@pytest.mark.parametrize("version", range(1, 13))
+@pytest.mark.parametrize("version", range(1, 14))
 def test_no_topics_are_asked_for(pair: Pair, version: int) -> None:
     pair.same(named(), version)
 
@@ -37,7 +37,7 @@ def test_all_topics_are_asked_for(pair: Pair, topic_name: str, version: int) -> 
         assert [topic.error_code for topic in answer.topics if topic.name == topic_name] == [0]
 
 
-@pytest.mark.parametrize("version", range(4, 13))
+@pytest.mark.parametrize("version", range(4, 14))
 def test_an_unknown_topic_that_is_not_to_be_created(pair: Pair, topic_name: str, version: int) -> None:
     pair.same(named(topic_name), version)
     pair.same(named(topic_name, topic_name), version)
@@ -46,7 +46,7 @@ def test_an_unknown_topic_that_is_not_to_be_created(pair: Pair, topic_name: str,
 @pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
 @pytest.mark.parametrize("create", [False, True])
 def test_bad_names(pair: Pair, name: str, create: bool) -> None:
-    for version in (4, 9, 12):
+    for version in (4, 9, 12, 13):
         pair.same(named(name, create=create), version)
 
 
@@ -61,7 +61,7 @@ def test_the_first_answer_about_a_topic_that_is_being_created(pair: Pair, topic_
     pair.same(named(topic_name, create=True), 12, but="metadata/topic being created")
 
 
-@pytest.mark.parametrize("version", [10, 11, 12])
+@pytest.mark.parametrize("version", [10, 11, 12, 13])
 def test_a_topic_by_its_id(pair: Pair, topic_name: str, version: int) -> None:
     pair.topic(topic_name)
 
@@ -72,13 +72,15 @@ def test_a_topic_by_its_id(pair: Pair, topic_name: str, version: int) -> None:
     pair.same(ask, version)
 
 
-@pytest.mark.parametrize("version", [10, 11, 12])
+@pytest.mark.parametrize("version", [10, 11, 12, 13])
 def test_an_unknown_id(pair: Pair, version: int) -> None:
     wanted = MetadataRequestTopic(topic_id=uuid.uuid4().bytes, name=None)
     pair.same(MetadataRequest(topics=[wanted], allow_auto_topic_creation=False), version)
 
 
-@pytest.mark.parametrize(("version", "but"), [(10, ""), (12, "metadata/ids and names")])
+@pytest.mark.parametrize(
+    ("version", "but"), [(10, ""), (12, "metadata/ids and names"), (13, "metadata/ids and names")]
+)
 def test_ids_and_names_in_one_request(pair: Pair, topic_name: str, version: int, but: str) -> None:
     pair.topic(topic_name)
 
@@ -98,14 +100,17 @@ def test_an_id_with_a_name(pair: Pair, topic_name: str) -> None:
         return MetadataRequest(topics=[wanted], allow_auto_topic_creation=False)
 
     pair.same(ask, 12)
+    pair.same(ask, 13)
 
 
-@pytest.mark.parametrize(("version", "but"), [(10, ""), (12, "metadata/null name")])
+@pytest.mark.parametrize(
+    ("version", "but"), [(10, ""), (12, "metadata/null name"), (13, "metadata/null name from version 13 on")]
+)
 def test_a_null_name_without_an_id(pair: Pair, version: int, but: str) -> None:
     pair.same(named(None), version, but=but)
 
 
-@pytest.mark.parametrize("version", range(8, 13))
+@pytest.mark.parametrize("version", range(8, 14))
 def test_authorized_operations(pair: Pair, topic_name: str, version: int) -> None:
     pair.topic(topic_name)
     asked = MetadataRequest(

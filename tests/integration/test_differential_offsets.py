@@ -22,7 +22,7 @@ from tests.support.batches import CODECS, Row, seal
 from tests.support.pair import Pair
 from tests.support.samples import BASE_TIMESTAMP_MS as T
 
-VERSIONS = range(1, 8)
+VERSIONS = range(1, 12)
 # out of order within and between batches, and the largest twice
 TIMES = ([T + 10, T + 5, T + 20], [T + 1, T + 2], [T + 30, T + 15, T + 30], [T + 25])
 
@@ -67,14 +67,14 @@ def test_ends_and_other_special_timestamps(
 @pytest.mark.parametrize("after", [None, *range(33)])
 def test_the_first_record_that_is_not_older(pair: Pair, topic: str, empty: str, after: int | None) -> None:
     for timestamp in (0, 2**63 - 1) if after is None else (T + after,):
-        for version in (1, 4, 7):
+        for version in (1, 4, 7, 11):
             pair.same(ask(topic, timestamp), version)
         pair.same(ask(empty, timestamp), 7)
 
 
 @pytest.mark.parametrize("epoch", [-1, 0, 1, 9, -2])
 def test_leader_epochs(pair: Pair, topic: str, epoch: int) -> None:
-    for version in (3, 4, 7):
+    for version in (3, 4, 7, 11):
         for timestamp in (-1, -2, T + 5):
             pair.same(ask(topic, timestamp, epoch=epoch), version)
 
@@ -98,11 +98,11 @@ def test_after_records_were_deleted(pair: Pair, topic_name: str) -> None:
     pair.topic(topic_name)
     fill(pair, topic_name, 0)
     delete(pair, topic_name, 4)
-    for timestamp in (-1, -2, -3, 0, T + 1, T + 11, T + 20, T + 30, T + 31):
-        pair.same(ask(topic_name, timestamp), 7)
+    for timestamp in (-1, -2, -3, -4, -5, -6, 0, T + 1, T + 11, T + 20, T + 30, T + 31):
+        pair.same(ask(topic_name, timestamp), 11)
     delete(pair, topic_name, -1)
-    for timestamp in (-1, -2, 0, T + 30):
-        pair.same(ask(topic_name, timestamp), 7)
+    for timestamp in (-1, -2, -4, 0, T + 30):
+        pair.same(ask(topic_name, timestamp), 11)
     pair.same(ask(topic_name, -3), 7, but="list offsets/largest timestamp of deleted records")
 
 

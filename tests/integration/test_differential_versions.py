@@ -14,10 +14,8 @@ from tests.support.wire import request, string
 
 # what fastlog serves up to another version than Kafka 4.3, and why
 LOWER = {
-    ApiKey.LIST_OFFSETS: "tiered storage",
     ApiKey.OFFSET_COMMIT: "topic ids come with replication",
     ApiKey.OFFSET_FETCH: "topic ids come with replication",
-    ApiKey.METADATA: "version 13 only adds an error for the whole answer",
 }
 
 

@@ -239,6 +239,31 @@ DELIBERATE: dict[str, Difference] = {
         ("controller_id", -1, 1),
         ("error_code", -1, 42),
     ),
+    **_rows(
+        "metadata",
+        "as above, and the answer has an error of its own",
+        ["null name from version 13 on"],
+        ("brokers", "0 listed", "1 listed"),
+        ("cluster_id", None, "set"),
+        ("controller_id", -1, 1),
+        ("error_code", -1, 42),
+        ("error_code", -1, 0),
+    ),
+    # ---- DescribeTopicPartitions ----
+    **_rows(
+        "describe topics",
+        "Kafka's end of the page overflows, and what follows is not told",
+        ["cursor at the largest number"],
+        ("topics", "1 listed", "3 listed"),
+        ("next_cursor", ANY, None),
+    ),
+    **_rows(
+        "describe topics",
+        "no topic has this name, as no topic has other bad names; Kafka fails with its own error, and with it the others",
+        ["empty name"],
+        ("error_code", -1, 17),
+        ("topic_authorized_operations", -(2**31), 3576),
+    ),
     # ---- topics and settings ----
     **_rows(
         "create topics",

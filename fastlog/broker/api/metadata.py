@@ -1,4 +1,4 @@
-"""Metadata (API key 3), versions 0-12, as far as it may create topics.
+"""Metadata (API key 3), versions 0-13, as far as it may create topics.
 
 The data plane answers Metadata by itself; a request that names topics which are absent, where client and broker allow
 their creation, comes here whole. The topics are created with the broker's defaults, then the data plane answers, with
@@ -6,7 +6,7 @@ INVALID_TOPIC_EXCEPTION for bad names. Differs from Apache Kafka: the answer com
 client needs no second request; a topic that could not be created is answered as unknown, and the log has the reason.
 More than 10,000 partitions together are not created.
 
-KIPs: 4 creation only if the client allows it (203).
+KIPs: 4 creation only if the client allows it (203), 13 an error of the whole answer (1102).
 """
 
 from __future__ import annotations
@@ -75,8 +75,9 @@ def refuse(request: MetadataRequest, error: KafkaError) -> MetadataResponse:
         topics=[
             MetadataResponseTopic(name=topic.name, topic_id=topic.topic_id, error_code=error.code)
             for topic in request.topics or ()
-        ]
+        ],
+        error_code=error.code,
     )
 
 
-API = ControlApi(key=ApiKey.METADATA, versions=(0, 12), lane=Lane.CHANGES, handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.METADATA, versions=(0, 13), lane=Lane.CHANGES, handle=handle, refuse=refuse)

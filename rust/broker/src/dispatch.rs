@@ -40,8 +40,8 @@ impl<'a> Incoming<'a, '_> {
 pub(crate) const SERVED: [ApiRange; 6] = [
     ApiRange { key: api_key::PRODUCE, min_version: 3, max_version: 13 },
     ApiRange { key: api_key::FETCH, min_version: 4, max_version: 18 },
-    ApiRange { key: api_key::LIST_OFFSETS, min_version: 1, max_version: 7 },
-    ApiRange { key: api_key::METADATA, min_version: 0, max_version: 12 },
+    ApiRange { key: api_key::LIST_OFFSETS, min_version: 1, max_version: 11 },
+    ApiRange { key: api_key::METADATA, min_version: 0, max_version: 13 },
     ApiRange { key: api_key::API_VERSIONS, min_version: 0, max_version: 4 },
     ApiRange { key: api_key::OFFSET_FOR_LEADER_EPOCH, min_version: 2, max_version: 4 },
 ];

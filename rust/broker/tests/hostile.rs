@@ -134,13 +134,13 @@ fn good_requests() -> Vec<Vec<u8>> {
     let mut all: Vec<_> = compressions.into_iter().map(|compression| produce(9, compression)).collect();
     all.extend((3..=13).map(|version| produce(version, Compression::None)));
     all.extend((4..=18).map(fetch));
-    all.extend((1..=7).map(|version| {
+    all.extend((1..=11).map(|version| {
         let partitions = vec![ListOffsetsPartition { timestamp: 1000, ..ListOffsetsPartition::default() }];
         let topics = vec![ListOffsetsTopic { name: "t", partitions }];
         let it = ListOffsetsRequest { replica_id: -1, isolation_level: 0, topics, timeout_ms: 0 };
         request(api_key::LIST_OFFSETS, version, |w| it.encode(w, version).unwrap())
     }));
-    all.extend((0..=12).map(|version| {
+    all.extend((0..=13).map(|version| {
         let topics = vec![MetadataRequestTopic { name: Some("t"), topic_id: uuid::Uuid::nil() }];
         let it = MetadataRequest { topics: Some(topics), ..MetadataRequest::default() };
         request(api_key::METADATA, version, |w| it.encode(w, version).unwrap())

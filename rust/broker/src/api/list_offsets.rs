@@ -1,13 +1,16 @@
-//! `ListOffsets` (key 2), versions 1-7.
+//! `ListOffsets` (key 2), versions 1-11.
 //!
 //! Timestamps: -1 the end that the isolation level shows, -2 the log start, -3 (v7) the record with the largest
-//! timestamp, else the first record that is not older. None found is offset -1 without an error. Other negative
-//! timestamps are `UNSUPPORTED_VERSION`; a partition that is named twice is `INVALID_REQUEST`.
+//! timestamp, -4 (v8) the log start too, since all that there is is here, else the first record that is not older. None
+//! found is offset -1 without an error, and so are the ends of what is, or is about to be, in another tier, which there
+//! is none of: -5 (v9) and -6 (v11). Other negative timestamps are `UNSUPPORTED_VERSION`; a partition that is named twice
+//! is `INVALID_REQUEST`. The time-out (v10) is for tiered storage only.
 //! A new leader does not tell its end before it has committed in its epoch: `OFFSET_NOT_AVAILABLE` (v5), before it
 //! `LEADER_NOT_AVAILABLE`.
 //! A replica (`replica_id` >= 0) is told the end of the log; on a listener that is not for brokers it is refused with
 //! `CLUSTER_AUTHORIZATION_FAILED`.
-//! KIPs: 207 (the new leader), 320 (leader epochs, v4), 734 (-3, v7).
+//! KIPs: 207 (the new leader), 320 (leader epochs, v4), 734 (-3, v7), 405 (-4, v8), 1005 (-5, v9), 1075 (the time-out,
+//! v10), 1023 (-6, v11).
 
 use super::{may_replicate, respond};
 use crate::broker::Broker;
@@ -26,7 +29,18 @@ use std::collections::HashSet;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
-const MAX_TIMESTAMP_VERSION: i16 = 7;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+/// The timestamps with a meaning of their own, and the version from which on each has it.
+const SPECIAL: [(i64, i16); 6] = [
+    (LATEST, 1),
+    (EARLIEST, 1),
+    (MAX_TIMESTAMP, 7),
+    (EARLIEST_LOCAL, 8),
+    (LATEST_TIERED, 9),
+    (EARLIEST_PENDING_UPLOAD, 11),
+];
 /// The first version whose clients know `OFFSET_NOT_AVAILABLE`.
 const NOT_AVAILABLE_VERSION: i16 = 5;
 const READ_COMMITTED: i8 = 1;
@@ -107,11 +121,8 @@ impl<'a> ListOffsets<'_, '_, 'a, '_> {
             return Err(ErrorCode::INVALID_REQUEST);
         }
         let version = self.incoming.header.api_version;
-        let is_known = match asked.timestamp {
-            MAX_TIMESTAMP => version >= MAX_TIMESTAMP_VERSION,
-            timestamp => timestamp >= EARLIEST,
-        };
-        if !is_known {
+        let is_special = SPECIAL.iter().any(|(it, since)| *it == asked.timestamp && version >= *since);
+        if asked.timestamp < 0 && !is_special {
             return Err(ErrorCode::UNSUPPORTED_VERSION);
         }
         let partition = self.broker.open_partition(topic, asked.partition_index)?;
@@ -136,11 +147,12 @@ impl<'a> ListOffsets<'_, '_, 'a, '_> {
                 let leader_epoch = partition.leader_epoch();
                 return Ok(Found { offset: bound, timestamp: -1, leader_epoch });
             }
-            EARLIEST => {
+            EARLIEST | EARLIEST_LOCAL => {
                 let offset = log.log_start_offset();
                 let leader_epoch = log.epoch_for_offset(offset).unwrap_or(-1);
                 return Ok(Found { offset, timestamp: -1, leader_epoch });
             }
+            LATEST_TIERED | EARLIEST_PENDING_UPLOAD => return Ok(Found::NOTHING),
             MAX_TIMESTAMP => log.max_timestamp(bound),
             timestamp => log.offset_for_timestamp(timestamp, bound),
         };

@@ -1,4 +1,4 @@
-//! `Metadata` (key 3), versions 0-12, answered from the published image.
+//! `Metadata` (key 3), versions 0-13, answered from the published image.
 //!
 //! A request that may create topics goes to the control plane whole: the broker creates topics
 //! (`auto.create.topics.enable`), the client allows it, and a topic that it names by a valid name is missing.
@@ -7,7 +7,8 @@
 //! there are offline. From version 9 on each broker's ZeroMQ endpoint rides along in tag 10000, which other clients skip. Topic ids are for version 12 and up: before it
 //! a request with one, or with a null name, is `INVALID_REQUEST` as a whole, as in Kafka. Differs from Apache Kafka:
 //! names beside ids are answered too, and a null name without an id fails alone.
-//! KIPs: 430 (authorized operations, v8), 516 (topic ids, v10).
+//! KIPs: 430 (authorized operations, v8), 516 (topic ids, v10), 1102 (an error of the whole answer, v13, which no broker
+//! has a reason for yet).
 
 use super::respond;
 use crate::broker::Broker;
