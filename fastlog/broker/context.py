@@ -71,6 +71,18 @@ CLUSTER_OPERATIONS = (
 )
 """What can be done to the cluster."""
 
+TOPIC_OPERATIONS = (
+    Operation.READ,
+    Operation.WRITE,
+    Operation.CREATE,
+    Operation.DELETE,
+    Operation.ALTER,
+    Operation.DESCRIBE,
+    Operation.DESCRIBE_CONFIGS,
+    Operation.ALTER_CONFIGS,
+)
+"""What can be done to a topic."""
+
 GROUP_OPERATIONS = (
     Operation.READ,
     Operation.DELETE,

@@ -40,6 +40,10 @@ class Topics(Protocol):
         """Whether there is a topic `name`."""
         ...
 
+    def all(self) -> list[Topic]:
+        """Every topic."""
+        ...
+
     def named(self, name: str) -> Topic:
         """The topic `name`, or UnknownTopicOrPartitionError."""
         ...

@@ -26,6 +26,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="queued.max.request.bytes", type="long", unit="bytes", default="-1", minimum=-1, doc="The memory for requests that are arriving or being handled, over all connections; above it sockets are not read. ZeroMQ's own queues may hold as much again; above it the connection that holds most is closed. -1 is a quarter of the machine's memory.", differs="In Kafka -1 is no bound at all."),
     Setting(name="queued.max.requests", type="int", unit="requests", default="10000", minimum=1, maximum=1000000, doc="How many requests may wait for the control plane, and as many for the coordinator of groups. The connection of one more is closed; its client connects again.", differs="Kafka's default is 500, and it stops reading then. Here data requests never queue, and each of max.connections may have one request waiting: the members of many groups may all come at once."),
     Setting(name="fetch.max.bytes", type="int", unit="bytes", default="57671680", minimum=1024, maximum=2147483647, doc="The most record bytes in one fetch answer, whatever the client asks for; a first batch that is larger is still sent whole."),
+    Setting(name="max.request.partition.size.limit", type="int", unit="partitions", default="2000", minimum=1, doc="The most partitions in one answer to DescribeTopicPartitions, whatever the client asks for; its cursor says where to go on."),
     Setting(name="max.incremental.fetch.session.cache.slots", type="int", unit="sessions", default="1000", minimum=0, maximum=2147483647, doc="How many incremental fetch sessions (KIP-227) are kept; a client that gets none sends full requests."),
     Setting(name="fastlog.zmq.identity.requests.max", type="int", unit="requests", default="256", minimum=1, maximum=100000, doc="How many unanswered requests one ZeroMQ peer may have; further ones are dropped and logged, and its client sends them again after a time-out."),
     Setting(name="fastlog.zmq.queue.messages", type="int", unit="messages", default="1000", minimum=1, maximum=1000000, doc="The high-water marks of the ZeroMQ socket: messages queued for and from each peer."),
@@ -127,6 +128,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     queued_max_request_bytes: int
     queued_max_requests: int
     fetch_max_bytes: int
+    max_request_partition_size_limit: int
     max_incremental_fetch_session_cache_slots: int
     fastlog_zmq_identity_requests_max: int
     fastlog_zmq_queue_messages: int

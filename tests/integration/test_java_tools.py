@@ -33,6 +33,12 @@ def test_kafka_topics_creates_grows_describes_and_deletes(broker: BrokerProcess,
     assert [line.split("\t")[2:6] for line in described[1:]] == [
         [f"Partition: {index}", "Leader: 1", "Replicas: 1", "Isr: 1"] for index in range(3)
     ]
+    # what DescribeTopicPartitions tells and Metadata does not
+    assert all(line.split("\t")[6:8] == ["Elr: ", "LastKnownElr: "] for line in described[1:]), described
+    by_id = described[0].split("TopicId: ")[1].split("\t")[0]
+    assert topics(broker, "--describe", "--topic-id", by_id).splitlines()[0] == described[0]
+    paged = topics(broker, "--describe", "--topic", topic_name, "--partition-size-limit-per-response", "2")
+    assert paged.splitlines() == described
     topics(broker, "--delete", "--topic", topic_name)
     assert topic_name not in topics(broker, "--list").split()
 

@@ -36,6 +36,7 @@ from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest
 from fastlog.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from fastlog.protocol.messages.describe_groups import DescribeGroupsRequest
 from fastlog.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
+from fastlog.protocol.messages.describe_topic_partitions import DescribeTopicPartitionsRequest, TopicRequest
 from fastlog.protocol.messages.elect_leaders import ElectLeadersRequest
 from fastlog.protocol.messages.find_coordinator import FindCoordinatorRequest
 from fastlog.protocol.messages.heartbeat import HeartbeatRequest
@@ -209,6 +210,7 @@ def requests(topic: str) -> list[Any]:
     replaced = alter_configs.AlterableConfig("retention.ms", "1000")
     return [
         DescribeClusterRequest(),
+        DescribeTopicPartitionsRequest(topics=[TopicRequest(topic)]),
         ElectLeadersRequest(topic_partitions=None),
         AlterPartitionReassignmentsRequest(),
         ListPartitionReassignmentsRequest(),

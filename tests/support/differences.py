@@ -259,7 +259,7 @@ DELIBERATE: dict[str, Difference] = {
     ),
     **_rows(
         "describe topics",
-        "no topic has this name, as no topic has other bad names; Kafka fails with its own error, and with it the others",
+        "an empty name is a bad one, as others are; Kafka fails with its own error, at the other topics too",
         ["empty name"],
         ("error_code", -1, 17),
         ("topic_authorized_operations", -(2**31), 3576),

@@ -10,6 +10,7 @@ from fastlog.broker.api import (
     describe_cluster,
     describe_configs,
     describe_log_dirs,
+    describe_topic_partitions,
     elect_leaders,
     incremental_alter_configs,
     init_producer_id,
@@ -34,5 +35,6 @@ APIS: tuple[ControlApi, ...] = (
     alter_partition_reassignments.API,
     list_partition_reassignments.API,
     describe_cluster.API,
+    describe_topic_partitions.API,
     *GROUP_APIS,
 )

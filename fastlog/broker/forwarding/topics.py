@@ -52,6 +52,10 @@ class ClusterTopics:
         """See Topics."""
         return name in self._topics
 
+    def all(self) -> list[Topic]:
+        """See Topics."""
+        return self._topics.all()
+
     def named(self, name: str) -> Topic:
         """See Topics."""
         return self._topics.named(name)

@@ -21,6 +21,7 @@ from fastlog.protocol.messages.create_topics import (
     CreateTopicsRequest,
 )
 from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest
+from fastlog.protocol.messages.describe_topic_partitions import DescribeTopicPartitionsRequest, TopicRequest
 from fastlog.protocol.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
 from fastlog.protocol.messages.init_producer_id import InitProducerIdRequest
 from fastlog.protocol.messages.list_partition_reassignments import ListPartitionReassignmentsRequest
@@ -128,6 +129,19 @@ def test_no_producer_id_is_given_out_twice(raw: Ask) -> None:
     connections = [raw(broker_id) for broker_id in BROKERS]
     ids = [connection.ask(request, 4).producer_id for connection in connections for _ in range(5)]
     assert len(set(ids)) == len(ids)
+
+
+def test_partitions_are_described_alike_by_every_broker(cluster: Cluster, raw: Ask, topic: str) -> None:
+    made_on(cluster, raw, topic, [2, 3])
+    request = DescribeTopicPartitionsRequest(topics=[TopicRequest(topic)])
+
+    def told() -> list[Any]:
+        return [raw(broker_id).ask(request, 0).topics[0].partitions for broker_id in BROKERS]
+
+    cluster.wait_until("both are in sync", lambda: all(sorted(it[0].isr_nodes) == [2, 3] for it in told()))
+    for (partition,) in told():
+        assert (partition.error_code, partition.replica_nodes, partition.leader_id) == (0, [2, 3], 2)
+        assert (partition.offline_replicas, partition.eligible_leader_replicas) == ([], [])
 
 
 # --- leaders and replicas ---
