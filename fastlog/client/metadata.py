@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from fastlog.client.addresses import parse_bootstrap
 from fastlog.client.backoff import Backoff
 from fastlog.client.connection import DEFAULT_REQUEST_TIMEOUT_MS, Connection, monotonic_ms
+from fastlog.client.leader_hint import with_leader
 from fastlog.errors import KafkaError, NotReachableError, error_for
 from fastlog.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from fastlog.client.leader_hint import LeaderHint
 
 LEADER_NOT_AVAILABLE = 5
 INVALID_TOPIC = 17
@@ -164,6 +167,8 @@ class Metadata:
         self._sleep = sleep
         self._shuffle = shuffle
         self._lock = threading.Lock()
+        #: held for moments, while the image is replaced by one that was made of it
+        self._image_lock = threading.Lock()
         self._aborted = False
         self._connection: Connection | None = None
         #: when brokers failed last, by address
@@ -190,8 +195,15 @@ class Metadata:
         )
         with self._lock:
             response = self._ask(request, timeout_ms)
-            self.image = merge(self.image, response, names)
-            return self.image
+            with self._image_lock:
+                self.image = merge(self.image, response, names)
+                return self.image
+
+    def adopt(self, hint: LeaderHint) -> bool:
+        """Takes in the leader that a broker named; whether that is news. Does not wait for a request."""
+        with self._image_lock:
+            before, self.image = self.image, with_leader(self.image, hint)
+            return self.image is not before
 
     def request(self, request: Any, *, timeout_ms: float) -> Any:
         """Sends `request`, which any broker may answer, to the first broker that is reachable.

@@ -10,9 +10,10 @@ from fastlog.protocol.api import ApiKey
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: (lowest, highest). Produce from 13 and Fetch from 13 on name topics by id, which this client does not keep.
+#: (lowest, highest). The native fetcher negotiates Fetch by itself.
 SPOKEN: Mapping[int, tuple[int, int]] = {
-    ApiKey.PRODUCE: (3, 9),
+    # from 10 on the answer names the new leader (KIP-951); from 13 on topics have ids, which a queue does not keep
+    ApiKey.PRODUCE: (3, 12),
     ApiKey.LIST_OFFSETS: (1, 8),
     ApiKey.METADATA: (4, 12),
     # from 10 on OffsetCommit and OffsetFetch name topics by id

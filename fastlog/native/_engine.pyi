@@ -409,10 +409,9 @@ class Fetcher:
         """Stops fetching partitions and drops what their slots held."""
 
     def next(self, timeout_ms: int) -> FetchedChunk | None:
-        """Waits for the next chunk; None after `timeout_ms`, after `wake`, or when closed.
+        """Waits for the next chunk; None after `timeout_ms`, after `wake`, or when closed. Releases the GIL.
 
-        Releases the GIL while it waits, and looks for signals: it may raise KeyboardInterrupt, having taken nothing.
-        """
+        It looks for signals: it may raise KeyboardInterrupt, having taken nothing."""
 
     def next_event(self, timeout_ms: int) -> PartitionFailed | BrokerFailed | None:
         """Waits for the next event; None after `timeout_ms`, after `wake_events`, or when closed. Releases the GIL."""
@@ -427,10 +426,7 @@ class Fetcher:
         """High watermark, last stable offset and log start offset as last told; -1 where unknown."""
 
     def close(self, timeout_ms: int) -> bool:
-        """Ends connections and threads; waits for them for at most `timeout_ms`. Releases the GIL.
-
-        Returns whether all have ended: one that still resolves a name ends by itself later.
-        """
+        """Ends connections and threads; waits for at most `timeout_ms`, without the GIL. False: some end later."""
 
 @final
 class FetchedChunk:
@@ -497,6 +493,10 @@ class PartitionFailed:
     @property
     def diverging(self) -> tuple[int, int] | None:
         """Leader epoch and end offset where the broker's log parts from what was fetched."""
+
+    @property
+    def leader(self) -> tuple[int, int, tuple[str, int, str | None] | None] | None:
+        """Who leads instead (KIP-951): broker id, leader epoch, and host, port and rack where the broker tells them."""
 
 @final
 class BrokerFailed:

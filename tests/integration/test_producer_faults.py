@@ -24,7 +24,7 @@ from fastlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from tests.support.broker import wait_until
-from tests.support.fake_broker import FakeCluster, Fault, MakeCluster
+from tests.support.fake_broker import FakeBroker, FakeCluster, Fault, MakeCluster
 
 # lingers a little, since it would not take ZeroMQ otherwise
 QUICK: dict[str, Any] = {"linger_ms": 0.1, "retry_backoff_ms": 5, "retry_backoff_max_ms": 20}
@@ -115,6 +115,71 @@ def test_a_moved_leader_is_followed(make_cluster: MakeCluster) -> None:
         second = producer.send("t", b"b").result(10)
     assert (first.offset, second.offset) == (0, 1)
     assert cluster.brokers[1].produce_requests == 1
+
+
+@pytest.mark.parametrize(
+    ("zmq", "linger_ms"), [(False, 0.1), (True, 0.1), (False, 0)], ids=["tcp", "zmq", "inline"]
+)
+def test_a_leader_that_is_named_is_gone_to_without_metadata(
+    make_cluster: MakeCluster, zmq: bool, linger_ms: float
+) -> None:
+    cluster = make_cluster(brokers=2, partitions=3, zmq=zmq)
+    cluster.produce_versions = (3, 12)
+    # one that waits before it tries again would wait for longer than the test
+    slow = {"retry_backoff_ms": 60_000, "retry_backoff_max_ms": 60_000}
+    with producer_for(cluster, linger_ms=linger_ms, **slow) as producer:
+        for partition in range(3):
+            producer.send("t", b"a", partition=partition).result(10)
+        cluster.tells_metadata.clear()
+        for leader in (2, 1, 2):
+            for partition in range(3):
+                cluster.move("t", partition, leader)
+            deliveries = [producer.send("t", b"b", partition=partition) for partition in range(3)]
+            for delivery in deliveries:
+                delivery.result(10)
+    for partition in range(3):
+        assert cluster.values("t", partition) == [b"a", b"b", b"b", b"b"]
+
+
+@pytest.mark.parametrize("linger_ms", [0.1, 0], ids=["sender", "inline"])
+def test_a_leader_that_is_new_in_the_cluster_is_gone_to_by_its_address(
+    make_cluster: MakeCluster, linger_ms: float
+) -> None:
+    cluster = make_cluster()
+    cluster.produce_versions = (3, 12)
+    with producer_for(cluster, linger_ms=linger_ms) as producer:
+        producer.send("t", b"a").result(10)
+        cluster.tells_metadata.clear()
+        FakeBroker(cluster)
+        cluster.move("t", 0, 2)
+        assert producer.send("t", b"b").result(10).offset == 1
+    assert cluster.brokers[1].produce_requests == 1
+
+
+def test_a_leader_that_is_named_by_a_broker_that_lags_behind_is_not_gone_to(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(brokers=2)
+    cluster.produce_versions = (3, 12)
+    with producer_for(cluster) as producer:
+        producer.send("t", b"a").result(10)
+        # it says so of the epoch that is known already
+        with cluster.lock:
+            cluster.leaders["t", 0] = 2
+        delivery = producer.send("t", b"b")
+        assert delivery.result(10).offset == 1
+    assert cluster.values("t") == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("highest", [9, 10, 11, 12, 13])
+def test_every_version_of_produce_is_spoken(make_cluster: MakeCluster, highest: int) -> None:
+    cluster = make_cluster(brokers=2)
+    cluster.produce_versions = (3, highest)
+    with producer_for(cluster) as producer:
+        producer.send("t", b"a").result(10)
+        cluster.move("t", 0, 2)
+        assert producer.send("t", b"b").result(10).offset == 1
+    assert cluster.values("t") == [b"a", b"b"]
 
 
 @pytest.mark.parametrize("linger_ms", [0.1, 0], ids=["sender", "inline"])

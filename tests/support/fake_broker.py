@@ -28,6 +28,8 @@ OFFERED = {
 IDENTITY = struct.Struct(">qhi")
 IDENTITY_POSITION = 43
 REMEMBERED = 5
+NOT_LEADER = 6
+HINTS_FROM = 10
 
 
 @dataclass
@@ -90,6 +92,13 @@ class FakeCluster:
         self.brokers: list[FakeBroker] = []
         self.partitions: dict[tuple[str, int], Partition] = {}
         self.leaders: dict[tuple[str, int], int] = {}
+        #: by how often each partition changed its leader
+        self.epochs: dict[tuple[str, int], int] = defaultdict(int)
+        #: lowest and highest; from 10 on the answers name the new leader
+        self.produce_versions = OFFERED[ApiKey.PRODUCE]
+        #: requests for metadata are not answered while this is not set
+        self.tells_metadata = threading.Event()
+        self.tells_metadata.set()
         self.max_batch_bytes = 1_048_588
         for topic, count in topics.items():
             self.add_topic(topic, count)
@@ -100,6 +109,12 @@ class FakeCluster:
         for index in range(count):
             self.partitions[topic, index] = Partition()
             self.leaders[topic, index] = 1
+
+    def move(self, topic: str, partition: int, leader: int) -> None:
+        """Has another broker lead a partition, in the next epoch."""
+        with self.lock:
+            self.leaders[topic, partition] = leader
+            self.epochs[topic, partition] += 1
 
     def values(self, topic: str, partition: int = 0) -> list[bytes | None]:
         """The values in a partition's log."""
@@ -218,6 +233,8 @@ class FakeBroker:
             response: Any = self._api_versions()
         else:
             message = codec.decode_request(key, version, request, offset)
+            if key == ApiKey.METADATA and not self.cluster.tells_metadata.is_set():
+                return None
             if key == ApiKey.PRODUCE:
                 return self._produce(message, version, correlation_id, transport)
             response = self._metadata(message) if key == ApiKey.METADATA else self._init_producer_id()
@@ -227,7 +244,7 @@ class FakeBroker:
         return api_versions.ApiVersionsResponse(
             api_keys=[
                 api_versions.ApiVersion(api_key=int(key), min_version=low, max_version=high)
-                for key, (low, high) in OFFERED.items()
+                for key, (low, high) in {**OFFERED, ApiKey.PRODUCE: self.cluster.produce_versions}.items()
             ]
         )
 
@@ -259,7 +276,7 @@ class FakeBroker:
             metadata.MetadataResponsePartition(
                 partition_index=index,
                 leader_id=self.cluster.leaders[name, index],
-                leader_epoch=0,
+                leader_epoch=self.cluster.epochs[name, index],
                 replica_nodes=[1],
                 isr_nodes=[1],
             )
@@ -295,8 +312,17 @@ class FakeBroker:
             return "drop"
         if fault == "silence" or request.acks == 0:
             return None
-        response = produce.ProduceResponse(responses=responses)
+        response = produce.ProduceResponse(
+            responses=responses, node_endpoints=self._nodes(transport) if version >= HINTS_FROM else []
+        )
         return codec.encode_response_frame(int(ApiKey.PRODUCE), version, correlation_id, response)
+
+    def _nodes(self, transport: str) -> list[produce.NodeEndpoint]:
+        """Where all brokers are by the listener that was asked on."""
+        return [
+            produce.NodeEndpoint(it.node_id, "127.0.0.1", it.zmq_port if transport == "zmq" else it.port)
+            for it in self.cluster.brokers
+        ]
 
     def _append(self, topic: str, entry: Any, fault: Fault) -> produce.PartitionProduceResponse:
         batch = bytes(entry.records)
@@ -304,9 +330,16 @@ class FakeBroker:
         if isinstance(fault, int):
             code = fault
         elif self.cluster.leaders[topic, entry.index] != self.node_id:
-            code = 6
+            code = NOT_LEADER
         elif len(batch) > self.cluster.max_batch_bytes:
             code = 10
         else:
             code, offset = self.cluster.partitions[topic, entry.index].append(batch)
-        return produce.PartitionProduceResponse(index=entry.index, error_code=code, base_offset=offset)
+        answer = produce.PartitionProduceResponse(index=entry.index, error_code=code, base_offset=offset)
+        if code == NOT_LEADER:
+            place = (topic, entry.index)
+            # not on the wire before version 10
+            answer.current_leader = produce.LeaderIdAndEpoch(
+                self.cluster.leaders[place], self.cluster.epochs[place]
+            )
+        return answer

@@ -20,6 +20,8 @@ from tests.support.batches import NOW_MS, seal, with_fields
 API_VERSIONS, FETCH, LIST_OFFSETS, METADATA = 18, 1, 2, 3
 OFFERED = {FETCH: (4, 12), LIST_OFFSETS: (1, 7), METADATA: (0, 12), API_VERSIONS: (0, 3)}
 UNSUPPORTED_VERSION = 35
+#: from these versions of Fetch on topics have ids, and answers name the new leader
+IDS_FROM, HINTS_FROM = 13, 16
 
 
 @dataclass
@@ -281,21 +283,31 @@ class FakeBroker:
             )
             left = deadline - time.monotonic()
             if told or left <= 0 or self.listener is None:
-                return fetch.FetchResponse(responses=topics)
+                return fetch.FetchResponse(responses=topics, node_endpoints=self._nodes())
             with self.cluster.changed:
                 self.cluster.changed.wait(min(left, 0.02))
 
     def _fetch_topic(self, topic: fetch.FetchTopic) -> fetch.FetchableTopicResponse:
-        partitions = [self._fetch_partition(topic.topic, asked) for asked in topic.partitions]
-        return fetch.FetchableTopicResponse(topic=topic.topic, partitions=partitions)
+        name, code = topic.topic, 3
+        if self.cluster.offered[FETCH][1] >= IDS_FROM:
+            code = 100
+            ids = {known.topic_id: name for name, known in self.cluster.topics.items()}
+            name = ids.get(topic.topic_id, "")
+        partitions = [self._fetch_partition(name, asked, code) for asked in topic.partitions]
+        return fetch.FetchableTopicResponse(topic=topic.topic, topic_id=topic.topic_id, partitions=partitions)
 
-    def _fetch_partition(self, name: str, asked: fetch.FetchPartition) -> fetch.PartitionData:
+    def _nodes(self) -> list[fetch.NodeEndpoint]:
+        return [fetch.NodeEndpoint(it.broker_id, "127.0.0.1", it.port) for it in self.cluster.brokers]
+
+    def _fetch_partition(self, name: str, asked: fetch.FetchPartition, unknown: int) -> fetch.PartitionData:
         partition = self._find(name, asked.partition)
         answer = fetch.PartitionData(partition_index=asked.partition, aborted_transactions=None)
         if partition is None:
-            answer.error_code = 3
+            answer.error_code = unknown
             return answer
         answer.error_code = self._fetch_error(partition, asked)
+        if answer.error_code in (6, 74) and self.cluster.offered[FETCH][1] >= HINTS_FROM:
+            answer.current_leader = fetch.LeaderIdAndEpoch(partition.leader, partition.leader_epoch)
         answer.high_watermark = answer.last_stable_offset = partition.end
         answer.log_start_offset = partition.log_start
         if answer.error_code:

@@ -145,6 +145,60 @@ def test_a_partition_is_followed_to_its_new_leader_without_loss_or_duplicate(
             assert offsets == list(range(500 * (move + 1)))
 
 
+def test_a_leader_that_is_named_is_gone_to_without_metadata(make_consumer: MakeConsumer) -> None:
+    with FakeCluster(3) as cluster:
+        cluster.offered[FETCH] = (4, 17)
+        partitions = cluster.create("t", 4)
+        consumer = make_consumer(cluster, topics="t")
+        for partition in partitions:
+            partition.append(*numbers(0, 5))
+        read(consumer, 20)
+        silent = threading.Event()
+        cluster.more[METADATA] = lambda broker_id, asked: (
+            silent.wait() and cluster.brokers[broker_id]._metadata(asked)
+        )
+        try:
+            for partition in partitions:
+                partition.leader, partition.leader_epoch = (partition.leader + 1) % 3, 1
+                partition.append(*numbers(5, 8))
+            assert len(read(consumer, 12)) == 12
+        finally:
+            silent.set()
+
+
+def test_a_newer_epoch_of_the_same_leader_is_taken_from_its_answer(make_consumer: MakeConsumer) -> None:
+    with FakeCluster() as cluster:
+        cluster.offered[FETCH] = (4, 17)
+        (partition,) = cluster.create("t")
+        partition.append(*numbers(0, 5))
+        consumer = make_consumer(cluster, topics="t")
+        read(consumer, 5)
+        asked = cluster.requests[METADATA]
+        partition.leader_epoch = 3
+        partition.append(*numbers(5, 8))
+        assert [record.value for record in read(consumer, 3)] == numbers(5, 8)
+        (wanted,) = cluster.fetches[-1].topics[0].partitions
+        assert wanted.current_leader_epoch == 3
+        # the rest of the picture follows, once
+        deadline = time.monotonic() + 10
+        while cluster.requests[METADATA] == asked and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert cluster.requests[METADATA] > asked
+
+
+@pytest.mark.parametrize("highest", [4, 11, 12, 13, 15, 16, 17, 18])
+def test_every_version_of_fetch_is_spoken(make_consumer: MakeConsumer, highest: int) -> None:
+    with FakeCluster(2) as cluster:
+        cluster.offered[FETCH] = (4, highest)
+        (partition,) = cluster.create("t")
+        partition.append(*numbers(0, 5))
+        consumer = make_consumer(cluster, topics="t")
+        read(consumer, 5)
+        partition.leader, partition.leader_epoch = 1, 1
+        partition.append(*numbers(5, 8))
+        assert [record.value for record in read(consumer, 3)] == numbers(5, 8)
+
+
 def test_a_broker_that_restarts_is_found_again(make_consumer: MakeConsumer) -> None:
     with FakeCluster() as cluster:
         (partition,) = cluster.create("t")
@@ -172,8 +226,10 @@ def test_dropped_connections_lose_nothing(make_consumer: MakeConsumer) -> None:
         assert offsets == list(range(1000))
 
 
-def test_a_topic_that_is_made_anew_is_read_from_its_start(make_consumer: MakeConsumer) -> None:
+@pytest.mark.parametrize("highest", [12, 17], ids=["by name", "by id"])
+def test_a_topic_that_is_made_anew_is_read_from_its_start(make_consumer: MakeConsumer, highest: int) -> None:
     with FakeCluster() as cluster:
+        cluster.offered[FETCH] = (4, highest)
         (partition,) = cluster.create("t")
         partition.leader_epoch = 5
         partition.append(*numbers(0, 5))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from fastlog.client.backoff import Backoff
 from fastlog.client.connection import Connection
 from fastlog.client.consumer.offset_lookup import Found, OffsetLookup, Question
-from fastlog.client.metadata import Metadata, topic_error
+from fastlog.client.leader_hint import LeaderHint
+from fastlog.client.metadata import BrokerAddress, Metadata, topic_error
 from fastlog.errors import (
     ClosedError,
     FastlogError,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from fastlog.client.consumer.options import ConsumerOptions
     from fastlog.client.consumer.partition_state import PartitionState
     from fastlog.client.consumer.topic_partition import TopicPartition
-    from fastlog.client.metadata import BrokerAddress, ClusterImage
+    from fastlog.client.metadata import ClusterImage
     from fastlog.native._engine import BrokerFailed, Fetcher
 
 LOGGER = logging.getLogger("fastlog.consumer")
@@ -48,6 +49,13 @@ UNKNOWN_TOPIC_OR_PARTITION = 3
 LEADER_NOT_AVAILABLE = 5
 UNSUPPORTED_VERSION = 35
 UNKNOWN_SERVER_ERROR = -1
+
+
+def leader_hint(tp: TopicPartition, told: tuple[int, int, tuple[str, int, str | None] | None]) -> LeaderHint:
+    """What the fetcher was told of a partition's leader."""
+    leader, leader_epoch, endpoint = told
+    node = None if endpoint is None else BrokerAddress(leader, *endpoint)
+    return LeaderHint(tp.topic, tp.partition, leader, leader_epoch, node)
 
 
 def monotonic_ms() -> float:
@@ -308,7 +316,12 @@ class Driver:
         state = self._assignment.current(event.slot, event.generation)
         if state is None:
             return
-        if event.diverging is not None:
+        if event.leader is not None and self._metadata.adopt(leader_hint(state.tp, event.leader)):
+            now_ms = monotonic_ms()
+            self._assignment.apply(self._metadata.image, now_ms)
+            # the rest of the picture has time: other partitions' leaders may be named meanwhile
+            self._refresh_at_ms = min(self._refresh_at_ms, now_ms + self._backoff.delay_ms(1))
+        elif event.diverging is not None:
             self._assignment.truncated(state, event.diverging[1])
         elif event.code == 0 and event.preferred_replica is not None:
             self._assignment.read_from_replica(state, event.preferred_replica)

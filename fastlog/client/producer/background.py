@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlog.client.backoff import Backoff
+    from fastlog.client.leader_hint import LeaderHint
     from fastlog.client.metadata import ClusterImage, Metadata, TopicImage
 
 logger = logging.getLogger("fastlog.producer")
@@ -60,6 +61,10 @@ class Background(threading.Thread):
     def image(self) -> ClusterImage:
         """The newest image of the cluster."""
         return self._metadata.image
+
+    def adopt(self, hint: LeaderHint) -> None:
+        """Takes in the leader that a broker named beside an error. Does not block."""
+        self._metadata.adopt(hint)
 
     def request_refresh(self, topic: str | None = None) -> None:
         """Wants a new image, about `topic` too. Does not block."""

@@ -83,6 +83,11 @@ class LinkSlot:
         return self.link.address if self.link is not None else f"{self.broker.host}:{self.broker.port}"
 
     @property
+    def is_tcp(self) -> bool:
+        """Whether the connection is one over TCP."""
+        return self.link is not None and isinstance(self.link.channel, TcpChannel)
+
+    @property
     def in_flight(self) -> int:
         """Requests that are not answered."""
         return len(self.link.unanswered) if self.link is not None else 0

@@ -174,8 +174,11 @@ class PartitionQueue:
 
     # -- what came of it -------------------------------------------------------------------------------------------
 
-    def answered(self, batch: Batch, code: int, now_ms: float) -> Verdict:
-        """The broker answered for `batch` with an error code (0: it is in the log)."""
+    def answered(self, batch: Batch, code: int, now_ms: float, *, elsewhere: bool = False) -> Verdict:
+        """The broker answered for `batch` with an error code (0: it is in the log).
+
+        `elsewhere`: another broker leads by now, so a retry, which goes there, need not wait.
+        """
         first = self.in_flight[0] is batch and not (
             self.waiting and self._was_sent_before(self.waiting[0], batch)
         )
@@ -190,7 +193,7 @@ class PartitionQueue:
         if code in TOO_LARGE and batch.count > 1 and not batch.uncertain and not batch.abandoned:
             return Verdict(Action.SPLIT, code)
         if self._retriable(code):
-            return self._retry(batch, now_ms)
+            return self._retry(batch, now_ms, delayed=not elsewhere)
         return self._fail(batch, code)
 
     def lost(self, batch: Batch, now_ms: float) -> Verdict:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fastlog.client.leader_hint import LeaderHint
+from fastlog.client.metadata import BrokerAddress
 from fastlog.client.producer.batch import Batch
 from fastlog.errors import InvalidRecordError, KafkaError, error_for
 from fastlog.native._builder import BatchBuilder
@@ -31,6 +33,8 @@ class Outcome:
     message: str = ""
     #: what the broker says about single records, by index in the batch
     record_messages: Mapping[int, str] | None = None
+    #: who leads instead, where the broker says so; its address is of the listener that was asked
+    leader: LeaderHint | None = None
 
 
 @dataclass(slots=True)
@@ -111,10 +115,21 @@ def outcomes(response: Any) -> dict[tuple[str, int], Outcome]:
             partition.log_append_time_ms,
             partition.error_message or "",
             {error.batch_index: error.batch_index_error_message or "" for error in partition.record_errors},
+            leader_of(response, topic.name, partition) if partition.error_code else None,
         )
         for topic in response.responses
         for partition in topic.partition_responses
     }
+
+
+def leader_of(response: Any, topic: str, partition: Any) -> LeaderHint | None:
+    """The leader that a Produce response names beside a partition's error (KIP-951)."""
+    leader = partition.current_leader
+    if leader.leader_id < 0:
+        return None
+    nodes = (it for it in response.node_endpoints if it.node_id == leader.leader_id)
+    node = next((BrokerAddress(it.node_id, it.host, it.port, it.rack) for it in nodes), None)
+    return LeaderHint(topic, partition.index, leader.leader_id, leader.leader_epoch, node)
 
 
 def batch_error(

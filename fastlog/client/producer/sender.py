@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastlog.client.metadata import NO_LEADER
@@ -166,14 +167,23 @@ class Sender(threading.Thread):
         missing = Outcome(-1, message="the answer leaves this partition out")
         for queue, batch in token.entries:
             outcome = outcomes.get((batch.topic, batch.partition), missing)
+            elsewhere = bool(outcome.code) and self._is_sent_on(batch, outcome, slot)
             with self._accumulator.lock:
-                verdict = queue.answered(batch, outcome.code, now_ms)
+                verdict = queue.answered(batch, outcome.code, now_ms, elsewhere=elsewhere)
                 if verdict.action is not Action.RETRY:
                     queue.decided_ms = now_ms
                 self._accumulator.changed(queue)
             if outcome.code and verdict.action is not Action.COMPLETE:
                 self._note_problem(batch, outcome, slot)
             self._carry_out(verdict, queue, batch, outcome, slot)
+
+    def _is_sent_on(self, batch: Batch, outcome: Outcome, slot: LinkSlot) -> bool:
+        """Whether a retry goes to another broker: the one that the answer names, or that is known of by now."""
+        hint = outcome.leader
+        if hint is not None:
+            # of a broker that is not known yet, a ZeroMQ endpoint is not enough
+            self._background.adopt(hint if slot.is_tcp else replace(hint, node=None))
+        return self._is_led_elsewhere(batch, slot)
 
     def _note_problem(self, batch: Batch, outcome: Outcome, slot: LinkSlot) -> None:
         error = error_for(outcome.code, outcome.message)
@@ -234,12 +244,14 @@ class Sender(threading.Thread):
 
     def _has_successor(self, slot: LinkSlot) -> bool:
         """Whether another broker leads a partition of which something is unanswered here."""
-        image, here = self._background.image, slot.broker.node_id
         return any(
-            image.leader(batch.topic, batch.partition) not in (here, NO_LEADER)
-            for token in slot.tokens()
-            for _, batch in token.entries
+            self._is_led_elsewhere(batch, slot) for token in slot.tokens() for _, batch in token.entries
         )
+
+    def _is_led_elsewhere(self, batch: Batch, slot: LinkSlot) -> bool:
+        """Whether another broker than that of `slot` leads the batch's partition by now, as far as is known."""
+        leader = self._background.image.leader(batch.topic, batch.partition)
+        return leader not in (slot.broker.node_id, NO_LEADER)
 
     # -- sending ---------------------------------------------------------------------------------------------------
 

@@ -18,4 +18,4 @@ pub use error::FetchError;
 pub use fetcher::{BrokerAddress, Fetcher, Next};
 pub use opening::open_batch;
 pub use options::FetchOptions;
-pub use table::{Event, PartitionFailure, Target};
+pub use table::{Event, LeaderHint, PartitionFailure, Target};

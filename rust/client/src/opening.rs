@@ -8,13 +8,15 @@ use std::collections::VecDeque;
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{self, BatchError, BatchHeader};
 use fastlog_protocol::compression::Compression;
-use fastlog_protocol::messages::fetch::{EpochEndOffset, FetchResponse, PartitionData};
+use fastlog_protocol::messages::fetch::{
+    EpochEndOffset, FetchResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
 
 use crate::aborted::Aborted;
 use crate::chunk::{Batch, Chunk, Corrupt, Watermarks};
 use crate::options::FetchOptions;
 use crate::session::{Asked, Session};
-use crate::table::{Landed, PartitionFailure};
+use crate::table::{Landed, LeaderHint, PartitionFailure};
 
 /// Opens what a response brought, partition by partition. At most `open_bytes_max` of memory go to opened batches;
 /// what is beyond stays compressed until it is taken.
@@ -30,7 +32,13 @@ pub(crate) fn land(
         for partition in &topic.partitions {
             // what was not asked for is not looked at
             if let Some(asked) = session.find(topic.topic, topic.topic_id, partition.partition_index) {
-                landed.push(land_partition(partition, asked, options, &mut open_bytes));
+                landed.push(land_partition(
+                    partition,
+                    asked,
+                    options,
+                    &response.node_endpoints,
+                    &mut open_bytes,
+                ));
             }
         }
     }
@@ -41,10 +49,11 @@ fn land_partition(
     partition: &PartitionData<'_>,
     asked: &Asked,
     options: &FetchOptions,
+    nodes: &[NodeEndpoint<'_>],
     open_bytes: &mut usize,
 ) -> Landed {
     let Asked { slot, generation, ticket, .. } = *asked;
-    if let Some(failure) = failure(partition) {
+    if let Some(failure) = failure(partition, nodes) {
         return Landed::Failed { slot, ticket, failure };
     }
     let watermarks = Watermarks {
@@ -73,14 +82,29 @@ fn land_partition(
     Landed::Data { ticket, chunk }
 }
 
-fn failure(partition: &PartitionData<'_>) -> Option<PartitionFailure> {
+fn failure(partition: &PartitionData<'_>, nodes: &[NodeEndpoint<'_>]) -> Option<PartitionFailure> {
     let diverging = (partition.diverging_epoch != EpochEndOffset::default())
         .then_some((partition.diverging_epoch.epoch, partition.diverging_epoch.end_offset));
     let preferred_replica = Some(partition.preferred_read_replica).filter(|replica| *replica >= 0);
     let code = ErrorCode(partition.error_code);
     let empty = partition.records.is_none_or(<[u8]>::is_empty);
-    (code.0 != 0 || diverging.is_some() || (preferred_replica.is_some() && empty))
-        .then_some(PartitionFailure { code, preferred_replica, diverging })
+    (code.0 != 0 || diverging.is_some() || (preferred_replica.is_some() && empty)).then(|| PartitionFailure {
+        code,
+        preferred_replica,
+        diverging,
+        leader: leader(partition, nodes),
+    })
+}
+
+/// The leader that an answer names beside an error.
+fn leader(partition: &PartitionData<'_>, nodes: &[NodeEndpoint<'_>]) -> Option<LeaderHint> {
+    let LeaderIdAndEpoch { leader_id, leader_epoch } = partition.current_leader;
+    if leader_id < 0 || leader_epoch < 0 {
+        return None;
+    }
+    let node = nodes.iter().find(|it| it.node_id == leader_id);
+    let endpoint = node.map(|it| (it.host.to_owned(), it.port, it.rack.map(str::to_owned)));
+    Some(LeaderHint { broker_id: leader_id, leader_epoch, endpoint })
 }
 
 struct Opening<'a> {

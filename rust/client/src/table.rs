@@ -69,6 +69,17 @@ pub(crate) enum Landed {
     Failed { slot: u64, ticket: u64, failure: PartitionFailure },
 }
 
+/// Who leads a partition now, as a broker says that does not, or not in the epoch that was named (KIP-951).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderHint {
+    /// the leader's id
+    pub broker_id: i32,
+    /// the leader epoch
+    pub leader_epoch: i32,
+    /// where it listens: host, port and rack; none where the broker does not say
+    pub endpoint: Option<(String, i32, Option<String>)>,
+}
+
 /// Why a partition could not be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionFailure {
@@ -78,6 +89,8 @@ pub struct PartitionFailure {
     pub preferred_replica: Option<i32>,
     /// where the broker's log parts from what was fetched: (leader epoch, end offset)
     pub diverging: Option<(i32, i64)>,
+    /// whom to ask instead
+    pub leader: Option<LeaderHint>,
 }
 
 /// News for whoever steers the fetcher.

@@ -6,7 +6,8 @@ import pytest
 
 from fastlog.client.addresses import parse_address, parse_bootstrap
 from fastlog.client.backoff import Backoff
-from fastlog.client.metadata import PATIENCE_MS, ClusterImage, Metadata, merge
+from fastlog.client.leader_hint import LeaderHint, with_leader
+from fastlog.client.metadata import PATIENCE_MS, BrokerAddress, ClusterImage, Metadata, merge
 from fastlog.errors import ConfigError, NotReachableError
 from fastlog.protocol.messages.metadata import (
     MetadataResponse,
@@ -47,6 +48,73 @@ def test_an_older_leader_epoch_does_not_replace_a_newer_one() -> None:
 def test_a_topic_that_was_made_anew_starts_with_a_low_epoch() -> None:
     image = merge(ClusterImage(), answer(1, 5), ["t"])
     assert merge(image, answer(2, 0, topic_id=bytes(16)), ["t"]).leader("t", 0) == 2
+
+
+def hint(leader: int, epoch: int, *, partition: int = 0, node: BrokerAddress | None = None) -> LeaderHint:
+    return LeaderHint("t", partition, leader, epoch, node)
+
+
+def test_a_leader_that_is_named_is_taken_in_where_it_is_news() -> None:
+    image = merge(ClusterImage(), answer(1, 5), ["t"])
+    moved = with_leader(image, hint(2, 6))
+    assert (moved.leader("t", 0), moved.topics["t"].partitions[0].leader_epoch) == (2, 6)
+    assert image.leader("t", 0) == 1
+    # and metadata that is older does not undo it
+    assert merge(moved, answer(1, 5), ["t"]).leader("t", 0) == 2
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        hint(2, 5),
+        hint(2, 4),
+        hint(2, -1),
+        hint(-1, 9),
+        hint(3, 9),
+        hint(2, 9, partition=1),
+        hint(2, 9, partition=-1),
+    ],
+    ids=[
+        "known epoch",
+        "old epoch",
+        "no epoch",
+        "no leader",
+        "nowhere",
+        "no partition",
+        "negative partition",
+    ],
+)
+def test_what_is_no_news_of_a_leader_changes_nothing(told: LeaderHint) -> None:
+    image = merge(ClusterImage(), answer(1, 5), ["t"])
+    assert with_leader(image, told) is image
+    assert with_leader(ClusterImage(), told) == ClusterImage()
+
+
+def test_a_leader_is_named_with_its_address() -> None:
+    image = merge(ClusterImage(), answer(1, 5), ["t"])
+    new = BrokerAddress(3, "c", 1, "rack")
+    assert with_leader(image, hint(3, 6, node=new)).brokers[3] == new
+    moved = BrokerAddress(2, "b", 99)
+    assert with_leader(image, hint(2, 6, node=moved)).brokers[2] == moved
+    assert with_leader(image, hint(3, 6, node=BrokerAddress(3, "c", 65_536))) is image
+    # at the address that is known it keeps the endpoint that is known too
+    same = BrokerAddress(1, "a", 1, "rack")
+    assert with_leader(image, hint(1, 6, node=same)).brokers[1].zmq_endpoint == "a:2"
+
+
+def test_a_leader_that_is_named_while_metadata_is_asked_for_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    metadata = Metadata("a:1")
+    metadata.image = merge(ClusterImage(), answer(1, 5), ["t"])
+
+    def ask(*_: object) -> MetadataResponse:
+        assert metadata.adopt(hint(2, 6))
+        return answer(1, 5)
+
+    monkeypatch.setattr(metadata, "_ask", ask)
+    assert metadata.refresh(["t"], timeout_ms=1).leader("t", 0) == 2
+    assert not metadata.adopt(hint(2, 6))
 
 
 def test_no_leader_is_known_while_one_is_elected_or_where_it_is_no_broker() -> None:

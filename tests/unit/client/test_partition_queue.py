@@ -289,3 +289,14 @@ def test_a_stale_epoch_behind_a_batch_of_unknown_fate_does_not_number_that_one_a
     assert queue.answered(behind, 47, 0).action is Action.RETRY
     assert not queue.wants_producer_id
     assert take(queue, 1000).identity == (7, 0, 1)
+
+
+def test_a_retry_that_goes_to_another_broker_does_not_wait() -> None:
+    queue = confirmed_queue()
+    add(queue, 1)
+    batch = take(queue)
+    assert queue.answered(batch, 6, 1000, elsewhere=True).action is Action.RETRY
+    assert queue.may_send(1000, "another connection")
+    queue.take("another connection")
+    queue.answered(batch, 6, 1000)
+    assert not queue.may_send(1000)

@@ -4,7 +4,8 @@ use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{self, BatchHeader, HEADER_BYTES};
 use fastlog_protocol::compression::{self, Compression};
 use fastlog_protocol::messages::fetch::{
-    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
+    NodeEndpoint, PartitionData,
 };
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use super::land;
 use crate::chunk::Chunk;
 use crate::options::FetchOptions;
 use crate::session::Session;
-use crate::table::{Landed, Target, Wanted};
+use crate::table::{Landed, LeaderHint, Target, Wanted};
 
 /// A batch of `values` from `base_offset` on, its attributes as given besides the codec.
 fn batch_of(
@@ -303,6 +304,35 @@ fn what_was_not_asked_for_is_not_looked_at() {
     };
     let response = FetchResponse { responses: vec![topic], ..FetchResponse::default() };
     assert!(land(&response, &session(0), &FetchOptions::default(), 1).is_empty());
+}
+
+/// What the error of a partition says of its leader, in an answer that tells where broker 2 is.
+fn told(code: i16, leader_id: i32, leader_epoch: i32) -> Option<LeaderHint> {
+    let partition = PartitionData {
+        error_code: code,
+        current_leader: LeaderIdAndEpoch { leader_id, leader_epoch },
+        ..PartitionData::default()
+    };
+    let topic = FetchableTopicResponse {
+        topic: "t",
+        partitions: vec![partition],
+        ..FetchableTopicResponse::default()
+    };
+    let node = NodeEndpoint { node_id: 2, host: "there", port: 9092, rack: Some("r") };
+    let response =
+        FetchResponse { responses: vec![topic], node_endpoints: vec![node], ..FetchResponse::default() };
+    match land(&response, &session(0), &FetchOptions::default(), 1).pop() {
+        Some(Landed::Failed { failure, .. }) => failure.leader,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_error_names_the_leader_and_where_it_is() {
+    let endpoint = Some(("there".to_owned(), 9092, Some("r".to_owned())));
+    assert_eq!(told(6, 2, 7), Some(LeaderHint { broker_id: 2, leader_epoch: 7, endpoint }));
+    assert_eq!(told(74, 3, 7), Some(LeaderHint { broker_id: 3, leader_epoch: 7, endpoint: None }));
+    assert_eq!((told(6, -1, -1), told(6, 2, -1), told(6, -1, 4)), (None, None, None));
 }
 
 mod hostile {

@@ -104,7 +104,8 @@ fn what_arrives_for_an_older_generation_is_dropped() {
 fn a_partition_that_moves_keeps_what_waits_and_goes_on_where_it_stands() {
     let mut table = table(1);
     table.land(1, vec![data(0, 10, 100)]);
-    let failure = PartitionFailure { code: ErrorCode(6), preferred_replica: None, diverging: None };
+    let failure =
+        PartitionFailure { code: ErrorCode(6), preferred_replica: None, diverging: None, leader: None };
     table.land(1, vec![Landed::Failed { slot: 0, ticket: 1, failure }]);
     assert!(table.move_to(0, 1, 2, 5));
     assert!(!table.move_to(0, 9, 3, 5));
@@ -170,7 +171,8 @@ fn two_brokers_share_the_room() {
 #[test]
 fn a_failed_partition_rests_and_is_told_once() {
     let mut table = table(2);
-    let failure = PartitionFailure { code: ErrorCode(1), preferred_replica: None, diverging: None };
+    let failure =
+        PartitionFailure { code: ErrorCode(1), preferred_replica: None, diverging: None, leader: None };
     let landed = vec![Landed::Failed { slot: 0, ticket: 1, failure: failure.clone() }];
     assert_eq!(table.land(1, landed), (false, true));
     assert_eq!(wanted(&mut table), [(1, 0)]);
