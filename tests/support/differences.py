@@ -199,6 +199,19 @@ DELIBERATE: dict[str, Difference] = {
         ("log_start_offset", 0, -1),
         ("records", ANY, b""),
     ),
+    **_rows(
+        "fetch",
+        "an id that is gone is unknown, in a session as outside of one; Kafka looks for the name in a session",
+        ["deleted id in a session"],
+        ("error_code", 3, 100),
+    ),
+    **_rows(
+        "fetch",
+        "as above; clients ask for metadata after each of them",
+        ["recreated topic's old id in a session"],
+        ("error_code", 103, 100),
+        ("aborted_transactions", None, []),
+    ),
     # ---- offsets ----
     **_rows(
         "list offsets",

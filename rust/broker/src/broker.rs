@@ -417,6 +417,22 @@ impl Broker {
         find_led(self.config.node_id, self.cluster.lease.is_endless(), index, open, described)
     }
 
+    /// The same by the id of the topic, whose name is `topic` as far as is known; `other` where what is open under that name
+    /// is of another id: the topic was deleted and made again.
+    pub(crate) fn open_partition_by_id(
+        &self,
+        topic_id: Uuid,
+        topic: &str,
+        index: i32,
+        other: ErrorCode,
+    ) -> Result<Arc<Partition>, ErrorCode> {
+        if let Some(partition) = self.partitions.get_by_id(topic_id, index) {
+            return Ok(partition);
+        }
+        let partition = self.open_partition(topic, index)?;
+        if partition.topic_id() == topic_id { Ok(partition) } else { Err(other) }
+    }
+
     /// The name of the topic with that id, as the partitions here or the image know it.
     pub(crate) fn topic_name(&self, id: Uuid) -> Option<Arc<str>> {
         self.partitions.name(id).or_else(|| self.image.load().topic_by_id(id).map(|it| it.name.clone()))

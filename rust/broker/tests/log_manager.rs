@@ -111,6 +111,32 @@ fn a_deleted_topic_is_renamed_at_once_and_purged_after_its_delay() {
 }
 
 #[test]
+fn a_topic_is_found_by_the_id_of_its_present_incarnation() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    let (old, new) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    for index in 0..2 {
+        node.logs.open_partition(&partition("orders", 1, index), NOW_MS).expect("open");
+    }
+    let table = node.broker.partitions();
+    let found = |id, index| table.get_by_id(id, index).map(|it| (it.topic().to_string(), it.index()));
+    assert_eq!(found(old, 1), Some(("orders".to_owned(), 1)));
+    assert_eq!((found(old, 2), found(new, 0), table.name(new)), (None, None, None));
+
+    // one partition of the topic that was made again is open, while one of the deleted topic still is
+    assert!(node.broker.delete_partition("orders", 0).expect("deleted"));
+    node.logs.open_partition(&partition("orders", 2, 0), NOW_MS).expect("open");
+    assert_eq!((found(old, 0), found(new, 0)), (None, Some(("orders".to_owned(), 0))));
+    assert_eq!((table.name(old).as_deref(), table.name(new).as_deref()), (Some("orders"), Some("orders")));
+
+    assert!(node.broker.delete_partition("orders", 1).expect("deleted"));
+    assert_eq!((found(old, 1), table.name(old)), (None, None), "nothing of it is left");
+    assert_eq!(table.of_topic("orders").len(), 1);
+    assert!(!node.broker.delete_partition("orders", 1).expect("there is none"));
+    assert_eq!(found(new, 0), Some(("orders".to_owned(), 0)));
+}
+
+#[test]
 fn a_deletion_left_half_done_is_finished_by_id_and_leaves_others_alone() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = start(dir.path());

@@ -132,14 +132,16 @@ impl<'a> Produce<'_, '_, 'a, '_> {
 
     fn partition(&mut self, topic: &str, topic_id: Uuid, data: &PartitionProduceData<'_>) -> PartitionResult {
         let refuse = |error, message: &str| PartitionResult::refused(data.index, error, Some(message.into()));
-        let partition = match self.broker.open_partition(topic, data.index) {
+        let found = if topic_id.is_nil() {
+            self.broker.open_partition(topic, data.index)
+        } else {
+            let other = ErrorCode::UNKNOWN_TOPIC_ID;
+            self.broker.open_partition_by_id(topic_id, topic, data.index, other)
+        };
+        let partition = match found {
             Ok(partition) => partition,
             Err(error) => return PartitionResult::refused(data.index, error, None),
         };
-        if !topic_id.is_nil() && partition.topic_id() != topic_id {
-            // the topic was deleted, and one of its name made, since its name was looked up
-            return PartitionResult::refused(data.index, ErrorCode::UNKNOWN_TOPIC_ID, None);
-        }
         let Some(records) = data.records else {
             return refuse(ErrorCode::INVALID_RECORD, "the request has no records for the partition");
         };

@@ -1,8 +1,10 @@
-//! The partitions that are open here, by topic and number.
+//! The partitions that are open here, by topic and number. A topic is found by its name and by its id; what was deleted
+//! and made again under the same name has another id.
 
 use super::Partition;
 use parking_lot::RwLock;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -12,37 +14,77 @@ struct TopicPartitions {
     partitions: HashMap<i32, Arc<Partition>>,
 }
 
+#[derive(Default)]
+struct Open {
+    by_name: HashMap<Arc<str>, TopicPartitions>,
+    by_id: HashMap<(Uuid, i32), Arc<Partition>, BuildHasherDefault<IdHasher>>,
+    /// How many of the partitions have the id, and what their topic is called.
+    names: HashMap<Uuid, (usize, Arc<str>), BuildHasherDefault<IdHasher>>,
+}
+
+/// Hashes what begins with a random number, by that: brokers draw topic ids, and no client can choose which are here.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        // a table looks at the upper bits too
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for eight in bytes.chunks(8) {
+            let mut number = [0; 8];
+            number.iter_mut().zip(eight).for_each(|(to, from)| *to = *from);
+            self.0 = self.0.rotate_left(5) ^ u64::from_be_bytes(number);
+        }
+    }
+
+    fn write_i32(&mut self, number: i32) {
+        self.0 = self.0.wrapping_add(u64::from(number.cast_unsigned()));
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+}
+
 /// All open partitions.
 #[derive(Default)]
 pub struct PartitionTable {
-    topics: RwLock<HashMap<Arc<str>, TopicPartitions>>,
-    names: RwLock<HashMap<Uuid, Arc<str>>>,
+    open: RwLock<Open>,
 }
 
 impl PartitionTable {
     /// The partition, if it is open here.
     pub fn get(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
-        self.topics.read().get(topic)?.partitions.get(&index).cloned()
+        self.open.read().by_name.get(topic)?.partitions.get(&index).cloned()
+    }
+
+    /// The partition of the topic with that id, if it is open here.
+    pub fn get_by_id(&self, topic_id: Uuid, index: i32) -> Option<Arc<Partition>> {
+        self.open.read().by_id.get(&(topic_id, index)).cloned()
     }
 
     /// The topic's name as a shared string: that of the open topic, if there is one.
     pub fn intern(&self, topic: &str) -> Arc<str> {
-        self.topics.read().get_key_value(topic).map_or_else(|| topic.into(), |(name, _)| name.clone())
+        let open = self.open.read();
+        open.by_name.get_key_value(topic).map_or_else(|| topic.into(), |(name, _)| name.clone())
     }
 
     /// The name of a topic of which partitions are open here.
     pub fn name(&self, topic_id: Uuid) -> Option<Arc<str>> {
-        self.names.read().get(&topic_id).cloned()
+        self.open.read().names.get(&topic_id).map(|(_, name)| name.clone())
     }
 
     /// Adds a partition; false when there is one of that name and number.
     pub fn insert(&self, partition: Arc<Partition>) -> bool {
-        let mut topics = self.topics.write();
-        let topic = topics.entry(partition.topic().clone()).or_default();
+        let open = &mut *self.open.write();
+        let topic = open.by_name.entry(partition.topic().clone()).or_default();
         match topic.partitions.entry(partition.index()) {
             std::collections::hash_map::Entry::Occupied(_) => false,
             std::collections::hash_map::Entry::Vacant(place) => {
-                self.names.write().insert(partition.topic_id(), partition.topic().clone());
+                let (id, index) = (partition.topic_id(), partition.index());
+                open.names.entry(id).or_insert_with(|| (0, partition.topic().clone())).0 += 1;
+                open.by_id.insert((id, index), partition.clone());
                 place.insert(partition);
                 true
             }
@@ -51,29 +93,37 @@ impl PartitionTable {
 
     /// Takes a partition out.
     pub fn remove(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
-        let mut topics = self.topics.write();
-        let of_topic = topics.get_mut(topic)?;
-        let removed = of_topic.partitions.remove(&index);
+        let open = &mut *self.open.write();
+        let of_topic = open.by_name.get_mut(topic)?;
+        let removed = of_topic.partitions.remove(&index)?;
         if of_topic.partitions.is_empty() {
-            self.names.write().retain(|_, name| &**name != topic);
-            topics.remove(topic);
+            open.by_name.remove(topic);
         }
-        removed
+        let id = removed.topic_id();
+        open.by_id.remove(&(id, index));
+        if let Some((count, _)) = open.names.get_mut(&id) {
+            *count -= 1;
+            if *count == 0 {
+                open.names.remove(&id);
+            }
+        }
+        Some(removed)
     }
 
     /// The open partitions of a topic, ascending by number.
     pub fn of_topic(&self, topic: &str) -> Vec<Arc<Partition>> {
-        let topics = self.topics.read();
+        let open = self.open.read();
+        let of_topic = open.by_name.get(topic);
         let mut found: Vec<_> =
-            topics.get(topic).map(|it| it.partitions.values().cloned().collect()).unwrap_or_default();
+            of_topic.map(|it| it.partitions.values().cloned().collect()).unwrap_or_default();
         found.sort_by_key(|partition: &Arc<Partition>| partition.index());
         found
     }
 
     /// All open partitions, by topic and number.
     pub fn all(&self) -> Vec<Arc<Partition>> {
-        let topics = self.topics.read();
-        let mut all: Vec<_> = topics.values().flat_map(|it| it.partitions.values().cloned()).collect();
+        let open = self.open.read();
+        let mut all: Vec<_> = open.by_name.values().flat_map(|it| it.partitions.values().cloned()).collect();
         all.sort_by(|a, b| (a.topic(), a.index()).cmp(&(b.topic(), b.index())));
         all
     }
