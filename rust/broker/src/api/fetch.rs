@@ -15,8 +15,8 @@
 use crate::broker::Broker;
 use crate::dispatch::Incoming;
 use crate::fetch::{
-    DelayedFetch, FetchPlan, Isolation, Look, PartitionRead, Replica, Served, View, Wanted, encode,
-    encode_error, tells_leaders,
+    DelayedFetch, FetchPlan, Isolation, Look, PartitionRead, Replica, Served, TOPIC_IDS_VERSION, View,
+    Wanted, encode, encode_error, tells_leaders,
 };
 use crate::leaders::LeaderHints;
 use crate::reachable::Reachable;
@@ -30,8 +30,6 @@ use fastlog_protocol::primitives::ProtocolError;
 use std::time::Duration;
 
 const READ_COMMITTED: i8 = 1;
-/// The first version that names topics by their ids.
-const TOPIC_IDS_VERSION: i16 = 13;
 /// The first version whose response has an error for the whole request.
 const REQUEST_ERROR_VERSION: i16 = 7;
 
@@ -130,19 +128,22 @@ fn isolation_of(request: &FetchRequest<'_>, replica: Option<Replica>) -> Isolati
 }
 
 fn partition_of(broker: &Broker, incoming: &Incoming<'_, '_>, wanted: &Wanted) -> Result<Served, ErrorCode> {
-    let has_id = incoming.header.api_version >= TOPIC_IDS_VERSION;
-    let named = has_id.then(|| broker.topic_name(wanted.topic_id));
-    let topic = match &named {
-        None => &wanted.topic,
-        Some(name) => name.as_ref().ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?,
+    let may_read = |topic: &str| {
+        let allowed = broker.allows(incoming.context, Operation::Read, Resource::Topic(topic));
+        if allowed { Ok(()) } else { Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED) }
     };
-    if !broker.allows(incoming.context, Operation::Read, Resource::Topic(topic)) {
-        return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
-    }
-    let partition = broker.open_partition(topic, wanted.index)?;
-    if named.is_some() && partition.topic_id() != wanted.topic_id {
-        return Err(ErrorCode::INCONSISTENT_TOPIC_ID);
-    }
+    let (id, index) = (wanted.topic_id, wanted.index);
+    let partition = if incoming.header.api_version < TOPIC_IDS_VERSION {
+        may_read(&wanted.topic)?;
+        broker.open_partition(&wanted.topic, index)?
+    } else if let Some(partition) = broker.partitions.get_by_id(id, index) {
+        may_read(partition.topic())?;
+        partition
+    } else {
+        let topic = broker.topic_name(id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
+        may_read(&topic)?;
+        broker.open_partition_by_id(id, &topic, index, ErrorCode::INCONSISTENT_TOPIC_ID)?
+    };
     let role = partition.role();
     Ok(Served { partition, role })
 }

@@ -1,7 +1,7 @@
 //! The answer of a fetch: header bytes, file ranges, trailing bytes.
 
 use super::read::{FetchPlan, Isolation, PartitionRead};
-use super::session::{FINAL_EPOCH, Found};
+use super::session::{FINAL_EPOCH, Found, TOPIC_IDS_VERSION};
 use super::session_cache::{FetchContext, SessionCache};
 use crate::leaders::LeaderHints;
 use crate::request::response::{Response, Segment};
@@ -53,7 +53,8 @@ pub(crate) fn encode(
         FetchContext::Sessionless => (0, vec![true; reads.len()]),
         FetchContext::New => {
             let found: Vec<Found> = reads.iter().map(PartitionRead::found).collect();
-            let id = sessions.make(&plan.wanted, &found, plan.replica.is_some(), plan.began);
+            let has_ids = plan.version >= TOPIC_IDS_VERSION;
+            let id = sessions.make(&plan.wanted, &found, has_ids, plan.replica.is_some(), plan.began);
             (id, vec![true; reads.len()])
         }
         FetchContext::Incremental { id, epoch, session } => {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
+/// The first version that names topics by their ids.
+pub(crate) const TOPIC_IDS_VERSION: i16 = 13;
 /// The epoch of a request that begins a session.
 pub(crate) const INITIAL_EPOCH: i32 = 0;
 /// The epoch of a request without a session, which also ends the one it names.
@@ -121,6 +123,13 @@ pub(crate) struct View {
     pub(crate) prefers_nearer: bool,
 }
 
+impl View {
+    /// Whether it names topics by their ids.
+    pub(crate) fn has_ids(self) -> bool {
+        self.version >= TOPIC_IDS_VERSION
+    }
+}
+
 struct Cached {
     wanted: Wanted,
     told: Told,
@@ -143,6 +152,8 @@ type Place = u64;
 pub(crate) struct Session {
     /// The epoch that the next request must have.
     pub(crate) epoch: i32,
+    /// Whether its topics are named by their ids.
+    pub(crate) has_ids: bool,
     cached: Vec<Option<Cached>>,
     free: Vec<Slot>,
     slots: HashMap<Key, Slot>,
@@ -162,9 +173,10 @@ pub(crate) struct Session {
 
 impl Session {
     /// A session of `wanted`, with what their first answer says.
-    pub(crate) fn new(wanted: Vec<Wanted>, found: &[Found]) -> Self {
+    pub(crate) fn new(wanted: Vec<Wanted>, found: &[Found], has_ids: bool) -> Self {
         let mut session = Self {
             epoch: next_epoch(INITIAL_EPOCH),
+            has_ids,
             cached: Vec::with_capacity(wanted.len()),
             free: Vec::new(),
             slots: HashMap::with_capacity(wanted.len()),
@@ -188,11 +200,6 @@ impl Session {
     /// Number of partitions.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
-    }
-
-    /// Whether its topics are named by their ids.
-    pub(crate) fn has_ids(&self) -> bool {
-        self.slots.keys().next().is_some_and(|(_, topic_id, _)| !topic_id.is_nil())
     }
 
     /// Whether there is none.
@@ -430,7 +437,7 @@ mod tests {
 
     #[test]
     fn only_what_changed_is_named() {
-        let mut session = Session::new(vec![wanted(0), wanted(1)], &[found(5), found(5)]);
+        let mut session = Session::new(vec![wanted(0), wanted(1)], &[found(5), found(5)], false);
         assert!(!note(&mut session, wanted(0), found(5)));
         assert!(note(&mut session, wanted(1), found(6)), "the high watermark alone moved");
         assert!(!note(&mut session, wanted(1), found(6)));
@@ -440,7 +447,7 @@ mod tests {
 
     #[test]
     fn an_error_is_named_each_time_and_so_is_its_end() {
-        let mut session = Session::new(vec![wanted(0)], &[found(5)]);
+        let mut session = Session::new(vec![wanted(0)], &[found(5)], false);
         let error = Found { is_special: true, ..found(-1) };
         assert!(note(&mut session, wanted(0), error));
         assert!(note(&mut session, wanted(0), error));
@@ -450,14 +457,14 @@ mod tests {
 
     #[test]
     fn a_partition_that_brought_records_goes_to_the_end() {
-        let mut session = Session::new(vec![wanted(0), wanted(1), wanted(2)], &[found(5); 3]);
+        let mut session = Session::new(vec![wanted(0), wanted(1), wanted(2)], &[found(5); 3], false);
         note(&mut session, wanted(0), Found { has_records: true, ..found(9) });
         assert_eq!(order(&mut session), [1, 2, 0]);
     }
 
     #[test]
     fn a_request_adds_changes_and_forgets() {
-        let mut session = Session::new(vec![wanted(0), wanted(1)], &[found(5); 2]);
+        let mut session = Session::new(vec![wanted(0), wanted(1)], &[found(5); 2], false);
         let request = FetchRequest {
             topics: vec![FetchTopic {
                 topic: "t",
@@ -482,7 +489,7 @@ mod tests {
     #[test]
     fn only_what_is_due_is_looked_at() {
         let now = Instant::now();
-        let mut session = Session::new(vec![wanted(0), wanted(1), wanted(2)], &[found(5); 3]);
+        let mut session = Session::new(vec![wanted(0), wanted(1), wanted(2)], &[found(5); 3], false);
         let due =
             |session: &mut Session| look(session, VIEW, now).iter().map(|it| it.index).collect::<Vec<i32>>();
         assert_eq!(due(&mut session), [0, 1, 2], "what changed before they were watched is not known");
@@ -500,7 +507,7 @@ mod tests {
     #[test]
     fn all_are_looked_at_by_another_kind_of_request_and_from_time_to_time() {
         let now = Instant::now();
-        let mut session = Session::new(vec![wanted(0), wanted(1)], &[found(5); 2]);
+        let mut session = Session::new(vec![wanted(0), wanted(1)], &[found(5); 2], false);
         let mut count = |view: View, now: Instant| {
             let count = look(&mut session, view, now).len();
             session.note(&[wanted(0), wanted(1)], [found(5); 2].into_iter());
@@ -517,7 +524,7 @@ mod tests {
     #[test]
     fn records_are_expected_while_they_come_one_after_the_other() {
         let start = Instant::now();
-        let mut session = Session::new(vec![wanted(0)], &[found(5)]);
+        let mut session = Session::new(vec![wanted(0)], &[found(5)], false);
         let mut expects = |after_ms: u64, has_records: bool| {
             look(&mut session, VIEW, start + Duration::from_millis(after_ms));
             session.note(&[wanted(0)], [Found { has_records, ..found(5) }].into_iter());
@@ -532,7 +539,7 @@ mod tests {
 
     #[test]
     fn a_partition_that_was_forgotten_is_not_looked_at() {
-        let mut session = Session::new(vec![wanted(0), wanted(1)], &[found(5); 2]);
+        let mut session = Session::new(vec![wanted(0), wanted(1)], &[found(5); 2], false);
         let forgotten = ForgottenTopic { topic: "t", partitions: vec![0], ..ForgottenTopic::default() };
         let request = FetchRequest { forgotten_topics_data: vec![forgotten], ..FetchRequest::default() };
         session.update(&request, |topic| topic.into());

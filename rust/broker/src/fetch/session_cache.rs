@@ -89,8 +89,7 @@ impl SessionCache {
         if session.epoch != request.session_epoch {
             return Err(ErrorCode::INVALID_FETCH_SESSION_EPOCH);
         }
-        let mut named = request.topics.iter().map(|it| it.topic_id.is_nil());
-        if named.any(|is_named| is_named == session.has_ids()) {
+        if session.has_ids != view.has_ids() {
             return Err(ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);
         }
         session.update(request, &mut intern);
@@ -108,13 +107,20 @@ impl SessionCache {
     }
 
     /// Makes a session for a full fetch that is being answered; 0 when there is no room for it.
-    pub(crate) fn make(&self, wanted: &[Wanted], found: &[Found], privileged: bool, now: Instant) -> i32 {
+    pub(crate) fn make(
+        &self,
+        wanted: &[Wanted],
+        found: &[Found],
+        has_ids: bool,
+        privileged: bool,
+        now: Instant,
+    ) -> i32 {
         let mut state = self.state.lock();
         if !self.make_room(&mut state, privileged, wanted.len(), now) {
             return 0;
         }
         let id = self.new_id(&mut state);
-        let session = Session::new(wanted.to_vec(), found);
+        let session = Session::new(wanted.to_vec(), found, has_ids);
         let partition_count = session.len();
         let session = Arc::new(Mutex::new(session));
         state.partition_count += partition_count;
@@ -195,7 +201,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::super::read::Isolation;
-    use super::super::session::Told;
+    use super::super::session::{TOPIC_IDS_VERSION, Told};
     use super::*;
     use fastlog_protocol::messages::fetch::{FetchPartition, FetchTopic, ForgottenTopic};
 
@@ -214,7 +220,15 @@ mod tests {
     }
 
     fn begin(cache: &SessionCache, it: &FetchRequest<'_>) -> Result<(FetchContext, Vec<Wanted>), ErrorCode> {
-        let view = View { version: 18, isolation: Isolation::LogEnd, replica: None, prefers_nearer: false };
+        begin_in(cache, it, 12)
+    }
+
+    fn begin_in(
+        cache: &SessionCache,
+        it: &FetchRequest<'_>,
+        version: i16,
+    ) -> Result<(FetchContext, Vec<Wanted>), ErrorCode> {
+        let view = View { version, isolation: Isolation::LogEnd, replica: None, prefers_nearer: false };
         let none = |_: &Wanted| Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         let (context, look) = cache.begin(it, view, Instant::now(), |topic| topic.into(), none)?;
         Ok((context, look.wanted))
@@ -228,7 +242,7 @@ mod tests {
         let (context, wanted) = begin(cache, &request(0, 0, partitions)).unwrap_or_else(|_| panic!());
         assert!(matches!(context, FetchContext::New));
         let found = Found { told: Told::NOTHING, has_records: false, is_special: false, has_more: false };
-        cache.make(&wanted, &vec![found; wanted.len()], privileged, now)
+        cache.make(&wanted, &vec![found; wanted.len()], false, privileged, now)
     }
 
     #[test]
@@ -243,6 +257,17 @@ mod tests {
         assert_eq!(again, Some(ErrorCode::INVALID_FETCH_SESSION_EPOCH));
         let unknown = begin(&cache, &request(id ^ 1, 1, 0)).err();
         assert_eq!(unknown, Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND));
+    }
+
+    #[test]
+    fn a_session_of_names_does_not_go_on_with_ids_even_if_none_is_named() {
+        let cache = cache(10);
+        let id = make(&cache, 2, false, Instant::now());
+        for partitions in [0, 1] {
+            let mixed = begin_in(&cache, &request(id, 1, partitions), TOPIC_IDS_VERSION).err();
+            assert_eq!(mixed, Some(ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR));
+        }
+        assert!(begin_in(&cache, &request(id, 1, 0), TOPIC_IDS_VERSION - 1).is_ok(), "it is as it was");
     }
 
     #[test]
