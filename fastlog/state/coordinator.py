@@ -119,10 +119,11 @@ class Coordinator:
             self._offsets.replay(record)
             if record.value is not None:
                 self._groups.find_or_make(record.group_id).is_stored = True
-        elif record.value is None:
-            self._forget(record.group_id)
-        else:
-            self._groups.put(group_of(record.group_id, record.value, self._holding))
+        elif isinstance(record, GroupMetadata):
+            if record.value is None:
+                self._forget(record.group_id)
+            else:
+                self._groups.put(group_of(record.group_id, record.value, self._holding))
 
     def _forget(self, group_id: str) -> None:
         group = self._groups.find(group_id)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 from fastlog.errors import MalformedMessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _INT16, _INT32, _INT64 = struct.Struct(">h"), struct.Struct(">i"), struct.Struct(">q")
 
 STRING_BYTES_MAX = 2**15 - 1
+Raw = bytes
+NO_TAGS = b"\0"
+"""The end of a struct of a flexible version that has no tagged fields."""
 
 
 def int16(value: int) -> bytes:
@@ -29,6 +36,49 @@ def string(text: str | None) -> bytes:
 def sized(raw: bytes) -> bytes:
     """A length of four bytes and the bytes."""
     return _INT32.pack(len(raw)) + raw
+
+
+def int32(value: int) -> bytes:
+    """Four bytes, big-endian."""
+    return _INT32.pack(value)
+
+
+def int64(value: int) -> bytes:
+    """Eight bytes, big-endian."""
+    return _INT64.pack(value)
+
+
+def uvarint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def compact_bytes(raw: bytes | None) -> bytes:
+    """A varint of the length and one, and the bytes; null is 0."""
+    return b"\0" if raw is None else uvarint(len(raw) + 1) + raw
+
+
+def compact_string(text: str | None) -> bytes:
+    """As `compact_bytes`, of UTF-8. ValueError where it does not fit."""
+    raw = None if text is None else text.encode()
+    if raw is not None and len(raw) > STRING_BYTES_MAX:
+        raise ValueError(f"a string of {len(raw)} bytes does not fit into a record, {STRING_BYTES_MAX} do")
+    return compact_bytes(raw)
+
+
+def compact_array(elements: Sequence[bytes]) -> bytes:
+    """A varint of the length and one, and the elements."""
+    return uvarint(len(elements) + 1) + b"".join(elements)
+
+
+def one_tag(tag: int, value: bytes) -> bytes:
+    """The tagged fields at the end of a struct, of which there is this one."""
+    return uvarint(1) + uvarint(tag) + uvarint(len(value)) + value
 
 
 class Reader:
@@ -53,6 +103,11 @@ class Reader:
         taken = self._buffer[self._position : end]
         self._position = end
         return taken
+
+    def int8(self) -> int:
+        """One byte."""
+        value = self._take(1)[0]
+        return value - 256 if value > 127 else value
 
     def int16(self) -> int:
         """Two bytes."""
@@ -106,6 +161,16 @@ class Reader:
     def skip_tags(self) -> None:
         """Passes over tagged fields, of which none is known; does nothing where there cannot be any."""
         if self.is_flexible:
-            for _ in range(self._varint()):
-                self._varint()
-                self._take(self._varint())
+            self.tags()
+
+    def tags(self) -> dict[int, Raw]:
+        """The tagged fields at the end of a struct."""
+        found = {}
+        for _ in range(self._varint()):
+            tag = self._varint()
+            found[tag] = self._take(self._varint())
+        return found
+
+    def raw(self, count: int) -> Raw:
+        """So many bytes."""
+        return self._take(count)
