@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = tuple(ROOT / f"schema/{name}.toml" for name in ("settings", "settings_cleaner", "settings_cluster"))
+SOURCES = tuple(
+    ROOT / f"schema/{name}.toml"
+    for name in ("settings", "settings_groups", "settings_cleaner", "settings_cluster")
+)
 TABLE = ROOT / "fastlog/config/table.py"
 PAGE = ROOT / "docs/reference/settings.md"
 KEYS = {

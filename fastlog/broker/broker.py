@@ -30,6 +30,7 @@ from fastlog.config import Endpoint, parse_advertised, parse_listeners
 from fastlog.errors import FastlogError
 from fastlog.events import EventLog
 from fastlog.native._engine import Engine
+from fastlog.state.consumer_group.settings import ConsumerGroupSettings, Migration
 from fastlog.state.group.settings import GroupSettings
 from fastlog.state.offsets.settings import OffsetSettings
 
@@ -146,6 +147,13 @@ class Broker:
                 initial_rebalance_delay_ms=settings.group_initial_rebalance_delay_ms,
                 max_size=settings.group_max_size,
                 memory_bytes_max=_groups_memory(settings.fastlog_groups_memory_bytes),
+            ),
+            consumer_groups=ConsumerGroupSettings(
+                session_timeout_ms=settings.group_consumer_session_timeout_ms,
+                heartbeat_interval_ms=settings.group_consumer_heartbeat_interval_ms,
+                max_size=settings.group_consumer_max_size,
+                assignors=settings.group_consumer_assignors,
+                migration=Migration(settings.group_consumer_migration_policy),
             ),
             offsets=OffsetSettings(
                 metadata_bytes_max=settings.offset_metadata_max_bytes,

@@ -62,10 +62,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="log.flush.start.offset.checkpoint.interval.ms", type="int", unit="ms", default="60000", minimum=1, maximum=2147483647, doc="How often the log start offsets are written down."),
     Setting(name="replica.high.watermark.checkpoint.interval.ms", type="long", unit="ms", default="5000", minimum=1, doc="How often the high watermarks are written down."),
     Setting(name="producer.id.expiration.ms", type="int", unit="ms", default="86400000", minimum=1, maximum=2147483647, doc="How long a partition remembers an idempotent producer that is silent; its next sequence is then accepted whatever it is."),
+    Setting(name="fastlog.shutdown.timeout.ms", type="long", unit="ms", default="10000", minimum=0, doc="How long a clean stop waits for requests in flight before it closes their connections."),
     Setting(name="group.min.session.timeout.ms", type="int", unit="ms", default="6000", minimum=0, doc="The shortest session time-out that a member of a group may ask for: so long it may be silent."),
     Setting(name="group.max.session.timeout.ms", type="int", unit="ms", default="1800000", minimum=0, doc="The longest session time-out that a member of a group may ask for."),
     Setting(name="group.initial.rebalance.delay.ms", type="int", unit="ms", default="3000", minimum=0, doc="How long the first rebalance of an empty group waits for more members; it begins anew with each that comes."),
     Setting(name="group.max.size", type="int", unit="members", default="100000", minimum=1, doc="How many members a group may have; one more is refused.", differs="Kafka has no bound: anyone could fill the memory with members that never join."),
+    Setting(name="group.consumer.session.timeout.ms", type="int", unit="ms", default="45000", minimum=1, doc="How long a member of the consumer protocol may be silent. Members of the classic protocol ask for a time-out of their own."),
+    Setting(name="group.consumer.heartbeat.interval.ms", type="int", unit="ms", default="5000", minimum=1, doc="How often members of the consumer protocol are to send heartbeats."),
+    Setting(name="group.consumer.max.size", type="int", unit="members", default="100000", minimum=1, doc="How many members a group of the consumer protocol may have; one more is refused.", differs="Kafka has no bound."),
+    Setting(name="group.consumer.assignors", type="list", default="uniform,range", values=('uniform', 'range'), doc="The assignors that members of the consumer protocol may name; the first is that of groups whose members name none.", differs="Kafka takes names of classes too."),
+    Setting(name="group.consumer.migration.policy", type="string", default="bidirectional", values=('disabled', 'upgrade', 'downgrade', 'bidirectional'), doc="Whether a group with members changes from the classic to the consumer protocol when a member of the latter joins (upgrade), and back when the last one is gone (downgrade)."),
     Setting(name="fastlog.groups.memory.bytes", type="long", unit="bytes", default="-1", minimum=-1, doc="How much memory all groups and committed offsets of a broker may hold, about. Above it new groups and members are refused; a quarter more is kept for those that are there to grow. -1 is an eighth of the machine's memory. Kafka has no such bound."),
     Setting(name="offset.metadata.max.bytes", type="int", unit="bytes", default="4096", minimum=0, doc="How much text a client may keep beside a committed offset."),
     Setting(name="offsets.retention.minutes", type="int", unit="minutes", default="10080", minimum=1, doc="How long committed offsets are kept after their group became empty; of topics that a group does not read any more, and of offsets without a group, after the commit."),
@@ -74,7 +80,6 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="offsets.topic.num.partitions", type="int", unit="partitions", default="50", minimum=1, maximum=10000, doc="The partitions of __consumer_offsets, when it is made. It cannot be changed afterwards."),
     Setting(name="offsets.topic.replication.factor", type="int", unit="replicas", default="-1", minimum=-1, maximum=32767, doc="The replicas of each partition of __consumer_offsets, when it is made; -1 is 3 in a cluster, and 1 on a broker of its own. There are no groups until so many brokers live.", differs="Kafka's default is 3, with which a single broker has no groups; its own configuration files say 1."),
     Setting(name="offsets.topic.segment.bytes", type="int", unit="bytes", default="104857600", minimum=1048576, doc="The segment size of __consumer_offsets, when it is made: small, so that the cleaner comes by soon."),
-    Setting(name="fastlog.shutdown.timeout.ms", type="long", unit="ms", default="10000", minimum=0, doc="How long a clean stop waits for requests in flight before it closes their connections."),
     Setting(name="log.cleaner.enable", type="boolean", default="true", doc="Whether logs with cleanup.policy=compact are cleaned. Without, they grow for ever, that of committed offsets too."),
     Setting(name="log.cleaner.threads", type="int", unit="threads", default="1", minimum=1, maximum=1, doc="How many threads clean logs.", differs="Kafka takes more than one."),
     Setting(name="log.cleaner.backoff.ms", type="long", unit="ms", default="15000", minimum=0, doc="How long the cleaner waits when there is nothing to clean."),
@@ -143,10 +148,16 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_flush_start_offset_checkpoint_interval_ms: int
     replica_high_watermark_checkpoint_interval_ms: int
     producer_id_expiration_ms: int
+    fastlog_shutdown_timeout_ms: int
     group_min_session_timeout_ms: int
     group_max_session_timeout_ms: int
     group_initial_rebalance_delay_ms: int
     group_max_size: int
+    group_consumer_session_timeout_ms: int
+    group_consumer_heartbeat_interval_ms: int
+    group_consumer_max_size: int
+    group_consumer_assignors: tuple[str, ...]
+    group_consumer_migration_policy: str
     fastlog_groups_memory_bytes: int
     offset_metadata_max_bytes: int
     offsets_retention_minutes: int
@@ -155,7 +166,6 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     offsets_topic_num_partitions: int
     offsets_topic_replication_factor: int
     offsets_topic_segment_bytes: int
-    fastlog_shutdown_timeout_ms: int
     log_cleaner_enable: bool
     log_cleaner_threads: int
     log_cleaner_backoff_ms: int

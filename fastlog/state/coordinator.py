@@ -6,12 +6,19 @@ in when they are in the log. What a restart may forget (who waits, who is about 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastlog.errors import InvalidGroupIdError, KafkaError, NotCoordinatorError
 from fastlog.protocol.messages.delete_groups import DeletableGroupResult
+from fastlog.protocol.messages.leave_group import LeaveGroupResponse
 from fastlog.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from fastlog.protocol.messages.sync_group import SyncGroupResponse
+from fastlog.state.consumer_group.expiry import expire_consumer_group
+from fastlog.state.consumer_group.groups import ConsumerGroups
+from fastlog.state.consumer_group.offsets import check_commit as check_consumer_commit
+from fastlog.state.consumer_group.offsets import check_consumer_group_delete, check_fetch
+from fastlog.state.consumer_group.step import end_records
 from fastlog.state.effects import Effects
 from fastlog.state.group.join import Join, Joins
 from fastlog.state.group.listing import describe, list_groups
@@ -33,10 +40,12 @@ from fastlog.state.offsets.expiry import expire
 from fastlog.state.offsets.fetch import fetch
 from fastlog.state.offsets.table import OffsetTable
 from fastlog.state.records import GroupMetadata, OffsetCommit, Record
+from fastlog.state.turns import Step, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
+    from fastlog.protocol.messages.consumer_group_describe import DescribedGroup as ConsumerGroupDescribed
     from fastlog.protocol.messages.describe_groups import DescribedGroup
     from fastlog.protocol.messages.heartbeat import HeartbeatRequest
     from fastlog.protocol.messages.leave_group import LeaveGroupRequest
@@ -44,12 +53,15 @@ if TYPE_CHECKING:
     from fastlog.protocol.messages.offset_commit import OffsetCommitRequest
     from fastlog.protocol.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
     from fastlog.protocol.messages.sync_group import SyncGroupRequest
+    from fastlog.state.consumer_group.context import Heartbeat
+    from fastlog.state.consumer_group.settings import ConsumerGroupSettings
     from fastlog.state.deadlines import Deadlines, Key
     from fastlog.state.effects import Outcome, Reply
     from fastlog.state.group.settings import GroupSettings
     from fastlog.state.memory import Memory
     from fastlog.state.moment import Moment
     from fastlog.state.offsets.settings import OffsetSettings
+    from fastlog.state.topics import Topics
 
 # tombstones of one write: some hundred bytes each at most, and a batch has a mebibyte
 PART_RECORDS = 1_000
@@ -64,6 +76,8 @@ class Coordinator:
         group_settings: GroupSettings,
         offset_settings: OffsetSettings,
         memory: Memory,
+        consumer_settings: ConsumerGroupSettings,
+        topics: Topics,
     ) -> None:
         self._deadlines = deadlines
         self._offset_settings = offset_settings
@@ -76,6 +90,19 @@ class Coordinator:
         self._syncs = Syncs(self._groups, self._rebalances, memory)
         self._sessions = Sessions(self._groups, self._rebalances)
         self._max_size = group_settings.max_size
+        self._topics = topics
+        self._turns = Turns()
+        self._consumers = ConsumerGroups(
+            classic=self._groups,
+            rebalances=self._rebalances,
+            classic_max_size=group_settings.max_size,
+            deadlines=deadlines,
+            settings=consumer_settings,
+            topics=topics,
+            turns=self._turns,
+            holding=self._holding,
+            replay=self._replay,
+        )
 
     # --- from the log, and back ---
 
@@ -86,6 +113,11 @@ class Coordinator:
         # groups first: an offset makes a group without members where there is none
         for record in sorted(last, key=lambda it: isinstance(it, OffsetCommit)):
             self._replay(record)
+        for consumer_group in self._consumers.table:
+            # one that gave its place to a classic group whose end could not be written
+            if self._groups.find(consumer_group.group_id) is not None:
+                self._consumers.table.remove(consumer_group.group_id)
+        self._consumers.begin(now)
         for group in self._groups:
             for member in group.members.values():
                 self._rebalances.extend_session(group, member, now)
@@ -110,6 +142,8 @@ class Coordinator:
                 if member.sync_reply is not None:
                     effects.answer(member.sync_reply, SyncGroupResponse(error_code=code))
                     member.sync_reply = None
+        self._turns.refuse_all(code, effects)
+        self._consumers.end()
         self._holding.release()
         self._groups = GroupTable(self._holding)
         return effects
@@ -117,13 +151,15 @@ class Coordinator:
     def _replay(self, record: Record) -> None:
         if isinstance(record, OffsetCommit):
             self._offsets.replay(record)
-            if record.value is not None:
+            if record.value is not None and record.group_id not in self._consumers.table:
                 self._groups.find_or_make(record.group_id).is_stored = True
         elif isinstance(record, GroupMetadata):
             if record.value is None:
                 self._forget(record.group_id)
             else:
                 self._groups.put(group_of(record.group_id, record.value, self._holding))
+        else:
+            self._consumers.table.replay(record)
 
     def _forget(self, group_id: str) -> None:
         group = self._groups.find(group_id)
@@ -169,38 +205,91 @@ class Coordinator:
     def join(self, join: Join, now: Moment) -> Effects:
         """JoinGroup."""
         effects = Effects()
-        self._joins.join(join, now, effects)
+        member_id = join.request.member_id
+        step = Step(
+            partial(self._join, join),
+            lambda code, out: out.answer(join.reply, refused_join(code, member_id)),
+        )
+        self._turns.take(join.request.group_id, step, now, effects)
         return effects
+
+    def _join(self, join: Join, now: Moment, out: Effects) -> None:
+        group_id = join.request.group_id
+        consumers = self._consumers.table.find(group_id)
+        if consumers is not None and consumers.members:
+            self._consumers.classic_members.join(consumers, join, now, out)
+            return
+        if self._consumers.give_up_empty(group_id, out) and self._offsets.of_group(group_id):
+            self._groups.find_or_make(group_id).is_stored = True
+        self._joins.join(join, now, out)
 
     def sync(self, request: SyncGroupRequest, reply: Reply, now: Moment) -> Effects:
         """SyncGroup."""
         effects = Effects()
-        self._syncs.sync(request, reply, now, effects)
+
+        def run(at: Moment, out: Effects) -> None:
+            consumers = self._consumers.table.find(request.group_id)
+            if consumers is None:
+                self._syncs.sync(request, reply, at, out)
+            else:
+                self._consumers.classic_members.sync(consumers, request, reply, at, out)
+
+        step = Step(run, lambda code, out: out.answer(reply, SyncGroupResponse(error_code=code)))
+        self._turns.take(request.group_id, step, now, effects)
         return effects
 
     def heartbeat(self, request: HeartbeatRequest, now: Moment) -> None:
         """Heartbeat: raises the KafkaError that it is answered with, or is a success."""
-        self._sessions.heartbeat(request, now)
+        consumers = self._consumers.table.find(request.group_id)
+        if consumers is None:
+            self._sessions.heartbeat(request, now)
+        else:
+            self._consumers.classic_members.heartbeat(consumers, request, now)
 
     def leave(self, request: LeaveGroupRequest, reply: Reply, now: Moment) -> Effects:
         """LeaveGroup, with `members` filled in whatever the version."""
         effects = Effects()
-        self._sessions.leave(request, reply, now, effects)
+
+        def run(at: Moment, out: Effects) -> None:
+            consumers = self._consumers.table.find(request.group_id)
+            if consumers is None:
+                self._sessions.leave(request, reply, at, out)
+            else:
+                self._consumers.classic_members.leave(consumers, request, reply, out)
+
+        step = Step(run, lambda code, out: out.answer(reply, LeaveGroupResponse(error_code=code)))
+        self._turns.take(request.group_id, step, now, effects)
         return effects
+
+    def consumer_heartbeat(self, call: Heartbeat, now: Moment) -> Effects:
+        """ConsumerGroupHeartbeat."""
+        effects = Effects()
+        self._consumers.heartbeat(call, now, effects)
+        return effects
+
+    def topics_changed(self, names: Collection[str]) -> None:
+        """Topics were made, deleted, or have other partitions."""
+        self._consumers.topics_changed(names)
 
     def deadline(self, key: Key, now: Moment) -> Effects:
         """A deadline that this coordinator set is reached."""
         effects = Effects()
+        self._turns.take(key[1], Step(partial(self._time_over, key)), now, effects)
+        return effects
+
+    def _time_over(self, key: Key, now: Moment, out: Effects) -> None:
+        if self._consumers.sets(key):
+            self._consumers.deadline(key, out)
+            return
         group = self._groups.find(key[1])
         if group is None:
-            return effects
+            return
         if key[0] == SESSION:
-            self._sessions.session_over(group, key[2], now, effects)
+            self._sessions.session_over(group, key[2], now, out)
         elif key[0] == JOIN:
-            self._rebalances.join_time_over(group, now, effects)
+            self._rebalances.join_time_over(group, now, out)
         else:
-            self._rebalances.sync_time_over(group, now, effects)
-        return effects
+            self._rebalances.sync_time_over(group, now, out)
 
     # --- offsets ---
 
@@ -208,9 +297,13 @@ class Coordinator:
         """OffsetCommit, of partitions that exist."""
         effects = Effects()
         group = self._groups.find(request.group_id)
+        consumers = self._consumers.table.find(request.group_id)
         try:
-            check_commit(group, request, version)
-            check_memory(self._memory, self._offsets, group, request)
+            if consumers is None:
+                check_commit(group, request, version)
+            else:
+                check_consumer_commit(consumers, request, version, self._topics)
+            check_memory(self._memory, self._offsets, group or consumers, request)
         except KafkaError as error:
             effects.answer(reply, refuse_commit(request, error.code))
             return effects
@@ -228,7 +321,10 @@ class Coordinator:
         return effects
 
     def fetch(self, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
-        """OffsetFetch of one group."""
+        """OffsetFetch of one group; raises where someone asks as a member that it is not."""
+        consumers = self._consumers.table.find(request.group_id)
+        if consumers is not None:
+            check_fetch(consumers, request.member_id, request.member_epoch)
         return fetch(self._offsets, request)
 
     def topics(self) -> set[str]:
@@ -241,7 +337,10 @@ class Coordinator:
         try:
             if not request.group_id:
                 raise InvalidGroupIdError("a group id is not empty")
-            group = check_offset_delete(self._groups.find(request.group_id), request.group_id)
+            # the topics that a consumer group reads are known whatever its state
+            group = self._consumers.table.find(request.group_id) or check_offset_delete(
+                self._groups.find(request.group_id), request.group_id
+            )
         except KafkaError as error:
             effects.answer(reply, OffsetDeleteResponse(error_code=error.code))
             return effects
@@ -267,27 +366,44 @@ class Coordinator:
 
     def describe(self, group_id: str, version: int) -> DescribedGroup:
         """DescribeGroups of one group."""
-        return describe(self._groups.find(group_id), group_id, version)
+        is_consumer = group_id in self._consumers.table
+        return describe(self._groups.find(group_id), group_id, version, is_consumer=is_consumer)
+
+    def describe_consumer_group(self, group_id: str) -> ConsumerGroupDescribed:
+        """ConsumerGroupDescribe of one group."""
+        return self._consumers.describe(group_id, is_classic=self._groups.find(group_id) is not None)
 
     def list_groups(self, states: Iterable[str], types: Iterable[str]) -> list[ListedGroup]:
         """ListGroups, of those that are here."""
-        return list_groups(self._groups, states, types)
+        wanted = list(states), list(types)
+        return list_groups(self._groups, *wanted) + self._consumers.list(*wanted)
 
-    def delete_group(self, group_id: str, reply: Reply) -> Effects:
+    def delete_group(self, group_id: str, reply: Reply, now: Moment) -> Effects:
         """DeleteGroups of one group; answered with a DeletableGroupResult."""
         effects = Effects()
-        try:
-            check_group_delete(self._groups.find(group_id), group_id)
-        except KafkaError as error:
-            effects.answer(reply, DeletableGroupResult(group_id, error.code, error.message))
-            return effects
-
-        def then(outcome: Outcome, out: Effects) -> None:
-            out.answer(reply, DeletableGroupResult(group_id, outcome.code))
-
-        records = [*forget_group(self._offsets, group_id), GroupMetadata(group_id, None)]
-        self._write_in_parts(records, effects, then)
+        step = Step(
+            partial(self._delete, group_id, reply),
+            lambda code, out: out.answer(reply, DeletableGroupResult(group_id, code)),
+        )
+        self._turns.take(group_id, step, now, effects)
         return effects
+
+    def _delete(self, group_id: str, reply: Reply, _: Moment, out: Effects) -> None:
+        consumers = self._consumers.table.find(group_id)
+        try:
+            if consumers is None:
+                check_group_delete(self._groups.find(group_id), group_id)
+            else:
+                check_consumer_group_delete(consumers)
+        except KafkaError as error:
+            out.answer(reply, DeletableGroupResult(group_id, error.code, error.message))
+            return
+
+        def then(outcome: Outcome, effects: Effects) -> None:
+            effects.answer(reply, DeletableGroupResult(group_id, outcome.code))
+
+        end = [GroupMetadata(group_id, None)] if consumers is None else end_records(consumers)
+        self._write_in_parts([*forget_group(self._offsets, group_id), *end], out, then)
 
     def expire_offsets(self, now: Moment) -> Effects:
         """Takes away what is too old, and the groups of which nothing is left; every group by itself."""
@@ -295,7 +411,17 @@ class Coordinator:
         for group in self._groups:
             if records := expire(self._offsets, group, self._offset_settings.retention_ms, now.wall_ms):
                 self._write_in_parts(records, effects, _ignore)
+        for group_id in [it.group_id for it in self._consumers.table]:
+            self._turns.take(group_id, Step(partial(self._expire_consumer_group, group_id)), now, effects)
         return effects
+
+    def _expire_consumer_group(self, group_id: str, now: Moment, out: Effects) -> None:
+        group = self._consumers.table.find(group_id)
+        if group is None:
+            return
+        retention_ms = self._offset_settings.retention_ms
+        if records := expire_consumer_group(self._offsets, group, retention_ms, now.wall_ms):
+            self._write_in_parts(records, out, _ignore)
 
 
 def _ignore(outcome: Outcome, out: Effects) -> None:

@@ -14,8 +14,6 @@ from tests.support.wire import request, string
 
 # what fastlog serves up to another version than Kafka 4.3, and why
 LOWER = {
-    ApiKey.OFFSET_COMMIT: "topic ids come with replication",
-    ApiKey.OFFSET_FETCH: "topic ids come with replication",
 }
 
 

@@ -21,6 +21,8 @@ from fastlog.broker.topics import LocalTopics
 from fastlog.cluster.local import LocalStore, encode_cluster_id
 from fastlog.config import Config, Endpoint
 from fastlog.errors import OffsetOutOfRangeError, RequestTimedOutError, UnknownTopicOrPartitionError
+from fastlog.protocol.api import ApiKey
+from fastlog.state.consumer_group.settings import ConsumerGroupSettings
 from fastlog.state.group.settings import GroupSettings
 from fastlog.state.offsets.settings import OffsetSettings
 from fastlog.state.topic_names import OFFSETS_TOPIC
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 
 CLUSTER_ID = encode_cluster_id(UUID(int=7))
+
+# the last version in which topics have names, of APIs that go by ids afterwards
+BY_NAME = {ApiKey.OFFSET_COMMIT: 9, ApiKey.OFFSET_FETCH: 9}
 
 
 class CountingRandom:
@@ -163,6 +168,7 @@ class ControlPlane:
             node_id=1,
             topic_exists=self.topics.__contains__,
             groups=GroupSettings(initial_rebalance_delay_ms=0, max_size=3),
+            consumer_groups=ConsumerGroupSettings(max_size=3),
             offsets=OffsetSettings(),
             retention_check_interval_ms=1000,
         )
@@ -207,7 +213,7 @@ class ControlPlane:
         self.settle()
 
     def ask(self, request: Any, version: int = -1) -> Any:
-        """What the handler answers, in the end; the newest version where none is given."""
+        """What the handler answers, in the end; the newest version that names topics by name where none is given."""
         answer = self.begin(request, version)
         self.settle()
         assert answer, f"{request!r} is not answered yet"
@@ -217,7 +223,7 @@ class ControlPlane:
         """A list that has what the handler answers, once it does."""
         api = next(api for api in APIS if api.key == request.API_KEY)
         answers: list[Any] = []
-        asked = context(version if version >= 0 else api.versions[1])
+        asked = context(version if version >= 0 else min(api.versions[1], BY_NAME.get(api.key, 99)))
         answer = api.handle(self.services, asked, request)
         if answer is Lane.CHANGES:
             assert api.change is not None

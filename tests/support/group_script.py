@@ -164,7 +164,7 @@ class Script:
 
     def do_delete(self, plain: list[str], named: dict[str, str]) -> None:
         world = self.world
-        world.carry_out(world.coordinator.delete_group(self.group_id, world.reply("admin")))
+        world.carry_out(world.coordinator.delete_group(self.group_id, world.reply("admin"), world.now))
 
     def do_wait(self, plain: list[str], named: dict[str, str]) -> None:
         self.world.wait(int(plain[0]))

@@ -10,6 +10,7 @@ from fastlog.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatRespo
 from fastlog.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
 from fastlog.protocol.messages.leave_group import LeaveGroupRequest, MemberIdentity
 from fastlog.protocol.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
+from fastlog.state.consumer_group.settings import ConsumerGroupSettings
 from fastlog.state.coordinator import Coordinator
 from fastlog.state.deadlines import Deadlines
 from fastlog.state.effects import STORED, Effects, Write, failed
@@ -19,6 +20,7 @@ from fastlog.state.memory import OFFSET_BYTES, PENDING_BYTES, TOPIC_BYTES, Memor
 from fastlog.state.moment import Moment
 from fastlog.state.offsets.settings import OffsetSettings
 from fastlog.state.records import decode, encode
+from fastlog.state.topics import TopicFacts
 
 START = Moment(monotonic_ms=1_000_000, wall_ms=1_700_000_000_000)
 
@@ -38,10 +40,39 @@ class Note:
         self._answers.append((self.name, response))
 
 
+class WorldTopics:
+    """Topics that tests make; their ids are told from their names."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, TopicFacts] = {}
+
+    def put(self, name: str, partition_count: int, incarnation: int = 0) -> bytes:
+        """Makes a topic, or gives it partitions; its id."""
+        topic_id = name.encode().ljust(15, b"\0")[:15] + bytes((incarnation,))
+        self.facts[name] = TopicFacts(topic_id, partition_count)
+        return topic_id
+
+    def find(self, name: str) -> TopicFacts | None:
+        return self.facts.get(name)
+
+    def name_of(self, topic_id: bytes) -> str | None:
+        return next((name for name, facts in self.facts.items() if facts.topic_id == topic_id), None)
+
+    def names(self) -> list[str]:
+        return list(self.facts)
+
+
 class World:
     """One partition of groups. What is written is in the log at once, unless appends are held or fail."""
 
-    def __init__(self, groups: GroupSettings | None = None, offsets: OffsetSettings | None = None) -> None:
+    def __init__(
+        self,
+        groups: GroupSettings | None = None,
+        offsets: OffsetSettings | None = None,
+        consumers: ConsumerGroupSettings | None = None,
+    ) -> None:
+        self.consumer_settings = consumers or ConsumerGroupSettings()
+        self.topics = WorldTopics()
         self.group_settings = groups or GroupSettings()
         self.offset_settings = offsets or OffsetSettings()
         self.now = START
@@ -56,7 +87,14 @@ class World:
     def _boot(self) -> None:
         self.deadlines = Deadlines()
         self.memory = Memory(self.group_settings.memory_bytes_max)
-        self.coordinator = Coordinator(self.deadlines, self.group_settings, self.offset_settings, self.memory)
+        self.coordinator = Coordinator(
+            self.deadlines,
+            self.group_settings,
+            self.offset_settings,
+            self.memory,
+            self.consumer_settings,
+            self.topics,
+        )
 
     def counted_bytes(self) -> int:
         """What groups and offsets hold, counted anew."""
@@ -64,11 +102,15 @@ class World:
         by_topic = [item for group_id in offsets for item in offsets.of_group(group_id).items()]
         held = sum(TOPIC_BYTES + len(topic) for topic, _ in by_topic)
         held += sum(OFFSET_BYTES + len(it.metadata) for _, row in by_topic for it in row.values())
-        return held + sum(
-            group.own_bytes()
-            + PENDING_BYTES * len(group.pending_joins)
-            + sum(member.weight() for member in group.members.values())
-            for group in groups
+        return (
+            held
+            + sum(
+                group.own_bytes()
+                + PENDING_BYTES * len(group.pending_joins)
+                + sum(member.weight() for member in group.members.values())
+                for group in groups
+            )
+            + sum(group.held_bytes for group in self.coordinator._consumers.table)
         )
 
     def restart(self) -> None:

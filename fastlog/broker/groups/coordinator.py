@@ -17,6 +17,7 @@ from fastlog.broker.groups.leaderships import Leadership, Leaderships
 from fastlog.broker.groups.loading import LOAD, Loading, is_passing
 from fastlog.broker.groups.offsets_topic import partition_of
 from fastlog.broker.groups.shard import Shard
+from fastlog.broker.groups.topics import KnownTopics
 from fastlog.broker.later import Later
 from fastlog.errors import (
     CoordinatorLoadInProgressError,
@@ -36,10 +37,12 @@ from fastlog.state.topic_names import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from uuid import UUID
 
     from fastlog.broker.groups.log import GroupLog
     from fastlog.broker.serving import ControlRequest, Serving
     from fastlog.ports import Clock, Random, Topic
+    from fastlog.state.consumer_group.settings import ConsumerGroupSettings
     from fastlog.state.effects import Write
     from fastlog.state.group.settings import GroupSettings
     from fastlog.state.offsets.settings import OffsetSettings
@@ -79,6 +82,7 @@ class GroupCoordinator:
         node_id: int,
         topic_exists: Callable[[str], bool],
         groups: GroupSettings,
+        consumer_groups: ConsumerGroupSettings,
         offsets: OffsetSettings,
         retention_check_interval_ms: int,
     ) -> None:
@@ -87,6 +91,8 @@ class GroupCoordinator:
         self._random = random
         self._topic_exists = topic_exists
         self._settings = groups, offsets
+        self._consumer_settings = consumer_groups
+        self._topics = KnownTopics()
         self._memory = Memory(groups.memory_bytes_max)
         self._retention_check_interval_ms = retention_check_interval_ms
         self._log = EventLog("groups")
@@ -124,6 +130,7 @@ class GroupCoordinator:
 
         `removed` are topics that were deleted, not some that only nothing is known of now.
         """
+        self.put(self._topics_told, put, removed)
         for name in removed:
             self.put(self._topic_removed, name)
         for topic in put:
@@ -178,6 +185,10 @@ class GroupCoordinator:
     def fresh_id(self, name: str) -> str:
         """A member id that nobody has, with a name in front for who reads logs."""
         return f"{name}-{self._random.uuid()}"
+
+    def fresh_uuid(self) -> UUID:
+        """Some UUID that nobody has."""
+        return self._random.uuid()
 
     def coordinators(self) -> Iterator[Coordinator]:
         """Those that are served here, by partition; COORDINATOR_LOAD_IN_PROGRESS where one is not ready."""
@@ -306,9 +317,14 @@ class GroupCoordinator:
             self._loading.add(self._begin(leadership))
 
     def _begin(self, leadership: Leadership) -> Shard:
-        shard = Shard(leadership, Coordinator(self._deadlines, *self._settings, self._memory))
+        shard = Shard(leadership, self._coordinator())
         self._shards[shard.partition] = shard
         return shard
+
+    def _coordinator(self) -> Coordinator:
+        return Coordinator(
+            self._deadlines, *self._settings, self._memory, self._consumer_settings, self._topics
+        )
 
     def _end(self, partition: int, *, with_appended: bool = True) -> None:
         """The groups of the partition are not served here any more, and nothing that was decided on them counts."""
@@ -359,6 +375,15 @@ class GroupCoordinator:
             # it was deleted, and a stop, or another leader, came before the offsets were
             if topic in shard.removed_topics or not self._topic_exists(topic):
                 self._carry_out(shard, coordinator.topic_deleted(topic))
+
+    def _topics_told(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
+        changed = self._topics.tell(put, removed)
+        if not changed:
+            return
+        for shard in self._shards.values():
+            # one that is not loaded looks at all topics when it is
+            if shard.is_loaded:
+                shard.coordinator().topics_changed(changed)
 
     def _topic_removed(self, name: str) -> None:
         if name == OFFSETS_TOPIC:

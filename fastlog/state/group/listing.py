@@ -17,13 +17,20 @@ CLASSIC = "classic"
 NOT_FOUND_FROM = 6
 
 
-def describe(group: Group | None, group_id: str, version: int) -> DescribedGroup:
-    """The group with its members; what they said and got only while it is stable."""
+def describe(
+    group: Group | None, group_id: str, version: int, *, is_consumer: bool = False
+) -> DescribedGroup:
+    """The group with its members; what they said and got only while it is stable.
+
+    One that speaks the consumer protocol, `is_consumer`, is not found here: it has a request of its own.
+    """
     if group is None:
         missing = DescribedGroup(group_id=group_id, group_state=GroupState.DEAD.value)
         if version >= NOT_FOUND_FROM:
             missing.error_code = GroupIdNotFoundError.code
-            missing.error_message = f"Group {group_id} not found."
+            missing.error_message = (
+                f"Group {group_id} is not a classic group." if is_consumer else f"Group {group_id} not found."
+            )
         return missing
     is_stable = group.state is GroupState.STABLE
     return DescribedGroup(

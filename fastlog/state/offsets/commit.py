@@ -55,7 +55,7 @@ def check_commit(group: Group | None, request: OffsetCommitRequest, version: int
 
 
 def check_memory(
-    memory: Memory, table: OffsetTable, group: Group | None, request: OffsetCommitRequest
+    memory: Memory, table: OffsetTable, group: object | None, request: OffsetCommitRequest
 ) -> None:
     """Raises where the commit would hold more memory than it may; one that only moves positions never does."""
     if group is None:

@@ -15,6 +15,7 @@ from fastlog.state.group.group import CONSUMER, Group, GroupState
 from fastlog.state.records import OffsetCommit, Record
 
 if TYPE_CHECKING:
+    from fastlog.state.consumer_group.group import ConsumerGroup
     from fastlog.state.offsets.table import OffsetTable
 
 
@@ -37,7 +38,7 @@ def check_group_delete(group: Group | None, group_id: str) -> Group:
 
 
 def delete_offsets(
-    table: OffsetTable, group: Group, request: OffsetDeleteRequest
+    table: OffsetTable, group: Group | ConsumerGroup, request: OffsetDeleteRequest
 ) -> tuple[list[Record], OffsetDeleteResponse]:
     """The tombstones, and the answer: what a member reads stays."""
     records: list[Record] = []

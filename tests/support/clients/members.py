@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SESSION_MS = 6_000
 # a static member that is killed has this long to come back: a new process, on a busy machine
 STATIC_SESSION_MS = 60_000
+CONSUMER_PROTOCOL = "confluent-consumer-protocol"
 LIBRARIES = ("confluent", "aiokafka", "kafka-python")
 
 
@@ -134,6 +135,46 @@ def confluent(bootstrap: str, group_id: str, topic: str, instance_id: str | None
         consumer.close()
 
 
+def confluent_consumer_protocol(bootstrap: str, group_id: str, topic: str, instance_id: str | None) -> None:
+    """librdkafka with the consumer protocol (KIP-848): the broker decides on time-outs and on who reads what."""
+    from confluent_kafka import Consumer
+
+    config: dict[str, Any] = {
+        "bootstrap.servers": bootstrap,
+        "group.id": group_id,
+        "group.protocol": "consumer",
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "max.poll.interval.ms": 120_000,
+    }
+    if instance_id:
+        config["group.instance.id"] = instance_id
+    consumer = Consumer(config)
+    mine: dict[int, Any] = {}
+
+    def changed(take: bool) -> Any:
+        def tell_all(_: object, partitions: Iterable[Any]) -> None:
+            for it in partitions:
+                if take:
+                    mine[it.partition] = it
+                else:
+                    mine.pop(it.partition, None)
+            tell_assigned(mine.values(), -1)
+
+        return tell_all
+
+    consumer.subscribe([topic], on_assign=changed(True), on_revoke=changed(False), on_lost=changed(False))
+    try:
+        while not stopped.is_set():
+            message = consumer.poll(0.2)
+            if message is not None and message.error() is None:
+                tell_record(message.partition(), message.offset(), message.value())
+                with contextlib.suppress(Exception):
+                    consumer.commit(message, asynchronous=False)
+    finally:
+        consumer.close()
+
+
 def kafka_python(bootstrap: str, group_id: str, topic: str, instance_id: str | None) -> None:
     """kafka-python."""
     from kafka import ConsumerRebalanceListener, KafkaConsumer
@@ -215,7 +256,12 @@ def main() -> None:
     """Runs a member until SIGTERM."""
     library, bootstrap, group_id, topic, *extra = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    run = {"confluent": confluent, "aiokafka": aiokafka, "kafka-python": kafka_python}[library]
+    run = {
+        "confluent": confluent,
+        "aiokafka": aiokafka,
+        "kafka-python": kafka_python,
+        CONSUMER_PROTOCOL: confluent_consumer_protocol,
+    }[library]
     run(bootstrap, group_id, topic, extra[0] if extra else None)
 
 

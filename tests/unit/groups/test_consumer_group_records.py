@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastlog.errors import MalformedMessageError
@@ -136,11 +136,13 @@ RECORDS = (
 )
 
 
+@settings(deadline=None)
 @given(RECORDS)
 def test_a_record_comes_back_as_it_was(record: Record) -> None:
     assert decode(*encode(record)) == record
 
 
+@settings(deadline=None)
 @given(RECORDS, st.data())
 def test_cut_and_changed_bytes_are_refused_or_read_but_never_worse(
     record: Record, data: st.DataObject

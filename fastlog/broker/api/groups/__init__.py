@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.api.groups import (
+    consumer_group_describe,
+    consumer_group_heartbeat,
     delete_groups,
     describe_groups,
     find_coordinator,
@@ -33,5 +35,7 @@ GROUP_APIS: tuple[ControlApi, ...] = (
     describe_groups.API,
     list_groups.API,
     delete_groups.API,
+    consumer_group_heartbeat.API,
+    consumer_group_describe.API,
 )
 """What the coordinator of groups serves."""

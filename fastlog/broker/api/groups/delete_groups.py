@@ -44,7 +44,7 @@ def _delete(services: Services, context: RequestContext, group_id: str) -> Later
     try:
         services.require_group(context, Operation.DELETE, group_id)
         return services.groups.ask(
-            group_id, lambda coordinator, reply, _: coordinator.delete_group(group_id, reply)
+            group_id, lambda coordinator, reply, now: coordinator.delete_group(group_id, reply, now)
         )
     except KafkaError as error:
         refused = Later()

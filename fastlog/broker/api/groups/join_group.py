@@ -49,7 +49,7 @@ def _join(
                     request=request,
                     version=context.api_version,
                     client_id=client_id,
-                    client_host=_host(context),
+                    client_host=client_host(context),
                     fresh_id=groups.fresh_id(request.group_instance_id or client_id),
                     reply=reply,
                 ),
@@ -70,7 +70,7 @@ def _without_null(answer: Later | JoinGroupResponse) -> Later | JoinGroupRespons
     return answer
 
 
-def _host(context: RequestContext) -> str:
+def client_host(context: RequestContext) -> str:
     """The client's host as Kafka writes it, which has a slash in front of an address without a name."""
     address = context.client_address
     return "" if address is None else "/" + address.rpartition(":")[0].strip("[]")
