@@ -30,6 +30,7 @@ from fastlog.config import Endpoint, parse_advertised, parse_listeners
 from fastlog.errors import FastlogError
 from fastlog.events import EventLog
 from fastlog.native._engine import Engine
+from fastlog.state.consumer_group.assignors import ASSIGNORS
 from fastlog.state.consumer_group.settings import ConsumerGroupSettings, Migration
 from fastlog.state.group.settings import GroupSettings
 from fastlog.state.offsets.settings import OffsetSettings
@@ -152,7 +153,8 @@ class Broker:
                 session_timeout_ms=settings.group_consumer_session_timeout_ms,
                 heartbeat_interval_ms=settings.group_consumer_heartbeat_interval_ms,
                 max_size=settings.group_consumer_max_size,
-                assignors=settings.group_consumer_assignors,
+                # no names at all are those that there are
+                assignors=settings.group_consumer_assignors or tuple(ASSIGNORS),
                 migration=Migration(settings.group_consumer_migration_policy),
             ),
             offsets=OffsetSettings(
