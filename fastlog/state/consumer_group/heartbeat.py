@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fastlog.errors import GroupIdNotFoundError, GroupMaxSizeReachedError, KafkaError, error_for
+from fastlog.errors import (
+    CoordinatorNotAvailableError,
+    GroupIdNotFoundError,
+    GroupMaxSizeReachedError,
+    KafkaError,
+    error_for,
+)
 from fastlog.protocol.messages.consumer_group_heartbeat import (
     Assignment,
     ConsumerGroupHeartbeatRequest,
@@ -63,7 +69,9 @@ class Heartbeats:
         else:
             member = group.require_as(member_id, request.instance_id)
         check_epoch(member, request.member_epoch, owned)
-        updated = step.take(member, _said(call, member), owned)
+        said = _said(call, member)
+        self._check_growth(member, said)
+        updated = step.take(member, said, owned)
         response = self._response(request, member, updated)
         records = [*opening.records, *step.records]
         if member_id in group.members:
@@ -116,6 +124,13 @@ class Heartbeats:
         if self._context.memory.is_full:
             self._context.memory.refusals += 1
             raise GroupMaxSizeReachedError("groups hold all the memory that they may: no new members")
+
+    def _check_growth(self, member: ConsumerMember, said: ConsumerMemberValue) -> None:
+        memory = self._context.memory
+        before = member.weight()
+        if memory.is_over and msgspec.structs.replace(member, said=said).weight() > before:
+            memory.refusals += 1
+            raise CoordinatorNotAvailableError("groups hold more memory than they may: members do not grow")
 
     def _response(
         self, request: ConsumerGroupHeartbeatRequest, before: ConsumerMember, now: ConsumerMember

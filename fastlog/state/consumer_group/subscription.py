@@ -22,11 +22,20 @@ if TYPE_CHECKING:
 _OPTIONS = re2.Options()
 # an expression that someone got wrong is answered, and no matter for standard error
 _OPTIONS.log_errors = False
+# clients choose expressions: what one holds, and how many are kept compiled, has a bound
+_OPTIONS.max_mem = 1 << 20
+COMPILED_MAX = 64
+# what fits into a record's key beside the group's id
+REGEX_LENGTH_MAX = 4_096
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=COMPILED_MAX)
 def compiled(regex: str) -> re2._Regexp:
     """The expression, of RE2's syntax; INVALID_REGULAR_EXPRESSION where it is none."""
+    if len(regex) > REGEX_LENGTH_MAX:
+        raise InvalidRegularExpressionError(
+            f"SubscribedTopicRegex has {len(regex)} characters, at most {REGEX_LENGTH_MAX} are taken"
+        )
     try:
         return re2.compile(regex, _OPTIONS)
     except re2.error as error:

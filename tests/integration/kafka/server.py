@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.integration.kafka import java, tool
 
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 
 
 def free_ports(count: int) -> list[int]:

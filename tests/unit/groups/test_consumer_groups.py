@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastlog.state.consumer_group.settings import ConsumerGroupSettings
+from fastlog.state.group.settings import GroupSettings
 from tests.support.consumer_members import Member, heartbeat, settle
 from tests.support.group_world import World
 
@@ -302,6 +303,8 @@ JOIN = {"member_id": "a", "rebalance_timeout_ms": 1, "subscribed_topic_names": [
         ({"server_assignor": "sticky"}, UNSUPPORTED_ASSIGNOR),
         ({"subscribed_topic_regex": "(?=a)"}, INVALID_REGULAR_EXPRESSION),
         ({"subscribed_topic_regex": "["}, INVALID_REGULAR_EXPRESSION),
+        ({"subscribed_topic_regex": "a" * 5_000}, INVALID_REGULAR_EXPRESSION),
+        ({"subscribed_topic_regex": "((a{100}){100}){100}"}, INVALID_REGULAR_EXPRESSION),
         ({"member_epoch": 1}, GROUP_ID_NOT_FOUND),
         ({"member_epoch": -1}, GROUP_ID_NOT_FOUND),
     ],
@@ -327,6 +330,23 @@ def test_a_full_group_takes_no_more() -> None:
     a, b = joined(world, "a", "b")
     assert Member(world, "c", "t").join().error_code == GROUP_MAX_SIZE_REACHED
     settle(a, b)
+
+
+def test_a_full_memory_takes_no_new_members_and_lets_the_others_go_on() -> None:
+    world = World(groups=GroupSettings(memory_bytes_max=6_000))
+    world.topics.put("t", 6)
+    a = Member(world, "a", "t")
+    a.join()
+    full = [Member(world, f"m{number}", "t") for number in range(20)]
+    refused = [it for it in full if it.join().error_code == GROUP_MAX_SIZE_REACHED]
+    assert refused
+    assert world.memory.refusals >= len(refused)
+    assert a.beat().error_code == 0
+    world.memory.bytes_max = 1_000
+    a.topics = ["t", *(f"topic-{number}" for number in range(100))]
+    assert a.beat(full=True).error_code == COORDINATOR_NOT_AVAILABLE
+    a.topics = ["t"]
+    assert a.beat(full=True).error_code == 0
 
 
 # --- the log ---
