@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from fastlog.state.records import ConsumerGroupRecord, Partition, RegexValue
 
 
+# as in Kafka 4: the first member of a new group makes it 2
+NEW_GROUP_EPOCH = 1
+
+
 class ConsumerGroupState(StrEnum):
     """Where a group is; the words are those that clients are told."""
 
@@ -50,7 +54,7 @@ class ConsumerGroup:
 
     def __init__(self, group_id: str) -> None:
         self.group_id = group_id
-        self.epoch = 0
+        self.epoch = NEW_GROUP_EPOCH
         self.metadata_hash = 0
         """Of the topics that its members want, as they were when the epoch began."""
         self.target_epoch = 0
@@ -123,10 +127,8 @@ class ConsumerGroup:
     def apply(self, record: ConsumerGroupRecord) -> None:
         """Takes in a record that is in the log; the caller drops the group with the tombstone of its epoch."""
         match record:
-            case records.GroupEpoch(value=value):
-                self.epoch, self.metadata_hash = (
-                    (0, 0) if value is None else (value.epoch, value.metadata_hash)
-                )
+            case records.GroupEpoch(value=records.GroupEpochValue(epoch=epoch, metadata_hash=metadata_hash)):
+                self.epoch, self.metadata_hash = epoch, metadata_hash
             case records.TargetEpoch(value=target):
                 self.target_epoch = 0 if target is None else target.epoch
             case records.Regex(regex=regex, value=topics):

@@ -77,11 +77,11 @@ class Step:
         updated = msgspec.structs.replace(member, said=said)
         wants_else = (said.topics, said.regex) != (member.said.topics, member.said.regex)
         epoch, regexes = group.epoch, dict(group.regexes)
-        if is_new or wants_else or group.is_stale or not epoch:
+        if is_new or wants_else or group.is_stale:
             regexes = self._regexes(updated)
             hash_now = self._hash(updated, regexes)
             has_other_topics = hash_now != group.metadata_hash
-            if is_new or wants_else or not epoch or has_other_topics:
+            if is_new or wants_else or has_other_topics:
                 epoch += 1
                 self.records.append(kinds.GroupEpoch(group_id, kinds.GroupEpochValue(epoch, hash_now)))
         target = group.target_of(self.replaced or member_id)

@@ -55,7 +55,7 @@ def join(plane: ControlPlane, member_id: str = "a", **fields: Any) -> Any:
 
 def test_a_member_joins_and_is_described(plane: ControlPlane) -> None:
     response = join(plane)
-    assert (response.error_code, response.member_epoch) == (0, 1)
+    assert (response.error_code, response.member_epoch) == (0, 2)
     assert [(it.topic_id, it.partitions) for it in response.assignment.topic_partitions] == [
         (id_of(plane), [0, 1])
     ]
@@ -64,8 +64,8 @@ def test_a_member_joins_and_is_described(plane: ControlPlane) -> None:
     assert (group.error_code, group.group_state, group.group_epoch, group.assignment_epoch) == (
         0,
         "Stable",
-        1,
-        1,
+        2,
+        2,
     )
     assert group.authorized_operations > 0
     member = group.members[0]

@@ -39,7 +39,7 @@ def state_of(world: World, group_id: str = "g") -> str:
 def test_the_first_member_has_everything_at_once(world: World) -> None:
     member = Member(world, "a", "t")
     response = member.join()
-    assert (response.error_code, response.member_id, response.member_epoch) == (0, "a", 1)
+    assert (response.error_code, response.member_id, response.member_epoch) == (0, "a", 2)
     assert response.heartbeat_interval_ms == 5_000
     assert member.numbers == list(range(6))
     assert state_of(world) == "Stable"
@@ -54,7 +54,7 @@ def test_a_partition_is_given_only_after_its_owner_has_let_go_of_it(world: World
     response = a.beat()
     assert response.assignment is not None
     assert response.assignment.topic_partitions[0].partitions == [0, 1, 2]
-    assert (a.epoch, b.epoch) == (1, 2)
+    assert (a.epoch, b.epoch) == (2, 3)
     for _ in range(3):
         a.beat()
         b.beat()
@@ -66,7 +66,7 @@ def test_a_partition_is_given_only_after_its_owner_has_let_go_of_it(world: World
     b.beat()
     assert (a.numbers, b.numbers) == ([0, 1, 2], [3, 4, 5])
     settle(a, b)
-    assert (a.epoch, b.epoch) == (2, 2)
+    assert (a.epoch, b.epoch) == (3, 3)
     assert state_of(world) == "Stable"
 
 
@@ -113,7 +113,7 @@ def test_the_last_one_leaves_an_empty_group_and_the_next_goes_on_in_its_epochs(w
     a.leave()
     assert state_of(world) == "Empty"
     (b,) = joined(world, "b")
-    assert b.epoch == 3
+    assert b.epoch == 4
     assert b.numbers == list(range(6))
 
 
@@ -226,11 +226,11 @@ def test_new_partitions_and_new_topics_are_dealt_out_with_the_next_heartbeat(wor
     world.topics.put("t", 8)
     world.coordinator.topics_changed({"t"})
     settle(a)
-    assert (a.numbers, a.epoch) == (list(range(8)), 2)
+    assert (a.numbers, a.epoch) == (list(range(8)), 3)
     world.topics.put("other", 1)
     world.coordinator.topics_changed({"other"})
     settle(a)
-    assert a.epoch == 2, "nobody reads that"
+    assert a.epoch == 3, "nobody reads that"
     world.topics.put("later", 2)
     world.coordinator.topics_changed({"later"})
     settle(a)
@@ -384,7 +384,7 @@ def test_what_cannot_be_written_does_not_happen(world: World) -> None:
     assert a.beat().error_code == 0
     world.fails_with = 0
     settle(a)
-    assert (a.epoch, a.numbers) == (1, list(range(6)))
+    assert (a.epoch, a.numbers) == (2, list(range(6)))
     assert b.join().error_code == 0
     settle(a, b)
     assert (a.numbers, b.numbers) == ([0, 1, 2], [3, 4, 5])
