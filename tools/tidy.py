@@ -1,7 +1,8 @@
 """Rules that no linter of the gate knows: sizes, leftovers, and who imports compiled modules.
 
-A file has at most 600 lines and a function at most 70 (Python here; clippy counts Rust's); a stub has at most 800, since
-it is as long as its compiled module has names. Nothing is left "for later" in the tree. Generated files are exempt from the sizes: they say "do not edit" in their first lines.
+A file has at most 600 lines and a function at most 70 (Python here; clippy counts Rust's); a stub has at most 800: it
+is as long as its compiled module has names. Nothing is left "for later" in the tree. Generated files are exempt from
+the sizes: they say "do not edit" in their first lines.
 """
 
 from __future__ import annotations

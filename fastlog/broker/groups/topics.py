@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastlog.broker.names import OFFSETS_TOPIC
+from fastlog.state.topic_names import OFFSETS_TOPIC
 from fastlog.state.topics import TopicFacts
 
 if TYPE_CHECKING:
