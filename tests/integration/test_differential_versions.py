@@ -12,6 +12,8 @@ from fastlog.protocol.messages.api_versions import ApiVersionsRequest
 from tests.support.pair import Pair, differences, plain
 from tests.support.wire import request, string
 
+GROUPS = "group.version"
+
 
 @pytest.mark.parametrize("version", range(5))
 def test_each_api_that_is_there_has_the_versions_of_kafka(pair: Pair, version: int) -> None:
@@ -22,6 +24,25 @@ def test_each_api_that_is_there_has_the_versions_of_kafka(pair: Pair, version: i
     ours = {row.api_key: (row.min_version, row.max_version) for row in fastlog.api_keys}
     for key, (low, high) in ours.items():
         assert (low, high) == theirs[key], ApiKey(key).name
+
+
+@pytest.mark.parametrize("version", [0, 2, 3, 4])
+def test_groups_of_the_consumer_protocol_are_announced_as_by_kafka(pair: Pair, version: int) -> None:
+    told = ApiVersionsRequest("differential", "1.0")
+    features = [
+        (
+            [(it.min_version, it.max_version) for it in answer.supported_features if it.name == GROUPS],
+            [
+                (it.min_version_level, it.max_version_level)
+                for it in answer.finalized_features
+                if it.name == GROUPS
+            ],
+            answer.finalized_features_epoch >= 0,
+        )
+        for answer in pair.both(told, version)
+    ]
+    assert features[0] == features[1]
+    assert bool(features[1][1]) == (version >= 3)
 
 
 @pytest.mark.parametrize("version", [5, 6, 99, 32767, -1])

@@ -1,7 +1,8 @@
 //! `ApiVersions` (key 18), versions 0-4.
 //!
 //! An unknown version is answered with version 0's body, error 35 and the whole list (KIP-511). From version 3
-//! on the client's software name and version are checked. There are no features to announce (KIP-584).
+//! on the client's software name and version are checked. `group.version` 1 is announced where groups of the consumer
+//! protocol are served (KIP-584, KIP-848): admin clients look there whether a cluster has them.
 
 use super::respond;
 use crate::broker::Broker;
@@ -9,8 +10,12 @@ use crate::dispatch::{Incoming, SERVED};
 use crate::request::response::Outcome;
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;
-use fastlog_protocol::messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use fastlog_protocol::messages::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use fastlog_protocol::primitives::ProtocolError;
+
+const GROUP_VERSION: &str = "group.version";
 
 pub(crate) fn handle(broker: &Broker, incoming: &Incoming<'_, '_>) -> Result<Outcome, ProtocolError> {
     let version = incoming.header.api_version;
@@ -22,8 +27,24 @@ pub(crate) fn handle(broker: &Broker, incoming: &Incoming<'_, '_>) -> Result<Out
         (ErrorCode::UNSUPPORTED_VERSION, 0)
     };
     let api_keys = if error == ErrorCode::INVALID_REQUEST { Vec::new() } else { api_keys(broker) };
-    let response = ApiVersionsResponse { error_code: error.0, api_keys, ..ApiVersionsResponse::default() };
+    let has_consumer_groups = api_keys.iter().any(|it| it.api_key == api_key::CONSUMER_GROUP_HEARTBEAT);
+    let mut response =
+        ApiVersionsResponse { error_code: error.0, api_keys, ..ApiVersionsResponse::default() };
+    if has_consumer_groups {
+        announce_group_version(&mut response, body_version);
+    }
     Ok(Outcome::Now(respond(incoming, |writer, _| response.encode(writer, body_version))?))
+}
+
+/// Before version 4 a feature whose least version is 0 is left out of those that are supported (KAFKA-17011).
+fn announce_group_version(response: &mut ApiVersionsResponse<'_>, version: i16) {
+    if version >= 4 {
+        response.supported_features =
+            vec![SupportedFeatureKey { name: GROUP_VERSION, min_version: 0, max_version: 1 }];
+    }
+    response.finalized_features_epoch = 0;
+    response.finalized_features =
+        vec![FinalizedFeatureKey { name: GROUP_VERSION, max_version_level: 1, min_version_level: 1 }];
 }
 
 fn check_client(request: &ApiVersionsRequest<'_>, version: i16) -> ErrorCode {
