@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.addresses import EVERYWHERE, Addresses
 from fastlog.broker.api import APIS
+from fastlog.broker.configs import warn_of_unmet
 from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Services
 from fastlog.broker.control_loop import ControlLoop
@@ -92,6 +93,7 @@ class Broker:
 
     def _open(self) -> None:
         """Opens the directory with all that is in it."""
+        warn_of_unmet("broker", self._config.static)
         try:
             self._data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -200,16 +202,26 @@ class Broker:
             # ZeroMQ does not tell by which address a peer came: the machine's name has to do where there are many
             host = socket.gethostname() if at.host in EVERYWHERE else at.host
             self._router.start(self._engine.zmq_intake(at.scheme, host, at.port))
+        self._undo.callback(self._node.configs.subscribe(self._changed))
+        self._changed(None)
         housekeeping = Housekeeping(tasks(self._engine, settings, self._clock), self._clock)
         self._undo.callback(housekeeping.stop)
         housekeeping.start()
         if settings.log_cleaner_enable:
             cleaner = Housekeeping(
-                [cleaner_task(self._engine, settings, self._clock)], self._clock, "cleaner"
+                [cleaner_task(self._engine, self._node.configs.config.broker, self._clock)],
+                self._clock,
+                "cleaner",
             )
             self._undo.callback(cleaner.stop)
             self._undo.callback(self._engine.stop_cleaner)
             cleaner.start()
+
+    def _changed(self, topic: str | None) -> None:
+        """Takes the settings that may be changed while it runs; `topic` is None for those of brokers."""
+        if topic is None and self._router is not None:
+            settings = self._node.configs.config.broker()
+            self._router.limit_connections(settings.max_connections, settings.max_connections_per_ip)
 
     def _services(self, bound: list[Endpoint]) -> Services:
         node = self._node

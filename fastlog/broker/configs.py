@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
-from fastlog.config import BROKER_KEYS, TOPIC_KEYS, Config, check_broker, check_topic, unusable
+from fastlog.config import Config, check, known, unusable
 from fastlog.errors import ConfigError, InvalidConfigError, InvalidRequestError
 from fastlog.events import EventLog
 from fastlog.ports import ConfigResource, StoredConfigs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fastlog.config import Setting, TopicSettings
 
@@ -67,6 +67,10 @@ class Configs:
         """What was set for `resource` itself."""
         raise NotImplementedError
 
+    def names(self, kind: str) -> list[str]:
+        """The resources of a kind that have settings of their own."""
+        raise NotImplementedError
+
     def subscribe(self, changed: Callable[[str | None], None]) -> Callable[[], None]:
         """Has `changed` called after each change, with the topic's name, or None for a broker's settings.
 
@@ -87,17 +91,18 @@ class Configs:
         return self.config.topic(self.topic_overrides(name))
 
     def check(self, resource: ConfigResource, values: Mapping[str, str]) -> None:
-        """Raises InvalidConfigError for what `resource` cannot be set to, InvalidRequestError for what is fixed."""
+        """Raises InvalidConfigError for what `resource` cannot be set to, InvalidRequestError for what is fixed.
+
+        What may be set and does nothing is logged.
+        """
         for key, value in values.items():
-            if resource.kind == "topic":
-                check_topic_value(key, value)
-                continue
             try:
-                check_broker(key, value)
+                check(resource.kind, key, value)
             except ConfigError as error:
                 raise InvalidConfigError(str(error)) from error
-            if not BROKER_KEYS[key].dynamic:
-                raise InvalidRequestError(f"{key} is read when the broker starts; it cannot be changed now")
+            if resource.kind == "broker":
+                _check_update(resource, known("broker")[key])
+        warn_of_unmet(resource.kind, values)
 
     def replace(
         self, resource: ConfigResource, values: Mapping[str, str | None], *, validate_only: bool
@@ -113,9 +118,7 @@ class Configs:
         self, resource: ConfigResource, alterations: Sequence[Alteration], *, validate_only: bool
     ) -> None:
         """Changes some keys and leaves the others."""
-        keys = [alteration.key for alteration in alterations]
-        if twice := sorted({key for key in keys if keys.count(key) > 1}):
-            raise InvalidRequestError(f"{', '.join(twice)} stands twice in one request")
+        check_distinct(alterations)
 
         def altered(before: Mapping[str, str]) -> dict[str, str]:
             values = dict(before)
@@ -195,6 +198,10 @@ class LocalConfigs(Configs):
         """See Configs."""
         return self._stored.get(resource, _NOTHING)
 
+    def names(self, kind: str) -> list[str]:
+        """See Configs."""
+        return names_in(self._stored, kind)
+
     def topic_created(self, name: str, values: Mapping[str, str]) -> None:
         """Takes note of the settings that the store holds for a new topic."""
         self._stored = {**self._stored, ConfigResource("topic", name): StoredConfigs(dict(values), 1)}
@@ -209,7 +216,28 @@ class LocalConfigs(Configs):
         self._stored = {**self._stored, resource: stored}
         self._config = self._layered()
         for changed in self._listeners:
-            changed(resource.name if resource.kind == "topic" else None)
+            if resource.kind in ("topic", "broker"):
+                changed(resource.name if resource.kind == "topic" else None)
+
+
+def names_in(settings: Mapping[ConfigResource, StoredConfigs], kind: str) -> list[str]:
+    """The resources of a kind that set something in `settings`."""
+    return [it.name for it, stored in settings.items() if it.kind == kind and stored.values]
+
+
+def check_distinct(alterations: Sequence[Alteration]) -> None:
+    """Raises InvalidRequestError where a key is changed more than once."""
+    keys = [alteration.key for alteration in alterations]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise InvalidRequestError(f"{', '.join(twice)} stands twice in one request")
+
+
+def _check_update(resource: ConfigResource, setting: Setting) -> None:
+    key = setting.name
+    if not setting.is_dynamic:
+        raise InvalidRequestError(f"{key} is read when the broker starts; it cannot be changed now")
+    if setting.update == "per-broker" and not resource.name:
+        raise InvalidRequestError(f"{key} is a setting of one broker each; name the broker")
 
 
 def warn_of_unusable(log: EventLog, resource: ConfigResource, values: Mapping[str, str]) -> None:
@@ -226,18 +254,18 @@ def warn_of_unusable(log: EventLog, resource: ConfigResource, values: Mapping[st
 
 def setting_of(resource: ConfigResource, key: str) -> Setting:
     """The setting that `key` names for `resource`; InvalidConfigError for an unknown one."""
-    known = TOPIC_KEYS if resource.kind == "topic" else BROKER_KEYS
-    if key not in known:
+    keys = known(resource.kind)
+    if key not in keys:
         raise InvalidConfigError(f"unknown {resource.kind} setting {key}")
-    return known[key]
+    return keys[key]
 
 
-def check_topic_value(key: str, value: str) -> None:
-    """Raises InvalidConfigError where a topic cannot set `key` to `value`."""
-    try:
-        check_topic(key, value)
-    except ConfigError as error:
-        raise InvalidConfigError(str(error)) from error
+def warn_of_unmet(kind: str, keys: Iterable[str]) -> None:
+    """Logs each setting among `keys`, of a resource of the kind, that does nothing here."""
+    for key in keys:
+        setting = known(kind).get(key)
+        if setting is not None and setting.status == "no-meaning":
+            EventLog("settings").warning("setting has no meaning here", key=key, of=kind, why=setting.why)
 
 
 def _items(text: str) -> list[str]:

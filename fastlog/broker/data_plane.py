@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fastlog.config import TopicSettings
+    from fastlog.config import BrokerSettings, TopicSettings
 
 
 class DataPlane(Protocol):
@@ -26,6 +26,13 @@ class DataPlane(Protocol):
         """Closes the topic's partitions and renames their directories for a later purge; answers how many.
 
         Directories of that id are found whether they are open or not; others of the same name are left alone.
+        """
+        ...
+
+    def configure(self, settings: BrokerSettings) -> None:
+        """Gives it the broker's own settings as they are now; those that are read at the start stay.
+
+        What follows from them for topics is in force when the topics' settings are given again.
         """
         ...
 
@@ -49,6 +56,16 @@ class DataPlane(Protocol):
         Answers the low watermark of each, -1 beside an error code, and that: REQUEST_TIMED_OUT for those that were not
         there in time, NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION. Blocks for at most `timeout_ms`, and not at
         all while 16 others do.
+        """
+        ...
+
+    def producers(self, topic: str, partition: int) -> list[tuple[int, int, int, int, int, int]]:
+        """The producers that a partition remembers, by id.
+
+        Of each: its id, epoch and last sequence (-1 for none), when it last wrote in ms, the epoch of the coordinator
+        of its last transaction (-1 for none), and where its open one starts (-1 for none).
+
+        Raises a KafkaError: UNKNOWN_TOPIC_OR_PARTITION for one that has no replica here.
         """
         ...
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # files are purged within this time of their delay's end
 PURGE_INTERVAL_MS = 5_000
+# an interval that was changed is heard of within this time
+LOOK_INTERVAL_MS = 5_000
 # the cleaner looks at every compacted log: never more often than this
 CLEANER_BACKOFF_MS_MIN = 10
 
@@ -66,8 +68,13 @@ class Task(msgspec.Struct, frozen=True):
     """Something to do every so often."""
 
     name: str
-    interval_ms: int
+    interval_ms: int | Callable[[], int]
+    """A function for an interval that may be changed."""
     run: Callable[[], object]
+
+    def interval(self) -> int:
+        """The interval in force, in milliseconds."""
+        return self.interval_ms if isinstance(self.interval_ms, int) else self.interval_ms()
 
 
 def tasks(logs: Logs, settings: BrokerSettings, clock: Clock) -> tuple[Task, ...]:
@@ -97,14 +104,17 @@ def tasks(logs: Logs, settings: BrokerSettings, clock: Clock) -> tuple[Task, ...
     )
 
 
-def cleaner_task(logs: CleanedLogs, settings: BrokerSettings, clock: Clock) -> Task:
-    """The task of the cleaner's thread: one log after the other, until none needs it."""
+def cleaner_task(logs: CleanedLogs, settings: Callable[[], BrokerSettings], clock: Clock) -> Task:
+    """The task of the cleaner's thread: one log after the other, until none needs it; `settings` are those in force."""
 
     def clean() -> None:
         while logs.clean_one(clock.now_ms()):
             pass
 
-    return Task("cleaner", max(settings.log_cleaner_backoff_ms, CLEANER_BACKOFF_MS_MIN), clean)
+    def backoff_ms() -> int:
+        return max(settings().log_cleaner_backoff_ms, CLEANER_BACKOFF_MS_MIN)
+
+    return Task("cleaner", backoff_ms, clean)
 
 
 class Housekeeping:
@@ -114,7 +124,7 @@ class Housekeeping:
         self._tasks = tuple(tasks)
         self._clock = clock
         now = clock.monotonic_ms()
-        self._due = {task.name: now + task.interval_ms for task in tasks}
+        self._ran = {task.name: now for task in tasks}
         self._log = EventLog(name)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"fastlog-{name}", daemon=True)
@@ -132,10 +142,11 @@ class Housekeeping:
     def run_due(self) -> int:
         """Runs the tasks that are due; answers the milliseconds until the next one is."""
         for task in self._tasks:
-            if self._clock.monotonic_ms() >= self._due[task.name]:
+            if self._clock.monotonic_ms() >= self._ran[task.name] + task.interval():
                 self._run_one(task)
-                self._due[task.name] = self._clock.monotonic_ms() + task.interval_ms
-        return max(0, min(self._due.values()) - self._clock.monotonic_ms())
+                self._ran[task.name] = self._clock.monotonic_ms()
+        due = min(self._ran[task.name] + task.interval() for task in self._tasks)
+        return max(0, due - self._clock.monotonic_ms())
 
     def _run_one(self, task: Task) -> None:
         try:
@@ -145,5 +156,5 @@ class Housekeeping:
 
     def _run(self) -> None:
         wait_ms = self.run_due()
-        while not self._stopped.wait(wait_ms / 1000):
+        while not self._stopped.wait(min(wait_ms, LOOK_INTERVAL_MS) / 1000):
             wait_ms = self.run_due()

@@ -64,6 +64,7 @@ class LocalTopics(TopicDirectory):
 
     def load(self) -> None:
         """Opens every topic's logs and finishes the deletions that a stop interrupted."""
+        self._data_plane.configure(self._configs.config.broker())
         for deletion in self._store.deletions():
             self._finish_deletion(deletion.name, deletion.topic_id)
         topics = self._store.topics()
@@ -191,7 +192,9 @@ class LocalTopics(TopicDirectory):
         self._log.info("topic deleted", topic=name, topic_id=str(topic_id), directories=count)
 
     def apply_settings(self, name: str | None) -> None:
-        """Hands changed settings to the logs of a topic, or of all topics for None."""
+        """Hands changed settings to the logs of a topic, or to the engine and to all topics for None."""
+        if name is None:
+            self._data_plane.configure(self._configs.config.broker())
         for topic in [it.name for it in self.all()] if name is None else [name]:
             if topic in self:
                 self._data_plane.set_topic_settings(topic, self._configs.topic_settings(topic))

@@ -2,13 +2,14 @@
 
 from fastlog.config.layers import (
     BROKER_KEYS,
+    GROUP_KEYS,
     TOPIC_KEYS,
     Candidate,
     Config,
     Entry,
     Origin,
-    check_broker,
-    check_topic,
+    check,
+    known,
     nearest,
     unusable,
 )
@@ -20,6 +21,7 @@ from fastlog.config.table import SETTINGS, BrokerSettings, TopicSettings
 __all__ = [
     "BROKER",
     "BROKER_KEYS",
+    "GROUP_KEYS",
     "METADATA",
     "SETTINGS",
     "TOPIC_KEYS",
@@ -33,8 +35,8 @@ __all__ = [
     "Setting",
     "TopicSettings",
     "Value",
-    "check_broker",
-    "check_topic",
+    "check",
+    "known",
     "load",
     "nearest",
     "parse_advertised",

@@ -21,8 +21,18 @@ BROKER_KEYS: Mapping[str, Setting] = {setting.name: setting for setting in SETTI
 TOPIC_KEYS: Mapping[str, Setting] = {
     setting.topic or setting.name: setting for setting in SETTINGS if setting.topic or setting.only == "topic"
 }
+GROUP_KEYS: Mapping[str, Setting] = {
+    setting.group or setting.name: setting for setting in SETTINGS if setting.group or setting.only == "group"
+}
 
 
+_BROKER_FIELDS = [it for it in BROKER_KEYS if it.replace(".", "_") in BrokerSettings.__struct_fields__]
+_TOPIC_FIELDS = [it for it in TOPIC_KEYS if it.replace(".", "_") in TopicSettings.__struct_fields__]
+_KEYS: Mapping[str, Mapping[str, Setting]] = {"broker": BROKER_KEYS, "topic": TOPIC_KEYS, "group": GROUP_KEYS}
+# the coarser ways to give a setting, the finest first
+_CONVERTERS: Mapping[str, tuple[Setting, ...]] = {
+    fine.name: tuple(it for it in SETTINGS if it.converts_to == fine.name) for fine in SETTINGS
+}
 #: what a stored value that cannot be stands for, where the default would delete records that it may be there to keep;
 #: an empty policy neither deletes nor compacts
 KEEPING: Mapping[str, str] = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": ""}
@@ -36,6 +46,7 @@ class Origin(IntEnum):
     DYNAMIC_DEFAULT = 3
     STATIC = 4
     DEFAULT = 5
+    GROUP = 8
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -64,20 +75,24 @@ def nearest(key: str, known: Iterable[str]) -> str:
     return f"; the nearest known one is {close[0]}" if close else ""
 
 
-def check_broker(key: str, text: str) -> Value:
-    """The value that `text` gives the broker's `key`; ConfigError for an unknown key or a value out of range."""
-    setting = BROKER_KEYS.get(key)
-    if setting is None:
-        raise ConfigError(f"unknown broker setting {key}{nearest(key, BROKER_KEYS)}")
-    return setting.parse(key, text)
+def known(kind: str) -> Mapping[str, Setting]:
+    """Every key that a resource of the kind "broker", "topic" or "group" may set."""
+    return _KEYS[kind]
 
 
-def check_topic(key: str, text: str) -> Value:
-    """The value that `text` gives the topic's `key`; ConfigError for an unknown key or a value out of range."""
-    setting = TOPIC_KEYS.get(key)
+def check(kind: str, key: str, text: str) -> Value:
+    """The value that `text` gives the `key` of a broker, topic or group (`kind`).
+
+    ConfigError for an unknown key, a value out of range, or one that is refused.
+    """
+    setting = _KEYS[kind].get(key)
     if setting is None:
-        raise ConfigError(f"unknown topic setting {key}{nearest(key, TOPIC_KEYS)}")
-    return setting.parse(key, text)
+        raise ConfigError(f"unknown {kind} setting {key}{nearest(key, _KEYS[kind])}")
+    if kind == "group" and setting.is_honoured:
+        raise ConfigError(
+            f"{key}={text}: one value holds for all groups, that of the broker's {setting.name}"
+        )
+    return setting.accept(key, text)
 
 
 class Unusable(msgspec.Struct, frozen=True):
@@ -89,7 +104,7 @@ class Unusable(msgspec.Struct, frozen=True):
 
 
 def unusable(kind: str, values: Mapping[str, str]) -> list[Unusable]:
-    """What of the settings that are stored for a `topic` or a `broker` cannot be in force, sorted by key.
+    """What of the settings that are stored for a `topic`, `group` or `broker` cannot be in force, sorted by key.
 
     They are checked before they are stored: by a version that may have had other bounds, or by nobody, where a hand
     wrote them.
@@ -97,14 +112,11 @@ def unusable(kind: str, values: Mapping[str, str]) -> list[Unusable]:
     found = []
     for key, value in sorted(values.items()):
         try:
-            if kind == "topic":
-                check_topic(key, value)
-                continue
-            check_broker(key, value)
+            check(kind, key, value)
         except ConfigError as error:
             found.append(Unusable(key, value, str(error)))
         else:
-            if not BROKER_KEYS[key].dynamic:
+            if kind == "broker" and not BROKER_KEYS[key].is_dynamic:
                 reason = f"{key} is read when the broker starts, from its file and options only"
                 found.append(Unusable(key, value, reason))
     return found
@@ -142,11 +154,16 @@ class Config(msgspec.Struct, frozen=True):
 
     def topic_entry(self, key: str, overrides: Mapping[str, str]) -> Entry:
         """What stands for the topic's `key` where the topic itself sets `overrides`."""
-        setting = TOPIC_KEYS[key]
-        candidates = tuple(self._topic_candidates(key, setting, overrides))
+        return self._entry_over(TOPIC_KEYS[key], key, overrides, Origin.TOPIC)
+
+    def group_entry(self, key: str, overrides: Mapping[str, str]) -> Entry:
+        """What stands for the group's `key` where the group itself sets `overrides`."""
+        return self._entry_over(GROUP_KEYS[key], key, overrides, Origin.GROUP)
+
+    def _entry_over(self, setting: Setting, key: str, overrides: Mapping[str, str], origin: Origin) -> Entry:
+        candidates = tuple(self._candidates_over(setting, key, overrides, origin))
         if not candidates:
-            value = setting.topic_default or setting.default
-            return Entry(key, setting, value, Origin.DEFAULT, ())
+            return Entry(key, setting, setting.topic_default or setting.default, Origin.DEFAULT, ())
         first = candidates[0]
         value = first.value
         if value is not None and BROKER_KEYS.get(first.name, setting).converts_to:
@@ -155,34 +172,36 @@ class Config(msgspec.Struct, frozen=True):
 
     def broker_entries(self) -> list[Entry]:
         """Every broker key, sorted."""
-        return [self.broker_entry(name) for name in sorted(BROKER_KEYS)]
+        entries = [self.broker_entry(name) for name in sorted(BROKER_KEYS)]
+        return [it for it in entries if not it.setting.internal or it.origin != Origin.DEFAULT]
 
     def topic_entries(self, overrides: Mapping[str, str]) -> list[Entry]:
         """Every topic key, sorted."""
-        return [self.topic_entry(key, overrides) for key in sorted(TOPIC_KEYS)]
+        entries = [self.topic_entry(key, overrides) for key in sorted(TOPIC_KEYS)]
+        return [it for it in entries if not it.setting.internal or it.origin != Origin.DEFAULT]
+
+    def group_entries(self, overrides: Mapping[str, str]) -> list[Entry]:
+        """Every group key, sorted."""
+        return [self.group_entry(key, overrides) for key in sorted(GROUP_KEYS)]
 
     def broker(self) -> BrokerSettings:
         """The broker's values, typed."""
         return msgspec.convert(
-            {
-                name.replace(".", "_"): self._value(self.broker_entry(name))
-                for name in BROKER_KEYS
-                if name.replace(".", "_") in BrokerSettings.__struct_fields__
-            },
+            {name.replace(".", "_"): self._value(self.broker_entry(name)) for name in _BROKER_FIELDS},
             BrokerSettings,
         )
 
     def topic(self, overrides: Mapping[str, str]) -> TopicSettings:
         """The values of a topic that sets `overrides`, typed."""
         return msgspec.convert(
-            {key.replace(".", "_"): self._value(self.topic_entry(key, overrides)) for key in TOPIC_KEYS},
+            {key.replace(".", "_"): self._value(self.topic_entry(key, overrides)) for key in _TOPIC_FIELDS},
             TopicSettings,
         )
 
     def topic_value(self, key: str, overrides: Mapping[str, str]) -> Value | None:
         """One of the values of `topic`, which has no coarser unit."""
         setting = TOPIC_KEYS[key]
-        first = next(self._topic_candidates(key, setting, overrides), None)
+        first = next(self._candidates_over(setting, key, overrides, Origin.TOPIC), None)
         text = setting.topic_default if first is None else first.value
         return None if text is None else setting.parse(key, text)
 
@@ -190,17 +209,16 @@ class Config(msgspec.Struct, frozen=True):
     def _value(entry: Entry) -> Value | None:
         return None if entry.value is None else entry.setting.parse(entry.key, entry.value)
 
-    def _topic_candidates(
-        self, key: str, setting: Setting, overrides: Mapping[str, str]
+    def _candidates_over(
+        self, setting: Setting, key: str, overrides: Mapping[str, str], origin: Origin
     ) -> Iterator[Candidate]:
         if key in overrides and (value := _in_force(setting, key, overrides[key])) is not None:
-            yield Candidate(key, value, Origin.TOPIC)
+            yield Candidate(key, value, origin)
         if setting.only is not None:
             return
         yield from self._layers(setting)
-        for other in SETTINGS:
-            if other.converts_to == setting.name:
-                yield from self._layers(other)
+        for coarser in _CONVERTERS[setting.name]:
+            yield from self._layers(coarser)
 
     def _layers(self, setting: Setting) -> Iterator[Candidate]:
         name = setting.name
@@ -208,7 +226,7 @@ class Config(msgspec.Struct, frozen=True):
             (self.dynamic_broker, Origin.DYNAMIC_BROKER),
             (self.dynamic_default, Origin.DYNAMIC_DEFAULT),
         )
-        for values, origin in stored if setting.dynamic else ():
+        for values, origin in stored if setting.is_dynamic else ():
             if name in values and (value := _in_force(setting, name, values[name])) is not None:
                 yield Candidate(name, value, origin)
         if name in self.static:

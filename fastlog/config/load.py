@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastlog.config.layers import Config, check_broker
+from fastlog.config.layers import Config, check
 from fastlog.config.listeners import parse_advertised, parse_listeners
 from fastlog.errors import ConfigError
 
@@ -41,7 +41,7 @@ def load(
         values[key.strip()] = value.strip()
     values.update(options or {})
     for key, value in values.items():
-        check_broker(key, value)
+        check("broker", key, value)
     config = Config(static=values)
     _check_together(config)
     return config

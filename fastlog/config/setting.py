@@ -11,6 +11,8 @@ from fastlog.errors import ConfigError
 INT_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
 
+INTEGER_LIMITS = {"short": 2**15 - 1, "int": INT_MAX, "long": LONG_MAX}
+
 Value = bool | int | float | str | tuple[str, ...]
 
 
@@ -21,10 +23,12 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """The broker's key."""
     topic: str | None = None
     """The key of the same setting on one topic; None where topics have none."""
+    group: str | None = None
+    """The key of the same setting on one group; None where groups have none."""
     only: str | None = None
-    """"topic" where `name` is a key of topics, and brokers have none."""
+    """"topic" or "group" where `name` is a key of those, and brokers have none."""
     type: str
-    """One of boolean, int, long, double, string, list."""
+    """One of boolean, short, int, long, double, string, list, class, password."""
     unit: str | None = None
     """What a number counts; None for a plain number or no number."""
     default: str | None = None
@@ -35,12 +39,22 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """The least value, inclusive; None is the type's own."""
     maximum: float | None = None
     """The greatest value, inclusive; None is the type's own."""
+    excluded: tuple[int, ...] = ()
+    """Numbers between the two that are not accepted."""
     values: tuple[str, ...] = ()
     """The words accepted (for a list: for each element); empty is any."""
     pattern: str | None = None
     """The regular expression that each element of a list matches as a whole; None is any."""
-    dynamic: bool = False
-    """Whether the broker's key may be changed while brokers run."""
+    any_case: bool = False
+    """Whether the words are accepted in small and large letters alike."""
+    update: str = "read-only"
+    """How the broker's key may be changed while brokers run: read-only, per-broker, or cluster-wide, which is both."""
+    status: str = "honoured"
+    """honoured; no-meaning: any value is taken and none does anything; refused: only the default is taken."""
+    why: str | None = None
+    """Why a setting is not honoured."""
+    internal: bool = False
+    """Whether it is described only where it is set."""
     converts_to: str | None = None
     """The setting that this one gives in a coarser unit, where that one is not set."""
     factor: int = 1
@@ -50,12 +64,41 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     differs: str | None = None
     """Why the default or the range is not Apache Kafka's; None where it is the same."""
 
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the broker's key may be changed while brokers run."""
+        return self.update != "read-only"
+
+    @property
+    def is_honoured(self) -> bool:
+        """Whether a value does anything."""
+        return self.status == "honoured"
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether values are secrets, which are told to nobody."""
+        return self.type == "password"
+
+    def accept(self, key: str, text: str) -> Value:
+        """As `parse`, for a value that is to be set: ConfigError also for what is refused."""
+        value = self.parse(key, text)
+        if self.status == "refused" and value != self._default(key):
+            only = f"it takes only {self.default}" if self.default else "leave it out"
+            raise ConfigError(f"{key}={self._shown(text)}: {self.why}; {only}")
+        return value
+
+    def _default(self, key: str) -> Value | None:
+        return None if self.default is None else self.parse(key, self.default)
+
+    def _shown(self, text: str) -> str:
+        return "(hidden)" if self.is_sensitive else text
+
     def parse(self, key: str, text: str) -> Value:
         """The value that `text` stands for; `key` names it in the ConfigError of a text that is none."""
         text = text.strip()
         if self.type == "boolean":
             return self._boolean(key, text)
-        if self.type in ("int", "long"):
+        if self.type in INTEGER_LIMITS:
             return self._integer(key, text)
         if self.type == "double":
             return self._double(key, text)
@@ -100,13 +143,20 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         return f" of {self.unit}" if self.unit else ""
 
     def _check_range(self, key: str, number: float) -> None:
-        limit = INT_MAX if self.type == "int" else LONG_MAX
+        limit = INTEGER_LIMITS.get(self.type, LONG_MAX)
         low = -limit - 1 if self.minimum is None else self.minimum
         high = limit if self.maximum is None else self.maximum
-        if not low <= number <= high:
-            raise ConfigError(f"{key}={number}: out of range, it takes {low} to {high}{self._unit_hint()}")
+        if not low <= number <= high or number in self.excluded:
+            raise ConfigError(
+                f"{key}={number}: out of range, it takes {low} to {high}{self._but()}{self._unit_hint()}"
+            )
+
+    def _but(self) -> str:
+        return f" but {', '.join(map(str, self.excluded))}" if self.excluded else ""
 
     def _check_word(self, key: str, word: str) -> None:
+        if self.any_case:
+            word = word.upper()
         if self.values and word not in self.values:
             raise ConfigError(f"{key}={word}: it takes {', '.join(self.values)}")
         if self.pattern is not None and not re.fullmatch(self.pattern, word):

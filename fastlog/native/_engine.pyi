@@ -53,6 +53,9 @@ class Engine:
     def delete_topic(self, topic: str, topic_id: bytes) -> int:
         """Closes and renames the directories of the topic with that id, for a later purge; how many there were."""
 
+    def configure(self, settings: BrokerSettings) -> None:
+        """Takes what may be changed while it runs: the cleaner's settings, the limits of connections, and how long
+        producers are remembered, for topics that are given settings from now on."""
     def set_topic_settings(self, topic: str, settings: TopicSettings) -> None:
         """Gives the open partitions of a topic new settings."""
 
@@ -64,6 +67,8 @@ class Engine:
     ) -> list[tuple[int, int]]:
         """Waits until live replicas deleted records too; see `fastlog.broker.data_plane.DataPlane`."""
 
+    def producers(self, topic: str, partition: int) -> list[tuple[int, int, int, int, int, int]]:
+        """The producers that a partition here remembers; see fastlog.broker.data_plane."""
     def log_sizes(self) -> list[tuple[str, int, int]]:
         """(topic, partition, bytes of batches) of each open partition, sorted."""
 

@@ -113,6 +113,12 @@ class Connections:
         """Number of open connections."""
         return len(self._open)
 
+    def limit(self, connections_max: int, connections_per_ip_max: int) -> None:
+        """Other bounds for connections that come from now on; called from any thread."""
+        self._limits = msgspec.structs.replace(
+            self._limits, connections_max=connections_max, connections_per_ip_max=connections_per_ip_max
+        )
+
     def descriptor(self) -> int:
         """Readable when `update` has something to do that it did not see."""
         return int(self._monitor.getsockopt(zmq.FD))

@@ -131,6 +131,10 @@ class RouterListener:
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"fastlog-{name.lower()}", daemon=True)
 
+    def limit_connections(self, connections_max: int, connections_per_ip_max: int) -> None:
+        """Other bounds for connections that come from now on; called from any thread."""
+        self._connections.limit(connections_max, connections_per_ip_max)
+
     def bind(self, host: str, port: int) -> int:
         """Takes the address and answers the port; raises BindError."""
         self._set_options()

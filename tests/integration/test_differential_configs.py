@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 
-from fastlog.config import TOPIC_KEYS
+from fastlog.config import BROKER_KEYS, TOPIC_KEYS
 from fastlog.protocol.messages import alter_configs, incremental_alter_configs
 from fastlog.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
 from fastlog.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
+from fastlog.protocol.messages.list_config_resources import ListConfigResourcesRequest
 from tests.support.pair import Pair
 
-TOPIC, BROKER = 2, 4
+TOPIC, BROKER, LOGGER, GROUP = 2, 4, 8, 32
+LEVELS = ["FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"]
+# Kafka's number for where a default comes from
+DEFAULT = 5
 SET, DELETE, APPEND, SUBTRACT = range(4)
 KEYS = ["retention.ms", "cleanup.policy", "segment.bytes", "message.timestamp.type", "max.message.bytes"]
 # those whose origin is another are in the table of differences
@@ -60,6 +64,72 @@ def test_all_settings_of_a_topic(pair: Pair, topic_name: str, keys: list[str] | 
         assert len(rows) >= len(KAFKAS_KEYS)
         answer.results[0].configs = [row for row in rows if row.name in KAFKAS_KEYS]
     pair.check(wanted, version, answers)
+
+
+def test_all_settings_of_a_broker(pair: Pair) -> None:
+    kafka, ours = (
+        {row.name: row for row in answer.results[0].configs}
+        for answer in pair.both(describe("1", None, kind=BROKER), 4)
+    )
+    assert len(kafka) > 250
+    assert sorted(kafka.keys() - ours.keys()) == []
+    for name, row in kafka.items():
+        it, setting = ours[name], BROKER_KEYS[name]
+        if setting.differs:
+            continue
+        facts = [(each.config_type, each.is_sensitive, each.read_only) for each in (row, it)]
+        assert facts[0] == facts[1], name
+        # what either was started with is its own
+        if DEFAULT == row.config_source == it.config_source:
+            values = [each.value and setting.parse(name, each.value) for each in (row, it)]
+            assert values[0] == values[1], name
+
+
+def test_all_settings_of_a_group(pair: Pair) -> None:
+    answers = pair.both(describe("some-group", None, kind=GROUP), 4)
+    for answer in answers:
+        for row in answer.results[0].configs:
+            # Kafka lists the default twice, as the group's and as the broker's
+            row.synonyms = []
+    pair.check("settings of a group", 4, answers)
+
+
+def test_settings_of_a_group_are_changed(pair: Pair) -> None:
+    for changes in (
+        [("share.isolation.level", SET, "read_committed")],
+        [("share.isolation.level", SET, "sometimes")],
+        [("retention.ms", SET, "1")],
+        [("share.delivery.count.limit", SET, "x")],
+        [("share.isolation.level", APPEND, "x")],
+    ):
+        pair.same(alter("changed-group", *changes, kind=GROUP), 1)
+        pair.same(describe("changed-group", ["share.isolation.level"], kind=GROUP, synonyms=False), 4)
+    pair.same(ListConfigResourcesRequest([GROUP]), 1)
+    pair.same(alter("changed-group", ("share.isolation.level", DELETE, None), kind=GROUP), 1)
+
+
+@pytest.mark.parametrize("kinds", [[BROKER], [LOGGER], [16], [99]], ids=str)
+def test_resources_that_have_settings(pair: Pair, kinds: list[int]) -> None:
+    pair.same(ListConfigResourcesRequest(kinds), 1)
+    pair.same(ListConfigResourcesRequest(), 0)
+
+
+@pytest.mark.parametrize("name", ["1", "", "7", "x"])
+def test_levels_of_loggers(pair: Pair, name: str) -> None:
+    for changes in (
+        [("root", SET, "INFO")],
+        [("root", SET, "LOUD")],
+        [("no.such.logger", SET, "INFO")],
+        [("root", DELETE, None)],
+        [("root", APPEND, "INFO")],
+    ):
+        pair.same(alter(name, *changes, kind=LOGGER, validate_only=True), 1)
+    answers = pair.both(describe(name, ["root"], kind=LOGGER), 4)
+    for answer in answers:
+        for row in answer.results[0].configs:
+            # either is as loud as it was started
+            row.value = row.value in LEVELS
+    pair.check("levels of loggers", 4, answers)
 
 
 @pytest.mark.parametrize("version", range(1, 5))

@@ -36,6 +36,8 @@ from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest
 from fastlog.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from fastlog.protocol.messages.describe_groups import DescribeGroupsRequest
 from fastlog.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
+from fastlog.protocol.messages.describe_producers import DescribeProducersRequest
+from fastlog.protocol.messages.describe_producers import TopicRequest as ProducersTopic
 from fastlog.protocol.messages.describe_topic_partitions import DescribeTopicPartitionsRequest, TopicRequest
 from fastlog.protocol.messages.elect_leaders import ElectLeadersRequest
 from fastlog.protocol.messages.find_coordinator import FindCoordinatorRequest
@@ -43,6 +45,7 @@ from fastlog.protocol.messages.heartbeat import HeartbeatRequest
 from fastlog.protocol.messages.init_producer_id import InitProducerIdRequest
 from fastlog.protocol.messages.join_group import JoinGroupRequest
 from fastlog.protocol.messages.leave_group import LeaveGroupRequest
+from fastlog.protocol.messages.list_config_resources import ListConfigResourcesRequest
 from fastlog.protocol.messages.list_groups import ListGroupsRequest
 from fastlog.protocol.messages.list_partition_reassignments import ListPartitionReassignmentsRequest
 from fastlog.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
@@ -215,6 +218,8 @@ def requests(topic: str) -> list[Any]:
         AlterPartitionReassignmentsRequest(),
         ListPartitionReassignmentsRequest(),
         DescribeLogDirsRequest(topics=None),
+        DescribeProducersRequest(topics=[ProducersTopic(topic, [0])]),
+        ListConfigResourcesRequest(),
         InitProducerIdRequest(transactional_id=None),
         MetadataRequest(topics=[MetadataRequestTopic(name=topic)]),
         CreateTopicsRequest(topics=[CreatableTopic(topic, 1, 1)]),

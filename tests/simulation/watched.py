@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from fastlog.config import TopicSettings
+from fastlog.config import BrokerSettings, TopicSettings
 from fastlog.native._engine import Engine
 from fastlog.ports import PartitionKey
 from tests.simulation.bugs import Bugs
@@ -94,6 +94,10 @@ class WatchedEngine:
             if code == 0:
                 self._became(PartitionKey(TOPIC_ID, change[2]), change[3], change[4])
         return results
+
+    def configure(self, settings: BrokerSettings) -> None:
+        """As Engine's."""
+        self._engine.configure(settings)
 
     def set_topic_settings(self, topic: str, settings: TopicSettings) -> None:
         """As Engine's, with small segments."""

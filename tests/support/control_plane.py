@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastlog.broker.context import RequestContext
-    from fastlog.config import TopicSettings
+    from fastlog.config import BrokerSettings, TopicSettings
     from fastlog.ports import Topic
 
 
@@ -110,6 +110,9 @@ class FakeDataPlane:
             self.open.pop(key, None)
         return len(gone)
 
+    def configure(self, settings: BrokerSettings) -> None:
+        self.settings = settings
+
     def set_topic_settings(self, topic: str, settings: TopicSettings) -> None:
         self._step("set_topic_settings")
         for key in self.open:
@@ -129,6 +132,11 @@ class FakeDataPlane:
         if self.replicas_moved.wait(timeout_ms / 1000):
             return [(offset, 0) for _, _, offset in partitions]
         return [(-1, RequestTimedOutError.code) for _ in partitions]
+
+    def producers(self, topic: str, partition: int) -> list[tuple[int, int, int, int, int, int]]:
+        if (topic, partition) not in self.open:
+            raise UnknownTopicOrPartitionError
+        return [(7, 1, 41, self.high_watermark, -1, -1)]
 
     def log_sizes(self) -> list[tuple[str, int, int]]:
         return [(topic, partition, 100) for topic, partition in sorted(self.open)]

@@ -299,8 +299,13 @@ DELIBERATE: dict[str, Difference] = {
     ),
     **_rows(
         "configs",
-        "the default comes from the setting in hours; Kafka does not say so",
-        ["default of retention.ms", "default of segment.jitter.ms", "default of segment.ms"],
+        "the default comes from another setting of the broker; Kafka does not say so",
+        [
+            "default of flush.ms",
+            "default of retention.ms",
+            "default of segment.jitter.ms",
+            "default of segment.ms",
+        ],
         ("synonyms", "0 listed", "1 listed"),
     ),
     **_rows(

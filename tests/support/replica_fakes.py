@@ -15,7 +15,7 @@ from tests.support.control_plane import StillClock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from fastlog.config import TopicSettings
+    from fastlog.config import BrokerSettings, TopicSettings
 
 ME = 1
 EPOCHS = {1: 11, 2: 12, 3: 13}
@@ -120,6 +120,10 @@ class NotingEngine:
         """Notes it."""
         self._notes.append(("delete", topic, UUID(bytes=topic_id), "all"))
         return 1
+
+    def configure(self, settings: BrokerSettings) -> None:
+        """Notes how long producers are remembered."""
+        self._notes.append(("configure", settings.producer_id_expiration_ms))
 
     def set_topic_settings(self, topic: str, settings: TopicSettings) -> None:
         """Notes the retention."""

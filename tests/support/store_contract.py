@@ -213,6 +213,16 @@ class StoreContract:
         assert store.put_configs(broker, {"num.partitions": "4"}, 1) == 2
         assert reopen().configs() == {broker: StoredConfigs({"num.partitions": "4"}, 2)}
 
+    def test_configs_of_groups_whatever_they_are_called(
+        self, store: MetadataStore, reopen: Callable[[], MetadataStore]
+    ) -> None:
+        groups = [ConfigResource("group", name) for name in ("billing", "a/b", ".", "..", "%2E", "ü \n")]
+        for group in groups:
+            assert store.put_configs(group, {"share.isolation.level": "read_committed"}, 0) == 1
+        assert store.put_configs(groups[0], {}, 1) == 2
+        expected = {it: StoredConfigs({"share.isolation.level": "read_committed"}, 1) for it in groups}
+        assert reopen().configs() == {**expected, groups[0]: StoredConfigs({}, 2)}
+
     def test_configs_of_a_topic_that_is_not_there(self, store: MetadataStore) -> None:
         with pytest.raises(NotFoundError):
             store.put_configs(ConfigResource("topic", "orders"), {}, 0)

@@ -13,7 +13,7 @@ from fastlog.config import (
     Config,
     Endpoint,
     Origin,
-    check_topic,
+    check,
     load,
     parse_listeners,
     unusable,
@@ -104,12 +104,35 @@ def test_a_file_may_nest_quote_and_list(tmp_path: Path) -> None:
         ("replica.fetch.wait.max.ms=30000", "less than replica.lag.time.max.ms=30000"),
         ("log.dirs=a,b", "it takes one directory"),
         ("nonsense", "it takes KEY=VALUE"),
+        ("authorizer.class.name=x.Y", "authorizer.class.name=x.Y: who may do what is not checked yet"),
+        ("security.inter.broker.protocol=SSL", "it takes only PLAINTEXT"),
+        ("log.dir=/tmp/x", "log.dirs names the data directory here"),
+        (
+            "ssl.keystore.password=hunter2",
+            "ssl.keystore.password=(hidden): there is no TLS yet; leave it out",
+        ),
+        ("num.io.threads=many", "not a whole number"),
+        ("compression.gzip.level=0", "it takes -1 to 9 but 0"),
+        ("share.isolation.level=read_committed", "unknown broker setting"),
     ],
 )
 def test_what_is_wrong_is_named(assignment: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(assignments=[assignment])
     assert says in str(caught.value)
+
+
+def test_what_has_no_meaning_is_taken() -> None:
+    config = load(assignments=["controller.quorum.voters=1@h:1", "num.io.threads=16"])
+    assert config.broker_entry("num.io.threads").value == "16"
+    assert not config.broker_entry("num.io.threads").setting.is_honoured
+
+
+def test_words_may_be_taken_in_any_case() -> None:
+    key = "sasl.oauthbearer.assertion.algorithm"
+    assert BROKER_KEYS[key].parse(key, "es256") == "es256"
+    with pytest.raises(ConfigError, match="it takes ES256, RS256"):
+        check("broker", key, "md5")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -122,7 +145,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_an_unknown_topic_setting_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"unknown topic setting retention\.m; .*retention\.ms"):
-        check_topic("retention.m", "1")
+        check("topic", "retention.m", "1")
 
 
 def test_a_topic_value_comes_from_the_narrowest_layer() -> None:

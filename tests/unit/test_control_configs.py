@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,10 +23,15 @@ from fastlog.protocol.messages.delete_records import (
 from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest
 from fastlog.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from fastlog.protocol.messages.describe_log_dirs import DescribableLogDirTopic, DescribeLogDirsRequest
+from fastlog.protocol.messages.describe_producers import DescribeProducersRequest, TopicRequest
 from fastlog.protocol.messages.init_producer_id import InitProducerIdRequest
+from fastlog.protocol.messages.list_config_resources import ListConfigResourcesRequest
 from tests.support.control_plane import ControlPlane, context
 
-TOPIC, BROKER = 2, 4
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOPIC, BROKER, LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 
 
@@ -97,7 +103,10 @@ def test_a_broker_s_settings_say_which_are_fixed(plane: ControlPlane) -> None:
         (TOPIC, "../x", 17),
         (BROKER, "2", 42),
         (BROKER, "x", 42),
-        (8, "1", 42),
+        (LOGGER, "2", 42),
+        (LOGGER, "", 42),
+        (CLIENT_METRICS, "all", 42),
+        (GROUP, "", 42),
         (99, "", 42),
     ],
 )
@@ -199,6 +208,131 @@ def test_what_is_read_at_the_start_cannot_be_changed(plane: ControlPlane) -> Non
     assert "read when the broker starts" in answer.error_message
 
 
+def test_settings_of_the_engine_are_in_force_at_once_and_after_a_start(plane: ControlPlane) -> None:
+    assert change(plane, BROKER, "1", ("max.connections", SET, "7")).error_code == 0
+    assert plane.data_plane.settings.max_connections == 7
+    plane.restart()
+    assert plane.data_plane.settings.max_connections == 7
+    assert change(plane, BROKER, "", ("producer.id.expiration.ms", SET, "9")).error_code == 0
+    assert plane.data_plane.settings.producer_id_expiration_ms == 9
+
+
+def test_what_has_no_meaning_is_taken_shown_and_logged_once(
+    plane: ControlPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "fastlog")
+    assert change(plane, TOPIC, "orders", ("local.retention.ms", SET, "5")).error_code == 0
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("setting has no meaning here key=local.retention.ms")
+    shown = describe(plane, TOPIC, "orders", ["local.retention.ms"], include_documentation=True).configs[0]
+    assert (shown.value, shown.config_source) == ("5", 1)
+    assert shown.documentation.endswith("It does nothing here: there is no tiered storage.")
+    caplog.clear()
+    assert change(plane, TOPIC, "orders", ("retention.ms", SET, "5")).error_code == 0
+    assert not caplog.records
+
+
+def test_what_is_refused_keeps_its_default(plane: ControlPlane) -> None:
+    answer = change(plane, TOPIC, "orders", ("flush.messages", SET, "1"))
+    assert (answer.error_code, "fastlog.durability" in answer.error_message) == (40, True)
+    assert change(plane, TOPIC, "orders", ("remote.storage.enable", SET, "true")).error_code == 40
+    assert change(plane, TOPIC, "orders", ("remote.storage.enable", SET, "false")).error_code == 0
+
+
+def test_a_setting_of_one_broker_is_not_set_for_all(plane: ControlPlane) -> None:
+    answer = change(plane, BROKER, "", ("ssl.keystore.type", SET, "JKS"))
+    assert (answer.error_code, "name the broker" in answer.error_message) == (42, True)
+    assert change(plane, BROKER, "1", ("ssl.keystore.type", SET, "JKS")).error_code == 0
+
+
+def test_secrets_are_not_told(plane: ControlPlane) -> None:
+    shown = describe(plane, BROKER, "1", ["ssl.keystore.password"], include_synonyms=True).configs[0]
+    assert (shown.is_sensitive, shown.value, shown.config_type) == (True, None, 9)
+    answer = change(plane, BROKER, "1", ("ssl.keystore.password", SET, "hunter2"))
+    assert (answer.error_code, "hunter2" in answer.error_message) == (40, False)
+
+
+def test_internal_settings_are_described_where_they_are_set(plane: ControlPlane) -> None:
+    named = {it.name for it in describe(plane, TOPIC, "orders").configs}
+    assert "internal.segment.bytes" not in named
+    assert change(plane, TOPIC, "orders", ("internal.segment.bytes", SET, "5")).error_code == 0
+    assert describe(plane, TOPIC, "orders", ["internal.segment.bytes"]).configs[0].value == "5"
+
+
+def test_settings_of_groups_are_kept_and_described(plane: ControlPlane) -> None:
+    edit = ("share.isolation.level", SET, "read_committed")
+    assert change(plane, GROUP, "a/b", edit).error_code == 0
+    plane.restart()
+    configs = {it.name: it for it in describe(plane, GROUP, "a/b").configs}
+    changed = configs["share.isolation.level"]
+    assert (changed.value, changed.config_source) == ("read_committed", 8)
+    assert configs["share.auto.offset.reset"].config_source == 5
+    assert change(plane, GROUP, "a/b", ("retention.ms", SET, "1")).error_code == 40
+    for_all = change(plane, GROUP, "a/b", ("consumer.session.timeout.ms", SET, "50000"))
+    assert (for_all.error_code, "one value holds for all groups" in for_all.error_message) == (40, True)
+    assert change(plane, GROUP, "a/b", ("share.delivery.count.limit", SET, "1")).error_code == 40
+    assert replace(plane, GROUP, "a/b").error_code == 0
+    assert describe(plane, GROUP, "a/b", ["share.isolation.level"]).configs[0].config_source == 5
+
+
+def test_the_resources_with_settings_are_listed(plane: ControlPlane) -> None:
+    def listed(*kinds: int, version: int = 1) -> list[tuple[int, str]]:
+        answer = plane.ask(ListConfigResourcesRequest(resource_types=list(kinds)), version)
+        assert answer.error_code == 0
+        return [(it.resource_type, it.resource_name) for it in answer.config_resources]
+
+    assert change(plane, GROUP, "g", ("share.isolation.level", SET, "read_committed")).error_code == 0
+    assert listed() == [(TOPIC, "orders"), (BROKER, "1"), (LOGGER, "1"), (GROUP, "g")]
+    assert listed(GROUP, TOPIC, GROUP) == [(GROUP, "g"), (TOPIC, "orders")]
+    assert listed(CLIENT_METRICS) == []
+    assert listed(version=0) == []
+    assert plane.ask(ListConfigResourcesRequest(resource_types=[99])).error_code == 35
+
+
+@pytest.fixture
+def restored_levels() -> Iterator[None]:
+    names = ["fastlog", "fastlog.topics"]
+    before = {name: logging.getLogger(name).level for name in names}
+    yield
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
+
+
+@pytest.mark.usefixtures("restored_levels")
+def test_levels_of_loggers_are_changed(plane: ControlPlane) -> None:
+    def levels() -> dict[str, str]:
+        return {it.name: it.value for it in describe(plane, LOGGER, "1").configs}
+
+    assert change(plane, LOGGER, "1", ("root", SET, "ERROR")).error_code == 0
+    assert levels()["fastlog.topics"] == "ERROR"
+    assert change(plane, LOGGER, "1", ("fastlog.topics", SET, "DEBUG")).error_code == 0
+    assert (levels()["root"], levels()["fastlog.topics"]) == ("ERROR", "DEBUG")
+    assert not logging.getLogger("fastlog.broker").isEnabledFor(logging.INFO)
+    only_checked = change(plane, LOGGER, "1", ("root", SET, "INFO"), validate_only=True)
+    assert (only_checked.error_code, levels()["root"]) == (0, "ERROR")
+    assert change(plane, LOGGER, "1", ("fastlog.topics", DELETE, None)).error_code == 0
+    assert levels()["fastlog.topics"] == "ERROR"
+
+
+@pytest.mark.usefixtures("restored_levels")
+@pytest.mark.parametrize(
+    ("edit", "code"),
+    [
+        (("root", SET, "LOUD"), 40),
+        (("root", SET, None), 40),
+        (("no.such.logger", SET, "INFO"), 40),
+        (("root", DELETE, None), 42),
+        (("root", APPEND, "INFO"), 42),
+        (("root", SUBTRACT, "INFO"), 42),
+    ],
+)
+def test_levels_that_are_refused(plane: ControlPlane, edit: tuple[str, int, str | None], code: int) -> None:
+    before = describe(plane, LOGGER, "1").configs
+    assert change(plane, LOGGER, "1", ("fastlog.topics", SET, "DEBUG"), edit).error_code == code
+    assert describe(plane, LOGGER, "1").configs == before
+    assert replace(plane, LOGGER, "1", root="INFO").error_code == 42
+
+
 def test_the_cluster_is_described_by_the_address_that_was_asked(plane: ControlPlane) -> None:
     answer = plane.ask(DescribeClusterRequest())
     assert (answer.error_code, answer.controller_id, len(answer.cluster_id)) == (0, 1, 22)
@@ -258,6 +392,14 @@ def test_the_data_directory_is_described(plane: ControlPlane) -> None:
     assert [(topic.name, [p.partition_index for p in topic.partitions]) for topic in result.topics] == [
         ("orders", [1])
     ]
+
+
+def test_producers_of_partitions_are_described(plane: ControlPlane) -> None:
+    wanted = [TopicRequest("orders", [0, 7]), TopicRequest("absent", [0]), TopicRequest("../x", [0])]
+    topics = plane.ask(DescribeProducersRequest(topics=wanted)).topics
+    assert [[it.error_code for it in topic.partitions] for topic in topics] == [[0, 3], [3], [17]]
+    (known,) = topics[0].partitions[0].active_producers
+    assert (known.producer_id, known.last_sequence, known.current_txn_start_offset) == (7, 41, -1)
 
 
 def test_producer_ids_are_unique_over_blocks_and_restarts(plane: ControlPlane) -> None:

@@ -410,8 +410,8 @@ def test_the_cleaner_goes_on_until_nothing_is_left() -> None:
             raise AssertionError("nobody stops it")
 
     logs = Logs()
-    task = cleaner_task(logs, load(assignments=["log.cleaner.backoff.ms=0"]).broker(), TestClock())
-    assert task.interval_ms > 0, "it never spins"
+    task = cleaner_task(logs, load(assignments=["log.cleaner.backoff.ms=0"]).broker, TestClock())
+    assert task.interval() > 0, "it never spins"
     task.run()
     assert logs.left == -1
 

@@ -83,6 +83,7 @@ def test_bad_names_are_refused(plane: ControlPlane, name: str) -> None:
         (creatable("t", factor=2), 38),
         (creatable("t", factor=32767), 38),
         (creatable("t", partitions=10_001), 44),
+        (creatable("t", partitions=1_000_000_000), 44),
         (creatable("t", no_such_key="1"), 40),
         (creatable("t", segment_bytes="5"), 40),
         (
@@ -225,6 +226,7 @@ def test_partitions_are_added(plane: ControlPlane) -> None:
         ("orders", 1, None, 37),
         ("orders", 0, None, 37),
         ("orders", 20_000, None, 44),
+        ("orders", 1_000_000_000, None, 44),
         ("absent", 3, None, 3),
         ("orders", 3, [[1]], 39),
         ("orders", 2, [[7]], 39),

@@ -1,8 +1,8 @@
 """AlterConfigs (API key 33), versions 0-2.
 
-Replaces all settings of a topic, of this broker or of all brokers: what the request leaves out goes back to its
-default. Each resource succeeds or fails alone. Differs from Apache Kafka: what is read at the broker's start is refused
-with INVALID_REQUEST, and the answer says so.
+Replaces all settings of a topic, of a group, of this broker or of all brokers: what the request leaves out goes back to
+its default. Each resource succeeds or fails alone; loggers are no resources here. Differs from Apache Kafka: what is
+read at the broker's start is refused with INVALID_REQUEST, and the answer says so.
 
 KIPs: 0 settings changed by clients (133); deprecated in favour of IncrementalAlterConfigs (339).
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastlog.broker.api._config_resource import alterable
+from fastlog.broker.api._config_resource import LOGGER, alterable
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
 from fastlog.errors import InvalidRequestError, KafkaError
 from fastlog.protocol.api import ApiKey
@@ -32,6 +32,8 @@ def handle(services: Services, context: RequestContext, request: AlterConfigsReq
 
     def replace(wanted: AlterConfigsResource) -> None:
         resource = alterable(services, context, wanted.resource_type, wanted.resource_name, twice)
+        if resource.kind == LOGGER:
+            raise InvalidRequestError("the levels of loggers are changed by IncrementalAlterConfigs only")
         values = {it.name: it.value for it in wanted.configs}
         if len(values) != len(wanted.configs):
             raise InvalidRequestError("a key stands twice in one request")

@@ -2,7 +2,7 @@
 
 Each topic succeeds or fails alone, but more than 10,000 partitions together are refused as a whole. Differs from
 Apache Kafka: one node alone answers when the logs are open, whatever the request's time-out, a cluster waits for its
-controller from 1 to 30 s for all topics together; and compression.type takes `producer` only.
+controller from 1 to 30 s for all topics together.
 
 KIPs: 4 -1 for the default partitions and replication factor (464), 5 settings in the answer (525), 7 topic ids (516).
 """

@@ -1,17 +1,18 @@
 """DescribeConfigs (API key 32), versions 1-4.
 
-Answers every key of a topic or of this broker with the value in force, where it comes from, what stands behind it, and
-what it means. Differs from Apache Kafka: a resource that stands twice is described once; settings whose feature is not
-there are absent; broker loggers, client metrics and groups have no settings and are refused with INVALID_REQUEST.
+Answers every key of a topic, of a group or of this broker with the value in force, where it comes from, what stands
+behind it, and what it means; and the levels of this broker's loggers. Differs from Apache Kafka: a resource that stands
+twice is described once; there are no client metrics, which are refused with INVALID_REQUEST.
 
-KIPs: 1 synonyms (226), 3 types and documentation (569).
+KIPs: 1 synonyms (226), 3 types and documentation (569); loggers (412), groups (848).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastlog.broker.api._config_resource import resource_of
+from fastlog.broker.api import _loggers
+from fastlog.broker.api._config_resource import LOGGER, require, resource_of
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of
 from fastlog.config import Entry, Origin
@@ -27,11 +28,24 @@ from fastlog.protocol.messages.describe_configs import (
 
 if TYPE_CHECKING:
     from fastlog.broker.context import RequestContext
+    from fastlog.config import Setting
     from fastlog.errors import KafkaError
     from fastlog.ports import ConfigResource
 
 # Kafka's numbers for the types of settings
-CONFIG_TYPES = {"boolean": 1, "string": 2, "int": 3, "long": 5, "double": 6, "list": 7}
+CONFIG_TYPES = {
+    "boolean": 1,
+    "string": 2,
+    "int": 3,
+    "short": 4,
+    "long": 5,
+    "double": 6,
+    "list": 7,
+    "class": 8,
+    "password": 9,
+}
+# Kafka's number for where the levels of loggers come from
+LOGGER_SOURCE = 6
 
 
 def handle(
@@ -57,16 +71,16 @@ def _describe(
 
     def describe() -> None:
         resource = resource_of(services, wanted.resource_type, wanted.resource_name)
-        if resource.kind == "topic":
-            services.require_topic(context, Operation.DESCRIBE_CONFIGS, resource.name)
-        else:
-            services.require_cluster(context, Operation.DESCRIBE_CONFIGS)
+        require(services, context, Operation.DESCRIBE_CONFIGS, resource)
         keys = wanted.configuration_keys
-        result.configs = [
-            _config(entry, request, read_only=resource.kind == "broker" and not entry.setting.dynamic)
-            for entry in _entries(services, resource)
-            if not keys or entry.key in keys
-        ]
+        if resource.kind == LOGGER:
+            described = [_level(name, level) for name, level in _loggers.levels().items()]
+        else:
+            described = [
+                _config(entry, request, read_only=resource.kind == "broker" and not entry.setting.is_dynamic)
+                for entry in _entries(services, resource)
+            ]
+        result.configs = [it for it in described if not keys or it.name in keys]
 
     error = attempt("DescribeConfigs", wanted.resource_name, describe)
     return _result(wanted, error) if error else result
@@ -77,6 +91,8 @@ def _entries(services: Services, resource: ConfigResource) -> list[Entry]:
     if resource.kind == "topic":
         services.topics.named(resource.name)
         return config.topic_entries(services.configs.topic_overrides(resource.name))
+    if resource.kind == "group":
+        return config.group_entries(services.configs.stored(resource).values)
     if resource.name:
         return config.broker_entries()
     # what is set for all brokers is all that "all brokers" have: each has a file and defaults of its own
@@ -91,16 +107,35 @@ def _entries(services: Services, resource: ConfigResource) -> list[Entry]:
 def _config(
     entry: Entry, request: DescribeConfigsRequest, *, read_only: bool
 ) -> DescribeConfigsResourceResult:
+    setting = entry.setting
     synonyms = entry.candidates if request.include_synonyms else ()
+    shown = [
+        DescribeConfigsSynonym(
+            name=it.name, value=None if setting.is_sensitive else it.value, source=it.origin
+        )
+        for it in synonyms
+    ]
     return DescribeConfigsResourceResult(
         name=entry.key,
-        value=entry.value,
+        value=None if setting.is_sensitive else entry.value,
         read_only=read_only,
         config_source=entry.origin,
-        synonyms=[DescribeConfigsSynonym(name=s.name, value=s.value, source=s.origin) for s in synonyms],
-        config_type=CONFIG_TYPES[entry.setting.type],
-        documentation=entry.setting.doc if request.include_documentation else None,
+        is_sensitive=setting.is_sensitive,
+        synonyms=shown,
+        config_type=CONFIG_TYPES[setting.type],
+        documentation=_documentation(setting) if request.include_documentation else None,
     )
+
+
+def _documentation(setting: Setting) -> str:
+    if setting.is_honoured:
+        return setting.doc
+    effect = "It does nothing here" if setting.status == "no-meaning" else "Here it keeps its default"
+    return f"{setting.doc} {effect}: {setting.why}."
+
+
+def _level(name: str, level: str) -> DescribeConfigsResourceResult:
+    return DescribeConfigsResourceResult(name=name, value=level, read_only=False, config_source=LOGGER_SOURCE)
 
 
 def _result(wanted: DescribeConfigsResource, error: KafkaError | None) -> DescribeConfigsResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastlog.broker.configs import Configs, Make
+from fastlog.broker.configs import Configs, Make, names_in
 from fastlog.broker.forwarding.ports import KNOWN_MS
 from fastlog.broker.patience import TimeLeft
 from fastlog.broker.peers.messages import SetConfigs, Settings
@@ -39,6 +39,10 @@ class ClusterConfigs(Configs):
     def stored(self, resource: ConfigResource) -> StoredConfigs:
         """See Configs."""
         return self._image.stored(resource)
+
+    def names(self, kind: str) -> list[str]:
+        """See Configs."""
+        return names_in(self._image.settings, kind)
 
     def subscribe(self, changed: Callable[[str | None], None]) -> Callable[[], None]:
         """See Configs; `changed` is called on the thread that takes notices, where it may not block."""

@@ -33,6 +33,11 @@ class Image(Protocol):
         """Who told what is known, -1 for nobody."""
         ...
 
+    @property
+    def settings(self) -> Mapping[ConfigResource, StoredConfigs]:
+        """Everything that is set, by resource."""
+        ...
+
     def stored(self, resource: ConfigResource) -> StoredConfigs:
         """What was set for `resource` itself."""
         ...

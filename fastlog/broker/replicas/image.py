@@ -87,6 +87,11 @@ class ClusterImage:
             return None
         return topic.partitions[key.partition]
 
+    @property
+    def settings(self) -> Mapping[ConfigResource, StoredConfigs]:
+        """Everything that is set, by resource."""
+        return self._view.settings
+
     def stored(self, resource: ConfigResource) -> StoredConfigs:
         """What was set for `resource` itself."""
         return stored_in(self._view, resource)

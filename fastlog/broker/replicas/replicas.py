@@ -137,8 +137,10 @@ class Replicas:
         for resource in change.settings:
             if resource.kind == "topic" or resource in self.image.own_resources:
                 warn_of_unusable(self._log, resource, stored_in(change.view, resource).values)
-        _, of_topic = self.image.settings_in(change.view)
+        config, of_topic = self.image.settings_in(change.view)
         concerned = self.image.topics_concerned(change)
+        if None in concerned:
+            self._engine.configure(config.broker())
         names = change.view.by_name if None in concerned else concerned
         for name in names:
             if name is not None and name in change.view.by_name:

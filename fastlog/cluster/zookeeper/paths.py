@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -27,6 +28,7 @@ class Paths:
         self.config = f"{root}/config"
         self.topic_configs = f"{root}/config/topics"
         self.broker_configs = f"{root}/config/brokers"
+        self.group_configs = f"{root}/config/groups"
         self.acls = f"{root}/acls"
         self.admin = f"{root}/admin"
         self.deletions = f"{root}/admin/delete_topics"
@@ -42,6 +44,7 @@ class Paths:
             self.config,
             self.topic_configs,
             self.broker_configs,
+            self.group_configs,
             self.acls,
             self.admin,
             self.deletions,
@@ -78,6 +81,20 @@ class Paths:
     def broker_config(self, name: str) -> str:
         """A broker's settings; those of all brokers where `name` is empty."""
         return f"{self.broker_configs}/{name or 'default'}"
+
+    def group_config(self, name: str) -> str:
+        """A group's settings."""
+        return f"{self.group_configs}/{_quoted(name)}"
+
+    @staticmethod
+    def group_of(node: str) -> str:
+        """The group whose settings lie in the znode `node` of `group_configs`."""
+        return unquote(node)
+
+
+def _quoted(name: str) -> str:
+    """Any text as the name of a znode, which has no slash and is not a dot or two."""
+    return quote(name, safe="").replace(".", "%2E")
 
 
 def parse_address(text: str) -> tuple[str, str]:

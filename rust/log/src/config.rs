@@ -1,6 +1,7 @@
 //! What a topic's settings mean to one partition's log.
 
 use fastlog_protocol::batch::TimestampType;
+use fastlog_protocol::compression::Compression;
 
 /// When an append counts as done; the setting `fastlog.durability`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -39,6 +40,8 @@ pub struct LogConfig {
     pub max_compaction_lag_ms: i64,
     /// `max.message.bytes`: the largest batch, as sent (compressed).
     pub max_message_bytes: usize,
+    /// `compression.type` and its level: the codec that batches get which come in another; `None` = as they came.
+    pub compression: Option<(Compression, Option<i32>)>,
     /// `message.timestamp.type`.
     pub timestamp_type: TimestampType,
     /// `message.timestamp.before.max.ms`: how far a record's timestamp may lie in the past.
@@ -75,6 +78,7 @@ impl Default for LogConfig {
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,
             max_message_bytes: 1_048_588,
+            compression: None,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 60 * 60 * 1000,

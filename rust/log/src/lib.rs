@@ -25,5 +25,6 @@ pub use partition_log::append::{AppendOptions, Appended};
 pub use partition_log::read::Slice;
 pub use partition_log::timestamp::TimestampedOffset;
 pub use partition_log::{Log, LogOptions};
+pub use producer_state::KnownProducer;
 pub use recovery::{Cut, LastStop, RecoveryReport};
 pub use segment::txn_index::AbortedTxn;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct ConnectionLimits {
     state: Mutex<Counts>,
-    total_max: usize,
-    per_ip_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
+    total_max: usize,
+    per_ip_max: usize,
     total: usize,
     per_ip: HashMap<IpAddr, usize>,
 }
@@ -40,17 +40,26 @@ impl Refused {
 
 impl ConnectionLimits {
     pub(crate) fn new(total_max: usize, per_ip_max: usize) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), total_max, per_ip_max })
+        let counts = Counts { total_max, per_ip_max, ..Counts::default() };
+        Arc::new(Self { state: Mutex::new(counts) })
+    }
+
+    /// Other limits from now on; connections that are open stay, also where they are too many.
+    pub(crate) fn set(&self, total_max: usize, per_ip_max: usize) {
+        let mut counts = self.state.lock();
+        counts.total_max = total_max;
+        counts.per_ip_max = per_ip_max;
     }
 
     /// Counts one more connection of `ip` until the permit is dropped.
     pub(crate) fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<ConnectionPermit, Refused> {
         let mut counts = self.state.lock();
-        if counts.total >= self.total_max {
+        if counts.total >= counts.total_max {
             return Err(Refused::Total);
         }
+        let per_ip_max = counts.per_ip_max;
         let of_ip = counts.per_ip.entry(ip).or_default();
-        if *of_ip >= self.per_ip_max {
+        if *of_ip >= per_ip_max {
             return Err(Refused::PerIp);
         }
         *of_ip += 1;

@@ -102,6 +102,11 @@ impl Server {
         Ok(address)
     }
 
+    /// Other limits of connections from now on, in all and of one address; none that is open is closed.
+    pub fn limit_connections(&self, total_max: usize, per_ip_max: usize) {
+        self.limits.set(total_max, per_ip_max);
+    }
+
     /// Number of open connections.
     pub fn connection_count(&self) -> usize {
         self.limits.total()

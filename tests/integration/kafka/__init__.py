@@ -13,7 +13,7 @@ from pathlib import Path
 KAFKA_VERSION = "4.3.1"
 CACHE = Path.home() / ".cache/fastlog-tests"
 POM = Path(__file__).with_name("pom.xml")
-TOOL_SECONDS = 60.0
+TOOL_SECONDS = 120.0
 
 
 def jars() -> Path:

@@ -308,7 +308,7 @@ def test_settings_of_this_broker_reach_the_logs_of_all_topics() -> None:
     it.delta(settings=(msgspec.structs.replace(mine, resource=others),))
     assert it.took() == []
     it.delta(settings=(msgspec.structs.replace(mine, resource=resource),))
-    assert sorted(it.took()) == [("settings", "t", 7000), ("settings", "u", 7000)]
+    assert sorted(it.took()) == [("configure", 86_400_000), ("settings", "t", 7000), ("settings", "u", 7000)]
 
 
 @pytest.mark.parametrize("is_snapshot", [True, False])

@@ -181,7 +181,7 @@ def read_snapshot(connection: ZooKeeperConnection) -> tuple[Snapshot, dict[str, 
         if isinstance(read, TopicRead) and not read.znode.unfinished
     }
     configs = {ConfigResource("topic", name): _known(read.configs) for name, read in whole.items()}
-    configs |= _broker_configs(connection, broken)
+    configs |= _other_configs(connection, broken)
     snapshot = Snapshot(
         topics=tuple(to_topic(name, read) for name, read in sorted(whole.items())),
         configs=configs,
@@ -235,22 +235,35 @@ def to_topic(name: str, read: TopicRead) -> Topic:
     return Topic(name=name, topic_id=read.znode.topic_id, partitions=states)
 
 
-def _broker_configs(
+def _other_configs(
     connection: ZooKeeperConnection, broken: list[Broken]
 ) -> dict[ConfigResource, StoredConfigs]:
-    paths, configs = connection.paths, {}
-    names = connection.children(paths.broker_configs)
-    listed = [paths.broker_config(name) for name in names]
-    for name, path, answer in zip(names, listed, connection.get_all(listed), strict=True):
+    """Those of brokers and groups."""
+    paths = connection.paths
+    brokers = {
+        paths.broker_config(name): ConfigResource("broker", "" if name == "default" else name)
+        for name in connection.children(paths.broker_configs)
+    }
+    groups = {
+        f"{paths.group_configs}/{node}": ConfigResource("group", paths.group_of(node))
+        for node in _group_nodes(connection)
+    }
+    found, configs = {**brokers, **groups}, {}
+    for path, answer in zip(found, connection.get_all(list(found)), strict=True):
         if isinstance(answer, NoNodeError):
             continue
         try:
-            configs[ConfigResource("broker", "" if name == "default" else name)] = _stored_configs(
-                answer, path
-            )
+            configs[found[path]] = _stored_configs(answer, path)
         except CorruptStoreError as error:
             broken.append(Broken(path, str(error)))
     return configs
+
+
+def _group_nodes(connection: ZooKeeperConnection) -> list[str]:
+    paths = connection.paths
+    # the folder of an older cluster is made with the first settings of a group
+    is_there = paths.group_configs.rpartition("/")[2] in connection.children(paths.config)
+    return connection.children(paths.group_configs) if is_there else []
 
 
 def read_deletions(connection: ZooKeeperConnection, broken: list[Broken]) -> tuple[Deletion, ...]:

@@ -188,6 +188,8 @@ class ZooKeeperStore:
     def _config_path(self, resource: ConfigResource) -> str:
         if resource.kind == "topic":
             return self._paths.topic_config(resource.name)
+        if resource.kind == "group":
+            return self._paths.group_config(resource.name)
         return self._paths.broker_config(resource.name)
 
     def _stored(self, resource: ConfigResource) -> tuple[dict[str, str], int]:
@@ -208,6 +210,10 @@ class ZooKeeperStore:
         self, resource: ConfigResource, values: Mapping[str, str], expected_version: int
     ) -> None:
         path = self._config_path(resource)
+        if resource.kind == "group" and not expected_version:
+            # clusters that are older than the settings of groups have no folder for them
+            folder = self._paths.group_configs
+            self._connection.ask(lambda client: client.ensure_path_async(folder))
         data = encode(ConfigZnode(config=dict(values)), path)
         beside = [Check(self._paths.topic(resource.name), -1)] if resource.kind == "topic" else []
         write = (

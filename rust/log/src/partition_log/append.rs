@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{
-    BatchHeader, HEADER_BYTES, Invalid, Rules, Stamp, TimestampType, batches, check_crc, stamp, validate,
+    BatchHeader, Checked, HEADER_BYTES, Invalid, Rules, Stamp, TimestampType, batches, check_crc, recompress,
+    stamp, validate,
 };
 
 use super::tail::LogPosition;
@@ -62,7 +63,8 @@ impl From<Invalid> for AppendError {
 
 impl Log {
     /// Appends one batch as the leader of `leader_epoch`. `batch` is never written to: its header is copied, stamped
-    /// with offset, epoch and (LogAppendTime) time, and written together with the rest by one system call.
+    /// with offset, epoch and (LogAppendTime) time, and written together with the rest by one system call. Where the
+    /// topic wants another codec, a copy in that codec is written instead.
     pub fn append(
         &self,
         batch: &[u8],
@@ -71,7 +73,15 @@ impl Log {
         options: AppendOptions,
     ) -> Result<Appended, AppendError> {
         let config = self.config();
-        let checked = validate(batch, &rules(&config, now_ms, options))?;
+        let mut checked = validate(batch, &rules(&config, now_ms, options))?;
+        let copy = recompressed(batch, &checked, &config, options)?;
+        let batch = match &copy {
+            None => batch,
+            Some((header, copy)) => {
+                checked.header = header.clone();
+                copy.as_slice()
+            }
+        };
         check_fits_segment(batch.len(), &config)?;
         let log_append_time_ms = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
         // The offset lies outside the CRC: all but that is done before the lock is taken.
@@ -250,6 +260,34 @@ fn rules(config: &LogConfig, now_ms: i64, options: AppendOptions) -> Rules {
         from_client: options.from_client,
         zstd_allowed: options.zstd_allowed,
     }
+}
+
+/// The batch in the codec that the topic wants, with its header; `None` where it came in that one. Only what clients
+/// send is changed: what the broker writes for itself is as small as it is to be.
+fn recompressed(
+    batch: &[u8],
+    checked: &Checked,
+    config: &LogConfig,
+    options: AppendOptions,
+) -> Result<Option<(BatchHeader, Vec<u8>)>, AppendError> {
+    let Some((codec, level)) = config.compression.filter(|_| options.from_client) else { return Ok(None) };
+    if checked.header.attributes.compression() == Ok(codec) {
+        return Ok(None);
+    }
+    let (header, copy) = recompress(batch, codec, level).map_err(Invalid::from)?;
+    // as in Kafka, the limit holds for what came and for what is stored
+    if copy.len() > config.max_message_bytes {
+        return Err(AppendError::new(
+            ErrorCode::MESSAGE_TOO_LARGE,
+            format!(
+                "the record batch has {} bytes in the topic's codec {}, the topic takes {} (max.message.bytes)",
+                copy.len(),
+                codec.name(),
+                config.max_message_bytes
+            ),
+        ));
+    }
+    Ok(Some((header, copy)))
 }
 
 fn check_fits_segment(bytes: usize, config: &LogConfig) -> Result<(), AppendError> {

@@ -16,7 +16,7 @@ use crate::config::{Durability, LogConfig};
 use crate::epoch_cache::{EpochCache, EpochStart};
 use crate::error::LogError;
 use crate::file_system::Storage;
-use crate::producer_state::ProducerState;
+use crate::producer_state::{KnownProducer, ProducerState};
 use crate::segment::Segment;
 use crate::segment::list::SegmentList;
 
@@ -201,6 +201,11 @@ impl Log {
     /// How many producers have state here.
     pub fn producer_count(&self) -> usize {
         self.writer.lock().producers.count()
+    }
+
+    /// The producers that have state here, by id.
+    pub fn producers(&self) -> Vec<KnownProducer> {
+        self.writer.lock().producers.all()
     }
 
     pub(crate) fn segments(&self) -> Arc<SegmentList> {

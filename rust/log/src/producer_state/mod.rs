@@ -21,6 +21,23 @@ pub(crate) use control::{Marker, read_marker};
 use entry::BatchEntry;
 pub(crate) use entry::{ProducerEntry, Verdict};
 
+/// A producer that a partition remembers, for those who ask (`DescribeProducers`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownProducer {
+    /// Its id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub producer_epoch: i16,
+    /// The sequence of its last record, −1 before the first.
+    pub last_sequence: i32,
+    /// When it last wrote, in ms.
+    pub last_timestamp_ms: i64,
+    /// The epoch of the coordinator that ended its last transaction, −1 without one.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction starts.
+    pub txn_first_offset: Option<i64>,
+}
+
 /// All producers of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProducerState {
@@ -115,6 +132,21 @@ impl ProducerState {
     pub(crate) fn last_batches(&self) -> HashMap<i64, (Option<i64>, i16)> {
         let last = |entry: &ProducerEntry| entry.batches.back().map(|batch| batch.last_offset);
         self.entries.iter().map(|(id, entry)| (*id, (last(entry), entry.producer_epoch))).collect()
+    }
+
+    /// Every producer that is remembered, by id.
+    pub(crate) fn all(&self) -> Vec<KnownProducer> {
+        let known = self.entries.iter().map(|(producer_id, entry)| KnownProducer {
+            producer_id: *producer_id,
+            producer_epoch: entry.producer_epoch,
+            last_sequence: entry.last_sequence(),
+            last_timestamp_ms: entry.last_timestamp_ms,
+            coordinator_epoch: entry.coordinator_epoch,
+            txn_first_offset: entry.txn_first_offset,
+        });
+        let mut known: Vec<_> = known.collect();
+        known.sort_unstable_by_key(|it| it.producer_id);
+        known
     }
 
     /// The first sequence of the oldest batch that is remembered of a producer in that epoch.

@@ -13,7 +13,7 @@ use fastlog_broker::{
     AllowAll, Broker, ChangeError, ControlQueue, FetchAnswer, Listener, ListenerProtocol, LogManager,
     OpenPartition, SystemClock,
 };
-use fastlog_log::{Checkpoint, Identity, LastStop, LogError, Storage};
+use fastlog_log::{Checkpoint, Identity, LastStop, LogConfig, LogError, Storage};
 use fastlog_protocol::ErrorCode;
 use fastlog_server::{ListenerConfig, Server};
 use parking_lot::Mutex;
@@ -46,7 +46,9 @@ pub(crate) fn end_process_on_panic() {
 #[pyclass(frozen, module = "fastlog.native._engine")]
 pub(crate) struct Engine {
     broker: Arc<Broker>,
-    settings: BrokerSettings,
+    node_id: i32,
+    rack: Option<String>,
+    settings: Mutex<BrokerSettings>,
     logs: Mutex<Option<Arc<LogManager>>>,
     server: Mutex<Option<Arc<Server>>>,
 }
@@ -55,7 +57,18 @@ impl Engine {
     /// The engine of a process that runs already, on an open directory.
     #[cfg(feature = "simulation")]
     pub(crate) fn of(broker: Arc<Broker>, settings: BrokerSettings, logs: Arc<LogManager>) -> Self {
-        Self { broker, settings, logs: Mutex::new(Some(logs)), server: Mutex::new(None) }
+        Self { logs: Mutex::new(Some(logs)), ..Self::unopened(broker, settings) }
+    }
+
+    fn unopened(broker: Arc<Broker>, settings: BrokerSettings) -> Self {
+        let (node_id, rack) = (settings.node_id, settings.broker_rack.clone());
+        let settings = Mutex::new(settings);
+        Self { broker, node_id, rack, settings, logs: Mutex::new(None), server: Mutex::new(None) }
+    }
+
+    /// The settings of a topic's logs.
+    fn log_config(&self, settings: &TopicSettings) -> PyResult<Arc<LogConfig>> {
+        settings.log(self.settings.lock().producer_id_expiration_ms)
     }
 
     fn logs(&self) -> PyResult<Arc<LogManager>> {
@@ -88,7 +101,7 @@ impl Engine {
         if let Some(server) = server.as_ref() {
             return Ok(server.clone());
         }
-        let started = Server::start(self.broker.clone(), self.settings.server())
+        let started = Server::start(self.broker.clone(), self.settings.lock().server())
             .map_err(|error| PyOSError::new_err(error.to_string()))?;
         Ok(server.insert(Arc::new(started)).clone())
     }
@@ -101,7 +114,14 @@ impl Engine {
         let broker = Broker::new(settings.broker(), Arc::new(AllowAll), Arc::new(SystemClock))
             .map_err(|error| PyOSError::new_err(format!("cannot start the engine: {error}")))?;
         log_lines::follow(&broker);
-        Ok(Self { broker, settings, logs: Mutex::new(None), server: Mutex::new(None) })
+        Ok(Self::unopened(broker, settings))
+    }
+
+    fn configure(&self, settings: BrokerSettings) {
+        if let Some(server) = self.server.lock().as_ref() {
+            server.limit_connections(settings.max_connections, settings.max_connections_per_ip);
+        }
+        *self.settings.lock() = settings;
     }
 
     // --- the data directory ---
@@ -117,7 +137,7 @@ impl Engine {
         directory: PathBuf,
         cluster_id: String,
     ) -> PyResult<&'static str> {
-        let identity = Identity { cluster_id, node_id: self.settings.node_id };
+        let identity = Identity { cluster_id, node_id: self.node_id };
         let broker = self.broker.clone();
         let logs = py
             .detach(|| LogManager::open(broker, Storage::real(directory), &identity))
@@ -150,7 +170,7 @@ impl Engine {
         partitions: Vec<(i32, i32)>,
         settings: TopicSettings,
     ) -> PyResult<()> {
-        let config = settings.log(self.settings.producer_id_expiration_ms)?;
+        let config = self.log_config(&settings)?;
         let min_insync_replicas = settings.min_insync_replicas;
         let (topic, topic_id) = (Arc::from(topic), Uuid::from_bytes(topic_id));
         let wanted = partitions.into_iter().map(|(index, leader_epoch)| OpenPartition {
@@ -171,7 +191,7 @@ impl Engine {
     }
 
     fn set_topic_settings(&self, py: Python<'_>, topic: &str, settings: TopicSettings) -> PyResult<()> {
-        let config = settings.log(self.settings.producer_id_expiration_ms)?;
+        let config = self.log_config(&settings)?;
         py.detach(|| self.broker.configure_topic(topic, &config, settings.min_insync_replicas));
         self.throttle_topic(topic, &settings);
         Ok(())
@@ -204,6 +224,11 @@ impl Engine {
         Ok(sizes.into_iter().map(|(topic, index, bytes)| (topic.to_string(), index, bytes)).collect())
     }
 
+    fn producers(&self, topic: &str, partition: i32) -> PyResult<Vec<replicas::Producer>> {
+        let known = self.replica(topic, partition)?.log().producers();
+        Ok(known.into_iter().map(replicas::producer).collect())
+    }
+
     // --- metadata ---
 
     fn publish_topics(&self, put: Vec<image::Topic>, removed: Vec<String>) {
@@ -226,7 +251,7 @@ impl Engine {
         node_id: Option<i32>,
         brokers: Vec<image::Other>,
     ) {
-        let own = (node_id.unwrap_or(self.settings.node_id), self.settings.broker_rack.clone(), endpoints);
+        let own = (node_id.unwrap_or(self.node_id), self.rack.clone(), endpoints);
         let brokers = image::brokers(own, zmq_endpoint, brokers);
         self.broker.image().update(|image| {
             image.cluster_id = cluster_id;
@@ -315,7 +340,7 @@ impl Engine {
     }
 
     fn clean_one(&self, py: Python<'_>, now_ms: i64) -> PyResult<bool> {
-        let settings = self.settings.cleaner();
+        let settings = self.settings.lock().cleaner();
         self.with_logs(py, |logs| logs.clean_one(&settings, now_ms))
     }
 

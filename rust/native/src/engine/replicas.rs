@@ -7,6 +7,7 @@ use fastlog_broker::{
     Assignment, ChangeError, Duty, FetchAnswer, FetchResult, FetchedFrom, Notice, OpenPartition, Partition,
     ReplicaChange,
 };
+use fastlog_log::KnownProducer;
 use fastlog_protocol::ErrorCode;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -40,6 +41,21 @@ pub(super) type Place = (i64, i32, i64, i64, i64);
 
 /// Topic id, partition, error code, log end offset, diverging epoch and its end offset, message.
 pub(super) type Taken = ([u8; 16], i32, i16, i64, Option<(i32, i64)>, String);
+
+/// A remembered producer: its id, epoch, last sequence, the time of its last write, its coordinator's epoch, and where
+/// its open transaction starts, -1 without one.
+pub(super) type Producer = (i64, i16, i32, i64, i32, i64);
+
+pub(super) fn producer(known: KnownProducer) -> Producer {
+    (
+        known.producer_id,
+        known.producer_epoch,
+        known.last_sequence,
+        known.last_timestamp_ms,
+        known.coordinator_epoch,
+        known.txn_first_offset.unwrap_or(-1),
+    )
+}
 
 impl Engine {
     pub(super) fn replica(&self, topic: &str, index: i32) -> PyResult<Arc<Partition>> {
@@ -75,7 +91,7 @@ impl Engine {
             topic_id: Uuid::from_bytes(topic_id),
             index,
             leader_epoch,
-            config: of_topic.log(self.settings.producer_id_expiration_ms)?,
+            config: self.log_config(of_topic)?,
             min_insync_replicas: of_topic.min_insync_replicas,
         };
         Ok(ReplicaChange {

@@ -3,6 +3,7 @@
 use fastlog_broker::{BrokerConfig, CleanerSettings};
 use fastlog_log::{CleanerLimits, Durability, LogConfig};
 use fastlog_protocol::batch::TimestampType;
+use fastlog_protocol::compression::Compression;
 use fastlog_server::ServerConfig;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -23,8 +24,8 @@ pub(crate) struct BrokerSettings {
     num_network_threads: usize,
     socket_request_max_bytes: usize,
     socket_send_buffer_bytes: i32,
-    max_connections: usize,
-    max_connections_per_ip: usize,
+    pub(super) max_connections: usize,
+    pub(super) max_connections_per_ip: usize,
     connections_max_idle_ms: u64,
     fastlog_frame_timeout_ms: u64,
     queued_max_request_bytes: i64,
@@ -106,12 +107,29 @@ pub(crate) struct TopicSettings {
     index_interval_bytes: u64,
     segment_index_bytes: u64,
     preallocate: bool,
+    compression_type: String,
+    compression_gzip_level: i32,
+    compression_zstd_level: i32,
     message_timestamp_type: String,
     message_timestamp_before_max_ms: i64,
     message_timestamp_after_max_ms: i64,
 }
 
 impl TopicSettings {
+    /// The codec that batches are stored in, with its level; `None` = as they came.
+    fn compression(&self) -> PyResult<Option<(Compression, Option<i32>)>> {
+        Ok(match self.compression_type.as_str() {
+            "producer" => None,
+            "uncompressed" => Some((Compression::None, None)),
+            "snappy" => Some((Compression::Snappy, None)),
+            "lz4" => Some((Compression::Lz4, None)),
+            // Kafka's -1 is the library's own default
+            "gzip" => Some((Compression::Gzip, Some(self.compression_gzip_level).filter(|it| *it >= 0))),
+            "zstd" => Some((Compression::Zstd, Some(self.compression_zstd_level))),
+            other => return Err(PyValueError::new_err(format!("unknown codec {other}"))),
+        })
+    }
+
     /// The settings of the topic's logs.
     pub(crate) fn log(&self, producer_id_expiration_ms: i64) -> PyResult<Arc<LogConfig>> {
         let has = |policy: &str| self.cleanup_policy.iter().any(|it| it == policy);
@@ -138,6 +156,7 @@ impl TopicSettings {
             min_compaction_lag_ms: self.min_compaction_lag_ms,
             max_compaction_lag_ms: self.max_compaction_lag_ms,
             max_message_bytes: self.max_message_bytes,
+            compression: self.compression()?,
             timestamp_type,
             timestamp_before_max_ms: self.message_timestamp_before_max_ms,
             timestamp_after_max_ms: self.message_timestamp_after_max_ms,

@@ -1,7 +1,8 @@
 //! Record batches (magic 2): header, records, checking, building.
 //!
 //! Bytes on disk are bytes on the wire: the broker checks a batch with [`validate`], patches a copy of its header
-//! with [`stamp`] and appends it as it is. Nothing here trusts what the bytes claim.
+//! with [`stamp`] and appends it as it is, unless the topic wants another codec ([`recompress`]). Nothing here trusts
+//! what the bytes claim.
 
 mod attributes;
 mod builder;
@@ -30,7 +31,7 @@ pub use header::{
 };
 pub use open::{open, records, section};
 pub use record::{Header, Headers, RecordView};
-pub use seal::{Stamp, seal, stamp};
+pub use seal::{Stamp, recompress, seal, stamp};
 pub use split::{Batches, batches};
 #[cfg(feature = "fuzzing")]
 pub use validate::validate_carefully;

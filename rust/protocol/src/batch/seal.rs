@@ -3,6 +3,7 @@
 use super::attributes::TimestampType;
 use super::error::BatchError;
 use super::header::{BatchHeader, HEADER_BYTES, LOG_OVERHEAD, MAGIC};
+use super::open::section;
 use super::validate::Checked;
 use crate::compression::{Compression, compress};
 
@@ -43,6 +44,24 @@ fn seal_at(
         .map_err(|_| BatchError::Length(i32::MAX))?;
     head.copy_from_slice(&header.encode_with_crc(section));
     Ok(())
+}
+
+/// The same batch with its records in another codec, for a topic whose `compression.type` names one; offsets, times and
+/// producer stay. `batch` is one whole batch that passed [`super::validate`]: its CRC is not checked. Its records are
+/// held plain meanwhile, at most [`crate::compression::cap_for`] its length.
+///
+/// # Errors
+/// As [`super::open`], or the codec failed.
+pub fn recompress(
+    batch: &[u8],
+    compression: Compression,
+    level: Option<i32>,
+) -> Result<(BatchHeader, Vec<u8>), BatchError> {
+    let mut plain = Vec::new();
+    let (header, records) = section(batch, &mut plain)?;
+    let mut out = Vec::new();
+    let header = seal(header, records, compression, level, &mut out)?;
+    Ok((header, out))
 }
 
 /// What the broker writes into the header of a batch that it appends.

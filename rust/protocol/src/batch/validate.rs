@@ -81,8 +81,7 @@ impl From<BatchError> for Invalid {
 /// Every record is looked at: count, offset deltas 0, 1, 2, …, field lengths, timestamps, keys. Uncompressed that is
 /// a walk over the integers (100-byte records at about 20 GB/s, CRC included); compressed the records are decompressed
 /// as a stream and thrown away, which costs the codec's decompression (in all 0.3 ms a MiB of records with snappy or
-/// lz4, 0.5 with zstd, 0.8 with gzip, against 0.05 uncompressed) and at most one piece of memory. Nothing is ever
-/// compressed again.
+/// lz4, 0.5 with zstd, 0.8 with gzip, against 0.05 uncompressed) and at most one piece of memory.
 ///
 /// # Errors
 /// [`Invalid`] with Kafka's code: 87 INVALID_RECORD for what is malformed, 2 CORRUPT_MESSAGE for a CRC or a length
