@@ -23,6 +23,8 @@ from fastlog.protocol.codec import encode_response
 from fastlog.protocol.messages import alter_configs, incremental_alter_configs
 from fastlog.protocol.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
 from fastlog.protocol.messages.api_versions import ApiVersionsRequest
+from fastlog.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest
+from fastlog.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from fastlog.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
 from fastlog.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from fastlog.protocol.messages.delete_groups import DeleteGroupsRequest
@@ -233,6 +235,8 @@ def requests(topic: str) -> list[Any]:
         CreatePartitionsRequest(topics=[CreatePartitionsTopic(topic, 9, None)]),
         DeleteRecordsRequest(topics=[DeleteRecordsTopic(topic, [DeleteRecordsPartition(0, 0)])]),
         FindCoordinatorRequest(key="g", coordinator_keys=["g"]),
+        ConsumerGroupHeartbeatRequest(group_id="g"),
+        ConsumerGroupDescribeRequest(group_ids=["g"]),
         JoinGroupRequest(group_id="g"),
         SyncGroupRequest(group_id="g"),
         HeartbeatRequest(group_id="g"),
