@@ -114,6 +114,14 @@ struct Entry {
     waiter: Arc<dyn Delayed>,
 }
 
+impl Entry {
+    /// Has a waiter that is over let go of what it holds. Its peer may be gone before it was answered: partitions and
+    /// sessions hold what waits and it holds them, so nobody would ever free either.
+    fn end(self) {
+        self.waiter.try_complete(Cause::Deadline);
+    }
+}
+
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
         self.deadline == other.deadline
@@ -198,20 +206,29 @@ impl Deadlines {
     /// Ends `waiter` at `deadline`; at once when too many wait already, or the timer is stopped.
     pub(crate) fn add(&self, deadline: Instant, waiter: Arc<dyn Delayed>) {
         let mut state = self.shared.state.lock();
+        let mut over = Vec::new();
         if state.heap.len() >= state.sweep_at.min(self.limit) {
-            state.heap.retain(|Reverse(entry)| !entry.waiter.is_over());
+            let kept;
+            (over, kept) = std::mem::take(&mut state.heap)
+                .into_iter()
+                .partition::<Vec<_>, _>(|Reverse(entry)| entry.waiter.is_over());
+            state.heap = kept.into();
             state.sweep_at = 1024.max(2 * state.heap.len());
         }
         if state.stopped || state.heap.len() >= self.limit {
             let cause = if state.stopped { Cause::Stop } else { Cause::Deadline };
             drop(state);
-            return waiter.try_complete(cause);
+            waiter.try_complete(cause);
+        } else {
+            let first = state.heap.peek().is_none_or(|Reverse(entry)| deadline < entry.deadline);
+            state.heap.push(Reverse(Entry { deadline, waiter }));
+            drop(state);
+            if first {
+                self.shared.changed.notify_one();
+            }
         }
-        let first = state.heap.peek().is_none_or(|Reverse(entry)| deadline < entry.deadline);
-        state.heap.push(Reverse(Entry { deadline, waiter }));
-        drop(state);
-        if first {
-            self.shared.changed.notify_one();
+        for Reverse(entry) in over {
+            entry.end();
         }
     }
 }
@@ -228,8 +245,9 @@ impl Shared {
         while !state.stopped {
             // most are answered long before: their deadlines are nothing to wake up for
             while state.heap.peek().is_some_and(|Reverse(entry)| entry.waiter.is_over()) {
-                let over = state.heap.pop();
-                parking_lot::MutexGuard::unlocked(&mut state, || drop(over));
+                if let Some(Reverse(entry)) = state.heap.pop() {
+                    parking_lot::MutexGuard::unlocked(&mut state, || entry.end());
+                }
             }
             let now = Instant::now();
             match state.heap.peek().map(|Reverse(entry)| entry.deadline) {

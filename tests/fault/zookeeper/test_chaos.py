@@ -128,7 +128,7 @@ class Writer:
 
 def changed(before: PartitionState, leader: int) -> PartitionState:
     """Another leader, and now and then other replicas, which lie in another znode."""
-    other = (leader,) if leader % 4 else (*before.replicas[:1], -leader - 1)
+    other = (leader,) if leader % 4 else (*before.replicas[:1], leader + 1_000_000)
     return msgspec.structs.replace(
         before, replicas=other, leader=-1, isr=(), leader_epoch=before.leader_epoch + 1
     )
