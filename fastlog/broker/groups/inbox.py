@@ -24,6 +24,8 @@ class Inbox:
     def put(self, work: Callable[..., object], *arguments: object) -> None:
         """Has the call made; the one who puts bounds how many wait."""
         with self._lock:
+            if self._wakeup < 0:
+                return
             self._waiting.append((work, arguments))
             wake, self._sleeps = self._sleeps, False
         if wake:
@@ -54,9 +56,11 @@ class Inbox:
         return taken
 
     def close(self) -> None:
-        """Gives up the descriptor; what is put from now on is dropped. Again is harmless."""
+        """Gives up the descriptor; what waits is dropped, and what is put from now on. Again is harmless."""
         with self._lock:
             self._sleeps = False
+            # the owner's own methods, where it never came to look: they would keep it alive
+            self._waiting.clear()
             wakeup, self._wakeup = self._wakeup, -1
         if wakeup >= 0:
             os.close(wakeup)
