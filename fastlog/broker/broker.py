@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlog.broker.addresses import EVERYWHERE, Addresses
-from fastlog.broker.api import APIS
+from fastlog.broker.api import APIS, load_all
 from fastlog.broker.configs import warn_of_unmet
 from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Services
@@ -86,10 +87,14 @@ class Broker:
         """
         try:
             self._open()
-            return self._listen()
+            bound = self._listen()
         except BaseException:
             self._undo.close()
             raise
+        rest = threading.Thread(target=_load_rest, name="fastlog-loading", daemon=True)
+        self._undo.callback(rest.join)
+        rest.start()
+        return bound
 
     def _open(self) -> None:
         """Opens the directory with all that is in it."""
@@ -268,3 +273,9 @@ def _groups_memory(bytes_max: int) -> int:
     if bytes_max >= 0:
         return bytes_max
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
+
+
+def _load_rest() -> None:
+    """Loads the code for what a start does not need."""
+    load_all()
+    import fastlog.state.coordinator  # noqa: F401

@@ -1,6 +1,6 @@
-"""Drains the engine's control queue in an asyncio loop and has each request answered.
+"""Drains the engine's control queue in a thread and has each request answered.
 
-The loop only hands over: handlers may block on the metadata store or on a disk, so they run on threads of their own,
+The thread only hands over: handlers may block on the metadata store or on a disk, so they run on threads of their own,
 one for what only asks and others for what changes metadata. One node alone has one of those, which does one change
 after the other in their order. In a cluster the controller does that, and each change has a thread that waits for it:
 while there is no controller, nobody waits behind others. Requests of groups have a queue and a thread of their own,
@@ -9,11 +9,11 @@ see `groups.coordinator`.
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fastlog.broker.control_api import Lane
+from fastlog.broker.inbox import Inbox
 from fastlog.broker.worker import Worker, Workers
 from fastlog.events import EventLog
 
@@ -44,7 +44,7 @@ class ControlSource(Protocol):
 
 
 class ControlLoop:
-    """Serves the control queue from `start` to `stop`; the asyncio loop and its threads are its own."""
+    """Serves the control queue from `start` to `stop`, with threads of its own."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class ControlLoop:
         noticed: Callable[[], None] = lambda: None,
         changes_at_once: int = 1,
     ) -> None:
-        """`noticed` is called in the loop when the source had something: it may be for who takes its other notices.
+        """`noticed` is called in the thread when the source had something: it may be for who takes its other notices.
 
         `changes_at_once` is how many requests that change something may wait for that at the same time.
         """
@@ -68,54 +68,39 @@ class ControlLoop:
             Lane.CHANGES: Worker(changes) if changes_at_once == 1 else Workers(changes, changes_at_once),
         }
         self._in_hand_max = {Lane.ASKS: IN_HAND_MAX, Lane.CHANGES: max(IN_HAND_MAX, changes_at_once)}
-        # what follows is touched in the loop only
+        # what follows is touched in the thread only
         self._in_hand = dict.fromkeys(self._in_hand_max, 0)
         self._draining = True
-        self._idle: asyncio.Event
-        self._error: BaseException | None = None
-        # not of the policy's making: which loop the program uses is no concern of the broker's
-        self._loop = asyncio.SelectorEventLoop()
-        self._loop.set_exception_handler(self._failed)
+        self._inbox = Inbox()
         self._thread = threading.Thread(target=self._run, name="fastlog-control", daemon=True)
 
     def start(self) -> None:
         """Begins to drain."""
-        self._loop.add_reader(self._source.control_fd(), self._drain)
-        self._loop.call_soon(self._drain)
+        self._inbox.watch(self._source.control_fd(), self._drain)
+        self._inbox.put(self._drain)
         for worker in self._workers.values():
             worker.start()
         self._thread.start()
 
     def stop(self) -> None:
         """Handles what was taken and drains no more; what is left in the queue is the engine's to give up. Blocks."""
-        if self._thread.is_alive() and self._error is None:
-            asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
         if self._thread.ident is not None:
+            self._inbox.put(self._finish)
             self._thread.join()
         for worker in self._workers.values():
             worker.stop()
-        # it would keep this alive, and this it
-        self._loop.set_exception_handler(None)
-        self._loop.close()
+        self._inbox.close()
         self._write_events()
 
     def _run(self) -> None:
-        self._loop.run_forever()
-        if self._error is not None:
-            raise self._error
+        # an error of ours ends the thread: requests may be lost with it, and nobody would know
+        while self._draining or any(self._in_hand.values()):
+            for work, arguments in self._inbox.wait(None):
+                work(*arguments)
 
-    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """An error of ours in the loop: requests may be lost, and nobody would know; the thread ends with it."""
-        self._error = context.get("exception") or RuntimeError(context["message"])
-        loop.stop()
-
-    async def _finish(self) -> None:
+    def _finish(self) -> None:
         self._draining = False
-        self._loop.remove_reader(self._source.control_fd())
-        self._idle = asyncio.Event()
-        if any(self._in_hand.values()):
-            await self._idle.wait()
+        self._inbox.unwatch(self._source.control_fd())
 
     def _room(self) -> int:
         return min(most - self._in_hand[lane] for lane, most in self._in_hand_max.items())
@@ -133,13 +118,13 @@ class ControlLoop:
                 self._workers[api.lane].put(self._serve, api, request)
         if self._draining and self._room() <= 0:
             # the descriptor stays readable while requests wait
-            self._loop.remove_reader(self._source.control_fd())
+            self._inbox.unwatch(self._source.control_fd())
 
     def _serve(self, api: ControlApi, asked: ControlRequest) -> None:
         if self._serving.serve(api, asked):
-            self._loop.call_soon_threadsafe(self._done, api.lane)
+            self._inbox.put(self._done, api.lane)
         else:
-            self._loop.call_soon_threadsafe(self._hand_on, api, asked)
+            self._inbox.put(self._hand_on, api, asked)
 
     def _hand_on(self, api: ControlApi, asked: ControlRequest) -> None:
         self._in_hand[Lane.CHANGES] += 1
@@ -148,15 +133,13 @@ class ControlLoop:
 
     def _change(self, api: ControlApi, asked: ControlRequest) -> None:
         self._serving.change(api, asked)
-        self._loop.call_soon_threadsafe(self._done, Lane.CHANGES)
+        self._inbox.put(self._done, Lane.CHANGES)
 
     def _done(self, lane: Lane) -> None:
         was_full = self._room() <= 0
         self._in_hand[lane] -= 1
-        if not self._draining and not any(self._in_hand.values()):
-            self._idle.set()
         if was_full and self._draining and self._room() > 0:
-            self._loop.add_reader(self._source.control_fd(), self._drain)
+            self._inbox.watch(self._source.control_fd(), self._drain)
             self._drain()
 
     def _write_events(self) -> None:

@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import CLUSTER_NAME, CLUSTER_OPERATIONS, Operation, ResourceType
-from fastlog.broker.control_api import ControlApi, Lane, Services
+from fastlog.broker.control_api import Handlers, Services
 from fastlog.errors import KafkaError, MismatchedEndpointTypeError, UnsupportedEndpointTypeError
-from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.describe_cluster import (
     DescribeClusterBroker,
     DescribeClusterRequest,
@@ -71,4 +70,4 @@ def refuse(request: DescribeClusterRequest, error: KafkaError) -> DescribeCluste
     return DescribeClusterResponse(error_code=error.code, error_message=error.message)
 
 
-API = ControlApi(key=ApiKey.DESCRIBE_CLUSTER, versions=(0, 2), lane=Lane.ASKS, handle=handle, refuse=refuse)
+HANDLERS = Handlers(handle=handle, refuse=refuse)

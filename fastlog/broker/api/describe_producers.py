@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of
+from fastlog.broker.control_api import Handlers, Services, attempt, code_of, message_of
 from fastlog.errors import InvalidTopicError, NotLeaderOrFollowerError, UnknownTopicOrPartitionError
-from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.describe_producers import (
     DescribeProducersRequest,
     DescribeProducersResponse,
@@ -79,4 +78,4 @@ def refuse(request: DescribeProducersRequest, error: KafkaError) -> DescribeProd
     )
 
 
-API = ControlApi(key=ApiKey.DESCRIBE_PRODUCERS, versions=(0, 0), lane=Lane.ASKS, handle=handle, refuse=refuse)
+HANDLERS = Handlers(handle=handle, refuse=refuse)

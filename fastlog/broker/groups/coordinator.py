@@ -12,12 +12,12 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fastlog.broker.groups.inbox import Inbox
 from fastlog.broker.groups.leaderships import Leadership, Leaderships
 from fastlog.broker.groups.loading import LOAD, Loading, is_passing
 from fastlog.broker.groups.offsets_topic import partition_of
 from fastlog.broker.groups.shard import Shard
 from fastlog.broker.groups.topics import KnownTopics
+from fastlog.broker.inbox import Inbox
 from fastlog.broker.later import Later
 from fastlog.errors import (
     CoordinatorLoadInProgressError,
@@ -27,7 +27,6 @@ from fastlog.errors import (
     NotLeaderOrFollowerError,
 )
 from fastlog.events import EventLog
-from fastlog.state.coordinator import Coordinator
 from fastlog.state.deadlines import Deadlines
 from fastlog.state.effects import MESSAGE_TOO_LARGE, STORED, UNKNOWN_SERVER_ERROR, Effects, Outcome, failed
 from fastlog.state.memory import Memory
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from fastlog.broker.serving import ControlRequest, Serving
     from fastlog.ports import Clock, Random, Topic
     from fastlog.state.consumer_group.settings import ConsumerGroupSettings
+    from fastlog.state.coordinator import Coordinator
     from fastlog.state.effects import Write
     from fastlog.state.group.settings import GroupSettings
     from fastlog.state.offsets.settings import OffsetSettings
@@ -322,6 +322,9 @@ class GroupCoordinator:
         return shard
 
     def _coordinator(self) -> Coordinator:
+        # imported here: a start does not wait for it where there are no groups
+        from fastlog.state.coordinator import Coordinator
+
         return Coordinator(
             self._deadlines, *self._settings, self._memory, self._consumer_settings, self._topics
         )

@@ -17,6 +17,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._waiting: list[Work] = []
         self._sleeps = False
+        self._watched: dict[int, Callable[[], object] | None] = {}
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poller = select.poll()
         self._poller.register(self._wakeup, select.POLLIN)
@@ -31,9 +32,16 @@ class Inbox:
         if wake:
             os.eventfd_write(self._wakeup, 1)
 
-    def watch(self, descriptor: int) -> None:
-        """Has `wait` end when the descriptor is readable too."""
+    def watch(self, descriptor: int, work: Callable[[], object] | None = None) -> None:
+        """Has `wait` end when the descriptor is readable too, with `work` among what there is to do."""
+        self._watched[descriptor] = work
         self._poller.register(descriptor, select.POLLIN)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Undoes `watch`; for the thread that waits. Again is harmless."""
+        if descriptor in self._watched:
+            del self._watched[descriptor]
+            self._poller.unregister(descriptor)
 
     def wait(self, timeout_ms: int | None) -> list[Work]:
         """The work that has come; waits while there is none and nothing that is watched is readable.
@@ -44,12 +52,17 @@ class Inbox:
             if self._waiting:
                 return self._take()
             self._sleeps = True
-        ready = self._poller.poll(timeout_ms)
-        if any(descriptor == self._wakeup for descriptor, _ in ready):
+        ready = [descriptor for descriptor, _ in self._poller.poll(timeout_ms)]
+        if self._wakeup in ready:
             os.eventfd_read(self._wakeup)
         with self._lock:
             self._sleeps = False
-            return self._take()
+            taken = self._take()
+        for descriptor in ready:
+            work = self._watched.get(descriptor)
+            if work is not None:
+                taken.append((work, ()))
+        return taken
 
     def _take(self) -> list[Work]:
         taken, self._waiting = self._waiting, []
