@@ -72,8 +72,9 @@ class Inbox:
         """Gives up the descriptor; what waits is dropped, and what is put from now on. Again is harmless."""
         with self._lock:
             self._sleeps = False
-            # the owner's own methods, where it never came to look: they would keep it alive
+            # the owner's own methods: they would keep it alive
             self._waiting.clear()
+            self._watched.clear()
             wakeup, self._wakeup = self._wakeup, -1
         if wakeup >= 0:
             os.close(wakeup)

@@ -362,6 +362,7 @@ def test_what_else_the_engine_notices_is_handed_on_after_the_descriptor_is_clear
     loop = ControlLoop(source, Serving(None, ()), noticed=lambda: seen.append(len(source.waiting)))  # type: ignore[arg-type]
     loop.start()
     try:
+        wait_until("it has looked once", lambda: seen)
         source.put()
         wait_until("it is told", lambda: len(seen) >= 2)
     finally:
