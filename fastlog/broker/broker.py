@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,14 +86,10 @@ class Broker:
         """
         try:
             self._open()
-            bound = self._listen()
+            return self._listen()
         except BaseException:
             self._undo.close()
             raise
-        rest = threading.Thread(target=_load_rest, name="fastlog-loading", daemon=True)
-        self._undo.callback(rest.join)
-        rest.start()
-        return bound
 
     def _open(self) -> None:
         """Opens the directory with all that is in it."""
@@ -275,7 +270,10 @@ def _groups_memory(bytes_max: int) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
 
 
-def _load_rest() -> None:
-    """Loads the code for what a start does not need."""
+def load_rest() -> None:
+    """Loads the code that a start does without, which would else come with the first requests. Blocks for some 50 ms.
+
+    A broker goes on while its package is replaced by a newer one, and is not to load parts of that.
+    """
     load_all()
     import fastlog.state.coordinator  # noqa: F401

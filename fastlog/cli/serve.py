@@ -84,7 +84,7 @@ def serve(
 
 
 def _serve(config: Config) -> None:
-    from fastlog.broker.broker import Broker
+    from fastlog.broker.broker import Broker, load_rest
     from fastlog.cli.thread_failures import ThreadFailures
     from fastlog.native._engine import end_process_on_panic, keep_freed_memory
 
@@ -100,6 +100,7 @@ def _serve(config: Config) -> None:
         endpoints = broker.start()
         click.echo("ready " + " ".join(map(str, endpoints)))
         sys.stdout.flush()
+        load_rest()
         signal.sigwait(signals)
         failures.stopping()
         broker.stop()

@@ -1,7 +1,6 @@
 """The APIs that the control plane answers. What handles the requests of one is a file named as it.
 
-A start waits for none of those files. One is loaded with the first request for it, and all are in the background right
-after the start: a broker goes on while its package is replaced by a newer one, and is not to load parts of that.
+A start waits for none of those files: one is loaded with the first request for it, or by `load_all`.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from fastlog.broker.groups.appends import Appends
 from fastlog.broker.groups.leaderships import Leadership, Leaderships
 from fastlog.broker.groups.loading import LOAD, Loading, is_passing
 from fastlog.broker.groups.offsets_topic import partition_of
@@ -22,13 +23,12 @@ from fastlog.broker.later import Later
 from fastlog.errors import (
     CoordinatorLoadInProgressError,
     KafkaError,
-    KafkaStorageError,
     NotCoordinatorError,
     NotLeaderOrFollowerError,
 )
 from fastlog.events import EventLog
 from fastlog.state.deadlines import Deadlines
-from fastlog.state.effects import MESSAGE_TOO_LARGE, STORED, UNKNOWN_SERVER_ERROR, Effects, Outcome, failed
+from fastlog.state.effects import STORED, UNKNOWN_SERVER_ERROR, Effects, Outcome, failed
 from fastlog.state.memory import Memory
 from fastlog.state.moment import Moment
 from fastlog.state.records import encode
@@ -101,8 +101,7 @@ class GroupCoordinator:
         self._shards: dict[int, Shard] = {}
         self._loading = Loading(self._deadlines)
         self._expiring: list[Shard] = []
-        self._dirty: dict[int, Shard] = {}
-        self._in_flight: dict[int, list[Shard]] = {}
+        self._appends = Appends(log)
         self._now = self._moment()
         self._deadlines.set(EXPIRY, self._now.monotonic_ms + retention_check_interval_ms)
         self._is_closing = self._is_stopped = False
@@ -217,8 +216,7 @@ class GroupCoordinator:
                 self._log.warning("a record of a group cannot be written", reason=str(error))
                 self._told(shard, write, failed(UNKNOWN_SERVER_ERROR))
                 continue
-            shard.pending.append((write, pairs))
-            self._dirty[shard.partition] = shard
+            self._appends.add(shard, write, pairs)
 
     # --- the thread ---
 
@@ -237,7 +235,7 @@ class GroupCoordinator:
             self._guarded(call, *arguments)
         if self._requests is not None:
             self._serve(*self._requests)
-        if self._in_flight:
+        if self._appends.has_in_flight:
             self._guarded(self._take_completions)
         due_ms = self._deadlines.next_ms()
         if due_ms is not None and due_ms <= self._now.monotonic_ms:
@@ -246,7 +244,7 @@ class GroupCoordinator:
             self._guarded(self._load_page)
         if self._expiring:
             self._guarded(self._expire_offsets)
-        if self._dirty:
+        if self._appends.has_waiting:
             self._guarded(self._flush)
         if self._memory.refusals:
             self._guarded(self._tell_refusals)
@@ -408,46 +406,12 @@ class GroupCoordinator:
     # --- appends ---
 
     def _flush(self) -> None:
-        while self._dirty:
-            shards, self._dirty = self._dirty, {}
-            batches = {}
-            for shard in shards.values():
-                # one append of a partition at a time: what comes meanwhile shares the next one
-                if not shard.in_flight and (batch := self._batch(shard)) is not None:
-                    batches[Leadership(shard.partition, shard.leader_epoch)] = batch
-            if batches:
-                self._append([shards[it.partition] for it in batches], batches)
-
-    def _batch(self, shard: Shard) -> Any:
-        while shard.pending:
-            waiting = (pairs for _, pairs in shard.pending)
-            batch, count = self._offsets_log.batch(waiting, self._now.wall_ms)
-            shard.in_flight = [shard.pending.popleft()[0] for _ in range(count or 1)]
-            if count:
-                return batch
-            self._written(shard, MESSAGE_TOO_LARGE)
-        return None
-
-    def _append(self, shards: list[Shard], batches: dict[Leadership, Any]) -> None:
-        try:
-            number, codes = self._offsets_log.append(batches)
-        except Exception as error:
-            self._log.exception("records of groups could not be handed to the data plane")
-            code = error.code if isinstance(error, KafkaError) else UNKNOWN_SERVER_ERROR
-            number, codes = 0, {it.partition: code for it in batches}
-        if codes is None:
-            self._in_flight[number] = shards
-        else:
-            self._tell(shards, codes)
+        for shard, writes, code in self._appends.flush(self._now.wall_ms):
+            self._written(shard, writes, code)
 
     def _take_completions(self) -> None:
-        for number, codes in self._offsets_log.completed():
-            shards = self._in_flight.pop(number, [])
-            self._tell(shards, codes or {shard.partition: KafkaStorageError.code for shard in shards})
-
-    def _tell(self, shards: list[Shard], codes: dict[int, int]) -> None:
-        for shard in shards:
-            self._written(shard, codes.get(shard.partition, KafkaStorageError.code))
+        for shard, writes, code in self._appends.take_completions():
+            self._written(shard, writes, code)
 
     def _may_complain(self) -> bool:
         """Whether to log a failure: a failing disk refuses every partition and commit, and a line a second says so."""
@@ -456,18 +420,15 @@ class GroupCoordinator:
         self._silent_until_ms = self._now.monotonic_ms + COMPLAIN_INTERVAL_MS
         return True
 
-    def _written(self, shard: Shard, code: int) -> None:
+    def _written(self, shard: Shard, writes: list[Write], code: int) -> None:
         outcome = failed(code) if code else STORED
         if code and self._may_complain():
             self._log.warning("records of groups cannot be written", partition=shard.partition, code=code)
-        writes, shard.in_flight = shard.in_flight, []
         for write in writes:
             self._guarded(self._told, shard, write, outcome)
         if code == NotLeaderOrFollowerError.code and self._shards.get(shard.partition) is shard:
             # the leadership is over, or in doubt: then it may be in the log all the same
             self._read_again(shard)
-        if shard.pending:
-            self._dirty[shard.partition] = shard
 
     def _told(self, shard: Shard, write: Write, outcome: Outcome) -> None:
         effects = Effects()
