@@ -200,7 +200,7 @@ class Node:
                 case Release() | Adopt():
                     self.duty = effect
                 case Watch():
-                    self.later(lambda: self.do(membership.partitions_known(world.topics, world.now_ms)))
+                    self.later(lambda: self.do(membership.topics_known(world.topics, {}, world.now_ms)))
                 case Fail(error):
                     raise error
 
@@ -305,5 +305,5 @@ class World:
             self.topics = {topic: count + self.chances.randint(0, 1) for topic, count in self.topics.items()}
             for node in alive:
                 node.later(
-                    lambda node=node: node.do(node.membership.partitions_known(self.topics, self.now_ms))  # type: ignore[misc]
+                    lambda node=node: node.do(node.membership.topics_known(self.topics, {}, self.now_ms))  # type: ignore[misc]
                 )

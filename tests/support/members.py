@@ -22,6 +22,15 @@ FAST: dict[str, Any] = {
     "metadata_max_age_ms": 500,
     "fetch_max_wait_ms": 100,
 }
+# the broker says how often it wants to hear of the members of the consumer protocol, and how long a session is
+CONSUMER_PROTOCOL: dict[str, Any] = {
+    **{
+        key: value
+        for key, value in FAST.items()
+        if key not in ("heartbeat_interval_ms", "session_timeout_ms")
+    },
+    "group_protocol": "consumer",
+}
 Event = tuple[str, frozenset[fastlog.TopicPartition]]
 
 
@@ -64,7 +73,8 @@ class Party:
     def __init__(self, bootstrap: str, topic: str, **options: Any) -> None:
         self.bootstrap = bootstrap
         self.topic = topic
-        self.options = {**FAST, **options}
+        fast = CONSUMER_PROTOCOL if options.get("group_protocol") == "consumer" else FAST
+        self.options = {**fast, **options}
         self.members: list[Member] = []
         #: what the members were told, in order of time: name, kind, partitions
         self.events: list[tuple[str, str, frozenset[fastlog.TopicPartition]]] = []

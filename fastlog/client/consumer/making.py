@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 import weakref
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fastlog.client.consumer.topic_partition import TopicPartition
     from fastlog.client.group.driver import GroupDriver
     from fastlog.client.group.listeners import Listeners
+    from fastlog.client.group.member import GroupMember
     from fastlog.client.group.session import GroupSession
 
 Result = TypeVar("Result")
@@ -66,21 +68,10 @@ def make_group(
     # a consumer without a group needs none of these
     from fastlog.client.group.driver import GroupDriver
     from fastlog.client.group.links import Links
-    from fastlog.client.group.membership import GroupSettings, Membership
     from fastlog.client.group.session import GroupSession
-    from fastlog.state.assignors import ASSIGNORS
 
     backoff = Backoff(options.retry_backoff_ms, options.retry_backoff_max_ms, random.random)
-    settings = GroupSettings(
-        group_id=group_id,
-        group_instance_id=options.group_instance_id,
-        session_timeout_ms=options.session_timeout_ms,
-        heartbeat_interval_ms=options.heartbeat_interval_ms,
-        max_poll_interval_ms=options.max_poll_interval_ms,
-        assignors=[ASSIGNORS[name] for name in options.strategies],
-        rack=options.rack,
-    )
-    membership = Membership(settings, backoff)
+    membership = make_member(group_id, options, backoff)
     session = GroupSession(
         options=options,
         assignment=assignment,
@@ -106,6 +97,39 @@ def make_group(
     assignment.of_group = True
     driver.on_image = session.on_image
     return session, group
+
+
+def make_member(group_id: str, options: ConsumerOptions, backoff: Backoff) -> GroupMember:
+    """A member of the protocol that the options name."""
+    if options.group_protocol == "consumer":
+        from fastlog.client.group.consumer_membership import ConsumerGroupSettings, ConsumerMembership
+
+        return ConsumerMembership(
+            ConsumerGroupSettings(
+                group_id=group_id,
+                member_id=str(uuid.uuid4()),
+                group_instance_id=options.group_instance_id,
+                max_poll_interval_ms=options.max_poll_interval_ms,
+                remote_assignor=options.group_remote_assignor,
+                rack=options.rack,
+            ),
+            backoff,
+        )
+    from fastlog.client.group.membership import GroupSettings, Membership
+    from fastlog.state.assignors import ASSIGNORS
+
+    return Membership(
+        GroupSettings(
+            group_id=group_id,
+            group_instance_id=options.group_instance_id,
+            session_timeout_ms=options.session_timeout_ms,
+            heartbeat_interval_ms=options.heartbeat_interval_ms,
+            max_poll_interval_ms=options.max_poll_interval_ms,
+            assignors=[ASSIGNORS[name] for name in options.strategies],
+            rack=options.rack,
+        ),
+        backoff,
+    )
 
 
 def weak_call(method: Callable[[], Result], otherwise: Result) -> Callable[[], Result]:

@@ -13,6 +13,12 @@ MEBIBYTE = 1 << 20
 RESETS = ("earliest", "latest", "none")
 # the names of fastlog.state.assignors, which a consumer without a group need not import
 STRATEGIES = ("range", "roundrobin", "sticky", "cooperative-sticky")
+GROUP_PROTOCOLS = ("classic", "consumer")
+CLASSIC_ONLY = {
+    "session_timeout_ms": "the broker sets it (group.consumer.session.timeout.ms)",
+    "heartbeat_interval_ms": "the broker sets it (group.consumer.heartbeat.interval.ms)",
+    "partition_assignment_strategy": "the broker assigns, see group_remote_assignor",
+}
 ISOLATION_LEVELS = ("read_uncommitted", "read_committed")
 #: setting: (lowest, highest)
 BOUNDS = {
@@ -55,7 +61,9 @@ class OptionTypes(TypedDict, total=False):
     retry_backoff_ms: int
     retry_backoff_max_ms: int
     max_poll_records: int
+    group_protocol: str
     group_instance_id: str | None
+    group_remote_assignor: str | None
     session_timeout_ms: int
     heartbeat_interval_ms: int
     max_poll_interval_ms: int
@@ -90,7 +98,11 @@ class ConsumerOptions:
     retry_backoff_max_ms: int = 1_000
     max_poll_records: int = 500
     # the rest is for members of a group
+    # "classic", or "consumer" (KIP-848), where the coordinator assigns and the session is its to set
+    group_protocol: str = "classic"
     group_instance_id: str | None = None
+    # for "consumer": the name of the coordinator's assignor, its default where None
+    group_remote_assignor: str | None = None
     session_timeout_ms: int = 45_000
     heartbeat_interval_ms: int = 3_000
     max_poll_interval_ms: int = 300_000
@@ -115,10 +127,22 @@ class ConsumerOptions:
             )
         if self.group_instance_id is not None and not self.group_instance_id:
             raise ConfigError("group_instance_id is empty; leave it out, or give each member its own name")
+        choose("group_protocol", self.group_protocol, GROUP_PROTOCOLS)
+        self._check_protocol()
         if not self.strategies:
             raise ConfigError("partition_assignment_strategy is empty; name at least one")
         for strategy in self.strategies:
             choose("partition_assignment_strategy", strategy, STRATEGIES)
+
+    def _check_protocol(self) -> None:
+        """Refuses what the other protocol has, as Kafka does."""
+        if self.group_protocol == "classic":
+            if self.group_remote_assignor is not None:
+                raise ConfigError("group_remote_assignor is for group_protocol='consumer'; leave it out")
+            return
+        for name, instead in CLASSIC_ONLY.items():
+            if getattr(self, name) != ConsumerOptions.__dataclass_fields__[name].default:
+                raise ConfigError(f"{name} is for group_protocol='classic'; leave it out: {instead}")
 
     @property
     def read_committed(self) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fastlog.client.backoff import Backoff
     from fastlog.client.committed_offset import CommittedOffset
-    from fastlog.client.group.membership import Membership
+    from fastlog.client.group.member import GroupMember
     from fastlog.state.assignors import Partition
 
     Done = Callable[[FastlogError | None, dict[Partition, CommittedOffset]], None]
@@ -34,7 +34,8 @@ NOT_THE_COORDINATOR = (7, 15, 16)
 #: who commits without being a member
 NOBODY = Identity()
 #: the membership has to hear of these
-MEMBERSHIP_CODES = (22, 25, 27, 82)
+MEMBERSHIP_CODES = (22, 25, 27, 82, 110)
+STALE_EPOCH = 113
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +60,7 @@ class Ask:
 class AskQueue:
     """Questions or commits in their order: the next one is sent when the one before is settled."""
 
-    def __init__(self, group_id: str, membership: Membership, backoff: Backoff) -> None:
+    def __init__(self, group_id: str, membership: GroupMember, backoff: Backoff) -> None:
         """Nothing is asked."""
         self._group_id = group_id
         self._membership = membership
@@ -124,6 +125,9 @@ class AskQueue:
         code = next((code for code in codes if code), 0)
         if not code:
             self._settle(ask, None, found)
+            return
+        if code == STALE_EPOCH and self._membership.commit_identity() not in (None, ask.identity):
+            # the coordinator was ahead, and what it answered meanwhile is known by now: the next try is of this epoch
             return
         if code in (*NOT_THE_COORDINATOR, *MEMBERSHIP_CODES):
             tell(code, ask.identity)
@@ -194,7 +198,7 @@ def fetch_codes(response: Any) -> list[int]:
 
 def explanation(code: int) -> str:
     """What an error means to whoever commits."""
-    if code in (22, 25):
+    if code in (22, 25, 110, STALE_EPOCH):
         return (
             "this consumer is no member of its generation any more, so its partitions may be another's: what was read "
             "since the last commit may be read twice. Poll to join again"

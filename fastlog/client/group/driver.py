@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from fastlog.client.backoff import Backoff
     from fastlog.client.group.effects import Identity
-    from fastlog.client.group.membership import Membership
+    from fastlog.client.group.member import GroupMember
 
 LOGGER = logging.getLogger("fastlog.consumer")
 #: one line in this time about a coordinator that cannot be reached
@@ -41,6 +41,7 @@ WARNING_INTERVAL_MS = 10_000
 #: a coordinator answers heartbeats at once, and any broker takes connections and tells whom to ask: one that does not
 #: may be stopped or cut off, and where there are others they are asked
 HEARTBEAT_TIMEOUT_MS = 5_000.0
+HEARTBEATS = (ApiKey.HEARTBEAT, ApiKey.CONSUMER_GROUP_HEARTBEAT)
 PATIENCE_MS = 2_000.0
 #: one turn waits no longer than this
 TURN_MS_MAX = 1_000.0
@@ -72,7 +73,7 @@ class GroupDriver:
         self,
         *,
         group_id: str,
-        membership: Membership,
+        membership: GroupMember,
         backoff: Backoff,
         links: Links,
         brokers: Callable[[], Sequence[tuple[str, int]]],
@@ -277,7 +278,7 @@ class GroupDriver:
         role = Role.JOIN if send.request.API_KEY in (ApiKey.JOIN_GROUP, ApiKey.SYNC_GROUP) else Role.WORK
         if not self._links.is_open(role) and self._coordinator is not None:
             self._open(role, self._coordinator)
-        at_most_ms = HEARTBEAT_TIMEOUT_MS if send.request.API_KEY == ApiKey.HEARTBEAT else math.inf
+        at_most_ms = HEARTBEAT_TIMEOUT_MS if send.request.API_KEY in HEARTBEATS else math.inf
         self._links.send(role, send.request, send, send.timeout_ms, at_most_ms=at_most_ms)
 
     def _pump(self, now_ms: float) -> None:
@@ -352,7 +353,7 @@ class GroupDriver:
         if outcome.error is not None:
             self._refused(outcome.error, now_ms)
             return
-        if key == ApiKey.LEAVE_GROUP and send is self._leaving:
+        if send is self._leaving:
             self._end_ms = now_ms
         if key == ApiKey.SYNC_GROUP:
             # rebalances are rare: a connection that idles between them is ended by the broker, as if it were lost

@@ -24,6 +24,15 @@ class Liveness:
         self._heard_ms, self._in_flight = now_ms, False
         self._heartbeat_at_ms = now_ms + self._heartbeat_interval_ms
 
+    def hurry(self, now_ms: float) -> None:
+        """There is something to tell: the next heartbeat follows as soon as the one under way is answered."""
+        self._heartbeat_at_ms = min(self._heartbeat_at_ms, now_ms)
+
+    def every(self, heartbeat_interval_ms: float, now_ms: float) -> None:
+        """Heartbeats are wanted in this interval from now on."""
+        self._heartbeat_interval_ms = heartbeat_interval_ms
+        self._heartbeat_at_ms = min(self._heartbeat_at_ms, now_ms + heartbeat_interval_ms)
+
     def polled(self, now_ms: float) -> None:
         """The application was here."""
         self._polled_ms = max(self._polled_ms, now_ms)

@@ -195,7 +195,9 @@ class Membership:
         self._later(now_ms)
         return self._give_up(error, now_ms) if self.wanted else []
 
-    def partitions_known(self, counts: Mapping[str, int], now_ms: float) -> list[Effect]:
+    def topics_known(
+        self, counts: Mapping[str, int], _names: Mapping[bytes, str], now_ms: float
+    ) -> list[Effect]:
         """Topics have so many partitions, 0 for one that is not there."""
         is_stale = self._leadership.note(counts)
         if self.phase is Phase.ASSIGNING:

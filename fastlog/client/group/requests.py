@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.client.committed_offset import CommittedOffset
+from fastlog.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest, TopicPartitions
 from fastlog.protocol.messages.find_coordinator import FindCoordinatorRequest
 from fastlog.protocol.messages.heartbeat import HeartbeatRequest
 from fastlog.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
@@ -100,6 +101,35 @@ def leave_group(group_id: str, identity: Identity, reason: str) -> LeaveGroupReq
         reason=reason[:REASON_LENGTH_MAX],
     )
     return LeaveGroupRequest(group_id=group_id, member_id=identity.member_id, members=[member])
+
+
+def consumer_group_heartbeat(
+    group_id: str,
+    identity: Identity,
+    *,
+    topics: Iterable[str] | None = None,
+    owned: Mapping[bytes, list[int]] | None = None,
+    rebalance_timeout_ms: int | None = None,
+    rack: str = "",
+    assignor: str | None = None,
+) -> ConsumerGroupHeartbeatRequest:
+    """A sign of life of the consumer protocol, a join in epoch 0, a farewell in a negative one (KIP-848).
+
+    What is None has not changed since the last one; `owned` are partitions by topic id.
+    """
+    return ConsumerGroupHeartbeatRequest(
+        group_id=group_id,
+        member_id=identity.member_id,
+        member_epoch=identity.generation,
+        instance_id=identity.instance_id,
+        rack_id=rack or None,
+        rebalance_timeout_ms=-1 if rebalance_timeout_ms is None else rebalance_timeout_ms,
+        subscribed_topic_names=None if topics is None else sorted(topics),
+        server_assignor=assignor,
+        topic_partitions=None
+        if owned is None
+        else [TopicPartitions(topic_id=topic_id, partitions=numbers) for topic_id, numbers in owned.items()],
+    )
 
 
 def offset_commit(

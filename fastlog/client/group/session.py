@@ -13,6 +13,7 @@ from fastlog.client.group.asking import Ask
 from fastlog.client.group.commits import Commits
 from fastlog.client.group.effects import Adopt, GroupMetadata, Release
 from fastlog.errors import FastlogError
+from fastlog.protocol.message import ZERO_UUID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from fastlog.client.consumer.options import ConsumerOptions
     from fastlog.client.group.driver import GroupDriver
     from fastlog.client.group.listeners import Listeners
-    from fastlog.client.group.membership import Membership
+    from fastlog.client.group.member import GroupMember
     from fastlog.client.metadata import ClusterImage
     from fastlog.state.assignors import Partition
 
@@ -42,7 +43,7 @@ class GroupSession:
         options: ConsumerOptions,
         assignment: Assignment,
         driver: Driver,
-        membership: Membership,
+        membership: GroupMember,
         handed_out: Callable[[], dict[TopicPartition, int]],
         dropped: Callable[[], None],
         listeners: Listeners,
@@ -304,7 +305,8 @@ class GroupSession:
             else len(image.topics[name].partitions)
             for name in self._assignment.topics()
         }
-        self._group.post(partial(self._membership.partitions_known, counts))
+        names = {topic.topic_id: name for name, topic in image.topics.items() if topic.topic_id != ZERO_UUID}
+        self._group.post(partial(self._membership.topics_known, counts, names))
 
     def _positions_told(
         self,

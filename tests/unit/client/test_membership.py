@@ -163,8 +163,8 @@ def test_a_leader_waits_for_the_partitions_of_all_topics_and_assigns() -> None:
     member = Member().subscribe().found().joined(leader="me", members=[("me", me), ("other", other)])
     assert member.only(Watch).topics == {"t", "u"}
     assert "SyncGroup" not in member.kinds()
-    assert member.take(member.it.partitions_known({"t": 4}, 0)).effects == []
-    member.take(member.it.partitions_known({"u": 0}, 0))
+    assert member.take(member.it.topics_known({"t": 4}, {}, 0)).effects == []
+    member.take(member.it.topics_known({"u": 0}, {}, 0))
     sync = member.only(Send).request
     given = {one.member_id: decode_assignment(one.assignment) for one in sync.assignments}
     assert given == {"me": [("t", 0), ("t", 1)], "other": [("t", 2), ("t", 3)]}
@@ -174,11 +174,11 @@ def test_a_leader_waits_for_the_partitions_of_all_topics_and_assigns() -> None:
 def test_a_leader_begins_a_rebalance_when_partitions_change(counts: dict[str, int]) -> None:
     both = Subscription(topics=("t", "u"))
     member = Member().subscribe(frozenset({"t", "u"})).found()
-    member.take([*member.effects, *member.it.partitions_known({"t": 2, "u": 0}, 0)])
+    member.take([*member.effects, *member.it.topics_known({"t": 2, "u": 0}, {}, 0)])
     member.joined(leader="me", members=[("me", both)]).effects.remove(member.only(Watch))
     member.synced(("t", 0), ("t", 1)).adopted(("t", 0), ("t", 1))
-    assert member.take(member.it.partitions_known({"t": 2, "u": 0, "other": 5}, 0)).effects == []
-    member.take(member.it.partitions_known(counts, 0))
+    assert member.take(member.it.topics_known({"t": 2, "u": 0, "other": 5}, {}, 0)).effects == []
+    member.take(member.it.topics_known(counts, {}, 0))
     assert member.kinds() == ["Release"]
     assert member.released().kinds() == ["JoinGroup"]
 
@@ -426,12 +426,12 @@ def test_leaving_says_farewell_unless_the_member_is_static() -> None:
 
 def test_a_static_leader_that_came_back_changes_nothing_and_watches_on() -> None:
     member = Member(instance="i1").subscribe().found()
-    member.take([*member.effects, *member.it.partitions_known({"t": 2}, 0)])
+    member.take([*member.effects, *member.it.topics_known({"t": 2}, {}, 0)])
     member.joined(7, leader="me", members=[("me", Subscription(topics=("t",)))], skip_assignment=True)
     assert member.kinds() == ["Watch", "SyncGroup"]
     assert member.only(Send).request.assignments == []
     member.synced(("t", 0)).adopted(("t", 0))
-    assert member.take(member.it.partitions_known({"t": 3}, 0)).kinds() == ["Release"]
+    assert member.take(member.it.topics_known({"t": 3}, {}, 0)).kinds() == ["Release"]
 
 
 def test_a_subscription_that_changes_meanwhile_is_joined_with_afterwards() -> None:
