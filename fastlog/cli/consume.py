@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -27,6 +27,14 @@ POLL_RECORDS = 10_000
 COMMIT_SECONDS = 2.0
 
 Position = tuple[str, int]
+
+
+class Share(NamedTuple):
+    """A topic that is read as a member of a group."""
+
+    topic: str
+    group: str
+    protocol: str
 
 
 @dataclass
@@ -77,6 +85,13 @@ class Stop:
     metavar="GROUP",
     help="Share the topic with the other members of this group, from its positions on.",
 )
+@click.option(
+    "--group-protocol",
+    type=click.Choice(["classic", "consumer"]),
+    default="classic",
+    show_default=True,
+    help="With --group: whether members assign the partitions, or the broker (KIP-848).",
+)
 @click.option("--max", "records_max", type=click.IntRange(min=1), metavar="N", help="End after N records.")
 @click.option("--exit-at-end", is_flag=True, help="End where the topic ended when the command started.")
 @click.option("--timeout-ms", type=click.IntRange(min=1), metavar="N", help="End when nothing came for N ms.")
@@ -96,6 +111,7 @@ def consume(
     offset: int | None,
     partition: int | None,
     group: str | None,
+    group_protocol: str,
     records_max: int | None,
     exit_at_end: bool,
     timeout_ms: int | None,
@@ -126,7 +142,14 @@ def consume(
     try:
         with sigterm_interrupts():
             if group is not None:
-                read(bootstrap, (topic, group), stop, write, total=records_max, reset=reset)
+                read(
+                    bootstrap,
+                    Share(topic, group, group_protocol),
+                    stop,
+                    write,
+                    total=records_max,
+                    reset=reset,
+                )
             else:
                 read(bootstrap, start, stop, write, total=total, reset=reset)
     except KeyboardInterrupt:
@@ -178,24 +201,30 @@ def require_inside(offset: int, firsts: Mapping[Position, int], ends: Mapping[Po
 
 def read(
     bootstrap: str,
-    where: Mapping[Position, int] | tuple[str, str],
+    where: Mapping[Position, int] | Share,
     stop: Stop,
     write: Callable[[list[Any]], None],
     *,
     total: int | None,
     reset: str,
 ) -> None:
-    """Polls and writes until `stop` is due. `where` is positions to begin at, or a topic and a group."""
+    """Polls and writes until `stop` is due. `where` is positions to begin at, or what is shared."""
     from fastlog.client.consumer.consumer import Consumer
     from fastlog.client.consumer.topic_partition import TopicPartition
 
-    group_id = where[1] if isinstance(where, tuple) else None
+    group_id, protocol = (where.group, where.protocol) if isinstance(where, Share) else (None, "classic")
     with (
-        Consumer(bootstrap, group_id=group_id, auto_offset_reset=reset, client_id="fastlog-cli") as consumer,
+        Consumer(
+            bootstrap,
+            group_id=group_id,
+            group_protocol=protocol,
+            auto_offset_reset=reset,
+            client_id="fastlog-cli",
+        ) as consumer,
         report.progress("reading", total, beside=sys.stdout) as advance,
     ):
-        if isinstance(where, tuple):
-            consumer.subscribe(where[0])
+        if isinstance(where, Share):
+            consumer.subscribe(where.topic)
         else:
             consumer.assign(positions={TopicPartition(*place): offset for place, offset in where.items()})
 

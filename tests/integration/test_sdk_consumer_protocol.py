@@ -20,6 +20,7 @@ from fastlog.errors import UnreleasedInstanceIdError, UnsupportedAssignorError
 from tests.integration.conftest import GROUP_BROKERS, is_led
 from tests.integration.kafka.server import KafkaServer
 from tests.support.broker import BrokerProcess, wait_until
+from tests.support.cli import fastlog as command
 from tests.support.members import CONSUMER_PROTOCOL, Party
 
 SESSION_MS = 6_000
@@ -394,3 +395,15 @@ def test_members_go_on_when_their_coordinator_comes_back(how: str, tmp_path: Pat
             assert [member.errors for member in group.members] == [[], []]
     finally:
         made.kill()
+
+
+def test_the_command(server: Server, topic: str) -> None:
+    produce(server.bootstrap, topic, 60)
+    member = ("--group", topic, "--group-protocol", "consumer", "--bootstrap", server.bootstrap)
+    some = command("consume", topic, "--from-beginning", "--max", "20", *member)
+    rest = command("consume", topic, "--from-beginning", "--exit-at-end", *member)
+    assert (some.status, rest.status) == (0, 0), (some.err, rest.err)
+    assert sorted(map(int, (some.out + rest.out).split())) == list(range(60))
+    with fastlog.Admin(server.bootstrap) as admin:
+        (described,) = admin.describe_groups(topic)
+    assert described.state == "Empty"

@@ -44,6 +44,20 @@ def test_a_consumer_without_a_group_imports_none_of_it() -> None:
         ({"partition_assignment_strategy": ["range", "fair"]}, "'fair'; it must be one of"),
         ({"partition_assignment_strategy": ()}, "name at least one"),
         ({"heartbeat_interval_ms": 45_000}, r"must be below session_timeout_ms \(45000\)"),
+        ({"group_protocol": "newest"}, "must be one of 'classic', 'consumer'"),
+        (
+            {"group_protocol": "consumer", "session_timeout_ms": 10_000},
+            "session_timeout_ms is for group_protocol='classic'; leave it out: the broker sets it",
+        ),
+        (
+            {"group_protocol": "consumer", "heartbeat_interval_ms": 1_000},
+            "heartbeat_interval_ms is for group_protocol='classic'",
+        ),
+        (
+            {"group_protocol": "consumer", "partition_assignment_strategy": "sticky"},
+            "leave it out: the broker assigns, see group_remote_assignor",
+        ),
+        ({"group_remote_assignor": "range"}, "group_remote_assignor is for group_protocol='consumer'"),
         ({"group_instance_id": ""}, "group_instance_id is empty"),
         ({"fetch_min_bytes": -1}, "must be a whole number from 0"),
     ],
