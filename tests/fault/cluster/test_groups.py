@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+import fastlog
 from fastlog.protocol.messages.find_coordinator import FindCoordinatorRequest
 from fastlog.testing import Cluster
 from tests.support.faults.cluster_witness import PARTITIONS, ClusterWitness
@@ -21,11 +22,15 @@ SECONDS = 60.0
 pytestmark = pytest.mark.timeout(150)
 
 
+CLASSIC, CONSUMER = "classic", "consumer"
+
+
 class Member(threading.Thread):
     """Reads as a member of the group and commits what it has read, until it is over."""
 
-    def __init__(self, cluster: Cluster, topic: str) -> None:
+    def __init__(self, cluster: Cluster, topic: str, protocol: str = CLASSIC) -> None:
         super().__init__(daemon=True)
+        self._protocol = protocol
         self.read: list[tuple[int, int]] = []
         """Partition and offset, as they came."""
         self.is_over = threading.Event()
@@ -33,7 +38,7 @@ class Member(threading.Thread):
         self._topic = topic
 
     def run(self) -> None:
-        consumer = Consumer(settings(self._cluster))
+        consumer = Consumer(settings(self._cluster, self._protocol))
         consumer.subscribe([self._topic])
         while not self.is_over.is_set():
             messages: list[Any] = consumer.consume(100, 0.1)
@@ -43,14 +48,34 @@ class Member(threading.Thread):
         consumer.close()
 
 
-def settings(cluster: Cluster) -> dict[str, object]:
+class OurMember(Member):
+    """The same with our SDK."""
+
+    def run(self) -> None:
+        with fastlog.Consumer(
+            self._cluster.bootstrap,
+            topics=self._topic,
+            group_id=GROUP,
+            group_protocol=self._protocol,
+            auto_offset_reset="earliest",
+            auto_commit_interval_ms=100,
+        ) as consumer:
+            while not self.is_over.is_set():
+                self.read += [(it.partition, it.offset) for it in consumer.poll(100, timeout=0.1)]
+
+
+def settings(cluster: Cluster, protocol: str = CLASSIC) -> dict[str, object]:
+    of_protocol: dict[str, object] = (
+        {"group.protocol": CONSUMER}
+        if protocol == CONSUMER
+        else {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 500}
+    )
     return {
         "bootstrap.servers": cluster.bootstrap,
         "group.id": GROUP,
         "auto.offset.reset": "earliest",
         "auto.commit.interval.ms": 100,
-        "session.timeout.ms": 10_000,
-        "heartbeat.interval.ms": 500,
+        **of_protocol,
         "reconnect.backoff.max.ms": 200,
         "log_level": 0,
     }
@@ -80,9 +105,13 @@ def committed(cluster: Cluster, topic: str) -> dict[int, int]:
         consumer.close()
 
 
-def test_members_go_on_when_their_coordinator_dies(cluster: Cluster, witness: ClusterWitness) -> None:
+@pytest.mark.parametrize("protocol", [CLASSIC, CONSUMER])
+def test_members_go_on_when_their_coordinator_dies(
+    cluster: Cluster, witness: ClusterWitness, protocol: str
+) -> None:
+    """It leads some of what they read too."""
     with witness:
-        members = [Member(cluster, witness.topic) for _ in range(2)]
+        members = [Member(cluster, witness.topic, protocol), OurMember(cluster, witness.topic, protocol)]
         for each in members:
             each.start()
 
@@ -92,9 +121,12 @@ def test_members_go_on_when_their_coordinator_dies(cluster: Cluster, witness: Cl
 
         try:
             cluster.wait_until("the members read", more(300), SECONDS)
-            time.sleep(0.5)
+            cluster.wait_until(
+                "each partition has a position",
+                lambda: all(it > 0 for it in committed(cluster, witness.topic).values()),
+                SECONDS,
+            )
             before = committed(cluster, witness.topic)
-            assert all(it > 0 for it in before.values()), before
             dead = cluster[coordinator(cluster)]
             dead.kill()
             died = time.monotonic()
