@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlog.broker.addresses import EVERYWHERE, Addresses
 from fastlog.broker.api import APIS, load_all
-from fastlog.broker.configs import warn_of_unmet
+from fastlog.broker.configs import group_times, warn_of_unmet
 from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Services
 from fastlog.broker.control_loop import ControlLoop
@@ -154,6 +155,7 @@ class Broker:
             consumer_groups=ConsumerGroupSettings(
                 session_timeout_ms=settings.group_consumer_session_timeout_ms,
                 heartbeat_interval_ms=settings.group_consumer_heartbeat_interval_ms,
+                own_times=partial(group_times, self._node.configs),
                 max_size=settings.group_consumer_max_size,
                 # no names at all are those that there are
                 assignors=settings.group_consumer_assignors or tuple(ASSIGNORS),

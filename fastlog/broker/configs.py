@@ -11,6 +11,7 @@ from fastlog.config import Config, check, known, unusable
 from fastlog.errors import ConfigError, InvalidConfigError, InvalidRequestError
 from fastlog.events import EventLog
 from fastlog.ports import ConfigResource, StoredConfigs
+from fastlog.state.consumer_group.settings import GroupTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -159,6 +160,11 @@ class Configs:
         values = make(before.values)
         # a value that was stored stays, even where a newer version would refuse it
         self.check(resource, {key: value for key, value in values.items() if before.values.get(key) != value})
+        if resource.kind == "group" and values != before.values:
+            try:
+                self.config.check_group_times(values)
+            except ConfigError as error:
+                raise InvalidConfigError(str(error)) from error
         if not validate_only and values != before.values:
             self._put(resource, make, values, before.version)
 
@@ -218,6 +224,12 @@ class LocalConfigs(Configs):
         for changed in self._listeners:
             if resource.kind in ("topic", "broker"):
                 changed(resource.name if resource.kind == "topic" else None)
+
+
+def group_times(configs: Configs, group_id: str) -> GroupTimes | None:
+    """The times of a group of the consumer protocol that sets some itself; from any thread."""
+    overrides = configs.stored(ConfigResource("group", group_id)).values
+    return GroupTimes(*configs.config.group_times(overrides)) if overrides else None
 
 
 def names_in(settings: Mapping[ConfigResource, StoredConfigs], kind: str) -> list[str]:

@@ -38,6 +38,10 @@ _CONVERTERS: Mapping[str, tuple[Setting, ...]] = {
 KEEPING: Mapping[str, str] = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": ""}
 
 
+# of groups of the consumer protocol; brokers have them with `group.` in front
+SESSION_TIMEOUT, HEARTBEAT_INTERVAL = "consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"
+
+
 class Origin(IntEnum):
     """Where a value comes from; the numbers are Kafka's config sources."""
 
@@ -88,10 +92,6 @@ def check(kind: str, key: str, text: str) -> Value:
     setting = _KEYS[kind].get(key)
     if setting is None:
         raise ConfigError(f"unknown {kind} setting {key}{nearest(key, _KEYS[kind])}")
-    if kind == "group" and setting.is_honoured:
-        raise ConfigError(
-            f"{key}={text}: one value holds for all groups, that of the broker's {setting.name}"
-        )
     return setting.accept(key, text)
 
 
@@ -183,6 +183,28 @@ class Config(msgspec.Struct, frozen=True):
     def group_entries(self, overrides: Mapping[str, str]) -> list[Entry]:
         """Every group key, sorted."""
         return [self.group_entry(key, overrides) for key in sorted(GROUP_KEYS)]
+
+    def group_times(self, overrides: Mapping[str, str]) -> tuple[int, int]:
+        """Session time-out and heartbeat interval of members of a group that sets `overrides`, in milliseconds."""
+        entries = (self.group_entry(key, overrides) for key in (SESSION_TIMEOUT, HEARTBEAT_INTERVAL))
+        return msgspec.convert(tuple(self._value(entry) for entry in entries), tuple[int, int])
+
+    def check_group_times(self, overrides: Mapping[str, str]) -> None:
+        """Raises ConfigError where what a group sets, or with no `overrides` what the broker does, is out of bounds."""
+        times = self.group_times(overrides)
+        for key, value in zip((SESSION_TIMEOUT, HEARTBEAT_INTERVAL), times, strict=True):
+            name = key if key in overrides else f"group.{key}"
+            for bound, is_within in (("min", int.__ge__), ("max", int.__le__)):
+                setting = f"group.consumer.{bound}.{key.removeprefix('consumer.')}"
+                limit = msgspec.convert(self._value(self.broker_entry(setting)), int)
+                if not is_within(value, limit):
+                    most = "at least" if bound == "min" else "at most"
+                    raise ConfigError(f"{name}={value}: it must be {most} {setting}={limit}")
+        if times[0] <= times[1]:
+            raise ConfigError(
+                f"{SESSION_TIMEOUT}={times[0]}: it must be more than {HEARTBEAT_INTERVAL}={times[1]}, three times as "
+                "much to survive lost heartbeats"
+            )
 
     def broker(self) -> BrokerSettings:
         """The broker's values, typed."""

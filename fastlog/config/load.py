@@ -58,6 +58,7 @@ def _check_together(config: Config) -> None:
     parse_advertised(settings.advertised_listeners or (), listeners)
     if len(settings.log_dirs) != 1:
         raise ConfigError(f"log.dirs={','.join(settings.log_dirs)}: it takes one directory")
+    config.check_group_times({})
     wait_ms, lag_ms = settings.replica_fetch_wait_max_ms, settings.replica_lag_time_max_ms
     if wait_ms >= lag_ms:
         raise ConfigError(

@@ -29,6 +29,8 @@ pytestmark = pytest.mark.timeout(400)
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     settings = {
         "group.initial.rebalance.delay.ms": "0",
+        "group.consumer.min.session.timeout.ms": "1000",
+        "group.consumer.min.heartbeat.interval.ms": "100",
         "group.consumer.session.timeout.ms": "10000",
         "group.consumer.heartbeat.interval.ms": "500",
     }

@@ -94,6 +94,27 @@ def test_all_settings_of_a_group(pair: Pair) -> None:
     pair.check("settings of a group", 4, answers)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("consumer.session.timeout.ms", "50000")],
+        [("consumer.session.timeout.ms", "44999")],
+        [("consumer.session.timeout.ms", "60001")],
+        [("consumer.heartbeat.interval.ms", "5000")],
+        [("consumer.heartbeat.interval.ms", "4999")],
+        [("consumer.heartbeat.interval.ms", "15001")],
+        [("consumer.heartbeat.interval.ms", "often")],
+        [("consumer.session.timeout.ms", "60000"), ("consumer.heartbeat.interval.ms", "15000")],
+    ],
+    ids=str,
+)
+def test_times_of_a_group_have_bounds(pair: Pair, topic_name: str, changes: list[tuple[str, str]]) -> None:
+    edits = [(key, SET, value) for key, value in changes]
+    pair.same(alter(topic_name, *edits, kind=GROUP), 1)
+    keys = ["consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"]
+    pair.same(describe(topic_name, keys, kind=GROUP, synonyms=False), 4)
+
+
 def test_settings_of_a_group_are_changed(pair: Pair) -> None:
     for changes in (
         [("share.isolation.level", SET, "read_committed")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import msgspec
 
 from fastlog.broker.addresses import Addresses
 from fastlog.broker.api import APIS
-from fastlog.broker.configs import LocalConfigs
+from fastlog.broker.configs import LocalConfigs, group_times
 from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Lane, Services
 from fastlog.broker.groups.coordinator import GroupCoordinator
@@ -176,7 +177,7 @@ class ControlPlane:
             node_id=1,
             topic_exists=self.topics.__contains__,
             groups=GroupSettings(initial_rebalance_delay_ms=0, max_size=3),
-            consumer_groups=ConsumerGroupSettings(max_size=3),
+            consumer_groups=ConsumerGroupSettings(max_size=3, own_times=partial(group_times, self.configs)),
             offsets=OffsetSettings(),
             retention_check_interval_ms=1000,
         )

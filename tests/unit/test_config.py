@@ -102,6 +102,11 @@ def test_a_file_may_nest_quote_and_list(tmp_path: Path) -> None:
         ("zookeeper.connect=z:1/", "a path is made of names"),
         ("zookeeper.session.timeout.ms=1999", "takes 2000 to"),
         ("replica.fetch.wait.max.ms=30000", "less than replica.lag.time.max.ms=30000"),
+        ("group.consumer.session.timeout.ms=10000", "at least group.consumer.min.session.timeout.ms=45000"),
+        (
+            "group.consumer.heartbeat.interval.ms=15001",
+            "at most group.consumer.max.heartbeat.interval.ms=15000",
+        ),
         ("log.dirs=a,b", "it takes one directory"),
         ("nonsense", "it takes KEY=VALUE"),
         ("authorizer.class.name=x.Y", "authorizer.class.name=x.Y: who may do what is not checked yet"),

@@ -268,8 +268,6 @@ def test_settings_of_groups_are_kept_and_described(plane: ControlPlane) -> None:
     assert (changed.value, changed.config_source) == ("read_committed", 8)
     assert configs["share.auto.offset.reset"].config_source == 5
     assert change(plane, GROUP, "a/b", ("retention.ms", SET, "1")).error_code == 40
-    for_all = change(plane, GROUP, "a/b", ("consumer.session.timeout.ms", SET, "50000"))
-    assert (for_all.error_code, "one value holds for all groups" in for_all.error_message) == (40, True)
     assert change(plane, GROUP, "a/b", ("share.delivery.count.limit", SET, "1")).error_code == 40
     assert replace(plane, GROUP, "a/b").error_code == 0
     assert describe(plane, GROUP, "a/b", ["share.isolation.level"]).configs[0].config_source == 5

@@ -145,7 +145,7 @@ class Heartbeats:
         return ConsumerGroupHeartbeatResponse(
             member_id=now.member_id,
             member_epoch=now.epoch,
-            heartbeat_interval_ms=self._context.settings.heartbeat_interval_ms,
+            heartbeat_interval_ms=self._context.settings.times(request.group_id).heartbeat_interval_ms,
             assignment=_assignment(now) if is_told else None,
         )
 

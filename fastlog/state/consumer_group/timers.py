@@ -29,7 +29,11 @@ class Timers:
     def extend_session(self, group_id: str, member: ConsumerMember, now: Moment) -> None:
         """The member was heard of."""
         classic = member.said.classic
-        timeout_ms = self._settings.session_timeout_ms if classic is None else classic.session_timeout_ms
+        timeout_ms = (
+            self._settings.times(group_id).session_timeout_ms
+            if classic is None
+            else classic.session_timeout_ms
+        )
         self._set(SESSION, group_id, member.member_id, now, timeout_ms)
 
     def expect_revocation(self, group_id: str, member: ConsumerMember, now: Moment) -> None:

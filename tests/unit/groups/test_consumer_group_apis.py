@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastlog.broker.context import Operation, RequestContext, ResourceType
+from fastlog.ports import ConfigResource
 from fastlog.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest
 from fastlog.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from fastlog.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
@@ -102,6 +103,30 @@ def test_new_partitions_are_given_with_the_next_heartbeat(plane: ControlPlane) -
     )
     assert response.member_epoch == epoch + 1
     assert response.assignment.topic_partitions[0].partitions == [0, 1, 2]
+
+
+def test_a_group_may_have_times_of_its_own_from_the_next_heartbeat_on(plane: ControlPlane) -> None:
+    assert join(plane).heartbeat_interval_ms == 5_000
+    own = ConfigResource("group", "g")
+    plane.configs.replace(
+        own,
+        {"consumer.session.timeout.ms": "60000", "consumer.heartbeat.interval.ms": "7000"},
+        validate_only=False,
+    )
+    assert join(plane).heartbeat_interval_ms == 7_000
+
+    def members() -> list[str]:
+        (group,) = plane.ask(ConsumerGroupDescribeRequest(["g"])).groups
+        return [it.member_id for it in group.members]
+
+    plane.settle(59_000)
+    assert members() == ["a"]
+    plane.settle(1_000)
+    assert members() == []
+    plane.configs.replace(own, {}, validate_only=False)
+    assert join(plane).heartbeat_interval_ms == 5_000
+    plane.settle(45_000)
+    assert members() == []
 
 
 def test_a_pattern_matches_no_internal_topic(plane: ControlPlane) -> None:
