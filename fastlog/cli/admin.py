@@ -25,7 +25,12 @@ def admin_at(bootstrap: str) -> Admin:
 
 
 def change_settings(
-    admin: Admin, changes: Mapping[str, str | None], *, topic: str | None = None, broker: int | None = None
+    admin: Admin,
+    changes: Mapping[str, str | None],
+    *,
+    topic: str | None = None,
+    broker: int | None = None,
+    group: str | None = None,
 ) -> None:
     """Sets settings, and puts those that are None back; raises InvalidConfigError for an unknown one of these.
 
@@ -35,14 +40,14 @@ def change_settings(
     if unset:
         from fastlog.config import nearest
 
-        known = admin.describe_configs(topic=topic, broker=broker)
+        known = admin.describe_configs(topic=topic, broker=broker, group=group)
         for key in unset:
             if key not in known:
-                whose = f"topic {topic!r}" if broker is None else f"broker {broker}"
+                whose = f"broker {broker}" if broker is not None else f"{topic or group!r}"
                 raise InvalidConfigError(
                     f"putting {key} of {whose} back: unknown setting{nearest(key, known)}"
                 )
-    admin.alter_configs(changes, topic=topic, broker=broker)
+    admin.alter_configs(changes, topic=topic, broker=broker, group=group)
 
 
 def each(

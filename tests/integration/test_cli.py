@@ -77,6 +77,25 @@ def test_durability_is_shown_with_a_topic(cli: Cli, topic_name: str) -> None:
     assert "os, fsync" in refused.err
 
 
+def test_configs_of_groups(cli: Cli, topic_name: str) -> None:
+    key = "consumer.session.timeout.ms"
+    assert cli("configs", "set", f"{key}=50000", "--group", topic_name).out.decode() == (
+        f"changed {key} of group {topic_name}\n"
+    )
+    assert cli("configs", "describe", "--group", topic_name).out.decode().split()[3:] == [
+        key,
+        "50000",
+        "group",
+    ]
+    refused = cli("configs", "set", f"{key}=1", "--group", topic_name)
+    assert refused.status == 1
+    assert "at least group.consumer.min.session.timeout.ms=45000" in refused.err
+    assert cli("configs", "unset", key, "--group", topic_name).status == 0
+    both = cli("configs", "describe", "--group", topic_name, "--topic", topic_name)
+    assert both.status == 2
+    assert "one of --topic NAME, --broker ID and --group NAME" in both.err
+
+
 def test_configs_of_topics_and_brokers(cli: Cli, topic_name: str) -> None:
     cli("topics", "create", topic_name)
     assert cli("configs", "set", "max.message.bytes=5000", "--topic", topic_name).status == 0

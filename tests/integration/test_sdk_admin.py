@@ -96,6 +96,22 @@ def test_settings_are_described_changed_and_reset(admin: Admin, topic_name: str)
     assert admin.describe_configs(broker=1)
 
 
+def test_settings_of_a_group(admin: Admin, topic_name: str) -> None:
+    key = "consumer.heartbeat.interval.ms"
+
+    def setting() -> tuple[str | None, str]:
+        entry = admin.describe_configs(group=topic_name, keys=[key])[key]
+        return entry.value, entry.source
+
+    assert setting() == ("5000", "default")
+    admin.alter_configs({key: "7000"}, group=topic_name)
+    eventually(lambda: setting() == ("7000", "group"))
+    with pytest.raises(InvalidConfigError, match=key):
+        admin.alter_configs({key: "1"}, group=topic_name)
+    admin.alter_configs({key: None}, group=topic_name)
+    eventually(lambda: setting() == ("5000", "default"))
+
+
 def test_offsets_are_listed_by_name_and_by_time(admin: Admin, bootstrap: str, topic_name: str) -> None:
     admin.create_topic(topic_name, partitions=1)
     now = int(time.time() * 1000)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 TOPIC_RESOURCE = 2
 BROKER_RESOURCE = 4
+GROUP_RESOURCE = 32
 SET, DELETE = 0, 1
 CONSUMER_REPLICA_ID = -1
 SPECIAL_TIMESTAMPS = {"latest": -1, "earliest": -2, "max-timestamp": -3}
@@ -178,10 +179,15 @@ class Admin(GroupAdmin, PlacementAdmin):
     # -- settings --------------------------------------------------------------------------------------------------
 
     def describe_configs(
-        self, *, topic: str | None = None, broker: int | None = None, keys: Sequence[str] | None = None
+        self,
+        *,
+        topic: str | None = None,
+        broker: int | None = None,
+        group: str | None = None,
+        keys: Sequence[str] | None = None,
     ) -> dict[str, ConfigEntry]:
-        """The settings in force of a topic or of a broker, by name; all of them, or only `keys`."""
-        kind, name = resource(topic, broker)
+        """The settings in force of a topic, a broker or a group, by name; all of them, or only `keys`."""
+        kind, name = resource(topic, broker, group)
         request = DescribeConfigsRequest(
             resources=[
                 DescribeConfigsResource(
@@ -212,10 +218,11 @@ class Admin(GroupAdmin, PlacementAdmin):
         *,
         topic: str | None = None,
         broker: int | None = None,
+        group: str | None = None,
         validate_only: bool = False,
     ) -> None:
-        """Sets some settings of a topic or of a broker and leaves the others; None resets one to its default."""
-        kind, name = resource(topic, broker)
+        """Sets some settings of a topic, a broker or a group and leaves the others; None resets one to its default."""
+        kind, name = resource(topic, broker, group)
         configs = [
             AlterableConfig(name=key, config_operation=DELETE if value is None else SET, value=value)
             for key, value in changes.items()
@@ -322,16 +329,20 @@ def describe(topic: TopicImage, durability: str | None) -> TopicDescription:
     )
 
 
-def resource(topic: str | None, broker: int | None) -> tuple[int, str]:
+def resource(topic: str | None, broker: int | None, group: str | None) -> tuple[int, str]:
     """Kafka's type and name of what is to be configured; raises ConfigError unless exactly one is given."""
-    if (topic is None) == (broker is None):
-        raise ConfigError("name either topic= or broker=")
-    return (TOPIC_RESOURCE, topic) if topic is not None else (BROKER_RESOURCE, str(broker))
+    of = {TOPIC_RESOURCE: topic, BROKER_RESOURCE: broker, GROUP_RESOURCE: group}
+    named = [(kind, str(name)) for kind, name in of.items() if name is not None]
+    if len(named) != 1:
+        raise ConfigError("name either topic=, broker= or group=")
+    return named[0]
 
 
 def resource_text(kind: int, name: str) -> str:
     """A resource, for messages."""
-    return f"topic {name!r}" if kind == TOPIC_RESOURCE else f"broker {name}"
+    if kind == BROKER_RESOURCE:
+        return f"broker {name}"
+    return f"{'topic' if kind == TOPIC_RESOURCE else 'group'} {name!r}"
 
 
 def timestamp_of(spec: OffsetSpec) -> int:
