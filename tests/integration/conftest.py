@@ -11,7 +11,9 @@ import pytest
 import fastlog
 from tests.integration.kafka.server import KafkaServer
 from tests.support.broker import BrokerProcess, wait_until
+from tests.support.compared_tools import Both
 from tests.support.fake_broker import FakeBroker, FakeCluster, Fault, MakeCluster
+from tests.support.java_tools import JavaTools
 from tests.support.pair import Pair
 
 # what the tests of the SDK's groups run against
@@ -90,3 +92,16 @@ def make_cluster() -> Iterator[MakeCluster]:
     for cluster in made:
         for broker in cluster.brokers:
             broker.stop()
+
+
+@pytest.fixture(scope="module")
+def java_tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JavaTools]:
+    """One process of Java for all of them."""
+    made = JavaTools(tmp_path_factory.mktemp("tools") / "stderr")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def both(java_tools: JavaTools, kafka: KafkaServer, broker: BrokerProcess) -> Both:
+    return Both(java_tools, kafka, broker)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.kafka.server import KafkaServer
-from tests.support.broker import BrokerProcess
-from tests.support.java_tools import Done, JavaTools
+from tests.support.compared_tools import Both
 from tests.support.pair import Pair
 
 TOOLS = "org.apache.kafka.tools"
@@ -19,64 +16,7 @@ CONFIGS = "kafka.admin.ConfigCommand"
 TOPICS = f"{TOOLS}.TopicCommand"
 OFFSETS = f"{TOOLS}.GetOffsetShell"
 ELECTION = f"{TOOLS}.LeaderElectionCommand"
-# what is each side's own: ids, times, where an error was met in Java; and eligible leaders, which Kafka 4 keeps
-MASKS = {
-    r"TopicId: \S+": "TopicId: …",
-    r"\t?Elr: \S*\s*LastKnownElr: \S*": "",
-    r"min\.insync\.replicas=1,?": "",
-    r"\[\d{4}-\d\d-\d\d [\d:,]+\]": "[…]",
-    r"\n\s+at .*": "",
-    r" \((?:org|java|kafka)\.[\w.$]+\)": "",
-    # texts of errors are each broker's own
-    r"((?:Exception|Error|Error while [\w ]+)): .*": r"\1",
-    # where a default comes from, Kafka does not say of times
-    r", DEFAULT_CONFIG:log\.retention\.hours=168": "",
-    r"(partition: \S+\s+error): .*": r"\1",
-}
-
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JavaTools]:
-    """One process of Java for all of them."""
-    made = JavaTools(tmp_path_factory.mktemp("tools") / "stderr")
-    yield made
-    made.close()
-
-
-class Both:
-    """Runs a tool on Kafka and on fastlog."""
-
-    def __init__(self, tools: JavaTools, kafka: KafkaServer, broker: BrokerProcess) -> None:
-        self._tools = tools
-        self._kafka = kafka.bootstrap
-        self._fastlog = broker.bootstrap
-
-    def run(self, tool: str, *arguments: str, stdin: str = "") -> tuple[Done, Done]:
-        """How it ended on each side."""
-        first, second = (
-            self._tools.run(tool, "--bootstrap-server", bootstrap, *arguments, stdin=stdin)
-            for bootstrap in (self._kafka, self._fastlog)
-        )
-        return first, second
-
-    def same(self, tool: str, *arguments: str, stdin: str = "") -> None:
-        """Asserts that both end alike and say the same."""
-        kafka, fastlog = self.run(tool, *arguments, stdin=stdin)
-        told = [(each.status, masked(each.out)) for each in (kafka, fastlog)]
-        assert told[0] == told[1], f"{arguments}\nkafka: {kafka}\nfastlog: {fastlog}"
-
-
-def masked(text: str) -> list[str]:
-    for pattern, shown in MASKS.items():
-        text = re.sub(pattern, shown, text)
-    return sorted(line.rstrip() for line in text.splitlines() if line.strip())
-
-
-@pytest.fixture
-def both(tools: JavaTools, kafka: KafkaServer, broker: BrokerProcess) -> Both:
-    return Both(tools, kafka, broker)
 
 
 def test_kafka_topics(both: Both, topic_name: str) -> None:

@@ -1,0 +1,82 @@
+"""Kafka's tools for groups at work on Apache Kafka and on fastlog: what they say is compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.compared_tools import Both
+from tests.support.pair import Pair
+
+TOOLS = "org.apache.kafka.tools"
+GROUPS = f"{TOOLS}.consumer.group.ConsumerGroupCommand"
+CONSUMER = f"{TOOLS}.consumer.ConsoleConsumer"
+PRODUCER = f"{TOOLS}.ConsoleProducer"
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_kafka_consumer_groups(
+    both: Both, pair: Pair, topic_name: str, protocol: str, tmp_path: Path
+) -> None:
+    pair.topic(topic_name)
+    group = ["--group", topic_name]
+    both.same(PRODUCER, "--topic", topic_name, "--sync", stdin="".join(f"v{it}\n" for it in range(30)))
+    member = [*group, "--topic", topic_name, "--command-property", f"group.protocol={protocol}"]
+    reading = ["--command-property", "auto.offset.reset=earliest", "--max-messages", "20"]
+    both.same(CONSUMER, *member, *reading)
+    for more in ([], ["--state"], ["--members"], ["--offsets"], ["--members", "--verbose"], ["--verbose"]):
+        both.same(GROUPS, "--describe", *group, *more)
+        both.same(GROUPS, "--describe", "--group", f"{topic_name}-absent", *more)
+    for listed in (["--list"], ["--list", "--state"], ["--list", "--type"], ["--list", "--state", "Empty"]):
+        rows = [
+            [line.split() for line in done.out.splitlines() if topic_name in line.split()]
+            for done in both.run(GROUPS, *listed)
+        ]
+        assert rows[0] == rows[1] != []
+    topic = ["--topic", topic_name]
+    for to in (
+        ["--to-earliest"],
+        ["--to-latest"],
+        ["--to-offset", "7"],
+        ["--to-offset", "700"],
+        ["--shift-by", "5"],
+        ["--shift-by", "-100"],
+        ["--to-current"],
+        ["--by-duration", "PT1H"],
+        ["--to-datetime", "2020-01-01T00:00:00.000"],
+        ["--to-datetime", "2100-01-01T00:00:00.000"],
+    ):
+        both.same(GROUPS, "--reset-offsets", *group, *topic, *to, "--dry-run")
+        both.same(GROUPS, "--reset-offsets", *group, *topic, *to, "--execute")
+        both.same(GROUPS, "--describe", *group)
+    both.same(GROUPS, "--reset-offsets", *group, "--all-topics", "--to-offset", "3", "--export", "--dry-run")
+    plan = tmp_path / "plan.csv"
+    plan.write_text(f"{topic_name},0,11\n")
+    both.same(GROUPS, "--reset-offsets", *group, "--from-file", str(plan), "--execute")
+    both.same(GROUPS, "--describe", *group)
+    both.same(
+        GROUPS, "--reset-offsets", *group, "--topic", f"{topic_name}-absent", "--to-latest", "--execute"
+    )
+    both.same(GROUPS, "--delete-offsets", *group, *topic)
+    both.same(GROUPS, "--delete-offsets", *group, "--topic", f"{topic_name}-absent")
+    both.same(GROUPS, "--describe", *group)
+    both.same(GROUPS, "--delete", *group)
+    both.same(GROUPS, "--delete", *group)
+
+
+def test_kafka_groups(both: Both, pair: Pair, topic_name: str) -> None:
+    pair.topic(topic_name)
+    both.same(PRODUCER, "--topic", topic_name, "--sync", stdin="v\n")
+    for protocol in ("classic", "consumer"):
+        member = ["--topic", topic_name, "--group", f"{topic_name}-{protocol}"]
+        of_protocol = ["--command-property", f"group.protocol={protocol}"]
+        both.same(CONSUMER, *member, *of_protocol, "--from-beginning", "--max-messages", "1")
+    for more in ([], ["--consumer"], ["--group-type", "classic"], ["--group-type", "consumer"], ["--share"]):
+        rows = [
+            sorted(line.split() for line in done.out.splitlines() if topic_name in line)
+            for done in both.run(f"{TOOLS}.GroupsCommand", "--list", *more)
+        ]
+        assert rows[0] == rows[1]
