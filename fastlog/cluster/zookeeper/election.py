@@ -2,6 +2,9 @@
 
 As Kafka's registerControllerAndIncrementControllerEpoch: both in one transaction, so that the version of
 `/controller_epoch` is a fence that every write of the controller checks.
+
+Either may have been made garbage by hand. The election then replaces it: neither holds anything that is not found
+elsewhere, and whoever controlled before is fenced as by any other election.
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ from kazoo.exceptions import NoNodeError
 from kazoo.protocol.states import ZnodeStat
 
 from fastlog.cluster.zookeeper.metadata.fence import Fence
+from fastlog.cluster.zookeeper.metadata.reading import highest_controller_epoch
 from fastlog.cluster.zookeeper.operations import Check, Create, Put, RefusedError, Remove
 from fastlog.cluster.zookeeper.znodes import ControllerEpochZnode, ControllerZnode, decode, encode
+from fastlog.events import EventLog
 from fastlog.ports import CorruptStoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -42,7 +47,9 @@ class _Seen(msgspec.Struct, frozen=True):
     epoch: int
     epoch_stat: ZnodeStat
     holder: ControllerZnode | None
+    """None where nobody is named, or nobody can be: there is no znode, or this one or the epoch's is garbage."""
     holder_stat: ZnodeStat | None
+    """None where there is no znode."""
 
 
 class Election:
@@ -55,6 +62,8 @@ class Election:
         self._broker_epoch = broker_epoch
         mine = ControllerZnode(broker=broker_id, broker_epoch=broker_epoch)
         self._create = Create(self._paths.controller, encode(mine, self._paths.controller), ephemeral=True)
+        self._epoch_read = 0
+        self._log = EventLog("controller")
 
     def stand(self) -> Fence | Controller:
         """The fence where this broker controls now, or the broker that does.
@@ -68,7 +77,7 @@ class Election:
             seen = self._look()
             if seen.holder is None:
                 tried = seen.epoch + 1
-                won = self._try(seen, [])
+                won = self._try(seen, self._room(seen))
             elif (fence := self._won(seen, tried)) is not None:
                 return fence
             elif seen.holder.broker != self._broker_id or seen.holder.broker_epoch > self._broker_epoch:
@@ -139,15 +148,13 @@ class Election:
             controller_epoch=seen.epoch, version=seen.epoch_stat.version, session=stat.ephemeralOwner
         )
 
+    def _room(self, seen: _Seen) -> list[Operation]:
+        """What makes room for a holder where nobody is."""
+        return [] if seen.holder_stat is None else [Remove(self._paths.controller, seen.holder_stat.version)]
+
     def _look(self) -> _Seen:
-        path, controller = self._paths.controller_epoch, self._paths.controller
-        try:
-            data, epoch_stat = self._connection.get(path)
-        except NoNodeError:
-            raise CorruptStoreError(
-                f"the znode {path} is missing: make it with an epoch above all that there were"
-            ) from None
-        epoch = decode(data, ControllerEpochZnode, path).epoch
+        controller = self._paths.controller
+        epoch, epoch_stat, is_whole = self._look_at_epoch()
         watch = self._connection.watch("controller")
         if self._connection.ask(lambda client: client.exists_async(controller, watch)) is None:
             return _Seen(epoch, epoch_stat, None, None)
@@ -155,7 +162,44 @@ class Election:
             data, stat = self._connection.get(controller)
         except NoNodeError:
             return _Seen(epoch, epoch_stat, None, None)
-        return _Seen(epoch, epoch_stat, decode(data, ControllerZnode, controller), stat)
+        # whoever spoilt the epoch has voided the fence of the one that holds this
+        return _Seen(epoch, epoch_stat, self._holder(data, stat) if is_whole else None, stat)
+
+    def _look_at_epoch(self) -> tuple[int, ZnodeStat, bool]:
+        """The epoch, and whether it is what is stored: in the place of garbage comes one that no controller had."""
+        path = self._paths.controller_epoch
+        try:
+            data, stat = self._connection.get(path)
+        except NoNodeError:
+            # the version that went with it was the fence of controllers that may live
+            raise CorruptStoreError(
+                f"the znode {path} is missing, so nobody can be elected: create it with "
+                '{"epoch":N}, N above every epoch that the logs of the brokers name ("controller elected epoch=…")'
+            ) from None
+        try:
+            epoch = decode(data, ControllerEpochZnode, path).epoch
+        except CorruptStoreError as error:
+            # each election moves the version too; it began at 0 again where the znode was made anew by hand
+            epoch = max(stat.version, self._epoch_read, highest_controller_epoch(self._connection))
+            reason = f"{error}; the next election replaces it, with an epoch above {epoch}"
+            self._log.error("metadata is garbage", path=path, reason=reason)
+            return epoch, stat, False
+        self._epoch_read = max(self._epoch_read, epoch)
+        return epoch, stat, True
+
+    def _holder(self, data: bytes, stat: ZnodeStat) -> ControllerZnode | None:
+        path = self._paths.controller
+        try:
+            holder = decode(data, ControllerZnode, path)
+        except CorruptStoreError as error:
+            self._log.error(
+                "metadata is garbage", path=path, reason=f"{error}; the next election replaces it"
+            )
+            return None
+        if stat.ephemeralOwner:
+            return holder
+        self._log.error("metadata is garbage", path=path, reason="it is not ephemeral: no broker made it")
+        return None
 
 
 def _controller(seen: _Seen, holder: ControllerZnode) -> Controller:

@@ -91,8 +91,21 @@ def test_a_setting_that_cannot_be_stops_no_broker(
     assert f'resource="topic {bad}" key=min.insync.replicas value=-5' in text
 
 
+@pytest.mark.parametrize("path", ["/fastlog/controller", "/fastlog/controller_epoch"])
+def test_garbage_in_the_place_of_the_controller_is_named_and_replaced(
+    cluster: Cluster, zookeeper: KazooClient, topic_name: str, path: str
+) -> None:
+    create(cluster, f"{topic_name}-before")
+    zookeeper.set(path, b"garbage")
+    create(cluster, topic_name)
+    produce(cluster, topic_name)
+    assert json.loads(zookeeper.get(path)[0])
+    assert f"the znode {path} holds garbage" in logs(cluster)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "missing"])
 def test_a_topic_that_cannot_be_read_keeps_its_records_and_the_offsets_of_its_groups(
-    cluster: Cluster, zookeeper: KazooClient, topic_name: str
+    cluster: Cluster, zookeeper: KazooClient, topic_name: str, damage: str
 ) -> None:
     create(cluster, topic_name)
     produce(cluster, topic_name)
@@ -100,8 +113,11 @@ def test_a_topic_that_cannot_be_read_keeps_its_records_and_the_offsets_of_its_gr
     consumer.commit(offsets=[TopicPartition(topic_name, 0, 7)], asynchronous=False)
     consumer.close()
     path = f"/fastlog/brokers/topics/{topic_name}"
-    whole = zookeeper.get(path)[0]
-    zookeeper.set(path, b"{" + whole)
+    whole = tree(zookeeper, path)
+    if damage == "garbage":
+        zookeeper.set(path, b"{" + whole[path])
+    else:
+        zookeeper.delete(path, recursive=True)
     directories = held(cluster, topic_name)
     assert directories
     try:
@@ -125,7 +141,11 @@ def test_a_topic_that_cannot_be_read_keeps_its_records_and_the_offsets_of_its_gr
         ]
         assert held(cluster, topic_name) == directories
     finally:
-        zookeeper.set(path, whole)
+        for each, data in whole.items():
+            if zookeeper.exists(each):
+                zookeeper.set(each, data)
+            else:
+                zookeeper.create(each, data)
     other_controller(cluster)
     other_controller(cluster)
     consumer = grouped(cluster, topic_name)
@@ -133,6 +153,14 @@ def test_a_topic_that_cannot_be_read_keeps_its_records_and_the_offsets_of_its_gr
     consumer.close()
     assert committed.offset == 7
     assert records(cluster, topic_name) == RECORDS
+
+
+def tree(zookeeper: KazooClient, path: str) -> dict[str, bytes]:
+    """What a znode and all below it hold, a parent before its children."""
+    found = {path: zookeeper.get(path)[0]}
+    for child in zookeeper.get_children(path):
+        found |= tree(zookeeper, f"{path}/{child}")
+    return found
 
 
 def produce(cluster: Cluster, topic: str) -> None:

@@ -111,6 +111,34 @@ def test_a_broken_topic_is_named_and_the_others_stay(
     assert by_hand.children(by_hand.paths.topics) == ["clicks", "orders"]
 
 
+def test_a_topic_whose_znode_is_missing_is_not_taken_for_deleted(
+    connect: Connect, store: ZooKeeperStore, by_hand: ZooKeeperConnection
+) -> None:
+    orders, clicks = topic("orders"), topic("clicks")
+    for each in (orders, clicks):
+        store.create_topic(each, {})
+    store.delete_topic(clicks.topic_id)
+    path = by_hand.paths.topic("orders")
+    for index in range(len(orders.partitions)):
+        remove(by_hand.paths.partition("orders", index), by_hand)
+    remove(by_hand.paths.partitions("orders"), by_hand)
+    remove(path, by_hand)
+    fresh = ZooKeeperStore(connect().connection)
+    (broken,) = fresh.snapshot().broken
+    assert (broken.path, broken.topic) == (path, "orders")
+    id_path = by_hand.paths.topic_id(orders.topic_id)
+    assert path in broken.reason
+    assert id_path in broken.reason
+    # given up, as the reason says
+    remove(id_path, by_hand)
+    assert fresh.snapshot().broken == ()
+    # also without any id all that is there is read
+    for topic_id in by_hand.children(by_hand.paths.topic_ids):
+        remove(f"{by_hand.paths.topic_ids}/{topic_id}", by_hand)
+    remove(by_hand.paths.topic_ids, by_hand)
+    assert [it.path for it in fresh.snapshot().broken] == [by_hand.paths.topic_ids]
+
+
 @pytest.mark.parametrize("fresh", [False, True], ids=["known", "unread"])
 def test_a_broken_partition_stops_no_other_write(
     connect: Connect, store: ZooKeeperStore, by_hand: ZooKeeperConnection, fresh: bool

@@ -155,15 +155,77 @@ def test_a_fence_holds_only_in_its_session(connect: Connect) -> None:
         other.create_topic(topic("orders"), {})
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", b'{"epoch":"x"}'])
-def test_a_controller_epoch_that_is_garbage_elects_nobody(connect: Connect, data: bytes) -> None:
+GARBAGE = [b"", b"garbage", b'{"epoch":"x","broker":-7}']
+
+
+def spoil(connection: ZooKeeperConnection, path: str, data: bytes) -> None:
+    """As by hand."""
+    connection.ask(lambda client: client.set_async(path, data))
+
+
+@pytest.mark.parametrize("data", GARBAGE)
+def test_a_controller_epoch_that_is_garbage_is_replaced_by_one_that_no_controller_had(
+    connect: Connect, caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    one, two = connect(), connect()
+    first, second = election(one.connection, 1), election(two.connection, 2)
+    for _ in range(3):
+        fence = won(first.stand())
+        first.resign(fence)
+    old = won(first.stand())
+    path = one.connection.paths.controller_epoch
+    spoil(one.connection, path, data)
+    assert first.current() is None
+    fresh = won(second.stand())
+    assert fresh.controller_epoch > old.controller_epoch
+    assert lost(first.stand()).controller_epoch == fresh.controller_epoch
+    with pytest.raises(FencedError):
+        ZooKeeperStore(one.connection).fenced(old).create_topic(topic("orders"), {})
+    ZooKeeperStore(two.connection).fenced(fresh).create_topic(topic("orders"), {})
+    assert f"path={path}" in caplog.text
+
+
+def test_an_epoch_made_anew_by_hand_is_followed_by_one_above_those_in_the_partitions(
+    connect: Connect,
+) -> None:
     connection = connect().connection
     path = connection.paths.controller_epoch
-    connection.ask(lambda client: client.set_async(path, data))
-    with pytest.raises(CorruptStoreError, match=path):
-        election(connection, 1).stand()
+    spoil(connection, path, b'{"epoch":1000}')
+    ZooKeeperStore(connection).fenced(won(election(connection, 1).stand())).create_topic(topic("orders"), {})
     connection.ask(lambda client: client.delete_async(path))
-    with pytest.raises(CorruptStoreError, match=path):
+    connection.ask(lambda client: client.create_async(path, b"?"))
+    assert won(election(connection, 1).stand()).controller_epoch == 1002
+
+
+@pytest.mark.parametrize("data", GARBAGE)
+def test_a_controller_that_is_garbage_is_replaced(
+    connect: Connect, caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    one, two = connect(), connect()
+    first, second = election(one.connection, 1), election(two.connection, 2)
+    old = won(first.stand())
+    lost(second.stand())
+    path = one.connection.paths.controller
+    spoil(one.connection, path, data)
+    two.wait_for(Changed("controller"))
+    assert second.current() is None
+    assert won(second.stand()).controller_epoch == old.controller_epoch + 1
+    assert lost(first.stand()).broker_id == 2
+    assert f"path={path}" in caplog.text
+
+
+def test_a_controller_that_no_broker_made_is_replaced(connect: Connect) -> None:
+    connection = connect().connection
+    path = connection.paths.controller
+    connection.ask(lambda client: client.create_async(path, b'{"broker":2,"broker_epoch":7}'))
+    assert won(election(connection, 1).stand()).controller_epoch == 1
+
+
+def test_a_controller_epoch_that_is_missing_elects_nobody_and_says_what_to_do(connect: Connect) -> None:
+    connection = connect().connection
+    path = connection.paths.controller_epoch
+    connection.ask(lambda client: client.delete_async(path))
+    with pytest.raises(CorruptStoreError, match=f"{path} is missing.*create it"):
         election(connection, 1).stand()
     assert connection.ask(lambda client: client.exists_async(connection.paths.controller)) is None
 

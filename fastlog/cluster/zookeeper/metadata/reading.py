@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -12,6 +13,7 @@ from kazoo.exceptions import NoNodeError
 from fastlog.cluster.zookeeper.znodes import (
     ConfigZnode,
     DeletionZnode,
+    PartitionZnode,
     TopicIdZnode,
     TopicZnode,
     decode,
@@ -175,6 +177,7 @@ def read_snapshot(connection: ZooKeeperConnection) -> tuple[Snapshot, dict[str, 
     reads = read_topics(connection, dict.fromkeys(names))
     _mark_twins(connection, reads)
     broken = [each for each in reads.values() if isinstance(each, Broken)]
+    broken += _missing(connection, reads)
     whole = {
         name: read
         for name, read in reads.items()
@@ -205,6 +208,49 @@ def _mark_twins(connection: ZooKeeperConnection, reads: dict[str, TopicRead | Br
                 path = connection.paths.topic(name)
                 reason = f"the znode {path} has the id of another topic, {topic_id}: remove the copy by hand"
                 reads[name] = Broken(path, reason, name)
+
+
+def _missing(connection: ZooKeeperConnection, reads: Mapping[str, TopicRead | Broken]) -> list[Broken]:
+    """Topics that live by the znodes of their ids, and have none of their own: nobody deleted them but by hand."""
+    paths, missing = connection.paths, []
+    here = {str(read.znode.topic_id) for read in reads.values() if isinstance(read, TopicRead)}
+    try:
+        ids = connection.children(paths.topic_ids)
+    except CorruptStoreError as error:
+        return [Broken(paths.topic_ids, str(error))]
+    listed = [f"{paths.topic_ids}/{each}" for each in ids if each not in here]
+    for path, answer in zip(listed, connection.get_all(listed), strict=True):
+        if isinstance(answer, NoNodeError):
+            continue
+        try:
+            znode = decode(answer[0], TopicIdZnode, path)
+        except CorruptStoreError as error:
+            missing.append(Broken(path, str(error)))
+            continue
+        if not znode.deleted and znode.topic not in reads:
+            reason = (
+                f"the znode {paths.topic(znode.topic)} is missing, and by {path} the topic lives: restore the first, "
+                "or remove the second too to give the topic up"
+            )
+            missing.append(Broken(paths.topic(znode.topic), reason, znode.topic))
+    return missing
+
+
+def highest_controller_epoch(connection: ZooKeeperConnection) -> int:
+    """The highest epoch of a controller that wrote a partition's state, 0 without one; garbage is passed over."""
+    paths, listed = connection.paths, []
+    for name in connection.children(paths.topics):
+        # a topic that a hand made may have none
+        with contextlib.suppress(CorruptStoreError):
+            listed += [
+                f"{paths.partitions(name)}/{each}" for each in connection.children(paths.partitions(name))
+            ]
+    highest = 0
+    for path, answer in zip(listed, connection.get_all(listed), strict=True):
+        if not isinstance(answer, NoNodeError):
+            with contextlib.suppress(CorruptStoreError):
+                highest = max(highest, decode(answer[0], PartitionZnode, path).controller_epoch)
+    return highest
 
 
 def read_names(connection: ZooKeeperConnection, ids: Sequence[UUID]) -> dict[UUID, str | Broken]:
