@@ -34,32 +34,40 @@ def carry_out(
 ) -> dict[Place, KafkaError | None]:
     """Reassigns what the plan names, `at_once` partitions at a time, and returns when all have moved.
 
-    Answers an error, or None, for each partition; one that is refused keeps no other from moving. Interrupted it raises
-    FastlogError, which names `again`, the command that plans what is left. Meanwhile each broker sends and takes
-    `bytes_per_second` of it at most, None for no limit; that stays in force where this is interrupted.
+    Answers an error, or None, for each partition; one that is refused keeps no other from moving. Interrupted, or where
+    no broker answers any more, it raises FastlogError, which names `again`, the command that plans what is left.
+    Meanwhile each broker sends and takes `bytes_per_second` of it at most, None for no limit; that stays in force where
+    this does not come to its end.
     """
-    if plan and bytes_per_second is not None:
-        throttle.begin(admin, plan, bytes_per_second)
     moves = _Moves(admin, plan)
-    waiting = iter(sorted(plan))
+    throttled = plan and bytes_per_second is not None
     try:
-        with sigterm_interrupts(), report.progress("moving", len(plan), unit="partitions") as advance:
-            while len(moves.found) < len(plan):
-                moves.begin(list(itertools.islice(waiting, at_once - len(moves.under_way))))
-                ended = moves.look()
-                advance(ended)
-                if not ended:
-                    time.sleep(POLL_SECONDS)
-    except KeyboardInterrupt:
-        stays = "" if bytes_per_second is None else f"; the throttle stays until `{throttle.LIFT}`"
+        with sigterm_interrupts():
+            if plan and bytes_per_second is not None:
+                throttle.begin(admin, plan, bytes_per_second)
+            _move_all(moves, plan, at_once)
+            if throttled:
+                throttle.lift(admin, {topic for topic, _ in plan})
+    except (KeyboardInterrupt, FastlogError) as error:
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error).rstrip(".")
+        stays = f"; the throttle stays until `{throttle.LIFT}`" if throttled else ""
         raise FastlogError(
-            f"interrupted; {report.counted(len(moves.under_way), 'partition')} under way will arrive without this "
+            f"{why}; {report.counted(len(moves.under_way), 'partition')} under way will arrive without this "
             f"command. `fastlog cluster reassign --list` shows them, `--cancel TOPIC:PARTITION` gives one up, and "
             f"`{again}` goes on with the rest{stays}"
-        ) from None
-    if plan and bytes_per_second is not None:
-        throttle.lift(admin, {topic for topic, _ in plan})
+        ) from (None if isinstance(error, KeyboardInterrupt) else error)
     return moves.found
+
+
+def _move_all(moves: _Moves, plan: Mapping[Place, Row], at_once: int) -> None:
+    waiting = iter(sorted(plan))
+    with report.progress("moving", len(plan), unit="partitions") as advance:
+        while len(moves.found) < len(plan):
+            moves.begin(list(itertools.islice(waiting, at_once - len(moves.under_way))))
+            ended = moves.look()
+            advance(ended)
+            if not ended:
+                time.sleep(POLL_SECONDS)
 
 
 class _Moves:

@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 
-from fastlog.cli import moves
+from fastlog.cli import moves, throttle
 from fastlog.client.admin.results import PartitionDescription, Reassignment, TopicDescription
-from fastlog.errors import FastlogError, InvalidReplicaAssignmentError, UnknownTopicOrPartitionError
+from fastlog.errors import (
+    FastlogError,
+    InvalidReplicaAssignmentError,
+    NotReachableError,
+    UnknownTopicOrPartitionError,
+)
 
 Place = tuple[str, int]
 PLAN: dict[Place, tuple[int, ...]] = {("t", it): (2, 3) for it in range(5)}
@@ -56,8 +61,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return Cluster()
 
 
-def carry_out(cluster: Any, at_once: int = 2) -> dict[Place, Any]:
-    return moves.carry_out(cluster, PLAN, at_once=at_once, again="fastlog cluster balance")
+def carry_out(cluster: Any, at_once: int = 2, bytes_per_second: int | None = None) -> dict[Place, Any]:
+    again = "fastlog cluster balance"
+    return moves.carry_out(cluster, PLAN, at_once=at_once, again=again, bytes_per_second=bytes_per_second)
 
 
 def test_as_many_at_a_time_as_was_said(cluster: Cluster) -> None:
@@ -93,6 +99,39 @@ def test_interrupted_it_says_how_to_go_on(cluster: Cluster, monkeypatch: pytest.
     monkeypatch.setattr("time.sleep", interrupt)
     with pytest.raises(FastlogError, match=r"2 partitions under way .*`fastlog cluster balance` goes on"):
         carry_out(cluster)
+
+
+@pytest.mark.parametrize("lost_at", ["begin", "reassignments", "lift"])
+def test_a_lost_cluster_leaves_the_throttle_and_says_how_to_lift_it(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, lost_at: str
+) -> None:
+    def lost(*_arguments: object) -> None:
+        raise NotReachableError("no broker answered within 30000 ms.")
+
+    monkeypatch.setattr(throttle, "begin", lambda *_: None)
+    monkeypatch.setattr(throttle, "lift", lambda *_: None)
+    monkeypatch.setattr(cluster if lost_at == "reassignments" else throttle, lost_at, lost)
+    with pytest.raises(FastlogError) as caught:
+        carry_out(cluster, bytes_per_second=1)
+    for part in (
+        "no broker answered within 30000 ms; ",
+        "partitions under way will arrive",
+        "`fastlog cluster balance` goes on",
+        "the throttle stays until `fastlog cluster reassign --lift-throttle`",
+    ):
+        assert part in str(caught.value)
+
+
+def test_a_lost_cluster_without_a_throttle_speaks_of_none(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost() -> None:
+        raise NotReachableError("no broker answered")
+
+    monkeypatch.setattr(cluster, "reassignments", lost)
+    with pytest.raises(FastlogError, match=r"no broker answered; 2 partitions under way") as caught:
+        carry_out(cluster)
+    assert "throttle" not in str(caught.value)
 
 
 def test_nothing_to_do(cluster: Cluster) -> None:
