@@ -194,7 +194,7 @@ class Metadata:
             allow_auto_topic_creation=create,
         )
         with self._lock:
-            response = self._ask(request, timeout_ms)
+            response = self._ask(request, timeout_ms, [])
             with self._image_lock:
                 self.image = merge(self.image, response, names)
                 return self.image
@@ -205,13 +205,14 @@ class Metadata:
             before, self.image = self.image, with_leader(self.image, hint)
             return self.image is not before
 
-    def request(self, request: Any, *, timeout_ms: float) -> Any:
+    def request(self, request: Any, *, timeout_ms: float, unanswered: list[str] | None = None) -> Any:
         """Sends `request`, which any broker may answer, to the first broker that is reachable.
 
-        Like `refresh` it goes on trying until `timeout_ms` has passed, so `request` must bear being sent twice.
+        Like `refresh` it goes on trying until `timeout_ms` has passed, so `request` must bear being sent twice. Brokers
+        that it was sent to and that did not answer, so that they may have done what it asks, are added to `unanswered`.
         """
         with self._lock:
-            return self._ask(request, timeout_ms)
+            return self._ask(request, timeout_ms, [] if unanswered is None else unanswered)
 
     def abort(self) -> None:
         """Lets requests that other threads wait for fail soon, and all later ones at once."""
@@ -222,7 +223,7 @@ class Metadata:
         with self._lock:
             self._drop_connection()
 
-    def _ask(self, request: Any, timeout_ms: float) -> Any:
+    def _ask(self, request: Any, timeout_ms: float, unanswered: list[str]) -> Any:
         start = self._clock_ms()
         deadline = start + timeout_ms
         rounds = 0
@@ -237,7 +238,8 @@ class Metadata:
                 if (left <= 0 or self._aborted) and failures:
                     break
                 try:
-                    return self._ask_one(address, request, self._time_for_one(left, patience, others))
+                    left = self._time_for_one(left, patience, others)
+                    return self._ask_one(address, request, left, unanswered)
                 except NotReachableError as error:
                     self._drop_connection()
                     self._failed_ms[address] = self._clock_ms()
@@ -275,7 +277,7 @@ class Metadata:
     def _last_failure(self, address: tuple[str, int]) -> float:
         return self._failed_ms.get(address, -math.inf)
 
-    def _ask_one(self, address: tuple[str, int], request: Any, left_ms: float) -> Any:
+    def _ask_one(self, address: tuple[str, int], request: Any, left_ms: float, unanswered: list[str]) -> Any:
         """Connects, where that is to be, and asks, both within `left_ms`."""
         deadline = self._clock_ms() + left_ms
         if self._connection is None or self._connection_address != address:
@@ -289,7 +291,12 @@ class Metadata:
             self._connection_address = address
             self._was_connected = True
         left_ms = max(1.0, deadline - self._clock_ms())
-        answer = self._connection.request(request, timeout_ms=min(self._request_timeout_ms, left_ms))
+        timeout_ms = min(self._request_timeout_ms, left_ms)
+        try:
+            answer = self._connection.request(request, timeout_ms=timeout_ms)
+        except NotReachableError:
+            unanswered.append(f"{address[0]}:{address[1]}")
+            raise
         self._failed_ms.pop(address, None)
         return answer
 

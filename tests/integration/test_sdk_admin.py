@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from fastlog.errors import (
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
 )
+from tests.support.zookeeper_proxy import Proxy
 
 
 @pytest.fixture(params=["kafka", "broker"], ids=["kafka", "ours"])
@@ -139,6 +141,54 @@ def test_the_cluster_is_described(admin: Admin, bootstrap: str) -> None:
     assert cluster.cluster_id
     assert [f"{broker.host}:{broker.port}" for broker in cluster.brokers] == [bootstrap]
     assert cluster.controller_id in {broker.node_id for broker in cluster.brokers}
+
+
+@pytest.fixture
+def unheard(bootstrap: str) -> Iterator[tuple[Admin, Proxy]]:
+    """An Admin whose connection goes through a proxy; what is lost there it asks the broker itself again."""
+    proxy = Proxy(bootstrap)
+    with Admin(proxy.address) as client:
+        client.list_topics()
+        yield client, proxy
+    proxy.close()
+
+
+def test_a_topic_whose_creation_was_not_answered_is_created(
+    unheard: tuple[Admin, Proxy], topic_name: str
+) -> None:
+    client, proxy = unheard
+    proxy.lose_answers = True
+    made = client.create_topic(topic_name, partitions=2, configs={"retention.ms": "1234"})
+    assert proxy.lost_bytes
+    assert (made.name, made.partition_count, made.replication_factor) == (topic_name, 2, 1)
+    assert made.topic_id == client.describe_topic(topic_name).topic_id
+    with pytest.raises(TopicAlreadyExistsError):
+        client.create_topic(topic_name, partitions=2, configs={"retention.ms": "1234"})
+
+
+@pytest.mark.parametrize("wanted", [{"partitions": 3}, {"configs": {"retention.ms": "5"}}])
+def test_another_topic_that_is_there_is_not_taken_for_the_one_that_was_asked_for(
+    unheard: tuple[Admin, Proxy], topic_name: str, wanted: dict[str, Any]
+) -> None:
+    client, proxy = unheard
+    client.create_topic(topic_name, partitions=2)
+    proxy.lose_answers = True
+    with pytest.raises(TopicAlreadyExistsError):
+        client.create_topic(topic_name, **wanted)
+    assert proxy.lost_bytes
+
+
+def test_a_topic_whose_deletion_was_not_answered_is_deleted(
+    unheard: tuple[Admin, Proxy], topic_name: str
+) -> None:
+    client, proxy = unheard
+    client.create_topic(topic_name)
+    eventually(lambda: known(client, topic_name))
+    proxy.lose_answers = True
+    client.delete_topic(topic_name)
+    assert proxy.lost_bytes
+    with pytest.raises(UnknownTopicOrPartitionError):
+        client.delete_topic(topic_name)
 
 
 def test_refusals_say_what_was_tried_and_where(admin: Admin, bootstrap: str, topic_name: str) -> None:

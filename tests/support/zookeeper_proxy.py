@@ -1,4 +1,4 @@
-"""A way to ZooKeeper that loses requests, or their answers, when it is told to."""
+"""A way to ZooKeeper, or to a broker, that loses requests, or their answers, when it is told to."""
 
 from __future__ import annotations
 

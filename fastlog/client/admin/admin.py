@@ -20,7 +20,13 @@ from fastlog.client.admin.results import (
     topic_id_text,
 )
 from fastlog.client.metadata import Metadata
-from fastlog.errors import ConfigError, TopicAuthorizationFailedError, error_for
+from fastlog.errors import (
+    ConfigError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    error_for,
+)
 from fastlog.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
 from fastlog.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
 from fastlog.protocol.messages.delete_records import (
@@ -113,7 +119,9 @@ class Admin(GroupAdmin, PlacementAdmin):
     ) -> CreatedTopic:
         """Creates a topic; -1 leaves a count to the broker's defaults. `validate_only` only checks the request.
 
-        Other brokers, and even this one, may not know the topic for some milliseconds after this returns.
+        Other brokers, and even this one, may not know the topic for some milliseconds after this returns. Where a
+        broker took the request and gave no answer, and the next one says that there is such a topic, that is success
+        if it has the partitions, replicas and settings that are asked for; otherwise TopicAlreadyExistsError is raised.
         """
         topic = CreatableTopic(
             name=name,
@@ -124,15 +132,51 @@ class Admin(GroupAdmin, PlacementAdmin):
         request = CreateTopicsRequest(
             topics=[topic], timeout_ms=int(self._timeout_ms), validate_only=validate_only
         )
-        answer = self._single(self._ask(request).topics, f"creating topic {name!r}")
+        unanswered: list[str] = []
+        answers = self._ask(request, unanswered).topics
+        try:
+            answer = self._single(answers, f"creating topic {name!r}")
+        except TopicAlreadyExistsError:
+            made = self._made_unheard(topic) if unanswered and not validate_only else None
+            if made is None:
+                raise
+            return made
         return CreatedTopic(
             name, topic_id_text(answer.topic_id), answer.num_partitions, answer.replication_factor
         )
 
+    def _made_unheard(self, wanted: CreatableTopic) -> CreatedTopic | None:
+        """The topic that is there, where it may be what a request that nobody answered has made."""
+        try:
+            found = self.describe_topic(wanted.name)
+            entries = self.describe_configs(topic=wanted.name) if wanted.configs else {}
+        except UnknownTopicOrPartitionError:
+            return None
+        made = CreatedTopic(
+            wanted.name, found.topic_id, len(found.partitions), len(found.partitions[0].replicas)
+        )
+        set_there = {key: it.value for key, it in entries.items() if it.source == "topic"}
+        fits = (
+            wanted.num_partitions in {-1, made.partition_count}
+            and wanted.replication_factor in {-1, made.replication_factor}
+            and all(set_there.get(it.name) == it.value for it in wanted.configs)
+        )
+        return made if fits else None
+
     def delete_topic(self, name: str) -> None:
-        """Deletes a topic with all its records."""
+        """Deletes a topic with all its records.
+
+        Raises UnknownTopicOrPartitionError where there is none, unless an earlier broker took the request and gave no
+        answer: then it is gone.
+        """
         request = DeleteTopicsRequest(topic_names=[name], timeout_ms=int(self._timeout_ms))
-        self._single(self._ask(request).responses, f"deleting topic {name!r}")
+        unanswered: list[str] = []
+        answers = self._ask(request, unanswered).responses
+        try:
+            self._single(answers, f"deleting topic {name!r}")
+        except UnknownTopicOrPartitionError:
+            if not unanswered:
+                raise
 
     def list_topics(self, *, include_internal: bool = False) -> list[TopicListing]:
         """All topics, by name."""
@@ -284,8 +328,8 @@ class Admin(GroupAdmin, PlacementAdmin):
     def _asked(self) -> str:
         return self._metadata.bootstrap_text
 
-    def _ask(self, request: Any) -> Any:
-        return self._metadata.request(request, timeout_ms=self._timeout_ms)
+    def _ask(self, request: Any, unanswered: list[str] | None = None) -> Any:
+        return self._metadata.request(request, timeout_ms=self._timeout_ms, unanswered=unanswered)
 
     def _ask_about(self, broker: int | None, request: Any) -> Any:
         """Asks a broker about itself, which only it answers, or any about all else."""
