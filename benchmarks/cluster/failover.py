@@ -21,6 +21,8 @@ AFTER_SECONDS = 2.0
 RESTART_SECONDS = 0.1
 #: below the session, so that the client is not what is measured where a broker hangs; the same for both systems
 SOCKET_TIMEOUT_MS = 1_000
+#: librdkafka asks who leads now when a request has timed out, for which it looks once a second; this is beside that
+METADATA_MS = 200
 
 
 class Acknowledged:
@@ -37,6 +39,7 @@ class Acknowledged:
                 "acks": "all",
                 "linger.ms": 1,
                 "socket.timeout.ms": SOCKET_TIMEOUT_MS,
+                "topic.metadata.refresh.interval.ms": METADATA_MS,
                 "log_level": 0,
             }
         )
