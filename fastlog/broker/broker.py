@@ -21,6 +21,7 @@ from fastlog.broker.configs import group_times, warn_of_unmet
 from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Services
 from fastlog.broker.control_loop import ControlLoop
+from fastlog.broker.groups import coordinator
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.groups.offsets_log import OffsetsLog
 from fastlog.broker.housekeeping import Housekeeping, cleaner_task, tasks
@@ -278,4 +279,4 @@ def load_rest() -> None:
     A broker goes on while its package is replaced by a newer one, and is not to load parts of that.
     """
     load_all()
-    import fastlog.state.coordinator  # noqa: F401
+    coordinator.load()

@@ -134,6 +134,7 @@ class GroupCoordinator:
             self.put(self._topic_removed, name)
         for topic in put:
             if topic.name == OFFSETS_TOPIC:
+                load()
                 self.put(self._lead, topic)
 
     def resign(self) -> None:
@@ -320,12 +321,7 @@ class GroupCoordinator:
         return shard
 
     def _coordinator(self) -> Coordinator:
-        # imported here: a start does not wait for it where there are no groups
-        from fastlog.state.coordinator import Coordinator
-
-        return Coordinator(
-            self._deadlines, *self._settings, self._memory, self._consumer_settings, self._topics
-        )
+        return load()(self._deadlines, *self._settings, self._memory, self._consumer_settings, self._topics)
 
     def _end(self, partition: int, *, with_appended: bool = True) -> None:
         """The groups of the partition are not served here any more, and nothing that was decided on them counts."""
@@ -435,3 +431,10 @@ class GroupCoordinator:
         if write.then is not None:
             write.then(outcome, self._now, effects)
         self._carry_out(shard, effects)
+
+
+def load() -> type[Coordinator]:
+    """Loads the code of groups: a start does not wait for it where there are none."""
+    from fastlog.state.coordinator import Coordinator
+
+    return Coordinator
