@@ -82,6 +82,18 @@ impl EpochCache {
         true
     }
 
+    /// Takes in epochs of batches below the first entry, ascending; true when that is news. Not written to the file yet.
+    pub(crate) fn note_before(&mut self, mut found: Vec<EpochStart>) -> bool {
+        let Some(first) = self.entries.first().copied() else { return false };
+        found.retain(|it| (0..=first.epoch).contains(&it.epoch) && it.start_offset < first.start_offset);
+        let Some(last) = found.last() else { return false };
+        // its records were cut in two
+        let rest = usize::from(last.epoch == first.epoch);
+        found.extend(self.entries.drain(..).skip(rest));
+        self.entries = found;
+        true
+    }
+
     /// Forgets epochs that start at `offset` or later; true when there were any.
     pub(crate) fn truncate_from_end(&mut self, offset: i64) -> bool {
         let before = self.entries.len();

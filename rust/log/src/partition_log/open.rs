@@ -14,7 +14,7 @@ use super::tail::{LogPosition, Tail};
 use super::{Log, NOTHING_UNSTABLE, Writer};
 use crate::cleaner::{CleanerState, swap};
 use crate::config::{Durability, LogConfig};
-use crate::epoch_cache::{self, EpochCache};
+use crate::epoch_cache::{self, EpochCache, EpochStart};
 use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::Storage;
@@ -89,6 +89,8 @@ impl Log {
         let mut epochs = EpochCache::load(Arc::clone(&storage.file_system), epochs_path)?;
         if epochs.is_incomplete() {
             note_all_epochs(&segments, &mut epochs)?;
+        } else {
+            note_first_epochs(&segments, &mut epochs, options.log_start_offset)?;
         }
         let recovery = Recovery {
             last_stop: options.last_stop,
@@ -277,6 +279,33 @@ fn note_all_epochs(segments: &[Arc<Segment>], epochs: &mut EpochCache) -> Result
         }
     }
     if epochs.entries().is_empty() { Ok(()) } else { epochs.save() }
+}
+
+/// Asks the batches below the first epoch that the file tells, where the log begins before it: records were deleted, which
+/// cut the file, and the process died before the checkpoint told of the new start.
+fn note_first_epochs(
+    segments: &[Arc<Segment>],
+    epochs: &mut EpochCache,
+    log_start_offset: i64,
+) -> Result<(), LogError> {
+    let Some(first) = epochs.entries().first().map(|first| first.start_offset) else { return Ok(()) };
+    if first <= log_start_offset {
+        return Ok(());
+    }
+    let mut found: Vec<EpochStart> = Vec::new();
+    'segments: for segment in segments {
+        let mut scan = segment.scan_from(0, segment.size())?;
+        while let Step::Batch(located) = scan.step(i64::MAX).during("read", segment.log.path())? {
+            let header = &located.header;
+            if header.base_offset >= first {
+                break 'segments;
+            }
+            if found.last().is_none_or(|last| last.epoch < header.partition_leader_epoch) {
+                found.push(EpochStart { epoch: header.partition_leader_epoch, start_offset: header.base_offset });
+            }
+        }
+    }
+    if epochs.note_before(found) { epochs.save() } else { Ok(()) }
 }
 
 /// Epochs that started beyond the log's end are gone with it; those before its start are not needed.

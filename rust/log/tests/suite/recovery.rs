@@ -425,6 +425,27 @@ fn epochs_are_built_anew_from_the_batches() {
 }
 
 #[test]
+fn epochs_of_records_whose_deletion_was_not_noted_down_are_known_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = open(directory.path(), config(), LastStop::Clean);
+    for epoch in 1..4 {
+        for _ in 0..2 {
+            log.append(&batch(&["value"]), epoch, NOW_MS, Default::default()).unwrap();
+        }
+    }
+    let before = log.epochs();
+    log.advance_high_watermark(6);
+    // in the middle of an epoch, which the file of epochs is then cut to
+    assert_eq!(log.delete_records(3).unwrap(), 3);
+    assert_eq!(log.end_offset_for_epoch(1), (1, 3));
+    drop(log);
+    let (log, _) = open(directory.path(), config(), LastStop::ProcessDied);
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (0, 6));
+    assert_eq!(log.epochs(), before);
+    assert_eq!(log.end_offset_for_epoch(1), (1, 2), "what a follower goes by that has to cut its log");
+}
+
+#[test]
 fn a_torn_snapshot_is_passed_over_for_an_older_one() {
     let directory = tempfile::tempdir().unwrap();
     let (log, _) = open(directory.path(), config(), LastStop::Clean);
