@@ -78,12 +78,14 @@ impl Log {
     ) -> Result<(Self, RecoveryReport), LogError> {
         storage.check()?;
         let directory = storage.directory().join(file_name::of_partition(&options.topic, options.partition));
-        let is_new = make_directory(storage, &directory)?;
+        let mut is_new = make_directory(storage, &directory)?;
         if is_new {
             // what checkpoints say is of an earlier topic of that name
             (options.log_start_offset, options.recovery_point, options.high_watermark) = (0, 0, 0);
         }
-        let topic_id = match_topic_id(storage, &directory, &options)?;
+        let (topic_id, is_written) = match_topic_id(storage, &directory, &options)?;
+        // what a machine that died lost of it is to be synced like that of a new one
+        is_new |= is_written;
         let segments = open_segments(storage, &directory, now_ms)?;
         let epochs_path = directory.join(epoch_cache::FILE_NAME);
         let mut epochs = EpochCache::load(Arc::clone(&storage.file_system), epochs_path)?;
@@ -190,7 +192,7 @@ fn match_topic_id(
     storage: &Storage,
     directory: &Path,
     options: &LogOptions,
-) -> Result<Option<Uuid>, LogError> {
+) -> Result<(Option<Uuid>, bool), LogError> {
     let found = match partition_metadata::read(&*storage.file_system, directory) {
         // torn by a power cut soon after it was made, since nothing here was ever synced
         Err(LogError::BadFile { .. }) if options.recovery_point == 0 => None,
@@ -202,9 +204,9 @@ fn match_topic_id(
         }
         (None, Some(topic_id)) => {
             partition_metadata::write(&*storage.file_system, directory, topic_id)?;
-            Ok(Some(topic_id))
+            Ok((Some(topic_id), true))
         }
-        (found, _) => Ok(found),
+        (found, _) => Ok((found, false)),
     }
 }
 
