@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::common::*;
 use crate::compaction_model::*;
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
-use fastlog_log::{Cleaned, CleanerLimits, LastStop, Log, LogOptions, Storage, Unpaced};
+use fastlog_log::{Cleaned, CleanerLimits, LastStop, Log, LogConfig, LogOptions, Storage, Unpaced};
 use fastlog_protocol::batch::Builder;
 use fastlog_protocol::compression::Compression;
 use proptest::prelude::*;
@@ -102,6 +102,42 @@ proptest! {
         clean_at(&log, 0, NOW_MS);
         prop_assert!(all_bytes(&log) == before);
         prop_assert_eq!(log.segment_count(), segments);
+    }
+
+    /// `cleanup.policy=compact,delete`: retention takes whole segments from the front of what was cleaned.
+    #[test]
+    fn what_retention_leaves_of_a_cleaned_log_stands_for_its_part_of_the_dictionary(
+        seed in any::<u64>(),
+        rounds in 1usize..4,
+    ) {
+        println!("seed {seed}");
+        let mut random = Random(seed);
+        let file_system = MemoryFileSystem::new(seed);
+        let log = open_on(&file_system, 0, LastStop::Clean).unwrap();
+        let config = LogConfig { cleanup_delete: true, retention_bytes: 2_400, retention_ms: -1, ..compacted() };
+        log.set_config(Arc::new(config));
+        let mut model = Model::default();
+        for _ in 0..rounds {
+            for _ in 0..60 {
+                model.append(&log, &mut random);
+            }
+            let (start, end) = (log.log_start_offset(), log.log_end_offset());
+            clean_at(&log, start, NOW_MS).unwrap();
+            prop_assert_eq!(log.log_start_offset(), start, "a pass deletes no offset");
+            // what the pass left may be too small for retention already: then more comes
+            while log.enforce_retention(NOW_MS).unwrap() == 0 {
+                model.append(&log, &mut random);
+            }
+            prop_assert!(log.log_start_offset() > start && log.log_end_offset() >= end);
+            model.compare(&log);
+            model.check_sequences(&log);
+        }
+        let (start, end) = (log.log_start_offset(), log.log_end_offset());
+        log.close(true).unwrap();
+        let log = open_on(&file_system, end, LastStop::Clean).unwrap();
+        prop_assert_eq!((log.log_start_offset(), log.log_end_offset()), (start, end));
+        model.compare(&log);
+        model.check_sequences(&log);
     }
 }
 
@@ -211,7 +247,7 @@ fn what_may_not_be_cleaned_is_not() {
     let found = log.cleanable(None, NOW_MS).unwrap();
     assert!(found.is_due && found.dirty_bytes > 0 && found.clean_bytes == 0);
     let lag = |min_compaction_lag_ms, max_compaction_lag_ms, min_cleanable_dirty_ratio| {
-        let config = fastlog_log::LogConfig {
+        let config = LogConfig {
             min_compaction_lag_ms,
             max_compaction_lag_ms,
             min_cleanable_dirty_ratio,
@@ -264,7 +300,7 @@ fn an_open_transaction_bounds_a_pass() {
 #[test]
 fn readers_with_the_originals_in_hand_go_on() {
     let directory = tempfile::tempdir().unwrap();
-    let config = fastlog_log::LogConfig { file_delete_delay_ms: 0, ..compacted() };
+    let config = LogConfig { file_delete_delay_ms: 0, ..compacted() };
     let (log, _) = open(directory.path(), config, LastStop::Clean);
     for _ in 0..40 {
         keyed(&log, 1, Some(&[b'x'; 100]));
@@ -342,7 +378,7 @@ fn a_truncation_or_a_deletion_stops_a_pass() {
 #[test]
 fn readers_and_appends_go_on_while_passes_follow_one_another() {
     let directory = tempfile::tempdir().unwrap();
-    let config = fastlog_log::LogConfig { file_delete_delay_ms: 0, ..compacted() };
+    let config = LogConfig { file_delete_delay_ms: 0, ..compacted() };
     let (log, _) = open(directory.path(), config, LastStop::Clean);
     let end = 3_000;
     keyed(&log, 0, Some(b"0"));

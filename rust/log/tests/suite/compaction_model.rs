@@ -133,11 +133,11 @@ impl Model {
         found
     }
 
-    /// The log gives, from any offset on, some of the records in their order, and of each key the last one.
+    /// The log gives, from any offset on that it still has, some of the records in their order, and of each key the last one.
     pub(crate) fn compare(&self, log: &Log) {
-        let end = log.log_end_offset();
-        let step = (end / 13).max(1);
-        for from in (0..end).step_by(step as usize).chain([end - 1]) {
+        let (start, end) = (log.log_start_offset(), log.log_end_offset());
+        let step = ((end - start) / 13).max(1);
+        for from in (start..end).step_by(step as usize).chain([end - 1]) {
             let read = read_committed(log, from);
             assert!(read.is_sorted_by(|a, b| a.0 < b.0), "offsets go up");
             let mut last = BTreeMap::new();
