@@ -17,6 +17,13 @@ fn open_on(file_system: &MemoryFileSystem, recovery_point: i64, last_stop: LastS
     Log::open(&storage, options, NOW_MS).ok().map(|(log, _)| log)
 }
 
+/// Memory for fewer keys than there are: a pass ends inside the dirty part.
+const LITTLE_MEMORY: usize = 24 * 10;
+
+fn limits(map_bytes_max: usize) -> CleanerLimits {
+    CleanerLimits { map_bytes_max, ..CleanerLimits::default() }
+}
+
 fn clean_at(log: &Log, from: i64, now_ms: i64) -> Option<Cleaned> {
     log.clean(from, CleanerLimits::default(), &Unpaced, now_ms).unwrap()
 }
@@ -56,8 +63,7 @@ proptest! {
         let mut model = Model::default();
         let mut clean_to = 0;
         let mut now_ms = NOW_MS;
-        let map_bytes_max = if little_memory { 24 * 10 } else { 1 << 20 };
-        let limits = CleanerLimits { map_bytes_max, ..CleanerLimits::default() };
+        let limits = limits(if little_memory { LITTLE_MEMORY } else { 1 << 20 });
         for _ in 0..rounds {
             for _ in 0..10 + random.below(30) {
                 model.append(&log, &mut random);
@@ -154,13 +160,15 @@ fn build(file_system: &MemoryFileSystem, seed: u64) -> (Log, Model) {
 }
 
 /// A death inside call `at` of a pass, then perhaps one inside the recovery, then a pass that gets to its end.
-fn die(seed: u64, at: u64, machine: bool, in_recovery: Option<u64>) {
-    println!("seed {seed}, death in call {at}, of the machine: {machine}, in recovery: {in_recovery:?}");
+fn die(seed: u64, limits: CleanerLimits, at: u64, machine: bool, in_recovery: Option<u64>) {
+    println!(
+        "seed {seed}, {limits:?}, death in call {at}, of the machine: {machine}, in recovery: {in_recovery:?}"
+    );
     let file_system = MemoryFileSystem::new(seed.wrapping_mul(31) + at);
     let (log, model) = build(&file_system, seed);
     let end = log.log_end_offset();
     file_system.set_faults(Faults { die_at_call: Some(file_system.calls() + at), ..Faults::default() });
-    let _ = log.clean(0, CleanerLimits::default(), &Unpaced, NOW_MS);
+    let _ = log.clean(0, limits, &Unpaced, NOW_MS);
     drop(log);
     let restart = || {
         if machine { file_system.restart_machine() } else { file_system.restart_process() }
@@ -190,15 +198,19 @@ fn die(seed: u64, at: u64, machine: bool, in_recovery: Option<u64>) {
 #[test]
 fn any_call_of_a_pass_may_be_the_last() {
     for seed in 0..seeds() {
-        let file_system = MemoryFileSystem::new(seed);
-        let (log, _) = build(&file_system, seed);
-        let before = file_system.calls();
-        assert!(log.segment_count() >= 4, "{} segments are too few", log.segment_count());
-        clean_at(&log, 0, NOW_MS).unwrap();
-        for at in 0..file_system.calls() - before {
-            for machine in [false, true] {
-                let in_recovery = ((at + u64::from(machine)).is_multiple_of(2)).then_some(at % 37);
-                die(seed, at, machine, in_recovery);
+        for limits in [CleanerLimits::default(), limits(LITTLE_MEMORY)] {
+            let file_system = MemoryFileSystem::new(seed);
+            let (log, _) = build(&file_system, seed);
+            let before = file_system.calls();
+            assert!(log.segment_count() >= 4, "{} segments are too few", log.segment_count());
+            let cleaned = log.clean(0, limits, &Unpaced, NOW_MS).unwrap().unwrap();
+            let is_partial = cleaned.end_offset < log.full_end_offset();
+            assert_eq!(is_partial, limits.map_bytes_max == LITTLE_MEMORY, "seed {seed}");
+            for at in 0..file_system.calls() - before {
+                for machine in [false, true] {
+                    let in_recovery = ((at + u64::from(machine)).is_multiple_of(2)).then_some(at % 37);
+                    die(seed, limits, at, machine, in_recovery);
+                }
             }
         }
     }
