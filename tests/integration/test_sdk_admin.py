@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastlog import Admin, Producer
+from fastlog.client.versions import SPOKEN
 from fastlog.errors import (
     ConfigError,
     InvalidConfigError,
@@ -18,8 +19,11 @@ from fastlog.errors import (
     NotReachableError,
     OffsetOutOfRangeError,
     TopicAlreadyExistsError,
+    UnknownTopicIdError,
     UnknownTopicOrPartitionError,
+    UnsupportedVersionError,
 )
+from fastlog.protocol.api import ApiKey
 from tests.support.zookeeper_proxy import Proxy
 
 
@@ -73,6 +77,30 @@ def test_a_topic_is_created_described_listed_extended_and_deleted(admin: Admin, 
     assert any(entry.name == topic_name and entry.partition_count == 3 for entry in admin.list_topics())
     admin.create_partitions(topic_name, 5)
     eventually(lambda: len(admin.describe_topic(topic_name).partitions) == 5)
+    admin.delete_topic(topic_name)
+    eventually(lambda: not known(admin, topic_name))
+
+
+def test_a_topic_is_deleted_by_its_id_and_not_the_next_one_of_its_name(admin: Admin, topic_name: str) -> None:
+    first = admin.create_topic(topic_name)
+    eventually(lambda: known(admin, topic_name))
+    admin.delete_topic(topic_id=first.topic_id)
+    eventually(lambda: not known(admin, topic_name))
+    second = admin.create_topic(topic_name)
+    eventually(lambda: known(admin, topic_name))
+    with pytest.raises(UnknownTopicIdError, match=first.topic_id):
+        admin.delete_topic(topic_id=first.topic_id)
+    assert admin.describe_topic(topic_name).topic_id == second.topic_id
+
+
+def test_a_broker_that_knows_no_topic_ids_is_named_when_one_is_deleted_by_its_id(
+    admin: Admin, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SPOKEN, ApiKey.DELETE_TOPICS, (1, 5))
+    made = admin.create_topic(topic_name)
+    eventually(lambda: known(admin, topic_name))
+    with pytest.raises(UnsupportedVersionError, match="delete it by its name"):
+        admin.delete_topic(topic_id=made.topic_id)
     admin.delete_topic(topic_name)
     eventually(lambda: not known(admin, topic_name))
 
@@ -221,6 +249,11 @@ def test_what_makes_no_sense_is_refused_here(admin: Admin) -> None:
         admin.describe_configs,
         lambda: admin.alter_configs({}, topic="t", broker=1),
         lambda: Admin("nowhere"),
+        admin.delete_topic,
+        lambda: admin.delete_topic("t", topic_id="AAAAAAAAAAAAAAAAAAAAAQ"),
+        lambda: admin.delete_topic(topic_id="orders"),
+        lambda: admin.delete_topic(topic_id="A" * 22),
+        lambda: admin.delete_topic(topic_id="?" * 22),
     ):
         with pytest.raises(ConfigError):
             call()

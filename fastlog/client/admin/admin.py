@@ -17,6 +17,7 @@ from fastlog.client.admin.results import (
     PartitionDescription,
     TopicDescription,
     TopicListing,
+    topic_id_bytes,
     topic_id_text,
 )
 from fastlog.client.metadata import Metadata
@@ -24,7 +25,9 @@ from fastlog.errors import (
     ConfigError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
+    UnknownTopicIdError,
     UnknownTopicOrPartitionError,
+    UnsupportedVersionError,
     error_for,
 )
 from fastlog.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
@@ -34,7 +37,7 @@ from fastlog.protocol.messages.delete_records import (
     DeleteRecordsRequest,
     DeleteRecordsTopic,
 )
-from fastlog.protocol.messages.delete_topics import DeleteTopicsRequest
+from fastlog.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 from fastlog.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from fastlog.protocol.messages.incremental_alter_configs import (
     AlterableConfig,
@@ -163,18 +166,35 @@ class Admin(GroupAdmin, PlacementAdmin):
         )
         return made if fits else None
 
-    def delete_topic(self, name: str) -> None:
-        """Deletes a topic with all its records.
+    def delete_topic(self, name: str | None = None, *, topic_id: str | None = None) -> None:
+        """Deletes a topic with all its records, by its name or by its id as descriptions have it (KIP-516).
 
-        Raises UnknownTopicOrPartitionError where there is none, unless an earlier broker took the request and gave no
-        answer: then it is gone.
+        An id means that topic alone, never one that was made later with the same name. Raises
+        UnknownTopicOrPartitionError or UnknownTopicIdError where there is none, unless an earlier broker took the
+        request and gave no answer: then it is gone. Raises ConfigError unless exactly one of the two is given, or where
+        the id is none; and UnsupportedVersionError where the broker is too old for ids (Kafka before 2.8).
         """
-        request = DeleteTopicsRequest(topic_names=[name], timeout_ms=int(self._timeout_ms))
+        if (name is None) == (topic_id is None):
+            raise ConfigError("name a topic to delete either by name= or by topic_id=")
+        state = DeleteTopicState(name=name)
+        if topic_id is not None:
+            state.topic_id = topic_id_bytes(topic_id)
+        # versions below 6 have the names alone, and leave out the rest
+        request = DeleteTopicsRequest(
+            topics=[state],
+            topic_names=[] if name is None else [name],
+            timeout_ms=int(self._timeout_ms),
+        )
         unanswered: list[str] = []
+        what = f"deleting topic {name!r}" if name is not None else f"deleting the topic with id {topic_id}"
         answers = self._ask(request, unanswered).responses
+        if name is None and not answers:
+            raise UnsupportedVersionError(
+                f"{what}, asked of {self._asked()}: the broker does not delete topics by id; delete it by its name"
+            )
         try:
-            self._single(answers, f"deleting topic {name!r}")
-        except UnknownTopicOrPartitionError:
+            self._single(answers, what)
+        except (UnknownTopicOrPartitionError, UnknownTopicIdError):
             if not unanswered:
                 raise
 

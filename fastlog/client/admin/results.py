@@ -6,8 +6,12 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from fastlog.errors import ConfigError
+
 if TYPE_CHECKING:
     from fastlog.client.metadata import BrokerAddress
+
+TOPIC_ID_BYTES = 16
 
 #: where to look for an offset: by name, or the first record at or after a timestamp in milliseconds
 OffsetSpec = Literal["earliest", "latest", "max-timestamp"] | int
@@ -176,3 +180,16 @@ class OffsetReset:
 def topic_id_text(topic_id: bytes) -> str:
     """A topic id as Kafka's tools print it; empty where there is none."""
     return base64.urlsafe_b64encode(topic_id).decode().rstrip("=") if any(topic_id) else ""
+
+
+def topic_id_bytes(text: str) -> bytes:
+    """The topic id that `topic_id_text` shows so; raises ConfigError where `text` is none."""
+    try:
+        topic_id = base64.b64decode(f"{text}==", altchars=b"-_", validate=True)
+    except ValueError:
+        topic_id = b""
+    if len(topic_id) != TOPIC_ID_BYTES or not any(topic_id):
+        raise ConfigError(
+            f"{text!r} is not a topic id: that is 22 letters, digits, - and _, as a topic's description shows it"
+        )
+    return topic_id
