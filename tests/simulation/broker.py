@@ -211,10 +211,10 @@ class Broker(Controlling):
 
             self.ask(self.image.controller_id, told, answered, timeout_ms=LEAVE_MS, lane="")
 
-    def delete_records(self, key: PartitionKey, share: float) -> None:
-        """DeleteRecords of a part of what is committed."""
+    def delete_records(self, key: PartitionKey, share: float, at_most: int) -> None:
+        """DeleteRecords of a part of what is committed, of none from `at_most` on."""
         log = self.machine.log(key)
         if key in self.led() and log is not None:
             self.engine.look()
             before = log.start + int((log.high_watermark - log.start) * share)
-            self.engine.delete_records(TOPIC, key.partition, before)
+            self.engine.delete_records(TOPIC, key.partition, max(log.start, min(before, at_most)))
