@@ -303,7 +303,10 @@ fn note_first_epochs(
                 break 'segments;
             }
             if found.last().is_none_or(|last| last.epoch < header.partition_leader_epoch) {
-                found.push(EpochStart { epoch: header.partition_leader_epoch, start_offset: header.base_offset });
+                found.push(EpochStart {
+                    epoch: header.partition_leader_epoch,
+                    start_offset: header.base_offset,
+                });
             }
         }
     }
