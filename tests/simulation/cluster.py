@@ -159,13 +159,26 @@ class Cluster:
             is_counted = other in state.elr or registered.get(other, epochs[other]) == epochs[other]
             is_itself = held is None or held.registration is None or self.machines[other].is_clean
             stays = other in among and other not in state.removing
-            if other != without and stays and end >= promised and is_counted and is_itself:
+            is_steady = self.bugs.min_isr > 1 or self._is_steady(other, registered)
+            if other != without and stays and end >= promised and is_counted and is_itself and is_steady:
                 sure.add(other)
         # a proposal that is on its way may be what is counted on next, and who is eligible now is not any more then
         now = (it for it in self._under_way.get(key, ()) if it.partition_epoch == state.version)
         since_ms = self.agenda.now_ms - REASSIGN_MS
         moves = (target for at_ms, target in self._moves.get(key, ()) if at_ms >= since_ms)
         return bool(sure) and all(sure & set(it) for it in (*(it.isr for it in now), *moves))
+
+    def _is_steady(self, broker: int, registered: dict[int, int]) -> bool:
+        """Whether it stays in sync as far as anybody can tell.
+
+        Where one in-sync replica suffices, who drops out while there is another is not eligible any more: and that one
+        may be dead already, with what its machine has lost, and have a session still.
+        """
+        held = self.brokers.get(broker)
+        if held is None or held.is_stopped or held.registration is None:
+            return False
+        is_cut = any(pair in self.network.cuts for pair in ((broker, STORE), (STORE, broker)))
+        return registered.get(broker) == held.registration.broker_epoch and not is_cut
 
     def _proposed(self, proposal: Proposed) -> None:
         key = proposal.key
