@@ -110,5 +110,14 @@ def test_what_is_not_served_is_said_clearly(both: Both, tool: str, arguments: li
 
 def test_what_there_is_none_of(both: Both) -> None:
     both.same(CONFIGS, "--entity-type", "client-metrics", "--describe")
-    _, fastlog = both.run(f"{TOOLS}.FeatureCommand", "describe")
-    assert (fastlog.status, fastlog.out) == (0, "")
+
+
+def test_features(both: Both) -> None:
+    kafka, fastlog = both.run(f"{TOOLS}.FeatureCommand", "describe")
+    features = [
+        {line.split()[1]: line.split()[7] for line in done.out.splitlines() if line.startswith("Feature:")}
+        for done in (kafka, fastlog)
+    ]
+    # group.version says that there is the consumer protocol; Kafka has others beside it: KRaft's, transactions'
+    assert features[1].items() <= features[0].items()
+    assert list(features[1]) == ["group.version"]

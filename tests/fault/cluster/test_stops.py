@@ -145,11 +145,22 @@ def test_what_waits_at_a_leader_that_stops_is_told_to_look_for_another(
     place = next(it for it in partitions if it.replicas[-1] == controller)
     leader, hung, _ = place.replicas
     with RawTcp("127.0.0.1", cluster[leader].ports["PLAINTEXT"], seconds=30) as connection:
+
+        def answered() -> int:
+            answer = decode_response_frame(0, 9, connection.receive_frame())[1]
+            code: int = answer.responses[0].partition_responses[0].error_code
+            return code
+
+        def is_taken() -> bool:
+            connection.send(produce(topic_name, acks=1, partition=place.partition), 9)
+            return answered() == 0
+
+        # a new topic's replicas are in sync from the start: the leader may not have heard of it yet
+        cluster.wait_until("the leader takes records", is_taken)
         cluster[hung].pause()
         connection.send(produce(topic_name, acks=-1, partition=place.partition), 9)
         cluster[leader].begin_stop()
-        answer = decode_response_frame(0, 9, connection.receive_frame())[1]
-        assert answer.responses[0].partition_responses[0].error_code == NOT_LEADER
+        assert answered() == NOT_LEADER
     cluster[hung].resume()
     cluster[leader].stop()
 
