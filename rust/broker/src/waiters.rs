@@ -249,6 +249,10 @@ impl Shared {
                     parking_lot::MutexGuard::unlocked(&mut state, || entry.end());
                 }
             }
+            // a stop may have come meanwhile, when nobody waited for its signal
+            if state.stopped {
+                return;
+            }
             let now = Instant::now();
             match state.heap.peek().map(|Reverse(entry)| entry.deadline) {
                 None => self.changed.wait(&mut state),
@@ -349,5 +353,39 @@ mod tests {
         assert_eq!(second_answered.try_recv(), Ok(Cause::Deadline));
         assert!(first_answered.try_recv().is_err());
         timer.stop();
+    }
+
+    /// Over already; its end takes until it is told to go on.
+    struct Slow {
+        begun: Sender<()>,
+        go_on: Mutex<Receiver<()>>,
+    }
+
+    impl Delayed for Slow {
+        fn try_complete(&self, _: Cause) {
+            self.begun.send(()).unwrap();
+            self.go_on.lock().recv().unwrap();
+        }
+        fn is_over(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_stop_is_heard_while_one_that_is_over_is_ended() {
+        let timer = Arc::new(Timer::start(10).unwrap());
+        let (begun, has_begun) = channel();
+        let (go, go_on) = channel();
+        let slow = Arc::new(Slow { begun, go_on: Mutex::new(go_on) });
+        timer.add(Instant::now() + Duration::from_secs(3600), slow);
+        has_begun.recv().unwrap();
+        timer.finish_all();
+        go.send(()).unwrap();
+        let (ended, has_ended) = channel();
+        std::thread::spawn(move || {
+            timer.stop();
+            ended.send(()).unwrap();
+        });
+        assert_eq!(has_ended.recv_timeout(Duration::from_secs(30)), Ok(()), "its thread waits for ever");
     }
 }
