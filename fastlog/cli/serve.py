@@ -95,12 +95,14 @@ def _serve(config: Config) -> None:
     # waits for its end: logs are closed as they were opened, completely
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    # before it is ready, though that takes 50 ms: the first clients would meet groups that are not loaded yet, and
+    # librdkafka's admin takes that for a failure (or, told NOT_COORDINATOR, ends its process)
+    load_rest()
     broker = Broker(config)
     with ThreadFailures() as failures:
         endpoints = broker.start()
         click.echo("ready " + " ".join(map(str, endpoints)))
         sys.stdout.flush()
-        load_rest()
         signal.sigwait(signals)
         failures.stopping()
         broker.stop()

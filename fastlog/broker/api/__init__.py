@@ -1,6 +1,6 @@
 """The APIs that the control plane answers. What handles the requests of one is a file named as it.
 
-A start waits for none of those files: one is loaded with the first request for it, or by `load_all`.
+Those files are loaded by `load_all`, or one with the first request for it.
 """
 
 from __future__ import annotations
