@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlog.broker.addresses import EVERYWHERE, Addresses
-from fastlog.broker.api import APIS, load_all
+from fastlog.broker.api import APIS
 from fastlog.broker.configs import group_times, warn_of_unmet
 from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Services
 from fastlog.broker.control_loop import ControlLoop
-from fastlog.broker.groups import coordinator
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.groups.offsets_log import OffsetsLog
 from fastlog.broker.housekeeping import Housekeeping, cleaner_task, tasks
@@ -271,12 +270,3 @@ def _groups_memory(bytes_max: int) -> int:
     if bytes_max >= 0:
         return bytes_max
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
-
-
-def load_rest() -> None:
-    """Loads the code that a start does without, which would else come with the first requests. Blocks for some 50 ms.
-
-    A broker goes on while its package is replaced by a newer one, and is not to load parts of that.
-    """
-    load_all()
-    coordinator.load()

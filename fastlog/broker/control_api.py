@@ -110,19 +110,6 @@ class Lane(Enum):
     """For groups and their offsets, whose state no other thread touches: with a queue of its own in the data plane."""
 
 
-class Handlers(msgspec.Struct, frozen=True, kw_only=True):
-    """What answers the requests of an API."""
-
-    handle: Callable[[Services, RequestContext, Any], Any]
-    """Answers a request, with a `Later` where the answer is not there yet; None has the data plane answer it, and
-    `Lane.CHANGES` has `change` answer it on that lane."""
-    refuse: Callable[[Any, KafkaError], Any]
-    """The answer in which every part of a request failed with the error."""
-    change: Callable[[Services, RequestContext, Any], Any] | None = None
-    """As `handle`, of an API of `Lane.ASKS` for a request that has to change something first: others need not wait
-    behind those that do."""
-
-
 class ControlApi(msgspec.Struct, frozen=True, kw_only=True):
     """One API that the control plane answers."""
 
@@ -131,8 +118,14 @@ class ControlApi(msgspec.Struct, frozen=True, kw_only=True):
     """First and last version served, both inclusive."""
     lane: Lane
     """Which thread handles its requests."""
-    load: Callable[[], Handlers]
-    """What handles them; slow the first time."""
+    handle: Callable[[Services, RequestContext, Any], Any]
+    """Answers a request, with a `Later` where the answer is not there yet; None has the data plane answer it, and
+    `Lane.CHANGES` has `change` answer it on that lane."""
+    refuse: Callable[[Any, KafkaError], Any]
+    """The answer in which every part of a request failed with the error."""
+    change: Callable[[Services, RequestContext, Any], Any] | None = None
+    """As `handle`, of an API of `Lane.ASKS` for a request that has to change something first: others need not wait
+    behind those that do."""
 
 
 def attempt(

@@ -67,8 +67,6 @@ class Broker:
             # absolute: the caller may change its working directory
             options = {} if data_dir is None else {"log.dirs": str(Path(data_dir).absolute())}
             root = composition.Broker(load(settings=given, options=options))
-            # not by its own threads: what hooks the program has for imports, pytest's say, may not be made for that
-            composition.load_rest()
             self._endpoints = {endpoint.scheme: endpoint for endpoint in root.start()}
             undo.callback(root.stop)
             self._data_dir = root.data_dir

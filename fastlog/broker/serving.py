@@ -19,8 +19,7 @@ from fastlog.protocol.codec import decode_request, encode_response_frame
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fastlog.broker.control_api import ControlApi, Handlers, Services
-    from fastlog.errors import KafkaError
+    from fastlog.broker.control_api import ControlApi, Services
 
     Handle = Callable[[Services, RequestContext, Any], Any]
 
@@ -76,24 +75,21 @@ class Serving:
 
         False where it is to be given to `change`, on the lane of changes.
         """
-        return self._guarded(api, asked, lambda handlers: handlers.handle)
+        return self._guarded(api, asked, api.handle)
 
     def change(self, api: ControlApi, asked: ControlRequest) -> None:
         """Answers a request for which something has to be changed first; raises nothing."""
-        self._guarded(api, asked, lambda handlers: handlers.change)
+        if api.change is not None:
+            self._guarded(api, asked, api.change)
 
-    def _guarded(
-        self, api: ControlApi, asked: ControlRequest, pick: Callable[[Handlers], Handle | None]
-    ) -> bool:
+    def _guarded(self, api: ControlApi, asked: ControlRequest, handle: Handle) -> bool:
         try:
-            handlers = api.load()
-            handle = pick(handlers)
-            return handle is None or self._serve(api, handlers, asked, handle)
+            return self._serve(api, asked, handle)
         except Exception:
             self._log.exception("a request was given up without an answer")
         return True
 
-    def _serve(self, api: ControlApi, handlers: Handlers, asked: ControlRequest, handle: Handle) -> bool:
+    def _serve(self, api: ControlApi, asked: ControlRequest, handle: Handle) -> bool:
         try:
             request = decode_request(api.key, asked.api_version, asked.request, asked.body_offset)
         except MalformedMessageError as error:
@@ -102,19 +98,19 @@ class Serving:
         try:
             response = handle(self._services, asked, request)
         except StoreUnavailableError as error:
-            response = handlers.refuse(request, storage_error(error))
+            response = api.refuse(request, storage_error(error))
         except Exception:
-            response = handlers.refuse(request, self._failed(api, asked))
+            response = self._failed(api, asked, request)
         if response is Lane.CHANGES:
             return False
         if isinstance(response, Later):
-            response.then(lambda it: self._answer(api, handlers, asked, request, it))
+            response.then(lambda it: self._answer(api, asked, request, it))
         else:
-            self._answer(api, handlers, asked, request, response)
+            self._answer(api, asked, request, response)
         return True
 
-    def _failed(self, api: ControlApi, asked: ControlRequest) -> KafkaError:
-        """What to answer where the fault is ours, which is logged."""
+    def _failed(self, api: ControlApi, asked: ControlRequest, request: Any) -> Any:
+        """The answer to what is a fault of ours, which is logged."""
         self._log.exception(
             "request failed",
             request=api.key.name,
@@ -122,17 +118,15 @@ class Serving:
             client=asked.client_address,
             client_id=asked.client_id,
         )
-        return server_error()
+        return api.refuse(request, server_error())
 
-    def _answer(
-        self, api: ControlApi, handlers: Handlers, asked: ControlRequest, request: Any, response: Any
-    ) -> None:
+    def _answer(self, api: ControlApi, asked: ControlRequest, request: Any, response: Any) -> None:
         if response is None:
             asked.answer_by_engine()
             return
         try:
             frame = encode_response_frame(api.key, asked.api_version, asked.correlation_id, response)
         except Exception:
-            failed = handlers.refuse(request, self._failed(api, asked))
+            failed = self._failed(api, asked, request)
             frame = encode_response_frame(api.key, asked.api_version, asked.correlation_id, failed)
         asked.answer(frame)

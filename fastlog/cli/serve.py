@@ -84,7 +84,7 @@ def serve(
 
 
 def _serve(config: Config) -> None:
-    from fastlog.broker.broker import Broker, load_rest
+    from fastlog.broker.broker import Broker
     from fastlog.cli.thread_failures import ThreadFailures
     from fastlog.native._engine import end_process_on_panic, keep_freed_memory
 
@@ -95,9 +95,6 @@ def _serve(config: Config) -> None:
     # waits for its end: logs are closed as they were opened, completely
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    # before it is ready, though that takes 50 ms: the first clients would meet groups that are not loaded yet, and
-    # librdkafka's admin takes that for a failure (or, told NOT_COORDINATOR, ends its process)
-    load_rest()
     broker = Broker(config)
     with ThreadFailures() as failures:
         endpoints = broker.start()

@@ -233,11 +233,10 @@ class ControlPlane:
         api = next(api for api in APIS if api.key == request.API_KEY)
         answers: list[Any] = []
         asked = context(version if version >= 0 else min(api.versions[1], BY_NAME.get(api.key, 99)))
-        handlers = api.load()
-        answer = handlers.handle(self.services, asked, request)
+        answer = api.handle(self.services, asked, request)
         if answer is Lane.CHANGES:
-            assert handlers.change is not None
-            answer = handlers.change(self.services, asked, request)
+            assert api.change is not None
+            answer = api.change(self.services, asked, request)
         if isinstance(answer, Later):
             answer.then(answers.append)
         else:

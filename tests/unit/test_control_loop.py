@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from fastlog.broker import worker
-from fastlog.broker.control_api import ControlApi, Handlers, Lane
+from fastlog.broker.control_api import ControlApi, Lane
 from fastlog.broker.control_loop import IN_HAND_MAX, ControlLoop
 from fastlog.broker.housekeeping import Housekeeping, Task, cleaner_task
 from fastlog.broker.later import Later
 from fastlog.broker.serving import Serving
 from fastlog.config import load
-from fastlog.errors import KafkaError, KafkaStorageError
+from fastlog.errors import KafkaStorageError
 from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.codec import decode_request_header, decode_response_frame, encode_request_frame
@@ -90,12 +90,14 @@ def source() -> Iterator[Source]:
     made.close()
 
 
-def api(handle: Any, change: Any = None) -> ControlApi:
-    def refuse(request: object, error: KafkaError) -> DescribeClusterResponse:
-        return DescribeClusterResponse(error_code=error.code)
-
-    handlers = Handlers(handle=handle, refuse=refuse, change=change)
-    return ControlApi(key=ApiKey.DESCRIBE_CLUSTER, versions=(0, 1), lane=Lane.ASKS, load=lambda: handlers)
+def api(handle: Any, *, refuse: Any = None) -> ControlApi:
+    return ControlApi(
+        key=ApiKey.DESCRIBE_CLUSTER,
+        versions=(0, 1),
+        lane=Lane.ASKS,
+        handle=handle,
+        refuse=refuse or (lambda request, error: DescribeClusterResponse(error_code=error.code)),
+    )
 
 
 def run(source: Source, served: ControlApi, *asked: Asked) -> None:
@@ -210,7 +212,7 @@ def test_who_only_asks_does_not_wait_behind_who_has_to_change_something_first(so
         return DescribeClusterResponse(cluster_id="changed")
 
     first, second = Asked(), Asked()
-    served = api(handle, change)
+    served = msgspec.structs.replace(api(handle), change=change)
     control = ControlLoop(source, Serving(None, [served]))  # type: ignore[arg-type]
     control.start()
     try:

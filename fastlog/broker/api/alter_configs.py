@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.api._config_resource import LOGGER, alterable
-from fastlog.broker.control_api import Handlers, Services, attempt, code_of, message_of, repeated
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
 from fastlog.errors import InvalidRequestError, KafkaError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.alter_configs import (
     AlterConfigsRequest,
     AlterConfigsResource,
@@ -59,4 +60,4 @@ def refuse(request: AlterConfigsRequest, error: KafkaError) -> AlterConfigsRespo
     return AlterConfigsResponse(responses=[_response(it, error) for it in request.resources])
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.ALTER_CONFIGS, versions=(0, 2), lane=Lane.CHANGES, handle=handle, refuse=refuse)

@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services, code_of, message_of, repeated
+from fastlog.broker.control_api import ControlApi, Lane, Services, code_of, message_of, repeated
 from fastlog.errors import InvalidRequestError, KafkaError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
     AlterPartitionReassignmentsResponse,
@@ -79,4 +80,10 @@ def refuse(
     return AlterPartitionReassignmentsResponse(error_code=error.code, error_message=message_of(error))
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(
+    key=ApiKey.ALTER_PARTITION_REASSIGNMENTS,
+    versions=(0, 1),
+    lane=Lane.CHANGES,
+    handle=handle,
+    refuse=refuse,
+)

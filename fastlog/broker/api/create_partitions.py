@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services, attempt, code_of, message_of, repeated
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
 from fastlog.broker.patience import TimeLeft
 from fastlog.errors import InvalidPartitionsError, InvalidRequestError, KafkaError, PolicyViolationError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.create_partitions import (
     CreatePartitionsRequest,
     CreatePartitionsResponse,
@@ -89,4 +90,6 @@ def refuse(request: CreatePartitionsRequest, error: KafkaError) -> CreatePartiti
     return CreatePartitionsResponse(results=[_result(topic.name, error) for topic in request.topics])
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(
+    key=ApiKey.CREATE_PARTITIONS, versions=(0, 3), lane=Lane.CHANGES, handle=handle, refuse=refuse
+)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services, attempt, code_of, message_of, repeated
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
 from fastlog.broker.patience import TimeLeft
 from fastlog.errors import (
     InvalidConfigError,
@@ -21,6 +21,7 @@ from fastlog.errors import (
     KafkaError,
     PolicyViolationError,
 )
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.create_topics import (
     CreatableTopic,
     CreatableTopicConfigs,
@@ -116,4 +117,4 @@ def refuse(request: CreateTopicsRequest, error: KafkaError) -> CreateTopicsRespo
     return CreateTopicsResponse(topics=[_failed(topic.name, error) for topic in request.topics])
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.CREATE_TOPICS, versions=(2, 7), lane=Lane.CHANGES, handle=handle, refuse=refuse)

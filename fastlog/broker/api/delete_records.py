@@ -13,10 +13,11 @@ from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services, attempt, code_of
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of
 from fastlog.broker.later import Later
 from fastlog.errors import InvalidTopicError, KafkaError, PolicyViolationError, RequestTimedOutError
 from fastlog.events import EventLog
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.delete_records import (
     DeleteRecordsPartition,
     DeleteRecordsPartitionResult,
@@ -128,4 +129,4 @@ def refuse(request: DeleteRecordsRequest, error: KafkaError) -> DeleteRecordsRes
     )
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.DELETE_RECORDS, versions=(0, 2), lane=Lane.ASKS, handle=handle, refuse=refuse)

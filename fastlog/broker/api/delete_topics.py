@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services, attempt, code_of, message_of
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of
 from fastlog.broker.patience import TimeLeft
 from fastlog.errors import InvalidRequestError, InvalidTopicError, KafkaError, UnknownTopicIdError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.message import ZERO_UUID
 from fastlog.protocol.messages.delete_topics import (
     DeletableTopicResult,
@@ -108,4 +109,4 @@ def refuse(request: DeleteTopicsRequest, error: KafkaError) -> DeleteTopicsRespo
     )
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.DELETE_TOPICS, versions=(1, 6), lane=Lane.CHANGES, handle=handle, refuse=refuse)

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import CLUSTER_NAME, CLUSTER_OPERATIONS, Operation, ResourceType
-from fastlog.broker.control_api import Handlers, Services
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.errors import KafkaError, MismatchedEndpointTypeError, UnsupportedEndpointTypeError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.describe_cluster import (
     DescribeClusterBroker,
     DescribeClusterRequest,
@@ -70,4 +71,4 @@ def refuse(request: DescribeClusterRequest, error: KafkaError) -> DescribeCluste
     return DescribeClusterResponse(error_code=error.code, error_message=error.message)
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.DESCRIBE_CLUSTER, versions=(0, 2), lane=Lane.ASKS, handle=handle, refuse=refuse)

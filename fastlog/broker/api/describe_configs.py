@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from fastlog.broker.api import _loggers
 from fastlog.broker.api._config_resource import LOGGER, require, resource_of
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services, attempt, code_of, message_of
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of
 from fastlog.config import Entry, Origin
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
     DescribeConfigsResource,
@@ -151,4 +152,4 @@ def refuse(request: DescribeConfigsRequest, error: KafkaError) -> DescribeConfig
     return DescribeConfigsResponse(results=[_result(wanted, error) for wanted in request.resources])
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.DESCRIBE_CONFIGS, versions=(1, 4), lane=Lane.ASKS, handle=handle, refuse=refuse)

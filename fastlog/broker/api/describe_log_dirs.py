@@ -12,8 +12,9 @@ import os
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.errors import KafkaError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.describe_log_dirs import (
     DescribeLogDirsPartition,
     DescribeLogDirsRequest,
@@ -63,4 +64,4 @@ def refuse(request: DescribeLogDirsRequest, error: KafkaError) -> DescribeLogDir
     return DescribeLogDirsResponse(error_code=error.code)
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.DESCRIBE_LOG_DIRS, versions=(1, 5), lane=Lane.ASKS, handle=handle, refuse=refuse)

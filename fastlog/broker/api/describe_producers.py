@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services, attempt, code_of, message_of
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of
 from fastlog.errors import InvalidTopicError, NotLeaderOrFollowerError, UnknownTopicOrPartitionError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.describe_producers import (
     DescribeProducersRequest,
     DescribeProducersResponse,
@@ -78,4 +79,4 @@ def refuse(request: DescribeProducersRequest, error: KafkaError) -> DescribeProd
     )
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.DESCRIBE_PRODUCERS, versions=(0, 0), lane=Lane.ASKS, handle=handle, refuse=refuse)

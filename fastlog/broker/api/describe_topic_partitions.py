@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import TOPIC_OPERATIONS, Operation, ResourceType
-from fastlog.broker.control_api import Handlers, Services
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.errors import (
     InvalidRequestError,
     InvalidTopicError,
@@ -23,6 +23,7 @@ from fastlog.errors import (
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.describe_topic_partitions import (
     Cursor,
     DescribeTopicPartitionsRequest,
@@ -156,4 +157,6 @@ def refuse(request: DescribeTopicPartitionsRequest, error: KafkaError) -> Descri
     )
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(
+    key=ApiKey.DESCRIBE_TOPIC_PARTITIONS, versions=(0, 0), lane=Lane.ASKS, handle=handle, refuse=refuse
+)

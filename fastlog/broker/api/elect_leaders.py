@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services, code_of, message_of
+from fastlog.broker.control_api import ControlApi, Lane, Services, code_of, message_of
 from fastlog.errors import InvalidRequestError, KafkaError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.elect_leaders import (
     ElectLeadersRequest,
     ElectLeadersResponse,
@@ -69,4 +70,4 @@ def refuse(request: ElectLeadersRequest, error: KafkaError) -> ElectLeadersRespo
     )
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.ELECT_LEADERS, versions=(0, 2), lane=Lane.CHANGES, handle=handle, refuse=refuse)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from fastlog.broker.api import _loggers
 from fastlog.broker.api._config_resource import LOGGER, alterable
 from fastlog.broker.configs import Alteration, check_distinct
-from fastlog.broker.control_api import Handlers, Services, attempt, code_of, message_of, repeated
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.incremental_alter_configs import (
     AlterConfigsResource,
     AlterConfigsResourceResponse,
@@ -64,4 +65,6 @@ def refuse(request: IncrementalAlterConfigsRequest, error: KafkaError) -> Increm
     return IncrementalAlterConfigsResponse(responses=[_response(it, error) for it in request.resources])
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(
+    key=ApiKey.INCREMENTAL_ALTER_CONFIGS, versions=(0, 1), lane=Lane.CHANGES, handle=handle, refuse=refuse
+)

@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.errors import CoordinatorNotAvailableError, InvalidRequestError, KafkaError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 
 if TYPE_CHECKING:
@@ -46,4 +47,4 @@ def refuse(request: InitProducerIdRequest, error: KafkaError) -> InitProducerIdR
     return InitProducerIdResponse(error_code=error.code, producer_id=NONE, producer_epoch=NONE)
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.INIT_PRODUCER_ID, versions=(0, 5), lane=Lane.ASKS, handle=handle, refuse=refuse)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.api._config_resource import BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services, code_of
+from fastlog.broker.control_api import ControlApi, Lane, Services, code_of
 from fastlog.errors import ClusterAuthorizationFailedError, KafkaError, UnsupportedVersionError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.list_config_resources import (
     ConfigResource,
     ListConfigResourcesRequest,
@@ -61,4 +62,6 @@ def refuse(request: ListConfigResourcesRequest, error: KafkaError) -> ListConfig
     return ListConfigResourcesResponse(error_code=code_of(error))
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(
+    key=ApiKey.LIST_CONFIG_RESOURCES, versions=(0, 1), lane=Lane.ASKS, handle=handle, refuse=refuse
+)

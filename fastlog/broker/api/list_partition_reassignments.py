@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services, message_of
+from fastlog.broker.control_api import ControlApi, Lane, Services, message_of
 from fastlog.errors import KafkaError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.list_partition_reassignments import (
     ListPartitionReassignmentsRequest,
     ListPartitionReassignmentsResponse,
@@ -60,4 +61,6 @@ def refuse(
     return ListPartitionReassignmentsResponse(error_code=error.code, error_message=message_of(error))
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(
+    key=ApiKey.LIST_PARTITION_REASSIGNMENTS, versions=(0, 0), lane=Lane.ASKS, handle=handle, refuse=refuse
+)

@@ -15,12 +15,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services, attempt
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt
 from fastlog.broker.groups.offsets_topic import create as create_offsets_topic
 from fastlog.broker.patience import TimeLeft
 from fastlog.broker.topic_directory import DEFAULT, NEEDED_TIMEOUT_MS
 from fastlog.errors import PolicyViolationError, TopicAlreadyExistsError
 from fastlog.events import EventLog
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.metadata import (
     MetadataRequest,
     MetadataResponse,
@@ -79,4 +80,4 @@ def refuse(request: MetadataRequest, error: KafkaError) -> MetadataResponse:
     )
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.METADATA, versions=(0, 13), lane=Lane.CHANGES, handle=handle, refuse=refuse)

@@ -27,6 +27,7 @@ from fastlog.errors import (
     NotLeaderOrFollowerError,
 )
 from fastlog.events import EventLog
+from fastlog.state.coordinator import Coordinator
 from fastlog.state.deadlines import Deadlines
 from fastlog.state.effects import STORED, UNKNOWN_SERVER_ERROR, Effects, Outcome, failed
 from fastlog.state.memory import Memory
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from fastlog.broker.serving import ControlRequest, Serving
     from fastlog.ports import Clock, Random, Topic
     from fastlog.state.consumer_group.settings import ConsumerGroupSettings
-    from fastlog.state.coordinator import Coordinator
     from fastlog.state.effects import Write
     from fastlog.state.group.settings import GroupSettings
     from fastlog.state.offsets.settings import OffsetSettings
@@ -134,7 +134,6 @@ class GroupCoordinator:
             self.put(self._topic_removed, name)
         for topic in put:
             if topic.name == OFFSETS_TOPIC:
-                load()
                 self.put(self._lead, topic)
 
     def resign(self) -> None:
@@ -321,7 +320,9 @@ class GroupCoordinator:
         return shard
 
     def _coordinator(self) -> Coordinator:
-        return load()(self._deadlines, *self._settings, self._memory, self._consumer_settings, self._topics)
+        return Coordinator(
+            self._deadlines, *self._settings, self._memory, self._consumer_settings, self._topics
+        )
 
     def _end(self, partition: int, *, with_appended: bool = True) -> None:
         """The groups of the partition are not served here any more, and nothing that was decided on them counts."""
@@ -431,10 +432,3 @@ class GroupCoordinator:
         if write.then is not None:
             write.then(outcome, self._now, effects)
         self._carry_out(shard, effects)
-
-
-def load() -> type[Coordinator]:
-    """Loads the code of groups: a start does not wait for it where there are none."""
-    from fastlog.state.coordinator import Coordinator
-
-    return Coordinator

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import GROUP_OPERATIONS, Operation, ResourceType
-from fastlog.broker.control_api import Handlers, Services
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.errors import KafkaError, TopicAuthorizationFailedError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.consumer_group_describe import (
     ConsumerGroupDescribeRequest,
     ConsumerGroupDescribeResponse,
@@ -73,4 +74,6 @@ def refuse(request: ConsumerGroupDescribeRequest, error: KafkaError) -> Consumer
     )
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(
+    key=ApiKey.CONSUMER_GROUP_DESCRIBE, versions=(0, 1), lane=Lane.GROUPS, handle=handle, refuse=refuse
+)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.api.groups.join_group import client_host
 from fastlog.broker.context import Operation, ResourceType
-from fastlog.broker.control_api import Handlers, Services
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.errors import KafkaError, TopicAuthorizationFailedError
+from fastlog.protocol.api import ApiKey
 from fastlog.state.consumer_group.context import Heartbeat
 from fastlog.state.consumer_group.heartbeat import refused
 
@@ -66,4 +67,6 @@ def refuse(request: ConsumerGroupHeartbeatRequest, error: KafkaError) -> Consume
     return refused(error)
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(
+    key=ApiKey.CONSUMER_GROUP_HEARTBEAT, versions=(0, 1), lane=Lane.GROUPS, handle=handle, refuse=refuse
+)

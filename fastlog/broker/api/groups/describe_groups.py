@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import GROUP_OPERATIONS, Operation, ResourceType
-from fastlog.broker.control_api import Handlers, Services
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.errors import KafkaError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.describe_groups import (
     DescribedGroup,
     DescribeGroupsRequest,
@@ -52,4 +53,4 @@ def refuse(request: DescribeGroupsRequest, error: KafkaError) -> DescribeGroupsR
     )
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.DESCRIBE_GROUPS, versions=(0, 6), lane=Lane.GROUPS, handle=handle, refuse=refuse)

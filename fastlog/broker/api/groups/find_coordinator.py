@@ -13,13 +13,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Lane, Services, storage_error
+from fastlog.broker.control_api import ControlApi, Lane, Services, storage_error
 from fastlog.broker.groups.offsets_topic import find_or_create, partition_of
 from fastlog.broker.patience import TimeLeft
 from fastlog.broker.topic_directory import NEEDED_TIMEOUT_MS
 from fastlog.errors import CoordinatorNotAvailableError, InvalidRequestError, KafkaError
 from fastlog.events import EventLog
 from fastlog.ports import StoreUnavailableError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.find_coordinator import (
     Coordinator,
     FindCoordinatorRequest,
@@ -122,4 +123,6 @@ def refuse(request: FindCoordinatorRequest, error: KafkaError) -> FindCoordinato
     )
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse, change=change)
+API = ControlApi(
+    key=ApiKey.FIND_COORDINATOR, versions=(0, 6), lane=Lane.ASKS, handle=handle, refuse=refuse, change=change
+)

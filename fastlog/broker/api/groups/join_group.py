@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.broker.later import Later
 from fastlog.errors import KafkaError
+from fastlog.protocol.api import ApiKey
 from fastlog.state.group.join import Join
 from fastlog.state.group.rebalance import refused_join
 
@@ -80,4 +81,4 @@ def refuse(request: JoinGroupRequest, error: KafkaError) -> JoinGroupResponse:
     return refused_join(error.code, request.member_id)
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.JOIN_GROUP, versions=(0, 9), lane=Lane.GROUPS, handle=handle, refuse=refuse)

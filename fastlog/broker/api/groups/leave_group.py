@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.broker.later import Later
 from fastlog.errors import KafkaError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberIdentity
 
 if TYPE_CHECKING:
@@ -53,4 +54,4 @@ def refuse(request: LeaveGroupRequest, error: KafkaError) -> LeaveGroupResponse:
     return LeaveGroupResponse(error_code=error.code)
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.LEAVE_GROUP, versions=(0, 5), lane=Lane.GROUPS, handle=handle, refuse=refuse)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.broker.groups.absent import Absent, sort_out, with_refused
 from fastlog.broker.groups.topic_ids import IDS_FROM, with_names
 from fastlog.broker.later import Later
 from fastlog.errors import KafkaError, UnknownTopicIdError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.offset_commit import (
     OffsetCommitRequest,
     OffsetCommitResponse,
@@ -92,4 +93,4 @@ def refuse(request: OffsetCommitRequest, error: KafkaError) -> OffsetCommitRespo
     return refuse_commit(request, error.code)
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.OFFSET_COMMIT, versions=(2, 10), lane=Lane.GROUPS, handle=handle, refuse=refuse)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import Handlers, Services
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.broker.groups.absent import Absent, sort_out, with_refused
 from fastlog.errors import KafkaError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.offset_delete import (
     OffsetDeleteRequest,
     OffsetDeleteResponse,
@@ -53,4 +54,4 @@ def refuse(request: OffsetDeleteRequest, error: KafkaError) -> OffsetDeleteRespo
     return OffsetDeleteResponse(error_code=error.code)
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.OFFSET_DELETE, versions=(0, 0), lane=Lane.GROUPS, handle=handle, refuse=refuse)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fastlog.broker.context import Operation, ResourceType
-from fastlog.broker.control_api import Handlers, Services
+from fastlog.broker.control_api import ControlApi, Lane, Services
 from fastlog.broker.groups.topic_ids import IDS_FROM, with_names
 from fastlog.errors import KafkaError, TopicAuthorizationFailedError, UnknownTopicIdError
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.offset_fetch import (
     OffsetFetchRequest,
     OffsetFetchRequestGroup,
@@ -171,4 +172,4 @@ def refuse(request: OffsetFetchRequest, error: KafkaError) -> OffsetFetchRespons
     return failed
 
 
-HANDLERS = Handlers(handle=handle, refuse=refuse)
+API = ControlApi(key=ApiKey.OFFSET_FETCH, versions=(1, 10), lane=Lane.GROUPS, handle=handle, refuse=refuse)
