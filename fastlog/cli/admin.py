@@ -38,12 +38,13 @@ def change_settings(
     """
     unset = [key for key, value in changes.items() if value is None]
     if unset:
+        from fastlog.client.admin.admin import resource, resource_text
         from fastlog.config import nearest
 
         known = admin.describe_configs(topic=topic, broker=broker, group=group)
         for key in unset:
             if key not in known:
-                whose = f"broker {broker}" if broker is not None else f"{topic or group!r}"
+                whose = resource_text(*resource(topic, broker, group))
                 raise InvalidConfigError(
                     f"putting {key} of {whose} back: unknown setting{nearest(key, known)}"
                 )

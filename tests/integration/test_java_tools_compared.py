@@ -101,7 +101,36 @@ def test_leaders_are_elected(both: Both, pair: Pair, topic_name: str) -> None:
         (f"{TOOLS}.MetadataQuorumCommand", ["describe", "--status"]),
         (f"{TOOLS}.TransactionsCommand", ["list"]),
         (f"{TOOLS}.AclCommand", ["--list"]),
+        (CONFIGS, ["--entity-type", "users", "--entity-name", "u", "--describe"]),
+        (
+            CONFIGS,
+            [
+                "--entity-type",
+                "clients",
+                "--entity-name",
+                "c",
+                "--alter",
+                "--add-config",
+                "producer_byte_rate=1024",
+            ],
+        ),
+        (
+            CONFIGS,
+            [
+                "--entity-type",
+                "users",
+                "--entity-name",
+                "u",
+                "--alter",
+                "--add-config",
+                "SCRAM-SHA-256=[password=p]",
+            ],
+        ),
+        (f"{TOOLS}.FeatureCommand", ["upgrade", "--feature", "metadata.version=20"]),
+        (f"{TOOLS}.FeatureCommand", ["downgrade", "--feature", "metadata.version=20"]),
+        (f"{TOOLS}.FeatureCommand", ["disable", "--feature", "kraft.version"]),
     ],
+    ids=str,
 )
 def test_what_is_not_served_is_said_clearly(both: Both, tool: str, arguments: list[str]) -> None:
     _, fastlog = both.run(tool, *arguments)

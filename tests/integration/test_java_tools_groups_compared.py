@@ -80,3 +80,5 @@ def test_kafka_groups(both: Both, pair: Pair, topic_name: str) -> None:
             for done in both.run(f"{TOOLS}.GroupsCommand", "--list", *more)
         ]
         assert rows[0] == rows[1]
+        # there is one of each protocol
+        assert len(rows[0]) == {"--share": 0, "--group-type": 1}.get("".join(more[:1]), 2)

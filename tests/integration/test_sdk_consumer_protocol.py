@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import confluent_kafka
 import pytest
 
 import fastlog
 from fastlog.errors import UnreleasedInstanceIdError, UnsupportedAssignorError
 from tests.integration.conftest import GROUP_BROKERS, is_led
 from tests.integration.kafka.server import KafkaServer
+from tests.integration.test_sdk_groups import produce, read_values
 from tests.support.broker import BrokerProcess, wait_until
 from tests.support.cli import fastlog as command
 from tests.support.members import CONSUMER_PROTOCOL, Party
@@ -61,14 +61,6 @@ def topic(server: Server, topic_name: str) -> str:
     return topic_name
 
 
-def produce(bootstrap: str, topic: str, count: int, *, first: int = 0, partitions: int = 6) -> None:
-    """Values first, first + 1, … round robin over the partitions."""
-    producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
-    for number in range(first, first + count):
-        producer.produce(topic, b"%d" % number, partition=number % partitions)
-    assert producer.flush(30) == 0
-
-
 def party(server: Server, topic: str, **options: Any) -> Party:
     return Party(server.bootstrap, topic, group_protocol="consumer", **options)
 
@@ -76,16 +68,6 @@ def party(server: Server, topic: str, **options: Any) -> Party:
 def consumer_of(server: Server, topic: str, **options: Any) -> fastlog.Consumer:
     given = {"topics": topic, "group_id": topic, **CONSUMER_PROTOCOL, **options}
     return fastlog.Consumer(server.bootstrap, **given)
-
-
-def read_values(consumer: fastlog.Consumer, count: int) -> list[int]:
-    """Exactly `count` values."""
-    values: list[int] = []
-    deadline = time.monotonic() + 30
-    while len(values) < count and time.monotonic() < deadline:
-        values += [int(one.value or b"") for one in consumer.poll(count - len(values), timeout=0.5)]
-    assert len(values) == count
-    return values
 
 
 @pytest.mark.parametrize("assignor", [None, "range", "uniform"])

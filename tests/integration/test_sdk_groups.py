@@ -151,7 +151,7 @@ def test_positions_last(group_bootstrap: str, group_topic: str) -> None:
 def read_values(consumer: fastlog.Consumer, count: int) -> list[int]:
     """Exactly `count` values."""
     values: list[int] = []
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while len(values) < count and time.monotonic() < deadline:
         values += [int(one.value or b"") for one in consumer.poll(count - len(values), timeout=0.5)]
     assert len(values) == count

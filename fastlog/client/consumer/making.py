@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import uuid
 import weakref
 from typing import TYPE_CHECKING, TypeVar
 
@@ -102,6 +101,8 @@ def make_group(
 def make_member(group_id: str, options: ConsumerOptions, backoff: Backoff) -> GroupMember:
     """A member of the protocol that the options name."""
     if options.group_protocol == "consumer":
+        import uuid
+
         from fastlog.client.group.consumer_membership import ConsumerGroupSettings, ConsumerMembership
 
         return ConsumerMembership(

@@ -18,8 +18,6 @@ from fastlog.client.group import requests
 from fastlog.client.group.effects import (
     Adopt,
     Effect,
-    Fail,
-    FindCoordinator,
     Identity,
     LoseCoordinator,
     Release,
@@ -27,6 +25,7 @@ from fastlog.client.group.effects import (
     Watch,
 )
 from fastlog.client.group.liveness import Liveness
+from fastlog.client.group.member import GroupMember
 from fastlog.errors import KafkaError, UnsupportedVersionError, error_for
 
 if TYPE_CHECKING:
@@ -70,40 +69,33 @@ class ConsumerGroupSettings:
     rack: str = ""
 
 
-class ConsumerMembership:
-    """One member; see `GroupMember`. Times are of the caller's clock, in milliseconds."""
+class ConsumerMembership(GroupMember):
+    """One member. Times are of the caller's clock, in milliseconds."""
 
     def __init__(self, settings: ConsumerGroupSettings, backoff: Backoff) -> None:
-        """Wants nothing yet. `backoff` spaces what is tried again."""
-        self._settings = settings
-        self.group_id = settings.group_id
-        self._backoff = backoff
-        self._failures = 0
-        self._retry_at_ms = 0.0
+        """See GroupMember."""
         # how long a session lasts is the coordinator's to know
-        self._liveness = Liveness(
+        liveness = Liveness(
             session_timeout_ms=math.inf,
             heartbeat_interval_ms=FIRST_INTERVAL_MS,
             max_poll_interval_ms=settings.max_poll_interval_ms,
         )
+        super().__init__(
+            settings.group_id,
+            liveness=liveness,
+            max_poll_interval_ms=settings.max_poll_interval_ms,
+            backoff=backoff,
+        )
+        self._settings = settings
         self.phase = Phase.OUTSIDE
         self.identity = self._identity(JOIN_EPOCH)
-        #: partitions that the application reads
-        self.owned: frozenset[Partition] = frozenset()
-        self._topics: frozenset[str] | None = None
-        self.has_coordinator = self._finding = False
-        self.requests_wait = False
-        self.away = False
-        self._left_ms = -math.inf
         #: the coordinator may know it
         self._introduced = False
-        self._duty = 0
         #: what the coordinator assigned last, by topic id, and names of topics by their ids
         self._assigned: Mapping[bytes, tuple[int, ...]] = {}
         self._names: dict[bytes, str] = {}
         #: ids of the topics that were assigned once, by name
         self._ids: dict[str, bytes] = {}
-        self._target: frozenset[Partition] = frozenset()
         # what the last heartbeat said, which is left out of the next; None where the coordinator may not have it
         self._told_topics: frozenset[str] | None = None
         self._told_owned: frozenset[Partition] | None = None
@@ -129,12 +121,6 @@ class ConsumerMembership:
         self._forget()
         return effects
 
-    def polled(self, now_ms: float) -> None:
-        """See GroupMember."""
-        self._liveness.polled(now_ms)
-        if now_ms > self._left_ms:
-            self.away = False
-
     def released(self, duty: int, owned: frozenset[Partition], now_ms: float) -> list[Effect]:
         """See GroupMember."""
         self.owned = owned
@@ -154,12 +140,6 @@ class ConsumerMembership:
 
     # --- what the world tells ---
 
-    def coordinator_found(self, now_ms: float) -> list[Effect]:
-        """See GroupMember."""
-        self._finding, self.has_coordinator, self._failures = False, True, 0
-        self._liveness.missed(now_ms)
-        return self.advance(now_ms)
-
     def coordinator_lost(self, now_ms: float) -> list[Effect]:
         """See GroupMember."""
         self.has_coordinator = self._finding = False
@@ -169,11 +149,9 @@ class ConsumerMembership:
 
     def coordinator_refused(self, error: KafkaError, now_ms: float) -> list[Effect]:
         """See GroupMember."""
-        self._finding = False
-        self._later(now_ms)
         if isinstance(error, UnsupportedVersionError):
             error.message += "; group_protocol='classic' is what older brokers know"
-        return self._give_up(error, now_ms) if self.wanted else []
+        return super().coordinator_refused(error, now_ms)
 
     def topics_known(
         self, counts: Mapping[str, int], names: Mapping[bytes, str], now_ms: float
@@ -217,33 +195,6 @@ class ConsumerMembership:
 
     # --- time ---
 
-    def advance(self, now_ms: float) -> list[Effect]:
-        """See GroupMember."""
-        if not (self.wanted or self.requests_wait):
-            return []
-        effects: list[Effect] = []
-        if self._needs_polls() and self._liveness.poll_expired(now_ms):
-            effects += self._abandon(now_ms)
-        if not self.has_coordinator:
-            if not self._finding and now_ms >= self._retry_at_ms:
-                self._finding = True
-                effects.append(FindCoordinator())
-        elif self._beats() and now_ms >= self._retry_at_ms and self._liveness.heartbeat_due(now_ms):
-            self._liveness.sent(now_ms)
-            effects.append(self._heartbeat())
-        return effects
-
-    def next_deadline_ms(self) -> float:
-        """See GroupMember."""
-        if not (self.wanted or self.requests_wait):
-            return math.inf
-        due = math.inf
-        if not (self.has_coordinator or self._finding):
-            due = self._retry_at_ms
-        elif self.has_coordinator and self._beats():
-            due = max(self._liveness.next_beat_ms(), self._retry_at_ms)
-        return min(due, self._liveness.next_poll_ms()) if self._needs_polls() else due
-
     def commit_identity(self) -> Identity | None:
         """See GroupMember."""
         return self.identity if self.identity.generation > JOIN_EPOCH else None
@@ -259,6 +210,16 @@ class ConsumerMembership:
         return self.phase is Phase.JOINING
 
     # --- heartbeats ---
+
+    def _send_due(self, now_ms: float) -> list[Effect]:
+        is_due = self._beats() and now_ms >= self._retry_at_ms and self._liveness.heartbeat_due(now_ms)
+        if not is_due:
+            return []
+        self._liveness.sent(now_ms)
+        return [self._heartbeat()]
+
+    def _next_send_ms(self) -> float:
+        return max(self._liveness.next_beat_ms(), self._retry_at_ms) if self._beats() else math.inf
 
     def _heartbeat(self) -> Send:
         settings, topics = self._settings, self._topics or frozenset()
@@ -313,7 +274,6 @@ class ConsumerMembership:
             return effects
         # it had no chance to poll while the coordinator waited for others
         self._liveness.polled(now_ms)
-        self._target = target
         self.phase = Phase.ADOPTING
         self._duty += 1
         return [*effects, Adopt(self._duty, target)]
@@ -331,43 +291,20 @@ class ConsumerMembership:
         error = error_for(code, f"this consumer is no member of {self._name()} any more")
         LOGGER.warning("%s; joining again", error)
         self._forget()
-        return [*self._lose(now_ms), *self.advance(now_ms)]
+        return [*self._lose(f"{error.name} from the coordinator", now_ms), *self.advance(now_ms)]
 
-    def _abandon(self, now_ms: float) -> list[Effect]:
-        """The application did not ask for records for so long that its partitions go to others."""
-        LOGGER.warning(
-            "%s: no poll within max_poll_interval_ms (%d ms), so this consumer leaves the group; it joins again with "
-            "the next poll. Take fewer records at a time (max_poll_records), or allow more time",
-            self._name(),
-            self._settings.max_poll_interval_ms,
-        )
-        effects = self._farewell("no poll within max_poll_interval_ms")
-        self._forget()
-        self._wait_for_poll(now_ms)
-        return effects + self._lose(now_ms)
-
-    def _lose(self, now_ms: float) -> list[Effect]:
-        """Gives up all partitions as lost, then joins."""
+    def _lose(self, reason: str, now_ms: float) -> list[Effect]:
         adopting = self.phase is Phase.ADOPTING
         self._enter_join(now_ms)
         if not (self.owned or adopting):
             return []
+        LOGGER.info("%s: partitions are lost, %s", self._name(), reason)
         self.phase = Phase.RELEASING
         self._duty += 1
         return [Release(self._duty, lost=True)]
 
-    def _give_up(self, error: KafkaError, now_ms: float, *, lasting: bool = False) -> list[Effect]:
-        """Tells the application; a later poll tries again unless that is pointless."""
-        self._forget()
-        effects = self._lose(now_ms)
-        self._later(now_ms)
-        self._wait_for_poll(now_ms)
-        if lasting:
-            self.phase = Phase.OUTSIDE
-        return [Fail(error, lasting), *effects]
-
-    def _wait_for_poll(self, now_ms: float) -> None:
-        self.away, self._left_ms = True, now_ms
+    def _stop(self) -> None:
+        self.phase = Phase.OUTSIDE
 
     def _forget(self) -> None:
         self.identity = self._identity(JOIN_EPOCH)
@@ -403,12 +340,8 @@ class ConsumerMembership:
         return self.phase in (Phase.ADOPTING, Phase.STABLE)
 
     def _later(self, now_ms: float) -> None:
-        self._failures += 1
-        self._retry_at_ms = now_ms + self._backoff.delay_ms(self._failures)
+        super()._later(now_ms)
         self._liveness.missed(self._retry_at_ms)
 
     def _identity(self, epoch: int) -> Identity:
         return Identity(epoch, self._settings.member_id, self._settings.group_instance_id)
-
-    def _name(self) -> str:
-        return f"group {self._settings.group_id!r}"

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("fastlog.consumer")
 #: one line in this time about a coordinator that cannot be reached
 WARNING_INTERVAL_MS = 10_000
+HEARTBEATS = (ApiKey.HEARTBEAT, ApiKey.CONSUMER_GROUP_HEARTBEAT)
 #: a coordinator answers heartbeats at once, and any broker takes connections and tells whom to ask: one that does not
 #: may be stopped or cut off, and where there are others they are asked
 HEARTBEAT_TIMEOUT_MS = 5_000.0
-HEARTBEATS = (ApiKey.HEARTBEAT, ApiKey.CONSUMER_GROUP_HEARTBEAT)
 PATIENCE_MS = 2_000.0
 #: one turn waits no longer than this
 TURN_MS_MAX = 1_000.0

@@ -17,8 +17,6 @@ from fastlog.client.group import requests
 from fastlog.client.group.effects import (
     Adopt,
     Effect,
-    Fail,
-    FindCoordinator,
     Identity,
     LoseCoordinator,
     Release,
@@ -27,7 +25,8 @@ from fastlog.client.group.effects import (
 )
 from fastlog.client.group.leading import Leadership
 from fastlog.client.group.liveness import Liveness
-from fastlog.errors import InconsistentGroupProtocolError, KafkaError, MalformedMessageError, error_for
+from fastlog.client.group.member import GroupMember
+from fastlog.errors import InconsistentGroupProtocolError, MalformedMessageError, error_for
 from fastlog.protocol.api import ApiKey
 from fastlog.state.assignors import (
     PROTOCOL_TYPE,
@@ -83,42 +82,33 @@ class GroupSettings:
     rack: str = ""
 
 
-class Membership:
+class Membership(GroupMember):
     """One member. Times are of the caller's clock, in milliseconds."""
 
     def __init__(self, settings: GroupSettings, backoff: Backoff) -> None:
-        """Wants nothing yet. `backoff` spaces what is tried again."""
-        self._settings = settings
-        self.group_id = settings.group_id
-        self._backoff = backoff
-        self._failures = 0
-        self._retry_at_ms = 0.0
-        self._liveness = Liveness(
+        """See GroupMember."""
+        liveness = Liveness(
             session_timeout_ms=settings.session_timeout_ms,
             heartbeat_interval_ms=settings.heartbeat_interval_ms,
             max_poll_interval_ms=settings.max_poll_interval_ms,
         )
+        super().__init__(
+            settings.group_id,
+            liveness=liveness,
+            max_poll_interval_ms=settings.max_poll_interval_ms,
+            backoff=backoff,
+        )
+        self._settings = settings
         #: Kafka's rule: eager unless all assignors can do without
         self.cooperative = all(assignor.cooperative for assignor in settings.assignors)
         self.phase = Phase.OUTSIDE
         self.identity = Identity(instance_id=settings.group_instance_id)
-        #: partitions that the application reads
-        self.owned: frozenset[Partition] = frozenset()
-        self._topics: frozenset[str] | None = None
         self._joined_topics: frozenset[str] = frozenset()
-        #: whether requests can be sent
-        self.has_coordinator = self._finding = False
-        #: others than the membership have something to ask of the coordinator
-        self.requests_wait = False
         self._protocol = ""
         self._reason = ""
         #: a rebalance is due as soon as the present one is done
         self._again = ""
-        #: the member waits for the application's next poll before it joins
-        self.away = False
-        self._left_ms = -math.inf
         self._in_flight = False
-        self._duty = 0
         self._target: frozenset[Partition] = frozenset()
         self._last_given: tuple[tuple[Partition, ...], int] = ((), NO_GENERATION)
         self._leadership = Leadership()
@@ -141,14 +131,8 @@ class Membership:
         effects = self._farewell(reason)
         self._topics, self._joined_topics, self.phase = None, frozenset(), Phase.OUTSIDE
         self.away = False
-        self._forget(keep_member_id=False)
+        self._forget()
         return effects
-
-    def polled(self, now_ms: float) -> None:
-        """The application asked for records at this time: it was alive then."""
-        self._liveness.polled(now_ms)
-        if now_ms > self._left_ms:
-            self.away = False
 
     def released(self, duty: int, owned: frozenset[Partition], now_ms: float) -> list[Effect]:
         """The application has given up what Release named and reads `owned` now."""
@@ -173,12 +157,6 @@ class Membership:
 
     # --- what the world tells ---
 
-    def coordinator_found(self, now_ms: float) -> list[Effect]:
-        """Requests can be sent."""
-        self._finding, self.has_coordinator, self._failures = False, True, 0
-        self._liveness.missed(now_ms)
-        return self.advance(now_ms)
-
     def coordinator_lost(self, now_ms: float) -> list[Effect]:
         """The coordinator cannot be reached, or is one no longer; what was asked of it has an unknown fate."""
         self.has_coordinator = self._finding = False
@@ -188,12 +166,6 @@ class Membership:
             self._enter_join("the coordinator was lost")
         self._in_flight = False
         return self.advance(now_ms)
-
-    def coordinator_refused(self, error: KafkaError, now_ms: float) -> list[Effect]:
-        """Asking for the coordinator, or asking it, does not help: it would be the same again."""
-        self._finding = False
-        self._later(now_ms)
-        return self._give_up(error, now_ms) if self.wanted else []
 
     def topics_known(
         self, counts: Mapping[str, int], _names: Mapping[bytes, str], now_ms: float
@@ -229,39 +201,6 @@ class Membership:
 
     # --- time ---
 
-    def advance(self, now_ms: float) -> list[Effect]:
-        """Does what is due."""
-        if not (self.wanted or self.requests_wait):
-            return []
-        effects: list[Effect] = []
-        if self._needs_polls() and self._liveness.poll_expired(now_ms):
-            effects += self._abandon(now_ms)
-        if not self.has_coordinator:
-            if not self._finding and now_ms >= self._retry_at_ms:
-                self._finding = True
-                effects.append(FindCoordinator())
-        elif self._beats() and self._liveness.session_expired(now_ms):
-            LOGGER.warning(
-                "%s: its coordinator was silent for session_timeout_ms; looking for it", self._name()
-            )
-            self._liveness.begin(now_ms)
-            effects += [LoseCoordinator(), *self.coordinator_lost(now_ms)]
-        else:
-            effects += self._send_due(now_ms)
-        return effects
-
-    def next_deadline_ms(self) -> float:
-        """When `advance` is to be called at the latest; infinity where nothing is due."""
-        if not (self.wanted or self.requests_wait):
-            return math.inf
-        due = math.inf
-        waits_to_join = self.phase is Phase.JOINING and not (self._in_flight or self.away)
-        if (waits_to_join and self.has_coordinator) or not (self.has_coordinator or self._finding):
-            due = self._retry_at_ms
-        if self._beats() and self.has_coordinator:
-            due = min(due, self._liveness.next_beat_ms())
-        return min(due, self._liveness.next_poll_ms()) if self._needs_polls() else due
-
     def commit_identity(self) -> Identity | None:
         """What to send with a commit; None while the group is between two generations."""
         has_one = self.identity.generation != NO_GENERATION
@@ -281,6 +220,12 @@ class Membership:
     # --- joining ---
 
     def _send_due(self, now_ms: float) -> list[Effect]:
+        if self._beats() and self._liveness.session_expired(now_ms):
+            LOGGER.warning(
+                "%s: its coordinator was silent for session_timeout_ms; looking for it", self._name()
+            )
+            self._liveness.begin(now_ms)
+            return [LoseCoordinator(), *self.coordinator_lost(now_ms)]
         if self._beats() and self._liveness.heartbeat_due(now_ms):
             self._liveness.sent(now_ms)
             return [
@@ -288,6 +233,11 @@ class Membership:
                 *self._send_join(now_ms),
             ]
         return self._send_join(now_ms)
+
+    def _next_send_ms(self) -> float:
+        waits_to_join = self.phase is Phase.JOINING and not (self._in_flight or self.away)
+        due = self._retry_at_ms if waits_to_join else math.inf
+        return min(due, self._liveness.next_beat_ms()) if self._beats() else due
 
     def _send_join(self, now_ms: float) -> list[Effect]:
         waits = self._in_flight or self.away or now_ms < self._retry_at_ms
@@ -462,41 +412,17 @@ class Membership:
             return self._give_up(error, now_ms, lasting=True)
         LOGGER.warning("%s; joining again", error)
         self._forget(keep_member_id=code == ILLEGAL_GENERATION)
-        return [*self._lose(f"{error.name} from the coordinator"), *self.advance(now_ms)]
+        return [*self._lose(f"{error.name} from the coordinator", now_ms), *self.advance(now_ms)]
 
-    def _abandon(self, now_ms: float) -> list[Effect]:
-        """The application did not ask for records for so long that its partitions go to others."""
-        LOGGER.warning(
-            "%s: no poll within max_poll_interval_ms (%d ms), so this consumer leaves the group; it joins again with "
-            "the next poll. Take fewer records at a time (max_poll_records), or allow more time",
-            self._name(),
-            self._settings.max_poll_interval_ms,
-        )
-        effects = self._farewell("no poll within max_poll_interval_ms")
-        self._forget(keep_member_id=False)
-        self._wait_for_poll(now_ms)
-        return effects + self._lose("it was away for max_poll_interval_ms")
-
-    def _lose(self, reason: str) -> list[Effect]:
-        """Gives up all partitions as lost, then joins."""
+    def _lose(self, reason: str, now_ms: float) -> list[Effect]:
         adopting = self.phase is Phase.ADOPTING
         self._enter_join(reason)
         return [self._release(lost=True)] if self.owned or adopting else []
 
-    def _give_up(self, error: KafkaError, now_ms: float, *, lasting: bool = False) -> list[Effect]:
-        """Tells the application; a later poll tries again unless that is pointless."""
-        self._forget(keep_member_id=False)
-        effects = self._lose("an error")
-        self._later(now_ms)
-        self._wait_for_poll(now_ms)
-        if lasting:
-            self.phase = Phase.OUTSIDE
-        return [Fail(error, lasting), *effects]
+    def _stop(self) -> None:
+        self.phase = Phase.OUTSIDE
 
-    def _wait_for_poll(self, now_ms: float) -> None:
-        self.away, self._left_ms = True, now_ms
-
-    def _forget(self, *, keep_member_id: bool) -> None:
+    def _forget(self, *, keep_member_id: bool = False) -> None:
         member_id = self.identity.member_id if keep_member_id else ""
         self.identity = Identity(NO_GENERATION, member_id, self._settings.group_instance_id)
         self._again, self._in_flight = "", False
@@ -518,10 +444,3 @@ class Membership:
     def _beats(self) -> bool:
         in_one = self.identity.generation != NO_GENERATION
         return in_one and self.phase not in (Phase.OUTSIDE, Phase.JOINING)
-
-    def _later(self, now_ms: float) -> None:
-        self._failures += 1
-        self._retry_at_ms = now_ms + self._backoff.delay_ms(self._failures)
-
-    def _name(self) -> str:
-        return f"group {self._settings.group_id!r}"

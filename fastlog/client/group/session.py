@@ -299,13 +299,13 @@ class GroupSession:
             if matched != self._matched:
                 self._matched = matched
                 self._group.post(partial(self._membership.subscribe, matched))
+        wanted = self._assignment.topics()
+        found = {name: image.topics[name] for name in wanted if name in image.topics}
         counts = {
-            name: 0
-            if name not in image.topics or image.topics[name].error_code
-            else len(image.topics[name].partitions)
-            for name in self._assignment.topics()
+            name: len(found[name].partitions) if name in found and not found[name].error_code else 0
+            for name in wanted
         }
-        names = {topic.topic_id: name for name, topic in image.topics.items() if topic.topic_id != ZERO_UUID}
+        names = {topic.topic_id: name for name, topic in found.items() if topic.topic_id != ZERO_UUID}
         self._group.post(partial(self._membership.topics_known, counts, names))
 
     def _positions_told(

@@ -188,6 +188,7 @@ fn make_directory(storage: &Storage, directory: &Path) -> Result<bool, LogError>
     Ok(true)
 }
 
+/// The topic id, and whether its file had to be written.
 fn match_topic_id(
     storage: &Storage,
     directory: &Path,
@@ -291,7 +292,9 @@ fn note_first_epochs(
     log_start_offset: i64,
 ) -> Result<(), LogError> {
     let Some(first) = epochs.entries().first().map(|first| first.start_offset) else { return Ok(()) };
-    if first <= log_start_offset {
+    // a checkpoint may also be older than the first segment
+    let start = segments.first().map_or(log_start_offset, |it| it.base_offset.max(log_start_offset));
+    if first <= start {
         return Ok(());
     }
     let mut found: Vec<EpochStart> = Vec::new();
