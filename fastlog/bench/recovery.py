@@ -6,8 +6,6 @@ cache then, as it is after the death of a process.
 
 from __future__ import annotations
 
-import mmap
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,21 +13,20 @@ from typing import TYPE_CHECKING
 
 from fastlog.bench.harness import machine
 from fastlog.bench.harness.broker_process import BrokerProcess
+from fastlog.bench.harness.checksum import LIMIT, crc_seconds
 from fastlog.bench.harness.cluster import cluster_of
 from fastlog.bench.harness.result import Result, from_pairs
 from fastlog.bench.harness.statistics import Round, run_pairs
 from fastlog.bench.harness.wire import fill
 from fastlog.bench.harness.workload import batch_of
 from fastlog.errors import FastlogError
-from fastlog.native._engine import BareFile, crc32c
+from fastlog.native._engine import BareFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIMIT = "CRC of the same bytes, mapped from the page cache"
 #: one segment, the largest that Kafka's formats allow: rolling to a next one would sync what is to be recovered
 SEGMENT_BYTES = (1 << 31) - 1
-CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +72,7 @@ class Bench:
 
     def check(self) -> Round:
         """Checks as many bytes."""
-        start = time.perf_counter()
-        with (
-            self._path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-            memoryview(mapped) as view,
-        ):
-            for position in range(0, len(view), CHUNK_BYTES):
-                with view[position : position + CHUNK_BYTES] as chunk:
-                    crc32c(chunk)
-        return self._round(time.perf_counter() - start)
+        return self._round(crc_seconds(self._path))
 
     def _round(self, seconds: float) -> Round:
         return Round(self.records, seconds, self.batches * len(self.batch.data), [int(seconds * 1e9)])

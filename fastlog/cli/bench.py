@@ -262,6 +262,21 @@ def recovery(*, directory: Path | None, as_json: bool, **given: int) -> int:
 
 
 @bench.command()
+@option("--bytes", click.IntRange(1, 1 << 40), 1 << 30, "The bytes of the log.")
+@option("--keys", COUNT, 1_000_000, "Different keys, which come in no order.")
+@pairs_option
+@directory_option
+@json_option
+def clean(*, directory: Path | None, as_json: bool, **given: int) -> int:
+    """Clean a compacted log of 100-byte records in this process, without a broker."""
+    from fastlog.bench.clean import Settings, run
+
+    with measured("clean", given["pairs"]) as done:
+        found = run(Settings(**given), directory=directory, done=done)
+    return tell([found], as_json=as_json)
+
+
+@bench.command()
 @option("--minutes", click.FloatRange(min=0.05), 10.0, "How long records are written.")
 @option("--rate", click.IntRange(min=10), 10_000, "Records a second.")
 @option("--size", click.IntRange(20, 1 << 19), 100, "The bytes of a record's value.")

@@ -590,6 +590,13 @@ def append_batches(
     Each is checked as a broker checks it. The log is closed, its files stay. Raises a KafkaError.
     """
 
+def clean_log(directory: str | PathLike[str], log_bytes: int, keys: int) -> tuple[int, int, int, int, int]:
+    """Fills a new log `clean-0` below `directory` with about `log_bytes` of records with `keys` keys, and cleans it.
+
+    A record has some 100 bytes, a batch 16 KiB, keys come in no order. Returns the bytes before and after, the records
+    before and those that stayed, and the nanoseconds of the pass, its syncs included. The files stay. Raises OSError.
+    """
+
 def look_offsets_up(
     directory: str | PathLike[str], topic: str, offsets: Sequence[int], *, now_ms: int
 ) -> list[int]:

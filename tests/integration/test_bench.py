@@ -28,6 +28,7 @@ TINY = {
     "commits": ("--clients", "3", "--seconds", "0.3"),
     "groups": ("--groups", "3", "--interval", "0.1", "--large", "3", "--committers", "2", "--seconds", "0.3"),
     "start": ("--idle-seconds", "0"),
+    "clean": ("--bytes", "300000", "--keys", "100"),
     "recovery": ("--bytes", "300000", "--batch-bytes", "65536"),
 }
 WITHOUT_LIMIT = {"limits", "groups"}

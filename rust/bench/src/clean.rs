@@ -22,6 +22,8 @@ pub struct Figures {
     pub bytes_before: u64,
     /// Bytes after.
     pub bytes_after: u64,
+    /// Records before.
+    pub records_before: u64,
     /// Records that stayed.
     pub records_kept: u64,
     /// How long the pass took, its syncs included.
@@ -43,11 +45,12 @@ pub fn clean(directory: &Path, bytes: u64, key_count: u64) -> io::Result<Figures
     append(&log, 0, 1, key_count)?;
     log.advance_high_watermark(log.log_end_offset());
     let bytes_before = log.size_bytes();
+    let records_before = log.log_end_offset().unsigned_abs();
     let began = Instant::now();
     let cleaned = log.clean(0, CleanerLimits::default(), &Unpaced, NOW_MS).map_err(io::Error::other)?;
     let took = began.elapsed();
     let records_kept = cleaned.map_or(0, |cleaned| cleaned.records_kept);
-    Ok(Figures { bytes_before, bytes_after: log.size_bytes(), records_kept, took })
+    Ok(Figures { bytes_before, bytes_after: log.size_bytes(), records_before, records_kept, took })
 }
 
 fn fill(log: &Log, bytes: u64, key_count: u64) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use fastlog_bench::{append, file_server, lookup, reader, write};
+use fastlog_bench::{append, clean, file_server, lookup, reader, write};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -59,6 +59,24 @@ pub(crate) fn look_offsets_up(
 ) -> PyResult<Vec<u64>> {
     py.detach(|| lookup::lookup_times(&directory, topic, &offsets, now_ms))
         .map_err(|error| kafka_error(py, error.code(), &error.to_string()))
+}
+
+/// Fills a log and cleans it; (bytes before, bytes after, records before, records that stayed, nanoseconds of the pass).
+#[pyfunction]
+pub(crate) fn clean_log(
+    py: Python<'_>,
+    directory: PathBuf,
+    log_bytes: u64,
+    keys: u64,
+) -> PyResult<(u64, u64, u64, u64, u128)> {
+    let found = py.detach(|| clean::clean(&directory, log_bytes, keys))?;
+    Ok((
+        found.bytes_before,
+        found.bytes_after,
+        found.records_before,
+        found.records_kept,
+        found.took.as_nanos(),
+    ))
 }
 
 /// Sends a whole file by sendfile(2) to each who connects.

@@ -21,7 +21,7 @@ mod _engine {
     };
     #[pymodule_export]
     use crate::bench::{
-        BareFile, FileServer, append_batches, check_batches, discard_frames, look_offsets_up,
+        BareFile, FileServer, append_batches, check_batches, clean_log, discard_frames, look_offsets_up,
     };
     #[pymodule_export]
     use crate::codec::{ApiCodec, decode_request_header};
