@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-#: what bin/kafka-run-class.sh and bin/kafka-server-start.sh give a broker
+#: what bin/kafka-run-class.sh and bin/kafka-server-start.sh give a broker, and how much heap
+HEAP = "1G"
 JAVA = (
-    "-Xmx1G",
-    "-Xms1G",
     "-server",
     "-XX:+UseG1GC",
     "-XX:MaxGCPauseMillis=20",
@@ -33,8 +32,11 @@ STOP_SECONDS = 60.0
 class KafkaNode:
     """One node; the same face as fastlog.testing's ClusterBroker, as far as a bench needs it."""
 
-    def __init__(self, node_id: int, folder: Path, port: int, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, node_id: int, folder: Path, port: int, settings: Mapping[str, str], heap: str = HEAP
+    ) -> None:
         self.broker_id = node_id
+        self._heap = heap
         self.bootstrap = f"127.0.0.1:{port}"
         self.log_file = folder / f"kafka-{node_id}.log"
         self.config = folder / f"kafka-{node_id}.properties"
@@ -47,13 +49,27 @@ class KafkaNode:
         assert self.process is not None
         return self.process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
     def format(self) -> None:
         """Makes its data directory; Kafka does not start without."""
         tool("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(self.config))
 
     def start(self) -> None:
         """Starts the process; returns at once."""
-        command = ["java", *JAVA, "-cp", f"{jars()}/*", "kafka.Kafka", str(self.config)]
+        command = [
+            "java",
+            f"-Xmx{self._heap}",
+            f"-Xms{self._heap}",
+            *JAVA,
+            "-cp",
+            f"{jars()}/*",
+            "kafka.Kafka",
+            str(self.config),
+        ]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -89,9 +105,11 @@ class KafkaNode:
 
 
 class KafkaNodes:
-    """Three nodes below a folder, formatted but not started."""
+    """Nodes below a folder, formatted but not started."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str], count: int = 3) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str], count: int = 3, *, heap: str = HEAP
+    ) -> None:
         ports = free_ports(2 * count)
         voters = ",".join(f"{n}@127.0.0.1:{ports[count + n - 1]}" for n in range(1, count + 1))
         self.brokers: dict[int, KafkaNode] = {}
@@ -106,7 +124,7 @@ class KafkaNodes:
                 "log.dirs": str(folder / f"kafka-{node_id}"),
                 **settings,
             }
-            self.brokers[node_id] = KafkaNode(node_id, folder, port, own)
+            self.brokers[node_id] = KafkaNode(node_id, folder, port, own, heap)
         for each in self.brokers.values():
             each.format()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -46,10 +46,12 @@ class Cluster:
         """Host and port of a partition's leader; waits some seconds for one. Raises NotReachableError."""
         deadline = time.monotonic() + LEADER_SECONDS
         while True:
-            leader = self._admin.describe_topic(topic).partitions[partition].leader
-            for broker in self._admin.describe_cluster().brokers:
-                if broker.node_id == leader:
-                    return broker.host, broker.port
+            # a broker may hear of a new topic after the client that made it
+            with suppress(UnknownTopicOrPartitionError):
+                leader = self._admin.describe_topic(topic).partitions[partition].leader
+                for broker in self._admin.describe_cluster().brokers:
+                    if broker.node_id == leader:
+                        return broker.host, broker.port
             if time.monotonic() > deadline:
                 raise NotReachableError(
                     f"{topic}-{partition} at {self.bootstrap} has no leader after {LEADER_SECONDS:.0f} s; "

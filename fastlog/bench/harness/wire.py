@@ -50,13 +50,13 @@ def framed(frame: bytes) -> bytes:
     return struct.pack(">i", len(frame)) + frame
 
 
-def fetch_frame(topic: str, offset: int, bytes_max: int, correlation_id: int) -> bytes:
-    """A fetch of partition 0 without a session, at most `bytes_max` of records, as it travels on TCP."""
-    partition = FetchPartition(partition=0, fetch_offset=offset, partition_max_bytes=bytes_max)
+def fetch_frame(topic: str, offset: int, bytes_max: int, correlation_id: int, partition: int = 0) -> bytes:
+    """A fetch of one partition without a session, at most `bytes_max` of records, as it travels on TCP."""
+    wanted = FetchPartition(partition=partition, fetch_offset=offset, partition_max_bytes=bytes_max)
     request = FetchRequest(
         max_wait_ms=MAX_WAIT_MS,
         min_bytes=1,
         max_bytes=bytes_max,
-        topics=[FetchTopic(topic=topic, partitions=[partition])],
+        topics=[FetchTopic(topic=topic, partitions=[wanted])],
     )
     return framed(encode_request_frame(request, FETCH_VERSION, correlation_id, CLIENT_ID))
