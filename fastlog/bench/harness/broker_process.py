@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import shutil
@@ -84,6 +85,7 @@ class BrokerProcess:
                 stderr=log,
                 text=True,
                 start_new_session=True,
+                env=environment(),
             )
         line = self._ready_line(self._process)
         seconds = time.perf_counter() - began
@@ -139,3 +141,8 @@ class BrokerProcess:
     def _log_tail(self) -> str:
         path = self.directory / "broker.log"
         return path.read_text(errors="replace")[-LOG_TAIL_BYTES:].strip() if path.exists() else "nothing"
+
+
+def environment() -> dict[str, str]:
+    """Ours, but compiled Python code is kept: an installed package has it, and without a start compiles all of it."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
