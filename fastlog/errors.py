@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [  # noqa: PLE0604 - the generated names are strings too
+    "BackupError",
     "BufferFullError",
     "BulkDeliveryError",
     "ClosedError",
@@ -31,6 +32,10 @@ __all__ = [  # noqa: PLE0604 - the generated names are strings too
 
 class ConfigError(FastlogError):
     """A setting is unknown, or its value is not allowed."""
+
+
+class BackupError(FastlogError):
+    """A backup is damaged, incomplete, or does not fit what is there."""
 
 
 class ClosedError(FastlogError):

@@ -21,6 +21,7 @@ HEAD_LINES = 5
 # import-linter reads sources, so it sees no import of a compiled module. What only the type checker reads is free
 NATIVE = "fastlog.native"
 NATIVE_IMPORTERS = (
+    "fastlog/backup/",
     "fastlog/bench/",
     "fastlog/broker/broker.py",
     "fastlog/broker/groups/offsets_log.py",

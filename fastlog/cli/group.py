@@ -25,6 +25,12 @@ COMMANDS = {
     "consume": ("fastlog.cli.consume", "consume", "Print the records of a topic."),
     "cluster": ("fastlog.cli.cluster", "cluster", "See how a cluster is, and move its leaders and replicas."),
     "groups": ("fastlog.cli.groups", "groups", "List, describe, move and delete groups of consumers."),
+    "backup": ("fastlog.cli.backup", "backup", "Back up topics and positions of groups to a directory."),
+    "restore": (
+        "fastlog.cli.backup",
+        "restore",
+        "Bring a backup back: the same records at the same offsets.",
+    ),
     "bench": ("fastlog.cli.bench", "bench", "Measure this machine and this build, beside their limits."),
     "log": ("fastlog.cli.log", "log", "Look into the files of a log, without a broker."),
 }

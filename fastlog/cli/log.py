@@ -13,9 +13,12 @@ import click
 from fastlog.cli import jsonl, report, segments
 from fastlog.cli.options import json_option
 from fastlog.errors import FastlogError, KafkaError
+from fastlog.protocol.batch import ATTRIBUTES_AT, BrokenSegmentError, read_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from fastlog.protocol.batch import BatchView
 
 KINDS = (".log", ".index", ".timeindex", ".txnindex", ".snapshot")
 
@@ -117,7 +120,7 @@ def read_segment(file: Path, wish: Wish) -> Finding:
         # unmapped when the last batch is gone; a segment may be larger than memory
         mapped = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
     try:
-        for batch in segments.read_batches(memoryview(mapped)):
+        for batch in read_batches(memoryview(mapped)):
             problems = batch_problems(batch, expected, crc32c)
             finding.problems += problems
             counts["batches"] += 1
@@ -133,18 +136,16 @@ def read_segment(file: Path, wish: Wish) -> Finding:
                 # said already where the checksum is wrong too
                 if not problems:
                     finding.problems.append(f"position {batch.position}, offset {batch.base_offset}: {error}")
-    except segments.BrokenSegmentError as error:
+    except BrokenSegmentError as error:
         finding.problems.append(str(error))
     return finding
 
 
-def batch_problems(
-    batch: segments.BatchView, expected_offset: int, crc32c: Callable[[memoryview], int]
-) -> list[str]:
+def batch_problems(batch: BatchView, expected_offset: int, crc32c: Callable[[memoryview], int]) -> list[str]:
     """What is wrong with a batch itself."""
     found = []
     where = f"position {batch.position}, offset {batch.base_offset}"
-    actual = crc32c(batch.data[segments.ATTRIBUTES_AT :])
+    actual = crc32c(batch.data[ATTRIBUTES_AT:])
     if actual != batch.crc:
         found.append(f"{where}: checksum {actual:08x}, the header says {batch.crc:08x}")
     if batch.base_offset < expected_offset:
@@ -152,7 +153,7 @@ def batch_problems(
     return found
 
 
-def show_batch(batch: segments.BatchView, wish: Wish, file: Path) -> None:
+def show_batch(batch: BatchView, wish: Wish, file: Path) -> None:
     """Prints a batch, its records, or neither."""
     if wish.batches:
         marks = "".join(
@@ -171,7 +172,7 @@ def show_batch(batch: segments.BatchView, wish: Wish, file: Path) -> None:
             click.echo(jsonl.dump(record))
 
 
-def records_of(batch: segments.BatchView, topic: str, partition: int) -> list[Any]:
+def records_of(batch: BatchView, topic: str, partition: int) -> list[Any]:
     """The records of a batch, decompressed."""
     from fastlog.native._engine import open_batch
     from fastlog.native._records import RecordBatch
@@ -206,9 +207,9 @@ def batch_places(segment: Path) -> dict[int, tuple[int, int]]:
     places: dict[int, tuple[int, int]] = {}
     if segment.exists():
         try:
-            for batch in segments.read_batches(memoryview(segment.read_bytes())):
+            for batch in read_batches(memoryview(segment.read_bytes())):
                 places[batch.position] = (batch.base_offset, batch.last_offset)
-        except segments.BrokenSegmentError:
+        except BrokenSegmentError:
             pass  # the segment's own finding says so
     return places
 

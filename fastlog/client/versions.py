@@ -10,11 +10,13 @@ from fastlog.protocol.api import ApiKey
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: (lowest, highest). The native fetcher negotiates Fetch by itself.
+#: (lowest, highest). The native fetcher negotiates Fetch by itself; this one is for batches as they are.
 SPOKEN: Mapping[int, tuple[int, int]] = {
     # from 10 on the answer names the new leader (KIP-951); from 13 on topics have ids, which a queue does not keep
     ApiKey.PRODUCE: (3, 12),
+    ApiKey.FETCH: (4, 13),
     ApiKey.LIST_OFFSETS: (1, 8),
+    ApiKey.OFFSET_FOR_LEADER_EPOCH: (2, 4),
     ApiKey.METADATA: (4, 12),
     # from 10 on OffsetCommit and OffsetFetch name topics by id
     ApiKey.OFFSET_COMMIT: (2, 9),

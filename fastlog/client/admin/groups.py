@@ -110,9 +110,14 @@ class GroupAdmin:
             if committed.offset >= 0
         }
 
-    def alter_group_offsets(self, group_id: str, offsets: Mapping[TopicPartition, int]) -> None:
+    def alter_group_offsets(
+        self, group_id: str, offsets: Mapping[TopicPartition, int | CommittedOffset]
+    ) -> None:
         """Sets positions of a group that has no members; raises UnknownMemberIdError where it has some."""
-        chosen = {partition: CommittedOffset(offset) for partition, offset in offsets.items()}
+        chosen = {
+            partition: CommittedOffset(offset) if isinstance(offset, int) else offset
+            for partition, offset in offsets.items()
+        }
         self._ask_group(
             group_id,
             requests.offset_commit(group_id, Identity(), chosen),

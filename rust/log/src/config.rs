@@ -60,6 +60,8 @@ pub struct LogConfig {
     pub producer_id_expiration_ms: i64,
     /// `fastlog.durability`.
     pub durability: Durability,
+    /// `fastlog.restoring`: clients write batches of a backup, which keep their offsets; nothing is deleted or cleaned.
+    pub restoring: bool,
 }
 
 impl Default for LogConfig {
@@ -88,6 +90,7 @@ impl Default for LogConfig {
             preallocate: false,
             producer_id_expiration_ms: DAY_MS,
             durability: Durability::Os,
+            restoring: false,
         }
     }
 }

@@ -23,6 +23,7 @@ pub use file_system::{FileHandle, FileSystem, OpenFiles, OpenMode, RealFileSyste
 pub use log_dir::{Checkpoint, Identity, LogDir, Offsets, PartitionDirectory};
 pub use partition_log::append::{AppendOptions, Appended};
 pub use partition_log::read::Slice;
+pub use partition_log::restore::RESTORED_EPOCH;
 pub use partition_log::timestamp::TimestampedOffset;
 pub use partition_log::{Log, LogOptions};
 pub use producer_state::KnownProducer;

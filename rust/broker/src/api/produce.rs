@@ -8,6 +8,7 @@
 //! Only the broker itself writes to Kafka's own topics (`__consumer_offsets`); Kafka lets a client with the client id
 //! `__admin_client` do so too. A batch of its own that names a leader epoch is written in that epoch only, else
 //! `NOT_LEADER_OR_FOLLOWER`: it was decided on what was known then.
+//! A topic with `fastlog.restoring` takes the batches of a backup, which keep their offsets, and no others.
 //! KIPs: 467 (record errors, v8), 110 (zstd, v7), 951 (the leader beside NOT_LEADER_OR_FOLLOWER, v10), 516 (topic ids,
 //! v13). Versions 11 and 12 only differ for transactions (890).
 
@@ -19,7 +20,7 @@ use crate::partition::{Duty, Partition};
 use crate::produce::{Copies, DelayedProduce, PartitionResult, TopicResult, encode, tells_leaders};
 use crate::request::context::{Operation, Resource};
 use crate::request::response::Outcome;
-use fastlog_log::AppendOptions;
+use fastlog_log::{AppendOptions, RESTORED_EPOCH};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::BatchHeader;
 use fastlog_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
@@ -163,7 +164,10 @@ impl<'a> Produce<'_, '_, 'a, '_> {
     ) -> PartitionResult {
         let refuse =
             |error, message: &str| PartitionResult::refused(partition.index(), error, Some(message.into()));
-        if header.is_some_and(|header| header.attributes.is_transactional()) {
+        // its transaction ended long ago
+        let is_restored = header.is_some_and(|header| header.partition_leader_epoch == RESTORED_EPOCH)
+            && partition.log().config().restoring;
+        if !is_restored && header.is_some_and(|header| header.attributes.is_transactional()) {
             let message = "the batch is transactional, but the producer has no transaction here";
             return refuse(ErrorCode::INVALID_TXN_STATE, message);
         }

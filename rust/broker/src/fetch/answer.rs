@@ -5,11 +5,13 @@ use super::session::{FINAL_EPOCH, Found, TOPIC_IDS_VERSION};
 use super::session_cache::{FetchContext, SessionCache};
 use crate::leaders::LeaderHints;
 use crate::request::response::{Response, Segment};
+use fastlog_log::AbortedTxn;
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;
 use fastlog_protocol::header::write_response_header;
 use fastlog_protocol::messages::fetch::{
-    EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
+    NodeEndpoint, PartitionData,
 };
 use fastlog_protocol::primitives::{ProtocolError, Writer};
 use uuid::Uuid;
@@ -153,11 +155,10 @@ impl<'h> Encoder<'h> {
             last_stable_offset: read.told.last_stable_offset,
             log_start_offset: read.told.log_start_offset,
             diverging_epoch,
-            // null where nobody asked (but, as in Kafka, not beside an unknown topic or partition); there are no
-            // transactions yet that could have been aborted
+            // null where nobody asked (but, as in Kafka, not beside an unknown topic or partition)
             aborted_transactions: (self.isolation == Isolation::ReadCommitted
                 || matches!(read.error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID))
-            .then(Vec::new),
+            .then(|| read.aborted.iter().map(aborted_transaction).collect()),
             current_leader: leader.unwrap_or_default(),
             preferred_read_replica: read.preferred.unwrap_or(-1),
             ..PartitionData::default()
@@ -176,4 +177,8 @@ impl<'h> Encoder<'h> {
             self.segments.push(Segment::Bytes(bytes.into()));
         }
     }
+}
+
+fn aborted_transaction(txn: &AbortedTxn) -> AbortedTransaction {
+    AbortedTransaction { producer_id: txn.producer_id, first_offset: txn.first_offset }
 }

@@ -5,7 +5,7 @@ use super::session_cache::FetchContext;
 use crate::partition::{Duty, FollowerFetch, Partition, Role};
 use crate::request::response::FileRange;
 use crate::waiters::Delayed;
-use fastlog_log::{LogError, Slice};
+use fastlog_log::{AbortedTxn, LogError, Slice};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{BatchHeader, HEADER_BYTES};
 use fastlog_protocol::compression::Compression;
@@ -97,6 +97,8 @@ pub(crate) struct PartitionRead {
     /// The replica that the client is to read from instead (KIP-392).
     pub(crate) preferred: Option<i32>,
     pub(crate) records: Option<FileRange>,
+    /// Aborted transactions that a read-committed client has to leave out of `records`.
+    pub(crate) aborted: Vec<AbortedTxn>,
     /// There is something at the offset that was asked for, shown now or later.
     pub(crate) is_unread: bool,
 }
@@ -108,7 +110,15 @@ impl PartitionRead {
 
     fn nothing(told: Told) -> Self {
         let error = ErrorCode::NONE;
-        Self { error, told, diverging: None, preferred: None, records: None, is_unread: false }
+        Self {
+            error,
+            told,
+            diverging: None,
+            preferred: None,
+            records: None,
+            aborted: Vec::new(),
+            is_unread: false,
+        }
     }
 
     /// Number of bytes of records.
@@ -246,6 +256,12 @@ impl FetchPlan {
         let slice = log
             .read(wanted.fetch_offset, max_bytes, bound, at_least_one)
             .map_err(|error: LogError| error.code())?;
+        let aborted = match &slice {
+            Some(slice) if self.isolation == Isolation::ReadCommitted => {
+                log.aborted_in(slice, wanted.fetch_offset, bound).map_err(|error: LogError| error.code())?
+            }
+            _ => Vec::new(),
+        };
         let mut records = slice.map(range_of);
         if self.version < ZSTD_VERSION
             && let Some(range) = &mut records
@@ -258,7 +274,7 @@ impl FetchPlan {
         // a lease that is over keeps some of it back, and comes back without a word of the partition
         let end = if self.replica.is_some() { bound } else { bound.max(told.high_watermark) };
         let is_unread = wanted.fetch_offset < end;
-        Ok(PartitionRead { records, is_unread, ..PartitionRead::nothing(told) })
+        Ok(PartitionRead { records, aborted, is_unread, ..PartitionRead::nothing(told) })
     }
 
     /// Whether a follower that is behind has to wait for what there is: replication is throttled.

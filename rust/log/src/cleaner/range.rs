@@ -60,6 +60,7 @@ impl Log {
         let waited_ms = now_ms.saturating_sub(oldest);
         found.is_overdue = oldest < i64::MAX && waited_ms > config.max_compaction_lag_ms.max(0);
         found.is_due = config.cleanup_compact
+            && !config.restoring
             && found.dirty_bytes > 0
             && (found.is_overdue || found.dirty_ratio() > config.min_cleanable_dirty_ratio);
         Ok(found)

@@ -73,6 +73,9 @@ impl Log {
         options: AppendOptions,
     ) -> Result<Appended, AppendError> {
         let config = self.config();
+        if config.restoring && options.from_client {
+            return self.append_restored(batch, leader_epoch, now_ms, &config);
+        }
         let mut checked = validate(batch, &rules(&config, now_ms, options))?;
         let copy = recompressed(batch, &checked, &config, options)?;
         let batch = match &copy {
@@ -89,13 +92,7 @@ impl Log {
         let mut header = BatchHeader::parse(&stamped).map_err(Invalid::from)?;
 
         let mut writer = self.writer.lock();
-        self.check_writable(&writer)?;
-        if leader_epoch < writer.least_epoch {
-            return Err(AppendError::new(
-                ErrorCode::NOT_LEADER_OR_FOLLOWER,
-                format!("the leadership of epoch {leader_epoch} is over; nothing was appended"),
-            ));
-        }
+        self.check_appendable(&writer, leader_epoch)?;
         // a coordinator's batches carry producer ids, but no sequences
         let verdict =
             if options.from_client { writer.producers.check(&checked.header)? } else { Verdict::Append };
@@ -147,7 +144,7 @@ impl Log {
     }
 
     /// Writes `header` and the records of `batch` at the end and makes them visible.
-    fn append_stamped(
+    pub(super) fn append_stamped(
         &self,
         writer: &mut Writer,
         header: &BatchHeader,

@@ -27,6 +27,7 @@ mod epochs;
 mod flush;
 mod open;
 pub mod read;
+pub mod restore;
 mod retention;
 mod roll;
 pub(crate) mod tail;

@@ -114,14 +114,33 @@ impl Log {
         bytes
     }
 
-    /// Aborted transactions of which a reader of `[from, to)` may see records, for read-committed fetches.
+    /// Aborted transactions of which a reader of `[from, to)` may see records.
     pub fn aborted_transactions(&self, from: i64, to: i64) -> Result<Vec<AbortedTxn>, LogError> {
         let mut aborted = Vec::new();
+        // one that began below `to` may have ended in a later segment
         for (segment, _) in self.segments().holding(from) {
             let found = segment.txn_index.overlapping(from, to);
             aborted.extend(found.during("read the transaction index of", segment.log.path())?);
+            if aborted.last().is_some_and(|txn| txn.last_stable_offset >= to) {
+                break;
+            }
         }
         Ok(aborted)
+    }
+
+    /// The same for one who reads `slice` from `offset` on, below `bound`: of read-committed fetches. There may be some
+    /// more, of transactions right behind it.
+    pub fn aborted_in(&self, slice: &Slice, offset: i64, bound: i64) -> Result<Vec<AbortedTxn>, LogError> {
+        let list = self.segments();
+        let mut to = bound;
+        if let Some((segment, next_base)) = list.holding(slice.segment_base_offset).next() {
+            let beyond = segment
+                .offset_index
+                .offset_beyond(slice.position + slice.length as u64)
+                .during("read the index of", segment.log.path())?;
+            to = bound.min(beyond.or(next_base).unwrap_or(bound));
+        }
+        self.aborted_transactions(offset, to)
     }
 
     /// The tail before the segment list: whatever the tail names is then in the list.

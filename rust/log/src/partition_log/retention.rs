@@ -21,7 +21,7 @@ impl Log {
         writer.producers.expire(now_ms, config.producer_id_expiration_ms);
         let list = self.segments();
         let below_start = self.count_below_start(&list);
-        let count = if config.cleanup_delete {
+        let count = if config.cleanup_delete && !config.restoring {
             let by_time = self.count_expired(&list, now_ms, &config)?;
             below_start.max(by_time).max(self.count_oversize(&list, &config))
         } else {

@@ -174,7 +174,19 @@ impl<const N: usize> EntryFile<N> {
         self.last_in_page(low, high, before)
     }
 
-    /// The same among the entries `low..high`, read at once.
+    /// An entry by its number, counted from 0.
+    pub(crate) fn get(&self, number: u64) -> io::Result<Option<[u8; N]>> {
+        {
+            let state = self.state.lock();
+            if let Some(pending) = number.checked_sub(state.written) {
+                let place = usize::try_from(pending).unwrap_or(usize::MAX);
+                return Ok(state.pending.get(place).copied());
+            }
+        }
+        self.read(number).map(Some)
+    }
+
+    /// The same as `last_where` among the entries `low..high`, read at once.
     fn last_in_page(
         &self,
         low: u64,

@@ -72,6 +72,13 @@ impl OffsetIndex {
         Ok(found.map_or(0, |(_, entry)| self.decode(&entry).position))
     }
 
+    /// An offset above those of all batches that start before `position`; `None` where no later one has an entry.
+    pub(crate) fn offset_beyond(&self, position: u64) -> io::Result<Option<i64>> {
+        let before = self.entries.last_where(|entry| self.decode(entry).position < position)?;
+        let next = self.entries.get(before.map_or(0, |(number, _)| number + 1))?;
+        Ok(next.map(|entry| self.decode(&entry).offset))
+    }
+
     /// Drops entries of batches that reach `offset` or beyond.
     pub(crate) fn truncate_to(&self, offset: i64) -> io::Result<()> {
         let kept = self.entries.last_where(|entry| self.decode(entry).offset < offset)?;

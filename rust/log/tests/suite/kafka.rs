@@ -73,6 +73,11 @@ fn kafkas_directory_opens_as_cleanly_closed_and_reads() {
     assert_eq!(found.len(), 1);
     assert_eq!(AbortedTxn { producer_id: 6, ..found[0] }, aborted);
     assert_eq!(log.aborted_transactions(0, 606).unwrap(), []);
+    let aborted_in = |from, bytes| {
+        let slice = log.read(from, bytes, 612, true).unwrap().unwrap();
+        log.aborted_in(&slice, from, 612).unwrap().len()
+    };
+    assert_eq!((aborted_in(606, 1 << 20), aborted_in(0, 1)), (1, 0), "only those within reach are told");
     assert_eq!(log.producer_count(), 7);
 }
 

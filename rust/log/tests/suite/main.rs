@@ -12,4 +12,5 @@ mod idempotence;
 mod kafka;
 mod lifecycle;
 mod recovery;
+mod restore;
 mod timestamps;

@@ -92,6 +92,7 @@ pub(crate) struct TopicSettings {
     pub(super) leader_replication_throttled_replicas: Vec<String>,
     pub(super) follower_replication_throttled_replicas: Vec<String>,
     fastlog_durability: String,
+    fastlog_restoring: bool,
     max_message_bytes: usize,
     cleanup_policy: Vec<String>,
     min_cleanable_dirty_ratio: f64,
@@ -166,6 +167,7 @@ impl TopicSettings {
             preallocate: self.preallocate,
             producer_id_expiration_ms,
             durability,
+            restoring: self.fastlog_restoring,
         }))
     }
 }

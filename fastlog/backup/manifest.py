@@ -1,0 +1,104 @@
+"""What a backup consists of: one JSON document an archive keeps for each."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from fastlog.errors import BackupError
+
+#: of the documents; a newer one than this version knows is refused
+FORMAT = 1
+MANIFESTS = "manifests/"
+SUFFIX = ".json"
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """Batches of one partition, in an object of their own. It covers the offsets from `start` to before `end`."""
+
+    name: str
+    start: int
+    end: int
+    size_bytes: int
+    sha256: str
+    #: of its last batch, in the cluster that it was taken from
+    leader_epoch: int
+
+
+class PartitionBackup(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition: its first readable offset, the offset after its last record, what it holds."""
+
+    partition: int
+    start: int
+    end: int
+    chunks: tuple[Chunk, ...]
+
+
+class TopicBackup(msgspec.Struct, frozen=True, kw_only=True):
+    """One topic; `configs` are the settings of its own."""
+
+    name: str
+    topic_id: str
+    configs: dict[str, str]
+    partitions: tuple[PartitionBackup, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its batches, compressed as they are."""
+        return sum(chunk.size_bytes for it in self.partitions for chunk in it.chunks)
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """What a group has committed for a partition."""
+
+    topic: str
+    partition: int
+    offset: int
+    metadata: str = ""
+
+
+class GroupBackup(msgspec.Struct, frozen=True, kw_only=True):
+    """One group's positions."""
+
+    group_id: str
+    positions: tuple[Position, ...]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole backup. `taken` is its name: the time of it in UTC, so that names sort by time."""
+
+    format: int = FORMAT
+    taken: str
+    cluster_id: str
+    topics: tuple[TopicBackup, ...]
+    groups: tuple[GroupBackup, ...]
+
+    @property
+    def object_name(self) -> str:
+        """Where the archive keeps it."""
+        return f"{MANIFESTS}{self.taken}{SUFFIX}"
+
+
+class _Head(msgspec.Struct):
+    format: int
+
+
+def encode(manifest: Manifest) -> bytes:
+    """As it is kept."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+
+
+def decode(data: bytes, what: str) -> Manifest:
+    """Raises BackupError, naming `what`, where that is no manifest, or of a newer version."""
+    try:
+        if msgspec.json.decode(data, type=_Head).format > FORMAT:
+            raise BackupError(f"{what} was written by a newer version of fastlog; restore it with that one")
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise BackupError(f"{what} is not a manifest of a backup: {error}") from error
+
+
+def name_of(moment: datetime) -> str:
+    """The name of a backup that is taken now."""
+    return f"{moment.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"

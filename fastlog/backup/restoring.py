@@ -1,0 +1,232 @@
+"""Bringing a backup back: the same records at the same offsets, in topics that are made for it.
+
+A topic is made with `fastlog.restoring`: it takes the backup's batches and no others, and nothing in it is deleted.
+That goes away when all partitions are whole. A topic that has it is one whose restoring was interrupted, and goes on;
+one that exists without it is never written to.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from fastlog.backup.batches import CRC_AT, SPAN_MAX, checked, fillers, marked, whole
+from fastlog.backup.partitions import PATIENCE_MS, Partitions
+from fastlog.backup.reading import batches_of
+from fastlog.backup.saving import RESTORING
+from fastlog.client.admin import Admin
+from fastlog.client.committed_offset import CommittedOffset
+from fastlog.client.connection import monotonic_ms
+from fastlog.errors import (
+    BackupError,
+    InvalidConfigError,
+    OutOfOrderSequenceNumberError,
+    UnknownTopicOrPartitionError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from fastlog.backup.archive import Archive
+    from fastlog.backup.manifest import GroupBackup, Manifest, PartitionBackup, TopicBackup
+
+#: batches that are sent together
+RUN_BYTES = 1 << 20
+Named = TypeVar("Named")
+POLICY = "cleanup.policy"
+LOOK_SECONDS = 0.2
+DEFAULT = -1
+
+
+def restore(
+    bootstrap: str,
+    archive: Archive,
+    manifest: Manifest,
+    *,
+    topics: Iterable[str] = (),
+    groups: Iterable[str] = (),
+    configs: Mapping[str, str] | None = None,
+    replication_factor: int = DEFAULT,
+    done: Callable[[int], None] = lambda _bytes: None,
+) -> None:
+    """Makes `topics` and positions of `groups` as the backup has them, of all where none are named.
+
+    `configs` are set in place of a topic's own of that name. `done` is told of bytes. Blocks. Raises BackupError where
+    the backup is damaged, or a topic exists that is not being restored; what was restored until then stays, and goes on
+    when it is called again.
+    """
+    chosen = _chosen(manifest.topics, list(topics), lambda it: it.name, "topic")
+    chosen_groups = _chosen(manifest.groups, list(groups), lambda it: it.group_id, "group")
+    with Admin(bootstrap) as admin, Partitions(bootstrap) as partitions:
+        states = {it.name: _state(admin, it) for it in chosen}
+        for topic in chosen:
+            wanted = {**topic.configs, **(configs or {})}
+            if not states[topic.name]:
+                _create(admin, topic, wanted, replication_factor)
+            topic_id = admin.describe_topic(topic.name).topic_id
+            for log in topic.partitions:
+                _Restored(partitions, archive, topic, log, topic_id, done).run()
+            _finish(admin, partitions, topic, wanted)
+        ends = {(it.name, log.partition): log.end for it in chosen for log in it.partitions}
+        for group in chosen_groups:
+            _positions(admin, group, ends)
+
+
+def _chosen(
+    known: Iterable[Named], names: list[str], name_of: Callable[[Named], str], kind: str
+) -> list[Named]:
+    by_name = {name_of(it): it for it in known}
+    for name in names:
+        if name not in by_name:
+            raise BackupError(f"the backup has no {kind} {name!r}; it has {', '.join(by_name) or 'none'}")
+    return [by_name[name] for name in names or by_name]
+
+
+def _state(admin: Admin, topic: TopicBackup) -> bool:
+    """Whether the topic is being restored already; raises BackupError where it is there for good."""
+    try:
+        there = admin.describe_topic(topic.name)
+    except UnknownTopicOrPartitionError:
+        return False
+    entry = admin.describe_configs(topic=topic.name).get(RESTORING)
+    if entry is None or entry.value != "true":
+        raise BackupError(
+            f"topic {topic.name!r} exists, and what is in it is not written over; delete it first, or name other topics"
+        )
+    if len(there.partitions) != len(topic.partitions):
+        raise BackupError(
+            f"topic {topic.name!r} is being restored with {len(there.partitions)} partitions, the backup has "
+            f"{len(topic.partitions)}; delete it first"
+        )
+    return True
+
+
+def _create(admin: Admin, topic: TopicBackup, configs: Mapping[str, str], replication_factor: int) -> None:
+    # records below a log's start are deleted, which a topic that is only compacted refuses
+    meanwhile = {**configs, RESTORING: "true", POLICY: "delete"}
+    try:
+        admin.create_topic(
+            topic.name,
+            partitions=len(topic.partitions),
+            replication_factor=replication_factor,
+            configs=meanwhile,
+        )
+    except InvalidConfigError as error:
+        error.add_note("only fastlog restores topics, since other brokers give records offsets of their own")
+        raise
+
+
+def _finish(admin: Admin, partitions: Partitions, topic: TopicBackup, configs: Mapping[str, str]) -> None:
+    starts = {(topic.name, it.partition): it.start for it in topic.partitions if it.start > 0}
+    if starts:
+        admin.delete_records(starts)
+    places = [(topic.name, it.partition) for it in topic.partitions]
+    there = partitions.starts(places), partitions.stable_ends(places)
+    for place, log in zip(places, topic.partitions, strict=True):
+        if (there[0][place], there[1][place]) != (log.start, log.end):
+            raise BackupError(
+                f"{place[0]}-{place[1]} reaches from {there[0][place]} to {there[1][place]} after it was restored, in "
+                f"the backup from {log.start} to {log.end}; the topic stays closed (fastlog.restoring)"
+            )
+    admin.alter_configs({RESTORING: None, POLICY: configs.get(POLICY)}, topic=topic.name)
+
+
+def _positions(admin: Admin, group: GroupBackup, ends: Mapping[tuple[str, int], int]) -> None:
+    """Sets a group's positions in topics that were restored; one beyond the backup's end, at that end."""
+    found = {
+        (it.topic, it.partition): CommittedOffset(min(it.offset, ends[it.topic, it.partition]), it.metadata)
+        for it in group.positions
+        if (it.topic, it.partition) in ends
+    }
+    if found:
+        admin.alter_group_offsets(group.group_id, found)
+
+
+class _Restored:
+    """One partition that is being restored."""
+
+    def __init__(
+        self,
+        partitions: Partitions,
+        archive: Archive,
+        topic: TopicBackup,
+        log: PartitionBackup,
+        topic_id: str,
+        done: Callable[[int], None],
+    ) -> None:
+        self._partitions = partitions
+        self._archive = archive
+        self._log = log
+        self._topic_id = topic_id
+        self._done = done
+        self._place = (topic.name, log.partition)
+        self._what = f"{topic.name}-{log.partition}"
+
+    def run(self) -> None:
+        """Sends what is missing."""
+        position = self._end()
+        if position:
+            self._check_goes_on(position)
+        deadline = monotonic_ms() + PATIENCE_MS
+        while True:
+            try:
+                for first, next_position, run in self._runs(position):
+                    self._partitions.produce(self._place, self._topic_id, first, run)
+                    position = next_position
+                    self._done(len(run))
+                    deadline = monotonic_ms() + PATIENCE_MS
+            except OutOfOrderSequenceNumberError:
+                # an answer was lost: some of it is there, perhaps not on all replicas yet
+                if monotonic_ms() > deadline:
+                    raise
+                time.sleep(LOOK_SECONDS)
+                position = max(position, self._end())
+            else:
+                return
+
+    def _end(self) -> int:
+        return self._partitions.stable_ends([self._place])[self._place]
+
+    def _check_goes_on(self, position: int) -> None:
+        """Raises BackupError where what is there is not the beginning of the backup."""
+        there = whole(memoryview(self._partitions.fetch(self._place, self._topic_id, position - 1)))
+        found = next(checked(there, self._what), None)
+        kept = next(batches_of(self._archive, self._log, self._what, position - 1), None)
+        if kept is None or kept.base_offset >= position:
+            return  # a batch without records, which was put into a gap
+        if found is None or bytes(found.data[CRC_AT:]) != marked(kept)[CRC_AT:]:
+            raise BackupError(
+                f"{self._what} is being restored from another backup: the batch before offset {position} differs; "
+                "delete the topic first"
+            )
+
+    def _runs(self, position: int) -> Iterator[tuple[int, int, bytes]]:
+        """What is sent together: the first offset, the next one after it, the bytes."""
+        parts: list[bytes] = []
+        size, first = 0, position
+        for batch in batches_of(self._archive, self._log, self._what, position):
+            # a segment cannot span more
+            if batch.last_offset - position >= SPAN_MAX:
+                if parts:
+                    yield first, position, b"".join(parts)
+                    parts, size = [], 0
+                yield from self._filled(position, batch.base_offset)
+                position = batch.base_offset
+            if not parts:
+                first = batch.base_offset
+            parts.append(marked(batch))
+            size += len(batch.data)
+            position = batch.last_offset + 1
+            if size >= RUN_BYTES:
+                yield first, position, b"".join(parts)
+                parts, size = [], 0
+        if parts:
+            yield first, position, b"".join(parts)
+        yield from self._filled(position, self._log.end)
+
+    @staticmethod
+    def _filled(position: int, end: int) -> Iterator[tuple[int, int, bytes]]:
+        for filler in fillers(position, end):
+            count = min(end - position, SPAN_MAX)
+            yield position, position + count, filler
+            position += count

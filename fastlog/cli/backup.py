@@ -1,0 +1,138 @@
+"""`fastlog backup` and `fastlog restore`: topics and groups to files, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from fastlog.cli import report
+from fastlog.cli.options import bootstrap_option, config_option, json_option
+
+if TYPE_CHECKING:
+    from fastlog.backup.manifest import Manifest
+
+
+@click.command()
+@click.argument("directory", type=click.Path(file_okay=False))
+@click.option("--topic", "topics", multiple=True, metavar="NAME", help="Only this topic, or several.  [all]")
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="Only this group, or several.  [all]")
+@bootstrap_option
+@json_option
+def backup(
+    directory: str, topics: tuple[str, ...], groups: tuple[str, ...], bootstrap: str, *, as_json: bool
+) -> None:
+    """Back up topics and the positions of groups to DIRECTORY.
+
+    What an earlier backup in DIRECTORY has is not fetched again, and one that was interrupted goes on. The cluster may
+    be any that speaks Kafka's protocol.
+    """
+    from fastlog.backup.archive import open_archive
+    from fastlog.backup.saving import back_up
+
+    with report.progress("backing up", None) as done:
+        manifest = back_up(bootstrap, open_archive(directory), topics=topics, groups=groups, done=done)
+    _tell("backed up", manifest, as_json=as_json)
+
+
+@click.command()
+@click.argument("directory", type=click.Path(file_okay=False))
+@click.option("--topic", "topics", multiple=True, metavar="NAME", help="Only this topic, or several.  [all]")
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="Only this group, or several.  [all]")
+@click.option("--taken", metavar="TIME", help="Which backup, by the name that --list shows.  [the newest]")
+@click.option(
+    "--replication-factor", type=int, default=-1, help="Replicas of each topic.  [the cluster's default]"
+)
+@config_option("A setting for each topic, in place of its own of that name; any number of times.")
+@click.option("--list", "only_list", is_flag=True, help="Only show which backups there are.")
+@click.option("--check", "only_check", is_flag=True, help="Only read all of the backup and check it.")
+@bootstrap_option
+@json_option
+def restore(
+    directory: str,
+    topics: tuple[str, ...],
+    groups: tuple[str, ...],
+    taken: str | None,
+    replication_factor: int,
+    config: dict[str, str],
+    bootstrap: str,
+    *,
+    only_list: bool,
+    only_check: bool,
+    as_json: bool,
+) -> None:
+    """Bring topics and positions of groups back from DIRECTORY: the same records at the same offsets.
+
+    Topics are made, and none that exists is written to. What was interrupted goes on when the command is given again.
+    """
+    from fastlog.backup import archive as archives
+    from fastlog.backup.reading import verify
+    from fastlog.backup.restoring import restore as bring_back
+
+    archive = archives.open_archive(directory)
+    if only_list:
+        _list([archives.manifest_of(archive, name) for name in archives.taken(archive)], as_json=as_json)
+        return
+    manifest = archives.manifest_of(archive, taken)
+    total = sum(topic.size_bytes for topic in manifest.topics if not topics or topic.name in topics)
+    label = "checking" if only_check else "restoring"
+    with report.progress(label, total, unit="bytes") as done:
+        if only_check:
+            verify(archive, manifest, done)
+        else:
+            bring_back(
+                bootstrap,
+                archive,
+                manifest,
+                topics=topics,
+                groups=groups,
+                configs=config,
+                replication_factor=replication_factor,
+                done=done,
+            )
+    _tell("checked" if only_check else "restored", manifest, as_json=as_json, topics=topics)
+
+
+def _rows(manifest: Manifest, topics: tuple[str, ...] = ()) -> list[dict[str, object]]:
+    return [
+        {
+            "topic": topic.name,
+            "partitions": len(topic.partitions),
+            "offsets": sum(it.end - it.start for it in topic.partitions),
+            "bytes": topic.size_bytes,
+        }
+        for topic in manifest.topics
+        if not topics or topic.name in topics
+    ]
+
+
+def _tell(what: str, manifest: Manifest, *, as_json: bool, topics: tuple[str, ...] = ()) -> None:
+    rows = _rows(manifest, topics)
+    if as_json:
+        report.print_json(
+            {"taken": manifest.taken, "topics": rows, "groups": [it.group_id for it in manifest.groups]}
+        )
+        return
+    if rows:
+        report.print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+    groups = report.counted(len(manifest.groups), "group")
+    click.echo(f"{what}: {manifest.taken}, {report.counted(len(rows), 'topic')}, {groups}")
+
+
+def _list(manifests: list[Manifest], *, as_json: bool) -> None:
+    rows = [
+        {
+            "taken": it.taken,
+            "cluster": it.cluster_id,
+            "topics": len(it.topics),
+            "groups": len(it.groups),
+            "bytes": sum(topic.size_bytes for topic in it.topics),
+        }
+        for it in manifests
+    ]
+    if as_json:
+        report.print_json(rows)
+    else:
+        report.print_table(
+            ("taken", "cluster", "topics", "groups", "bytes"), [tuple(row.values()) for row in rows]
+        )

@@ -1,0 +1,67 @@
+"""Archives and manifests: what is kept is found again, and what is not one is refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fastlog.backup.archive import DirectoryArchive, manifest_of, taken
+from fastlog.backup.manifest import FORMAT, Manifest, decode, encode, name_of
+from fastlog.errors import BackupError
+
+
+def manifest(name: str) -> Manifest:
+    return Manifest(taken=name, cluster_id="c", topics=(), groups=())
+
+
+def keep(archive: DirectoryArchive, *names: str) -> None:
+    for name in names:
+        one = manifest(name)
+        archive.put(one.object_name, encode(one))
+
+
+def test_objects_are_whole_or_not_there(tmp_path: Path) -> None:
+    archive = DirectoryArchive(tmp_path / "deep" / "place")
+    assert list(archive.names("chunks/t/0/")) == []
+    archive.put("chunks/t/0/b", b"1")
+    archive.put("chunks/t/0/a", b"2")
+    archive.put("chunks/t/0/a", b"3")
+    # what a crash leaves of a third one
+    (tmp_path / "deep" / "place" / "chunks/t/0/c.partial").write_bytes(b"ha")
+    assert list(archive.names("chunks/t/0/")) == ["chunks/t/0/a", "chunks/t/0/b"]
+    assert archive.get("chunks/t/0/a") == b"3"
+    with pytest.raises(BackupError, match="c is missing"):
+        archive.get("chunks/t/0/c")
+
+
+def test_the_newest_backup_is_taken_unless_one_is_named(tmp_path: Path) -> None:
+    archive = DirectoryArchive(tmp_path)
+    with pytest.raises(BackupError, match="there is no backup in"):
+        manifest_of(archive)
+    keep(archive, "2", "1", "3")
+    assert taken(archive) == ["1", "2", "3"]
+    assert manifest_of(archive).taken == "3"
+    assert manifest_of(archive, "1").taken == "1"
+    with pytest.raises(BackupError, match=r"there is no backup 4 in .*; there are 1, 2, 3"):
+        manifest_of(archive, "4")
+
+
+def test_names_sort_by_time() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    names = [name_of(now + timedelta(microseconds=number * 333_333)) for number in range(20)]
+    assert names == sorted(names)
+    assert len(set(names)) == 20
+
+
+def test_what_is_no_manifest_is_refused() -> None:
+    good = encode(manifest("1"))
+    assert decode(good, "it").taken == "1"
+    newer = msgspec.json.encode({**msgspec.json.decode(good), "format": FORMAT + 1, "topics": "elsewhere"})
+    with pytest.raises(BackupError, match="newer version of fastlog"):
+        decode(newer, "it")
+    for bad in (b"", b"{}", b"[]", good[:-20], good.replace(b'"c"', b"7")):
+        with pytest.raises(BackupError, match="it is not a manifest"):
+            decode(bad, "it")
