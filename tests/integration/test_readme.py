@@ -36,7 +36,7 @@ def test_commands(make_broker: MakeBroker, tmp_path: Path) -> None:
     commands = [
         line for block in blocks("console") for line in block.splitlines() if line.startswith("fastlog ")
     ]
-    assert len(commands) == 6
+    assert len(commands) == 8
     seen = {}
     for line in commands[1:]:
         words = line.split()[1:]
@@ -45,7 +45,8 @@ def test_commands(make_broker: MakeBroker, tmp_path: Path) -> None:
             source = (tmp_path / words[words.index("<") + 1]).read_bytes()
             words = words[: words.index("<")]
         where = [] if words[0] == "log" else ["--bootstrap", broker.bootstrap]
-        words = [word.replace("./data/flights-0", str(broker.data_dir / "flights-0")) for word in words]
+        places = {"./data/flights-0": broker.data_dir / "flights-0", "./backups": tmp_path / "backups"}
+        words = [str(places.get(word, word)) for word in words]
         done = fastlog(*words, *where, stdin=source)
         assert done.status == 0, f"{line}: {done.err}"
         seen[words[0]] = done
