@@ -85,6 +85,11 @@ class Subscriber(Generic[D, S]):
         """The newest controller that was heard of, -1 for none."""
         return -1 if self._controller is None else self._controller[1]
 
+    @property
+    def controller_epoch(self) -> int:
+        """Its epoch, -1 for none; it never goes back."""
+        return -1 if self._controller is None else self._controller[0]
+
     def delta(self, delta: D, now_ms: int) -> list[Apply[D, S] | AskSnapshot]:
         """A delta came."""
         if not self._hears(delta, now_ms):

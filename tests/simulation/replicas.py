@@ -74,7 +74,7 @@ class SteppedManager(ReplicaManager):
                 raise
         if self._replicas.leaders.take_wants_state():
             self._carry_out(self._subscriber.ask(self._clock.monotonic_ms()))
-        self._replicas.propose(self._subscriber.controller_id)
+        self._replicas.propose(self._subscriber.controller_id, self._subscriber.controller_epoch)
 
 
 class Replicas(ClientCalls):

@@ -129,7 +129,7 @@ class Simulation:
             elif isinstance(effect, StopReplicas):
                 self.stops.append((controller, effect))
             elif isinstance(effect, Reply):
-                self.replied(effect)
+                self.replied(effect, controller)
             else:
                 assert isinstance(effect, Resign)
                 self.counts["resigned"] += 1
@@ -144,7 +144,7 @@ class Simulation:
             for broker in self.brokers.values():
                 broker.inbox.append((rows, delta.brokers or ()))
 
-    def replied(self, reply: Reply) -> None:
+    def replied(self, reply: Reply, controller: Controller) -> None:
         for item in reply.items:
             if item.state is not None:
                 written = self.store.history.get((item.key, item.state.version), item.state)
@@ -153,7 +153,7 @@ class Simulation:
             broker = self.brokers[reply.token[0]]
             if broker.is_running and broker.broker_epoch == reply.token[1] and self.random.random() < 0.9:
                 for item in reply.items:
-                    broker.answered(item)
+                    broker.answered(item, controller)
 
     # --- what happens ---
 
@@ -364,7 +364,7 @@ class Simulation:
                     token=(leader.broker_id, leader.broker_epoch),
                     broker_id=leader.broker_id,
                     broker_epoch=leader.broker_epoch,
-                    proposals=(leader.proposal(key, isr),),
+                    proposals=(leader.proposal(key, isr, self.world.controller),),
                 )
             )
 

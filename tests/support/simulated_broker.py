@@ -33,6 +33,8 @@ class Leading(msgspec.Struct):
     """How far it has told its producers."""
     proposed: tuple[int, ...] = ()
     """On its way to the controller; counted with the ISR until the answer."""
+    asked: object = None
+    """The newest controller that it was sent to."""
 
 
 class SimulatedBroker:
@@ -118,20 +120,21 @@ class SimulatedBroker:
             positions.append(leading.fetched.get(member, 0) if same else 0)
         return min(positions)
 
-    def proposal(self, key: PartitionKey, isr: tuple[int, ...]) -> Proposed:
+    def proposal(self, key: PartitionKey, isr: tuple[int, ...], controller: object) -> Proposed:
         """Asks for `isr`, with the broker epochs of those that fetched, else those of the ISR."""
         view, leading = self.views[key], self.leading[key]
-        leading.proposed = isr
+        leading.proposed, leading.asked = isr, controller
         epochs = dict(zip(view.isr, view.isr_epochs, strict=True)) | leading.broker_epochs
         epochs[self.broker_id] = self.broker_epoch
         return Proposed(key, view.leader_epoch, view.version, isr, tuple(epochs.get(it, -1) for it in isr))
 
-    def answered(self, item: Item) -> None:
-        """The controller's word on a proposal."""
+    def answered(self, item: Item, controller: object) -> None:
+        """A controller's word on a proposal."""
         leading = self.leading.get(item.key)
         if item.state is not None:
             self.hear(item.key, item.state)
-        elif leading is not None and item.code == INELIGIBLE_REPLICA:
+        # one that has a successor, which was asked since, does not know what became of it
+        elif leading is not None and item.code == INELIGIBLE_REPLICA and controller is leading.asked:
             leading.proposed = ()
 
     def end(self, key: PartitionKey) -> tuple[int, int]:

@@ -199,7 +199,7 @@ class ReplicaManager:
             work(*arguments)
             if self._replicas.leaders.take_wants_state():
                 self._carry_out(self._subscriber.ask(self._clock.monotonic_ms()))
-            self._replicas.propose(self._subscriber.controller_id)
+            self._replicas.propose(self._subscriber.controller_id, self._subscriber.controller_epoch)
         except Exception as error:
             self._log.exception("the worker of the replicas failed at something", error)
 

@@ -6,6 +6,7 @@ So nothing is shown as led that is not, and nobody is followed in an epoch that 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastlog.broker.configs import warn_of_unusable
@@ -19,7 +20,7 @@ from fastlog.broker.replicas.roles import Roles, Steps
 from fastlog.broker.replicas.view import after
 from fastlog.events import EventLog
 from fastlog.ports import PartitionKey
-from fastlog.state.replica.isr import IsrSettings
+from fastlog.state.replica.isr import NOT_MADE, IsrSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,6 +71,8 @@ class Replicas:
         self.fetchers = Fetchers(fetching)
         self._away = Away(engine, self.roles, settings.retry_ms)
         self.proposals = Proposals(node_id, peers, put, settings)
+        #: the epoch of the newest controller that was asked
+        self._asked_epoch = -1
         self._asked = Asked(node_id, engine, self.roles, clock, settings, self._drop)
         self._asked.listen(commands, put)
         now_ms = clock.monotonic_ms()
@@ -238,15 +241,19 @@ class Replicas:
 
     # --- proposals ---
 
-    def propose(self, controller_id: int) -> None:
+    def propose(self, controller_id: int, controller_epoch: int) -> None:
         """Sends what is to be proposed now to the controller."""
         proposals, epoch = self.leaders.take_proposals(), self.roles.broker_epoch
         if proposals and epoch is not None:
-            self.proposals.send(controller_id, epoch, proposals, self._answered)
+            self._asked_epoch = controller_epoch
+            self.proposals.send(controller_id, epoch, proposals, partial(self._answered, controller_epoch))
 
-    def _answered(self, items: Any) -> None:
+    def _answered(self, controller_epoch: int, items: Any) -> None:
         now_ms = self._clock.monotonic_ms()
         for key, proposal, code, state in items:
+            # of a controller that has a successor, which was asked since and may have made it by now
+            if code in NOT_MADE and controller_epoch < self._asked_epoch:
+                continue
             known = self.leaders.state(key)
             if state is not None and known is not None and self.roles.took(key, state):
                 self._take_over(key, known.replicas, state.replicas)

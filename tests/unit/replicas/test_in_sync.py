@@ -31,9 +31,9 @@ def joinable(it: Told, *indexes: int, replica: int = 3) -> list[Proposed]:
     return proposed(it)
 
 
-def proposed(it: Told) -> list[Proposed]:
+def proposed(it: Told, controller_epoch: int = 1) -> list[Proposed]:
     before = len(it.peers.asked)
-    it.replicas.propose(CONTROLLER)
+    it.replicas.propose(CONTROLLER, controller_epoch)
     found: list[Proposed] = []
     for broker_id, command, _ in it.peers.asked[before:]:
         assert broker_id == CONTROLLER
@@ -50,8 +50,8 @@ def leading(*states: PartitionState) -> Told:
     return it
 
 
-def answer(it: Told, *items: Item, code: int = 0) -> None:
-    it.peers.asked[-1][2](Answer(code=code, body=Reply(token=None, code=code, items=items)))
+def answer(it: Told, *items: Item, code: int = 0, asked: int = -1) -> None:
+    it.peers.asked[asked][2](Answer(code=code, body=Reply(token=None, code=code, items=items)))
 
 
 def test_what_may_join_at_one_moment_is_proposed_together_and_counted_at_once() -> None:
@@ -200,3 +200,18 @@ def test_a_question_for_another_registration_is_refused() -> None:
     it = leading(state(leader=-1, isr=(), epoch=3))
     (told,) = it.command(ask(10))
     assert told.code == StaleBrokerEpochError.code
+
+
+def test_the_refusal_of_a_controller_that_has_a_successor_says_nothing_of_what_that_did() -> None:
+    it = leading(state())
+    it.engine.positions = [position(0, (2, 10), (3, 10))]
+    joinable(it, 0)
+    it.took()
+    # the answer takes long, and there is another controller meanwhile, which is asked the same and takes it
+    it.clock.ms += 1_100
+    it.replicas.tick()
+    assert [found.key for found in proposed(it, controller_epoch=2)] == [KEY]
+    answer(it, Item(KEY, code=IneligibleReplicaError.code), asked=-2)
+    assert it.took("isr") == [], "what was proposed may stand"
+    answer(it, Item(KEY, code=IneligibleReplicaError.code))
+    assert it.took("isr") == [("isr", "t", 0, (1, 2), (1, 2), 1, False)]
