@@ -23,7 +23,6 @@ from tests.support.wire import API_VERSIONS, RawConnection, request
 
 CORRELATION_ID = 7
 TOPIC_SECONDS = 20.0
-# so long without an answer is silence
 #: a machine under load takes its time; nothing is expected to be silent for that long
 SILENCE_SECONDS = 30.0
 # Fetch and Produce name topics by their ids from this version on
