@@ -177,13 +177,22 @@ class Cluster:
     # --- the end ---
 
     def stop(self) -> None:
-        """Ends all brokers at once as an operator would, then ZooKeeper."""
+        """Ends all brokers at once as an operator would, then ZooKeeper.
+
+        Raises RuntimeError, when the others have ended, where a broker did not end in time and was killed.
+        """
         for each in self.brokers.values():
             each.begin_stop()
+        late: list[RuntimeError] = []
         for each in self.brokers.values():
-            each.stop()
+            try:
+                each.stop()
+            except RuntimeError as error:
+                late.append(error)
         if self.zookeeper is not None:
             self.zookeeper.stop()
+        if late:
+            raise RuntimeError("\n".join(map(str, late)))
 
     def close(self) -> None:
         """Ends everything without a farewell, and removes what is temporary; again is harmless."""

@@ -51,6 +51,7 @@ class ClusterBroker:
         self.ports = dict.fromkeys(SCHEMES, 0) | dict(ports or {})
         self.process: subprocess.Popen[bytes] | None = None
         self._zookeeper = zookeeper
+        self._log_begins = 0
         self._is_paused = False
 
     @property
@@ -75,8 +76,8 @@ class ClusterBroker:
             raise RuntimeError(f"broker {self.broker_id} does not run")
         return self.process.pid
 
-    def start(self) -> None:
-        """Starts the process; returns at once, see `wait`."""
+    def command(self) -> list[str]:
+        """What starts it, on the ports that it has."""
         command = [
             *self.prefix,
             sys.executable,
@@ -91,19 +92,30 @@ class ClusterBroker:
             command += ["--listen", f"{scheme}://{self.host}:{port}"]
         for key, value in self.settings.items():
             command += ["--set", f"{key}={value}"]
+        return command
+
+    def start(self) -> None:
+        """Starts the process; returns at once, see `wait`."""
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
+            self._log_begins = log.tell()
             # a session of its own: Ctrl-C is for whoever started the cluster, and ends it in order
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
             )
 
     def wait(self, seconds: float = READY_SECONDS) -> None:
         """Returns when the broker says that it is ready; raises RuntimeError with the end of its log."""
         line = self._line(seconds)
         if not line.startswith("ready "):
-            state = "ended" if self._has_ended() else "did not say that it is ready"
-            raise RuntimeError(f"broker {self.broker_id} {state}:\n{self.log()}")
+            state = (
+                self.ending() if self._has_ended() else f"did not say within {seconds:.0f} s that it is ready"
+            )
+            raise RuntimeError(f"broker {self.broker_id} {state}; the end of {self.log_file}:\n{self.log()}")
         self.ports |= {scheme: int(port) for scheme, port in re.findall(r"(\w+)://\S*:(\d+)", line)}
 
     def _has_ended(self) -> bool:
@@ -162,10 +174,20 @@ class ClusterBroker:
             self.process.send_signal(number)
 
     def log(self) -> str:
-        """The end of what it said on standard error."""
+        """The end of what it said on standard error since its last start."""
         if not self.log_file.exists():
             return ""
-        return self.log_file.read_text(errors="replace")[-LOG_TAIL_BYTES:]
+        said = self.log_file.read_bytes()[self._log_begins :]
+        return said[-LOG_TAIL_BYTES:].decode(errors="replace")
+
+    def ending(self) -> str:
+        """How it ended, for a sentence: `ended with status 1`, `was ended by SIGKILL`."""
+        status = self.process.poll() if self.process is not None else None
+        if status is None:
+            return "did not end by itself"
+        if status < 0:
+            return f"was ended by {signal.Signals(-status).name}"
+        return f"ended with status {status}"
 
     def _end(self, how: signal.Signals) -> None:
         if self.process is None:
@@ -177,11 +199,16 @@ class ClusterBroker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+            self._forget()
             raise RuntimeError(
-                f"broker {self.broker_id} did not end within {STOP_SECONDS} s:\n{self.log()}"
+                f"broker {self.broker_id} did not end within {STOP_SECONDS} s and was killed:\n{self.log()}"
             ) from None
-        finally:
-            if self.process.stdout is not None:
-                self.process.stdout.close()
-            self.process = None
-            self._is_paused = False
+        # where the wait is interrupted it still runs, and may be killed
+        self._forget()
+
+    def _forget(self) -> None:
+        """The process is gone."""
+        if self.process is not None and self.process.stdout is not None:
+            self.process.stdout.close()
+        self.process = None
+        self._is_paused = False

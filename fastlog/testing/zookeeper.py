@@ -7,6 +7,7 @@ syncLimit x tickTime <= session / 3 (docs/zookeeper.md).
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import socket
 import subprocess
@@ -80,7 +81,12 @@ class ZooKeeperServer:
         return f"{self.host}:{self.port}"
 
     def choose_ports(self) -> None:
-        """Takes ports that are free now."""
+        """Takes ports that are free now; raises RuntimeError where the one that was asked for is not."""
+        # else whoever has it would be taken for this server: it answers too
+        if self._fixed_port and not self.prefix and is_taken(self.host, self._fixed_port):
+            raise RuntimeError(
+                f"ZooKeeper cannot listen at {self.host}:{self._fixed_port}: something else has the port"
+            )
         client, quorum, election = free_ports(3)
         self.port = self._fixed_port or client
         self.peer_ports = (quorum, election)
@@ -223,6 +229,11 @@ class ZooKeeper:
         for each in self.servers:
             each.wait()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether all servers were started and have not ended."""
+        return all(each.process is not None and each.process.poll() is None for each in self.servers)
+
     def leader(self) -> ZooKeeperServer:
         """The server that leads now, or the only one."""
         return next(each for each in self.servers if each.mode() in {"leader", "standalone"})
@@ -258,6 +269,18 @@ def start_all(servers: Sequence[ZooKeeperServer]) -> None:
         each.write_config(servers)
     for each in servers:
         each.start()
+
+
+def is_taken(host: str, port: int) -> bool:
+    """Whether something on this machine listens there."""
+    with socket.socket() as probe:
+        # as servers do: what is left of connections that are over does not count
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def free_ports(count: int) -> list[int]:

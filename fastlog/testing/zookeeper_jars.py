@@ -10,6 +10,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from fastlog.errors import FastlogError
+
 # the one place that names the version that is fetched; whatever runs must be 3.8 or newer
 ZOOKEEPER_VERSION = "3.9.5"
 CACHE = Path.home() / ".cache/fastlog-tests"
@@ -59,7 +61,7 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 """
 
 
-class NoZooKeeperError(Exception):
+class NoZooKeeperError(FastlogError):
     """ZooKeeper cannot be run on this machine; the message says what to install."""
 
 
@@ -97,14 +99,21 @@ def _fetch(folder: Path) -> None:
         pom.write_text(POM)
         command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
         command += ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=FETCH_SECONDS,
-            stdin=subprocess.DEVNULL,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=FETCH_SECONDS,
+                stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise NoZooKeeperError(
+                f"fetching ZooKeeper {ZOOKEEPER_VERSION} by Maven took longer than {FETCH_SECONDS:.0f} s: is Maven "
+                "Central, or the mirror that ~/.m2/settings.xml names, reached from here?"
+            ) from None
         if done.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
             raise NoZooKeeperError(
