@@ -75,12 +75,16 @@ class ClusterImage:
     brokers: Mapping[int, BrokerAddress] = field(default_factory=dict)
     topics: Mapping[str, TopicImage] = field(default_factory=dict)
 
+    def knows(self, topic: str, partition: int) -> bool:
+        """Whether there is such a partition, led or not."""
+        known = self.topics.get(topic)
+        return known is not None and partition < len(known.partitions)
+
     def leader(self, topic: str, partition: int) -> int:
         """The broker id of the partition's leader; -1 where none is known or it is not among the brokers."""
-        known = self.topics.get(topic)
-        if known is None or partition >= len(known.partitions):
+        if not self.knows(topic, partition):
             return NO_LEADER
-        leader = known.partitions[partition].leader
+        leader = self.topics[topic].partitions[partition].leader
         return leader if leader in self.brokers else NO_LEADER
 
 

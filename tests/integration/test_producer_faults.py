@@ -117,6 +117,18 @@ def test_a_moved_leader_is_followed(make_cluster: MakeCluster) -> None:
     assert cluster.brokers[1].produce_requests == 1
 
 
+@pytest.mark.parametrize("linger_ms", [0.1, 0])
+def test_a_partition_without_a_leader_is_told_as_that(make_cluster: MakeCluster, linger_ms: float) -> None:
+    cluster = make_cluster()
+    cluster.leaders["t", 0] = -1
+    with producer_for(
+        cluster, linger_ms=linger_ms, request_timeout_ms=400, delivery_timeout_ms=500
+    ) as producer:
+        delivery = producer.send("t", b"a")
+        with pytest.raises(DeliveryTimeoutError, match="no broker leads the partition now"):
+            delivery.result(30)
+
+
 @pytest.mark.parametrize(
     ("zmq", "linger_ms"), [(False, 0.1), (True, 0.1), (False, 0)], ids=["tcp", "zmq", "inline"]
 )

@@ -277,6 +277,8 @@ class Sender(threading.Thread):
                     continue
                 slot = self._links.slot_for(image, queue.topic, queue.partition)
                 if slot is None:
+                    if image.knows(queue.topic, queue.partition):
+                        queue.waiting[0].last_problem = "no broker leads the partition now"
                     self._background.request_refresh(queue.topic)
                 elif slot.usable(now_ms):
                     self._add(plan, slot, queue, now_ms)
