@@ -36,7 +36,7 @@ def cluster() -> None:
 def status(*, bootstrap: str, as_json: bool) -> int:
     """Show the brokers, what they hold, and what is not as it should be.
 
-    Exit status 1 where a partition has no leader or too few replicas in sync.
+    Exit status 1 where a partition has no leader or too few replicas in sync. A broker without an address is away.
     """
     with admin_at(bootstrap) as admin:
         told = admin.describe_cluster()
@@ -46,17 +46,19 @@ def status(*, bootstrap: str, as_json: bool) -> int:
     leads = Counter(it.leader for it in partitions.values())
     holds = Counter(broker for it in partitions.values() for broker in it.replicas)
     behind = Counter(broker for it in partitions.values() for broker in it.replicas if broker not in it.isr)
+    live = {it.node_id: it for it in told.brokers}
     brokers = [
         {
-            "broker": it.node_id,
-            "address": f"{it.host}:{it.port}",
-            "rack": it.rack,
-            "controller": it.node_id == told.controller_id,
-            "leads": leads[it.node_id],
-            "holds": holds[it.node_id],
-            "behind": behind[it.node_id],
+            "broker": broker,
+            "address": f"{live[broker].host}:{live[broker].port}" if broker in live else None,
+            "rack": live[broker].rack if broker in live else None,
+            "controller": broker == told.controller_id,
+            "leads": leads[broker],
+            "holds": holds[broker],
+            "behind": behind[broker],
         }
-        for it in told.brokers
+        # also who is away, and has what others lack
+        for broker in sorted(live.keys() | holds.keys())
     ]
     leaderless = [place for place, it in partitions.items() if it.leader < 0]
     lacking = [place for place, it in partitions.items() if len(it.isr) < len(it.replicas)]
@@ -83,6 +85,13 @@ def _print_status(document: Mapping[str, Any], partitions: Mapping[Place, Partit
         for it in document["brokers"]
     ]
     report.print_table(head, rows)
+    for it in document["brokers"]:
+        if it["address"] is None:
+            held = report.counted(it["holds"], "replica")
+            click.echo(
+                f"broker {it['broker']} is away, with {held}: start it again, or give them to others with "
+                f"`fastlog cluster decommission {it['broker']}`"
+            )
     click.echo(
         f"{report.counted(len(partitions), 'partition')}, {len(document['without_leader'])} without a leader, "
         f"{len(document['out_of_sync'])} with replicas out of sync, {len(document['reassigning'])} moving"

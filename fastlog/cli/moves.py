@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING
+
+import click
 
 from fastlog.cli import report, throttle
 from fastlog.cli.interrupt import sigterm_interrupts
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.25
 # brokers hear of a change within milliseconds; who has not after so long will not
 HEARD_SECONDS = 15.0
+# who sees nothing arrive for so long is told of what cannot
+PATIENCE_SECONDS = 5.0
 
 
 def carry_out(
@@ -61,13 +66,19 @@ def carry_out(
 
 def _move_all(moves: _Moves, plan: Mapping[Place, Row], at_once: int) -> None:
     waiting = iter(sorted(plan))
+    patient_until = time.monotonic() + PATIENCE_SECONDS
     with report.progress("moving", len(plan), unit="partitions") as advance:
         while len(moves.found) < len(plan):
             moves.begin(list(itertools.islice(waiting, at_once - len(moves.under_way))))
             ended = moves.look()
             advance(ended)
-            if not ended:
-                time.sleep(POLL_SECONDS)
+            if ended:
+                patient_until = time.monotonic() + PATIENCE_SECONDS
+                continue
+            if time.monotonic() > patient_until:
+                moves.tell_what_waits()
+                patient_until = time.monotonic() + PATIENCE_SECONDS
+            time.sleep(POLL_SECONDS)
 
 
 class _Moves:
@@ -79,6 +90,7 @@ class _Moves:
         #: partition -> until when the broker that is asked may not have heard of what another one has told
         self.under_way: dict[Place, float] = {}
         self.found: dict[Place, KafkaError | None] = {}
+        self._told: set[Place] = set()
 
     def begin(self, batch: Sequence[Place]) -> None:
         """Has partitions reassigned."""
@@ -120,3 +132,33 @@ class _Moves:
                 )
             if place in self.found:
                 del self.under_way[place]
+
+    def tell_what_waits(self) -> None:
+        """Says on standard error, once for each partition, what cannot arrive before somebody does something."""
+        admin = self._admin
+        live = {it.node_id for it in admin.describe_cluster().brokers}
+        leaderless = {
+            (topic.name, it.partition)
+            for topic in admin.describe_topics()
+            for it in topic.partitions
+            if it.leader < 0
+        }
+        reasons: dict[str, list[Place]] = defaultdict(list)
+        for place, move in sorted(admin.reassignments().items()):
+            if place not in self.under_way or place in self._told:
+                continue
+            away = sorted(set(move.adding) - live)
+            if place in leaderless:
+                have = sorted(set(move.replicas) - set(move.adding))
+                reasons[
+                    f"no broker leads it, so it cannot be copied: start who has its records, of the brokers {have}"
+                ].append(place)
+            elif away:
+                reasons[f"it is to be copied to the brokers {away}, which are away: start them"].append(place)
+        for reason, places in reasons.items():
+            self._told |= set(places)
+            topic, partition = places[0]
+            click.echo(
+                f"{report.counted(len(places), 'partition')} cannot move now, {topic}:{partition} for one: {reason}",
+                err=True,
+            )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from fastlog.testing import Cluster
+from tests.support.broker import PROGRAM
+from tests.support.cli import fastlog
 from tests.support.cluster_load import Load, read_all
 
 TOPIC = "orders"
@@ -38,6 +41,47 @@ def test_a_partition_with_one_replica_comes_back(cluster: Cluster) -> None:
         load.wait_for_more()
         assert cluster.leader_of("lonely") is leader
     load.check()
+
+
+@pytest.mark.timeout(180)
+def test_what_a_dead_broker_alone_has_is_told_and_moves_when_it_is_back(cluster: Cluster) -> None:
+    with cluster.admin() as admin:
+        admin.create_topic("lonely", configs={"min.insync.replicas": "1"})
+    dead = cluster.leader_of("lonely")
+    other = next(it for it in cluster.brokers.values() if it is not dead)
+    dead.kill()
+    cluster.wait_until("its session is over", lambda: dead.broker_id not in live(cluster))
+    said = fastlog("cluster", "status", "--bootstrap", other.bootstrap)
+    assert said.status == 1
+    # one of each partition of the other topic, and what only it has
+    assert (
+        f"broker {dead.broker_id} is away, with {PARTITIONS + 1} replicas: start it again"
+        in said.out.decode()
+    )
+    move = ["cluster", "reassign", f"lonely:0={other.broker_id}", "--throttle", "1000000"]
+    command = subprocess.Popen(
+        [PROGRAM, *move, "--bootstrap", other.bootstrap],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert command.stderr is not None
+        assert command.stderr.readline() == (
+            "1 partition cannot move now, lonely:0 for one: no broker leads it, so it cannot be copied: "
+            f"start who has its records, of the brokers [{dead.broker_id}]\n"
+        )
+        dead.restart()
+        assert command.communicate(timeout=120) == ("moved 1 partition\n", "")
+        assert command.returncode == 0
+    finally:
+        command.kill()
+        command.communicate()
+
+
+def live(cluster: Cluster) -> set[int]:
+    with cluster.admin() as admin:
+        return {it.node_id for it in admin.describe_cluster().brokers}
 
 
 def test_what_two_brokers_hold_is_read_without_the_third(cluster: Cluster) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from fastlog.cli import moves, throttle
-from fastlog.client.admin.results import PartitionDescription, Reassignment, TopicDescription
+from fastlog.client.admin.results import (
+    ClusterDescription,
+    PartitionDescription,
+    Reassignment,
+    TopicDescription,
+)
+from fastlog.client.metadata import BrokerAddress
 from fastlog.errors import (
     FastlogError,
     InvalidReplicaAssignmentError,
@@ -23,6 +29,8 @@ PLAN: dict[Place, tuple[int, ...]] = {("t", it): (2, 3) for it in range(5)}
 class Cluster:
     """An Admin of a cluster where a partition arrives at the second look after it was asked for."""
 
+    LOOKS = 2
+
     def __init__(self) -> None:
         self.rows: dict[Place, tuple[int, ...]] = dict.fromkeys(PLAN, (1, 2))
         self.moving: dict[Place, int] = {}
@@ -30,10 +38,12 @@ class Cluster:
         self.cancelled: set[Place] = set()
         self.most = 0
         self.deleted = False
+        self.leader = 1
+        self.live = {1, 2, 3}
 
     def reassign(self, targets: Mapping[Place, tuple[int, ...]]) -> dict[Place, Any]:
         taken = targets.keys() - self.refused
-        self.moving |= dict.fromkeys(taken, 2)
+        self.moving |= dict.fromkeys(taken, self.LOOKS)
         self.most = max(self.most, len(self.moving))
         return {it: InvalidReplicaAssignmentError("no") if it in self.refused else None for it in targets}
 
@@ -50,9 +60,15 @@ class Cluster:
         if self.deleted:
             raise UnknownTopicOrPartitionError("there is no such topic")
         partitions = tuple(
-            PartitionDescription(index, 1, 0, row, row, ()) for (_, index), row in self.rows.items()
+            PartitionDescription(index, self.leader, 0, row, row, ()) for (_, index), row in self.rows.items()
         )
         return TopicDescription(name, "", is_internal=False, partitions=partitions, durability=None)
+
+    def describe_topics(self) -> list[TopicDescription]:
+        return [self.describe_topic("t")]
+
+    def describe_cluster(self) -> ClusterDescription:
+        return ClusterDescription("", 1, tuple(BrokerAddress(it, "", 9092) for it in self.live))
 
 
 @pytest.fixture
@@ -85,6 +101,34 @@ def test_one_that_somebody_cancels_is_told(cluster: Cluster, monkeypatch: pytest
     found = carry_out(cluster)
     assert [it for it, error in found.items() if error] == [("t", 1)]
     assert "its replicas are (1, 2) instead of (2, 3)" in str(found["t", 1])
+
+
+@pytest.mark.parametrize(
+    ("leader", "live", "says"),
+    [
+        (
+            -1,
+            {3},
+            "no broker leads it, so it cannot be copied: start who has its records, of the brokers [1, 2]",
+        ),
+        (1, {1, 2}, "it is to be copied to the brokers [3], which are away: start them"),
+        (1, {1, 2, 3}, ""),
+    ],
+)
+def test_what_cannot_arrive_is_told_once(
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    leader: int,
+    live: set[int],
+    says: str,
+) -> None:
+    monkeypatch.setattr(moves, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(Cluster, "LOOKS", 6)
+    cluster.leader, cluster.live = leader, live
+    assert carry_out(cluster, at_once=5) == dict.fromkeys(PLAN)
+    expected = f"5 partitions cannot move now, t:0 for one: {says}\n" if says else ""
+    assert capsys.readouterr().err == expected
 
 
 def test_a_topic_that_is_deleted_meanwhile(cluster: Cluster) -> None:
