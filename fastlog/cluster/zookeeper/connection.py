@@ -30,6 +30,7 @@ from kazoo.retry import KazooRetry
 from fastlog.cluster.zookeeper.events import Changed, Connected, SessionEnded, Suspended
 from fastlog.cluster.zookeeper.operations import MultiRead, refusal
 from fastlog.cluster.zookeeper.paths import Paths
+from fastlog.cluster.zookeeper.silence import why_silent
 from fastlog.ports import CorruptStoreError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ class ZooKeeperConnection:
         if not self._client.start_async().wait(seconds):
             self.close()
             raise StoreUnavailableError(
-                f"no ZooKeeper answered at {self.hosts} within {seconds} s: is it running, and is the address right?"
+                f"no ZooKeeper answered at {self.hosts} within {seconds:.0f} s: {why_silent(self.hosts)}. "
+                "Start it, or correct zookeeper.connect"
             )
 
     def close(self) -> None:

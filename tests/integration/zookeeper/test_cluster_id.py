@@ -72,7 +72,7 @@ def test_an_address_where_nobody_answers_is_named() -> None:
     (port,) = free_ports(1)
     told: list[object] = []
     connection = ZooKeeperConnection(f"127.0.0.1:{port}", "/x", session_ms=2000, tell=told.append)
-    with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{port}"):
+    with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{port} refuses connections"):
         connection.start(1.0)
     with pytest.raises(StoreUnavailableError):
         connection.get("/x")
