@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from fastlog.cli import report
 from fastlog.cli.admin import admin_at
+from fastlog.cli.cluster_status import described, print_status
 from fastlog.cli.moves import carry_out
 from fastlog.cli.options import bootstrap_option, json_option
 from fastlog.cli.throttle import lift, throttle_option
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fastlog.client.admin import Admin
-    from fastlog.client.admin.results import PartitionDescription
     from fastlog.errors import KafkaError
 
 Place = tuple[str, int]
@@ -42,62 +42,12 @@ def status(*, bootstrap: str, as_json: bool) -> int:
         told = admin.describe_cluster()
         topics = admin.describe_topics()
         moving = admin.reassignments()
-    partitions = {(topic.name, it.partition): it for topic in topics for it in topic.partitions}
-    leads = Counter(it.leader for it in partitions.values())
-    holds = Counter(broker for it in partitions.values() for broker in it.replicas)
-    behind = Counter(broker for it in partitions.values() for broker in it.replicas if broker not in it.isr)
-    live = {it.node_id: it for it in told.brokers}
-    brokers = [
-        {
-            "broker": broker,
-            "address": f"{live[broker].host}:{live[broker].port}" if broker in live else None,
-            "rack": live[broker].rack if broker in live else None,
-            "controller": broker == told.controller_id,
-            "leads": leads[broker],
-            "holds": holds[broker],
-            "behind": behind[broker],
-        }
-        # also who is away, and has what others lack
-        for broker in sorted(live.keys() | holds.keys())
-    ]
-    leaderless = [place for place, it in partitions.items() if it.leader < 0]
-    lacking = [place for place, it in partitions.items() if len(it.isr) < len(it.replicas)]
-    document = {
-        "cluster_id": told.cluster_id,
-        "controller": told.controller_id,
-        "brokers": brokers,
-        "partitions": len(partitions),
-        "without_leader": [_text(place) for place in leaderless],
-        "out_of_sync": [_text(place) for place in lacking],
-        "reassigning": {_text(place): asdict(it) for place, it in moving.items()},
-    }
+    document = described(told, topics, moving)
     if as_json:
         report.print_json(document)
     else:
-        _print_status(document, partitions)
-    return FAILED if leaderless or lacking else 0
-
-
-def _print_status(document: Mapping[str, Any], partitions: Mapping[Place, PartitionDescription]) -> None:
-    head = ("broker", "address", "rack", "controller", "leads", "holds", "behind")
-    rows = [
-        ["yes" if it[key] is True else "" if it[key] is False else report.cell(it[key]) for key in head]
-        for it in document["brokers"]
-    ]
-    report.print_table(head, rows)
-    for it in document["brokers"]:
-        if it["address"] is None:
-            held = report.counted(it["holds"], "replica")
-            click.echo(
-                f"broker {it['broker']} is away, with {held}: start it again, or give them to others with "
-                f"`fastlog cluster decommission {it['broker']}`"
-            )
-    click.echo(
-        f"{report.counted(len(partitions), 'partition')}, {len(document['without_leader'])} without a leader, "
-        f"{len(document['out_of_sync'])} with replicas out of sync, {len(document['reassigning'])} moving"
-    )
-    for name in document["without_leader"]:
-        click.echo(f"no leader: {name}")
+        print_status(document)
+    return FAILED if document["without_leader"] or document["out_of_sync"] else 0
 
 
 @cluster.command("elect-leaders")
@@ -139,7 +89,7 @@ def reassign(
     targets: dict[Place, Sequence[int] | None] = {}
     for place, replicas in (*map(parse_move, moves), *((parse_place(text), None) for text in cancelled)):
         if place in targets:
-            raise click.UsageError(f"{_text(place)} is named twice: say once where it is to go")
+            raise click.UsageError(f"{report.place(place)} is named twice: say once where it is to go")
         targets[place] = replicas
     if [listed, lift_throttle, bool(targets)].count(True) != 1:
         raise click.UsageError(
@@ -167,10 +117,10 @@ def reassign(
 def _list(admin: Admin, *, as_json: bool) -> int:
     found = admin.reassignments()
     if as_json:
-        report.print_json({"reassigning": {_text(place): asdict(it) for place, it in found.items()}})
+        report.print_json({"reassigning": {report.place(place): asdict(it) for place, it in found.items()}})
     elif found:
         rows = [
-            [_text(place), *map(report.cell, (it.replicas, it.adding, it.removing))]
+            [report.place(place), *map(report.cell, (it.replicas, it.adding, it.removing))]
             for place, it in found.items()
         ]
         report.print_table(("partition", "replicas", "adding", "removing"), rows)
@@ -263,14 +213,14 @@ def _tell(what: str, found: Mapping[Place, KafkaError | None], *, as_json: bool)
     if as_json:
         report.print_json(
             {
-                what: [_text(place) for place in done],
-                "failed": {_text(place): str(error) for place, error in failed.items()},
+                what: [report.place(place) for place in done],
+                "failed": {report.place(place): str(error) for place, error in failed.items()},
             }
         )
     else:
         click.echo(f"{what} {report.counted(len(done), 'partition')}")
         for place, error in failed.items():
-            click.echo(f"{_text(place)}: {error}", err=True)
+            click.echo(f"{report.place(place)}: {error}", err=True)
     return FAILED if failed else 0
 
 
@@ -289,7 +239,3 @@ def parse_move(text: str) -> tuple[Place, tuple[int, ...]]:
     if not all(each.strip().isdecimal() for each in ids):
         raise click.BadParameter(f"{text!r} is no TOPIC:PARTITION=BROKER,…, for instance orders:0=1,2,3")
     return parse_place(place), tuple(int(each) for each in ids)
-
-
-def _text(place: Place) -> str:
-    return f"{place[0]}:{place[1]}"

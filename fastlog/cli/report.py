@@ -67,3 +67,8 @@ def cell(value: object) -> str:
     if value is None or value == -1:
         return "-"
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def place(partition: tuple[str, int]) -> str:
+    """A partition as commands take it, TOPIC:PARTITION."""
+    return f"{partition[0]}:{partition[1]}"
