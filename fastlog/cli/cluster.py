@@ -14,6 +14,7 @@ from fastlog.cli.cluster_status import described, print_status
 from fastlog.cli.moves import carry_out
 from fastlog.cli.options import bootstrap_option, json_option
 from fastlog.cli.throttle import lift, throttle_option
+from fastlog.errors import BrokerIdNotRegisteredError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -201,10 +202,24 @@ def _loads(rows: Mapping[Place, Sequence[int]]) -> dict[int, tuple[int, int]]:
 def decommission(*, broker: int, at_once: int, throttle: int | None, bootstrap: str, as_json: bool) -> int:
     """Move every replica off a broker, and wait until it holds nothing and may be stopped."""
     with admin_at(bootstrap) as admin:
-        plan = admin.decommission_plan(broker)
         again = f"fastlog cluster decommission {broker}"
-        found = carry_out(admin, plan, at_once=at_once, again=again, bytes_per_second=throttle)
+        found: dict[Place, KafkaError | None] = {}
+        # topics that are made meanwhile may have got replicas there
+        while plan := _left_on(admin, broker, found):
+            found |= carry_out(admin, plan, at_once=at_once, again=again, bytes_per_second=throttle)
     return _tell("moved", found, as_json=as_json)
+
+
+def _left_on(admin: Admin, broker: int, found: Mapping[Place, object]) -> dict[Place, tuple[int, ...]]:
+    """The plan for what a broker holds still, without what was moved or refused before."""
+    try:
+        plan = admin.decommission_plan(broker)
+    except BrokerIdNotRegisteredError:
+        if not found:
+            raise
+        # it was dead when this began, and has nothing now
+        return {}
+    return {place: row for place, row in plan.items() if place not in found}
 
 
 def _tell(what: str, found: Mapping[Place, KafkaError | None], *, as_json: bool) -> int:
