@@ -6,6 +6,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
 
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{
@@ -172,7 +173,7 @@ impl Log {
             position: position + batch.len() as u64,
         };
         self.tail.lock().advance(end);
-        self.log_end_offset.store(end.offset, std::sync::atomic::Ordering::Release);
+        self.log_end_offset.store(end.offset, Release);
         Ok(())
     }
 
@@ -234,10 +235,12 @@ impl Log {
             None
         };
         if let Some(aborted) = ended {
-            writer.active.txn_index.append(aborted).map_err(|error| {
-                let path = writer.active.txn_index.file().path();
-                self.write_failed(LogError::io("write the transaction index", path, error))
+            let index = &writer.active.txn_index;
+            let appended = index.is_used().and_then(|is_used| index.append(aborted).map(|()| !is_used));
+            let is_made = appended.map_err(|error| {
+                self.write_failed(LogError::io("write the transaction index", index.file().path(), error))
             })?;
+            self.directory_changed.fetch_or(is_made, Release);
         }
         if header.attributes.is_transactional() {
             self.publish_unstable(writer);

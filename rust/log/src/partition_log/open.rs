@@ -132,7 +132,10 @@ impl Log {
         let report = recovered.report;
         warn_of_loss(&report, &options, end);
         settle_epochs(&mut epochs, &report, recovered.epochs_changed, start, end)?;
-        let (producers, snapshot_offset) = producers::restore(storage, &directory, &list, end, now_ms)?;
+        let machine_died = options.last_stop == LastStop::MachineDied;
+        let unsure_from = if machine_died { options.recovery_point } else { i64::MAX };
+        let (producers, snapshot_offset) =
+            producers::restore(storage, &directory, &list, end, unsure_from, now_ms)?;
         let unstable = producers.first_unstable_offset().unwrap_or(NOTHING_UNSTABLE);
         let position = LogPosition { offset: end, segment_base: active.base_offset, position: active.size() };
         let active_base = active.base_offset;

@@ -145,6 +145,7 @@ impl Log {
             &self.directory(),
             &self.segments(),
             end_offset,
+            i64::MAX,
             now_ms,
         )?;
         (writer.producers, writer.snapshot_offset) = restored;

@@ -176,6 +176,11 @@ impl Recovery<'_> {
             // blocks reserved for a segment that was active when the run ended
             segment.release_reserved()?;
         }
+        if later.is_empty() && self.last_stop == LastStop::MachineDied && scanned.sealed.is_none() {
+            // transactions whose markers the machine lost
+            let cut = segment.txn_index.truncate_to(scanned.rescan.next_offset);
+            cut.during("cut the transaction index of", segment.log.path())?;
+        }
         if !later.is_empty() {
             segment.note_newest();
         }

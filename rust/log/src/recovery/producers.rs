@@ -1,4 +1,5 @@
-//! Rebuilding the producers' state: the newest good snapshot, then the batches after it.
+//! Rebuilding the producers' state: the newest good snapshot, then the batches after it. The replay also completes the
+//! indexes of aborted transactions.
 
 use std::path::Path;
 
@@ -14,6 +15,8 @@ use crate::segment::scan::Step;
 /// removed, and those that do not read, those from before the first segment (batches may be missing between them and
 /// it), and those of no segment, but for the newest.
 ///
+/// Indexes of aborted transactions may lack entries from offset `unsure_from` on, which may lie below that snapshot.
+///
 /// Replayed batches count as written at `now_ms`: when they really were is not known (their timestamps are the
 /// producer's), and forgetting a producer too late only costs memory, too early it costs a duplicate.
 pub(crate) fn restore(
@@ -21,16 +24,45 @@ pub(crate) fn restore(
     directory: &Path,
     segments: &SegmentList,
     end_offset: i64,
+    unsure_from: i64,
     now_ms: i64,
 ) -> Result<(ProducerState, i64), LogError> {
     let (mut state, snapshot_offset) = newest_snapshot(storage, directory, segments, end_offset)?;
     let from = snapshot_offset.max(segments.first_base_offset());
-    for (segment, next_base) in segments.holding(from) {
-        if next_base.is_none_or(|next_base| next_base > from) && from < end_offset {
-            replay(segment, from, &mut state, now_ms)?;
-        }
+    if unsure_from < from {
+        let (mut earlier, earlier_from) = snapshot_at_or_below(storage, directory, segments, unsure_from);
+        replay_all(segments, earlier_from, from, &mut earlier, now_ms)?;
     }
+    replay_all(segments, from, end_offset, &mut state, now_ms)?;
     Ok((state, snapshot_offset))
+}
+
+/// Replays the segments that hold offsets from `from` to below `end`.
+fn replay_all(
+    segments: &SegmentList,
+    from: i64,
+    end: i64,
+    state: &mut ProducerState,
+    now_ms: i64,
+) -> Result<(), LogError> {
+    let holding = segments.holding(from).take_while(|(segment, _)| from < end && segment.base_offset < end);
+    holding.map(|(segment, _)| segment).try_for_each(|segment| replay(segment, from, state, now_ms))
+}
+
+/// The newest snapshot at the start of a segment at or below `offset`, and that start; nothing known at the log's start
+/// where there is none.
+fn snapshot_at_or_below(
+    storage: &Storage,
+    directory: &Path,
+    segments: &SegmentList,
+    offset: i64,
+) -> (ProducerState, i64) {
+    let bases: Vec<_> = segments.iter().map(|segment| segment.base_offset).collect();
+    let found = bases.iter().rev().filter(|base| **base <= offset).find_map(|base| {
+        let path = directory.join(file_name::of_offset(*base, file_name::SNAPSHOT));
+        snapshot::read(&*storage.file_system, &path).ok().map(|state| (state, *base))
+    });
+    found.unwrap_or_else(|| (ProducerState::default(), segments.first_base_offset()))
 }
 
 fn newest_snapshot(

@@ -268,23 +268,22 @@ impl Segment {
         }
     }
 
-    /// Makes its batches survive the death of the machine.
+    /// Makes its batches survive the death of the machine, and which of them were aborted.
     pub(crate) fn sync_batches(&self) -> Result<(), LogError> {
         // before the sync: a batch that is appended meanwhile may not be part of it
-        if !self.unsynced.swap(false, AcqRel) {
-            return Ok(());
+        if self.unsynced.swap(false, AcqRel) {
+            self.file()?.sync_data().during("sync", self.log.path())?;
         }
-        self.file()?.sync_data().during("sync", self.log.path())
+        self.txn_index.sync().during("sync the transaction index of", self.log.path())
     }
 
-    /// The same with the indexes: once, when no more batches will come. (Those of an active segment are built anew when
-    /// the machine died, so they need no sync.)
+    /// The same with the other indexes: once, when no more batches will come. (Those of an active segment are built anew
+    /// when the machine died, so they need no sync.)
     pub(crate) fn sync(&self) -> Result<(), LogError> {
         self.sync_batches()?;
         self.flush_indexes()?;
         self.time_index.entries().sync().during("sync the time index of", self.log.path())?;
-        self.offset_index.entries().sync().during("sync the offset index of", self.log.path())?;
-        self.txn_index.sync().during("sync the transaction index of", self.log.path())
+        self.offset_index.entries().sync().during("sync the offset index of", self.log.path())
     }
 
     /// No more batches will come: notes the largest timestamp, writes the indexes and releases reserved blocks.

@@ -1,9 +1,13 @@
 //! `.txnindex`: the aborted transactions that ended in a segment. Made when the first one does.
 //!
+//! Unlike the other indexes it is no hint: without an entry a read-committed reader takes what was aborted for committed.
+//! So it is synced with the batches, and completed from them where those were not synced when the machine died.
+//!
 //! 34 bytes an entry, big-endian: version 2 (0) | producer id 8 | first offset 8 | last offset 8 | last stable offset
 //! when it ended 8.
 
 use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
 
 use parking_lot::Mutex;
 
@@ -29,11 +33,13 @@ pub(crate) struct TxnIndex {
     file: LazyFile,
     /// `None` until first used.
     entries: Mutex<Option<Vec<AbortedTxn>>>,
+    /// Written to since it was last synced, perhaps by an earlier run.
+    unsynced: AtomicBool,
 }
 
 impl TxnIndex {
     pub(crate) fn new(file: LazyFile) -> Self {
-        Self { file, entries: Mutex::new(None) }
+        Self { file, entries: Mutex::new(None), unsynced: AtomicBool::new(true) }
     }
 
     pub(crate) fn file(&self) -> &LazyFile {
@@ -44,6 +50,7 @@ impl TxnIndex {
         self.with(|entries, file| {
             let position = (entries.len() * ENTRY_BYTES) as u64;
             write_all_at(&*file.create()?, &mut [IoSlice::new(&encode(&aborted))], position)?;
+            self.unsynced.store(true, Release);
             entries.push(aborted);
             Ok(())
         })
@@ -80,6 +87,7 @@ impl TxnIndex {
             let kept = entries.iter().take_while(|txn| txn.last_offset < offset).count();
             if kept < entries.len() {
                 file.open()?.set_len((kept * ENTRY_BYTES) as u64)?;
+                self.unsynced.store(true, Release);
                 entries.truncate(kept);
             }
             Ok(())
@@ -87,9 +95,14 @@ impl TxnIndex {
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {
-        // not loaded: not written to either
-        let is_empty = self.entries.lock().as_ref().is_none_or(Vec::is_empty);
-        if is_empty { Ok(()) } else { self.file.open()?.sync_data() }
+        // before the sync: an entry that is written meanwhile may not be part of it
+        if !self.unsynced.swap(false, AcqRel) {
+            return Ok(());
+        }
+        match self.file.open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            file => file?.sync_data(),
+        }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Vec<AbortedTxn>, &LazyFile) -> io::Result<T>) -> io::Result<T> {
@@ -135,5 +148,6 @@ fn decode(entry: &[u8; ENTRY_BYTES]) -> Option<AbortedTxn> {
         last_offset: i64::from_be_bytes(last_offset),
         last_stable_offset: i64::from_be_bytes(last_stable_offset),
     };
-    (i16::from_be_bytes(*version) == 0 && txn.first_offset <= txn.last_offset).then_some(txn)
+    // a marker comes after its records; zeros, which a machine that died may leave, are none
+    (i16::from_be_bytes(*version) == 0 && txn.first_offset < txn.last_offset).then_some(txn)
 }

@@ -1,60 +1,29 @@
-//! The cleaner against a dictionary, with the process or the machine dying inside any system call.
+//! The cleaner against a dictionary.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::common::*;
 use crate::compaction_model::*;
+use crate::compaction_reader::*;
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
-use fastlog_log::{Cleaned, CleanerLimits, LastStop, Log, LogConfig, LogOptions, Storage, Unpaced};
+use fastlog_log::{CleanerLimits, LastStop, Log, LogConfig, Unpaced};
 use fastlog_protocol::batch::Builder;
 use fastlog_protocol::compression::Compression;
 use proptest::prelude::*;
-
-fn open_on(file_system: &MemoryFileSystem, recovery_point: i64, last_stop: LastStop) -> Option<Log> {
-    let storage = Storage::new(Arc::new(file_system.clone()), PathBuf::from("/data"), 64);
-    let options = LogOptions { recovery_point, high_watermark: i64::MAX, ..options(compacted(), last_stop) };
-    Log::open(&storage, options, NOW_MS).ok().map(|(log, _)| log)
-}
-
-/// Memory for fewer keys than there are: a pass ends inside the dirty part.
-const LITTLE_MEMORY: usize = 24 * 10;
-
-fn limits(map_bytes_max: usize) -> CleanerLimits {
-    CleanerLimits { map_bytes_max, ..CleanerLimits::default() }
-}
-
-fn clean_at(log: &Log, from: i64, now_ms: i64) -> Option<Cleaned> {
-    log.clean(from, CleanerLimits::default(), &Unpaced, now_ms).unwrap()
-}
 
 /// All bytes that a reader gets.
 fn all_bytes(log: &Log) -> Vec<Vec<u8>> {
     batches_from(log, 0).into_iter().map(|(_, bytes)| bytes).collect()
 }
 
-/// One script is enough as a rule.
-fn seeds() -> u64 {
-    std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|cases| cases.parse::<u64>().ok())
-        .map_or(1, |cases| 1 + cases / 100)
-}
-
-fn few_cases() -> ProptestConfig {
-    let asked = ProptestConfig::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 24 };
-    ProptestConfig { cases, max_shrink_iters: 100, failure_persistence: None, ..asked }
-}
-
 proptest! {
-    #![proptest_config(few_cases())]
+    #![proptest_config(few_cases(24))]
 
     #[test]
     fn the_log_stands_for_the_same_dictionary_however_often_it_is_cleaned(
         seed in any::<u64>(),
         rounds in 1usize..5,
-        little_memory in any::<bool>(),
+        has_little in any::<bool>(),
     ) {
         println!("seed {seed}");
         let mut random = Random(seed);
@@ -63,7 +32,7 @@ proptest! {
         let mut model = Model::default();
         let mut clean_to = 0;
         let mut now_ms = NOW_MS;
-        let limits = limits(if little_memory { LITTLE_MEMORY } else { 1 << 20 });
+        let limits = if has_little { little_memory() } else { CleanerLimits::default() };
         for _ in 0..rounds {
             for _ in 0..10 + random.below(30) {
                 model.append(&log, &mut random);
@@ -108,111 +77,6 @@ proptest! {
         clean_at(&log, 0, NOW_MS);
         prop_assert!(all_bytes(&log) == before);
         prop_assert_eq!(log.segment_count(), segments);
-    }
-
-    /// `cleanup.policy=compact,delete`: retention takes whole segments from the front of what was cleaned.
-    #[test]
-    fn what_retention_leaves_of_a_cleaned_log_stands_for_its_part_of_the_dictionary(
-        seed in any::<u64>(),
-        rounds in 1usize..4,
-    ) {
-        println!("seed {seed}");
-        let mut random = Random(seed);
-        let file_system = MemoryFileSystem::new(seed);
-        let log = open_on(&file_system, 0, LastStop::Clean).unwrap();
-        let config = LogConfig { cleanup_delete: true, retention_bytes: 2_400, retention_ms: -1, ..compacted() };
-        log.set_config(Arc::new(config));
-        let mut model = Model::default();
-        for _ in 0..rounds {
-            for _ in 0..60 {
-                model.append(&log, &mut random);
-            }
-            let (start, end) = (log.log_start_offset(), log.log_end_offset());
-            clean_at(&log, start, NOW_MS).unwrap();
-            prop_assert_eq!(log.log_start_offset(), start, "a pass deletes no offset");
-            // what the pass left may be too small for retention already: then more comes
-            while log.enforce_retention(NOW_MS).unwrap() == 0 {
-                model.append(&log, &mut random);
-            }
-            prop_assert!(log.log_start_offset() > start && log.log_end_offset() >= end);
-            model.compare(&log);
-            model.check_sequences(&log);
-        }
-        let (start, end) = (log.log_start_offset(), log.log_end_offset());
-        log.close(true).unwrap();
-        let log = open_on(&file_system, end, LastStop::Clean).unwrap();
-        prop_assert_eq!((log.log_start_offset(), log.log_end_offset()), (start, end));
-        model.compare(&log);
-        model.check_sequences(&log);
-    }
-}
-
-/// Builds the log of a seed, all of it synced; the same calls each time.
-fn build(file_system: &MemoryFileSystem, seed: u64) -> (Log, Model) {
-    let mut random = Random(seed);
-    let log = open_on(file_system, 0, LastStop::Clean).unwrap();
-    let mut model = Model::default();
-    for _ in 0..32 {
-        model.append(&log, &mut random);
-    }
-    log.flush().unwrap();
-    (log, model)
-}
-
-/// A death inside call `at` of a pass, then perhaps one inside the recovery, then a pass that gets to its end.
-fn die(seed: u64, limits: CleanerLimits, at: u64, machine: bool, in_recovery: Option<u64>) {
-    println!(
-        "seed {seed}, {limits:?}, death in call {at}, of the machine: {machine}, in recovery: {in_recovery:?}"
-    );
-    let file_system = MemoryFileSystem::new(seed.wrapping_mul(31) + at);
-    let (log, model) = build(&file_system, seed);
-    let end = log.log_end_offset();
-    file_system.set_faults(Faults { die_at_call: Some(file_system.calls() + at), ..Faults::default() });
-    let _ = log.clean(0, limits, &Unpaced, NOW_MS);
-    drop(log);
-    let restart = || {
-        if machine { file_system.restart_machine() } else { file_system.restart_process() }
-    };
-    let stop = if machine { LastStop::MachineDied } else { LastStop::ProcessDied };
-    restart();
-    // an old checkpoint or a new one
-    let recovery_point = if at.is_multiple_of(2) { 0 } else { end };
-    if let Some(again) = in_recovery {
-        file_system
-            .set_faults(Faults { die_at_call: Some(file_system.calls() + again), ..Faults::default() });
-        drop(open_on(&file_system, recovery_point, stop));
-        restart();
-    }
-    let log = open_on(&file_system, recovery_point, stop).unwrap();
-    assert_eq!(log.log_end_offset(), end);
-    model.compare(&log);
-    model.check_sequences(&log);
-    clean_at(&log, 0, NOW_MS);
-    model.compare(&log);
-    model.check_sequences(&log);
-    let entries = fastlog_log::FileSystem::list(&file_system, std::path::Path::new("/data/t-0")).unwrap();
-    let left: Vec<_> = entries.iter().filter(|entry| entry.name.ends_with(".cleaned")).collect();
-    assert!(left.is_empty(), "{left:?}");
-}
-
-#[test]
-fn any_call_of_a_pass_may_be_the_last() {
-    for seed in 0..seeds() {
-        for limits in [CleanerLimits::default(), limits(LITTLE_MEMORY)] {
-            let file_system = MemoryFileSystem::new(seed);
-            let (log, _) = build(&file_system, seed);
-            let before = file_system.calls();
-            assert!(log.segment_count() >= 4, "{} segments are too few", log.segment_count());
-            let cleaned = log.clean(0, limits, &Unpaced, NOW_MS).unwrap().unwrap();
-            let is_partial = cleaned.end_offset < log.full_end_offset();
-            assert_eq!(is_partial, limits.map_bytes_max == LITTLE_MEMORY, "seed {seed}");
-            for at in 0..file_system.calls() - before {
-                for machine in [false, true] {
-                    let in_recovery = ((at + u64::from(machine)).is_multiple_of(2)).then_some(at % 37);
-                    die(seed, limits, at, machine, in_recovery);
-                }
-            }
-        }
     }
 }
 
@@ -303,7 +167,7 @@ fn an_open_transaction_bounds_a_pass() {
     }
     let cleaned = clean_at(&log, 0, NOW_MS).unwrap();
     assert!(cleaned.end_offset <= first);
-    marker(&log, 7, false);
+    marker(&log, 7, 0, false);
     let cleaned = clean_at(&log, cleaned.end_offset, NOW_MS).unwrap();
     assert!(cleaned.end_offset > first);
     assert!(!offsets(&log).contains(&first));

@@ -1,12 +1,21 @@
 //! A compacted log and the dictionary that it must stand for.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::common::*;
-use fastlog_log::{AppendOptions, Log, LogConfig};
-use fastlog_protocol::batch::{Attributes, BatchHeader, Builder, batches, check_crc, records};
+use crate::compaction_reader::*;
+use fastlog_log::file_system::memory::MemoryFileSystem;
+use fastlog_log::{
+    AppendOptions, Cleaned, CleanerLimits, LastStop, Log, LogConfig, LogOptions, Storage, Unpaced,
+};
+use fastlog_protocol::batch::{Attributes, Builder};
 use fastlog_protocol::compression::Compression;
+use proptest::prelude::*;
+
+/// How long tombstones and markers stay once they were cleaned.
+pub(crate) const DELETE_RETENTION_MS: i64 = 1_000;
 
 /// Small segments, so that a few dozen batches make several.
 pub(crate) fn compacted() -> LogConfig {
@@ -15,13 +24,55 @@ pub(crate) fn compacted() -> LogConfig {
         index_interval_bytes: 150,
         cleanup_compact: true,
         cleanup_delete: false,
-        delete_retention_ms: 1_000,
+        delete_retention_ms: DELETE_RETENTION_MS,
         ..LogConfig::default()
     }
 }
 
-/// One record: key, and value or `None` for a tombstone.
-pub(crate) type Entry = (u8, Option<String>);
+/// Where [`open_on`] puts the log.
+pub(crate) const LOG_DIRECTORY: &str = "/data/t-0";
+
+pub(crate) fn open_on(
+    file_system: &MemoryFileSystem,
+    recovery_point: i64,
+    last_stop: LastStop,
+) -> Option<Log> {
+    open_from(file_system, compacted(), 0, recovery_point, last_stop)
+}
+
+/// The same with other settings, and a checkpoint of the log's start.
+pub(crate) fn open_from(
+    file_system: &MemoryFileSystem,
+    config: LogConfig,
+    log_start_offset: i64,
+    recovery_point: i64,
+    last_stop: LastStop,
+) -> Option<Log> {
+    let storage = Storage::new(Arc::new(file_system.clone()), PathBuf::from("/data"), 64);
+    let options = LogOptions {
+        log_start_offset,
+        recovery_point,
+        high_watermark: i64::MAX,
+        ..options(config, last_stop)
+    };
+    Log::open(&storage, options, NOW_MS).ok().map(|(log, _)| log)
+}
+
+/// Memory for fewer keys than there are: a pass ends inside the dirty part.
+pub(crate) fn little_memory() -> CleanerLimits {
+    CleanerLimits { map_bytes_max: 24 * 10, ..CleanerLimits::default() }
+}
+
+pub(crate) fn clean_at(log: &Log, from: i64, now_ms: i64) -> Option<Cleaned> {
+    log.clean(from, CleanerLimits::default(), &Unpaced, now_ms).unwrap()
+}
+
+/// Few cases as a rule; `PROPTEST_CASES` asks for more.
+pub(crate) fn few_cases(cases: u32) -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { cases };
+    ProptestConfig { cases, max_shrink_iters: 100, failure_persistence: None, ..asked }
+}
 
 /// splitmix64
 pub(crate) struct Random(pub(crate) u64);
@@ -33,17 +84,50 @@ impl Random {
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (mixed ^ (mixed >> 31)) % bound
     }
+
+    pub(crate) fn one_in(&mut self, bound: u64) -> bool {
+        self.below(bound) == 0
+    }
+}
+
+/// What is known of a producer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Producer {
+    pub(crate) epoch: i16,
+    next_sequence: i32,
+    /// The last offset of its last batch of records in that epoch.
+    pub(crate) last_offset: Option<i64>,
+    /// Offsets of its open transaction.
+    open: Vec<i64>,
 }
 
 /// All that was ever appended.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Model {
     /// Records by offset.
     pub(crate) records: BTreeMap<i64, Entry>,
+    /// The records' timestamps.
+    pub(crate) times: BTreeMap<i64, i64>,
     /// Offsets of records of aborted transactions.
-    aborted: HashSet<i64>,
-    /// Next sequences of producers.
-    sequences: HashMap<i64, i32>,
+    pub(crate) aborted: HashSet<i64>,
+    pub(crate) producers: BTreeMap<i64, Producer>,
+    /// The time by which records are written and logs cleaned.
+    pub(crate) now_ms: i64,
+    /// Batches are of all codecs, which takes most of the time.
+    pub(crate) compresses: bool,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            records: BTreeMap::new(),
+            times: BTreeMap::new(),
+            aborted: HashSet::new(),
+            producers: BTreeMap::new(),
+            now_ms: NOW_MS,
+            compresses: true,
+        }
+    }
 }
 
 impl Model {
@@ -53,44 +137,58 @@ impl Model {
         match random.below(6) {
             0 => self.transaction(log, random, id, true),
             1 => self.transaction(log, random, id, false),
-            2 => {
-                self.batch(log, random, Some(id + 100), false);
-            }
-            _ => {
-                self.batch(log, random, None, false);
-            }
+            2 => self.batch(log, random, Some(id + 100), false),
+            _ => self.batch(log, random, None, false),
         }
     }
 
     fn transaction(&mut self, log: &Log, random: &mut Random, id: i64, commits: bool) {
-        let mut offsets = Vec::new();
         for _ in 0..1 + random.below(2) {
-            offsets.extend(self.batch(log, random, Some(id), true));
-            if random.below(2) == 0 {
+            self.batch(log, random, Some(id), true);
+            if random.one_in(2) {
                 self.batch(log, random, None, false);
             }
         }
-        marker(log, id, commits);
+        self.end(log, id, commits, false);
+    }
+
+    pub(crate) fn is_open(&self, id: i64) -> bool {
+        self.producers.get(&id).is_some_and(|producer| !producer.open.is_empty())
+    }
+
+    /// Ends a producer's transaction; since KIP-890 the marker bears its next epoch, which fences the last one.
+    pub(crate) fn end(&mut self, log: &Log, id: i64, commits: bool, in_next_epoch: bool) {
+        let producer = self.producers.entry(id).or_default();
+        let offsets = std::mem::take(&mut producer.open);
+        if in_next_epoch {
+            *producer = Producer { epoch: producer.epoch + 1, ..Producer::default() };
+        }
+        marker(log, id, producer.epoch, commits);
         if !commits {
             self.aborted.extend(offsets);
         }
     }
 
-    fn batch(&mut self, log: &Log, random: &mut Random, id: Option<i64>, transactional: bool) -> Vec<i64> {
+    /// Appends a batch of random records, as a part of the producer's transaction or by itself.
+    pub(crate) fn batch(&mut self, log: &Log, random: &mut Random, id: Option<i64>, transactional: bool) {
         let count = 1 + random.below(4);
         let mut builder = Builder::new();
+        let first = log.log_end_offset();
         if let Some(id) = id {
-            let sequence = self.sequences.entry(id).or_default();
-            builder = builder.producer(id, 0, *sequence);
-            *sequence += count as i32;
+            let producer = self.producers.entry(id).or_default();
+            builder = builder.producer(id, producer.epoch, producer.next_sequence);
+            producer.next_sequence += count as i32;
+            producer.last_offset = Some(first + count as i64 - 1);
+            if transactional {
+                producer.open.extend(first..first + count as i64);
+            }
         }
         builder = builder.attributes(Attributes::default().with_transactional(transactional));
-        let mut offsets = Vec::new();
-        for offset in (log.log_end_offset()..).take(count as usize) {
+        for offset in (first..).take(count as usize) {
             let key = random.below(12) as u8;
             let value =
                 (random.below(4) > 0).then(|| format!("{key}@{offset}").repeat(1 + random.below(4) as usize));
-            let timestamp = NOW_MS + random.below(50) as i64;
+            let timestamp = self.now_ms + random.below(50) as i64;
             let headers: &[(&[u8], Option<&[u8]>)] = &[(b"h", Some(b"v")), (b"n", None)];
             let headers = if random.below(3) == 0 { headers } else { &[] };
             builder.append_with_headers(
@@ -100,7 +198,7 @@ impl Model {
                 headers,
             );
             self.records.insert(offset, (key, value));
-            offsets.push(offset);
+            self.times.insert(offset, timestamp);
         }
         let codecs = [
             Compression::None,
@@ -110,9 +208,9 @@ impl Model {
             Compression::Lz4,
             Compression::Zstd,
         ];
-        append(log, &builder.seal(codecs[random.below(6) as usize]).unwrap()).unwrap();
+        let codec = if self.compresses { codecs[random.below(6) as usize] } else { Compression::None };
+        append(log, &builder.seal(codec).unwrap()).unwrap();
         log.advance_high_watermark(log.log_end_offset());
-        offsets
     }
 
     /// All committed records from `from` on.
@@ -121,14 +219,15 @@ impl Model {
         committed.map(|(offset, entry)| (*offset, entry.clone())).collect()
     }
 
+    /// Where the last committed record of each key below `end` is, and its value.
+    pub(crate) fn dictionary_below(&self, end: i64) -> BTreeMap<u8, (i64, Option<String>)> {
+        let below = self.records.range(..end).filter(|(offset, _)| !self.aborted.contains(offset));
+        below.map(|(offset, (key, value))| (*key, (*offset, value.clone()))).collect()
+    }
+
     /// What must be found from offset `from` on: the last committed record of each key, as far as it lies there.
-    fn dictionary(&self, from: i64) -> BTreeMap<u8, (i64, Option<String>)> {
-        let mut found = BTreeMap::new();
-        for (offset, (key, value)) in &self.records {
-            if !self.aborted.contains(offset) {
-                found.insert(*key, (*offset, value.clone()));
-            }
-        }
+    pub(crate) fn dictionary(&self, from: i64) -> BTreeMap<u8, (i64, Option<String>)> {
+        let mut found = self.dictionary_below(i64::MAX);
         found.retain(|_, (offset, _)| *offset >= from);
         found
     }
@@ -137,28 +236,39 @@ impl Model {
     pub(crate) fn compare(&self, log: &Log) {
         let (start, end) = (log.log_start_offset(), log.log_end_offset());
         let step = ((end - start) / 13).max(1);
-        for from in (start..end).step_by(step as usize).chain([end - 1]) {
-            let read = read_committed(log, from);
-            assert!(read.is_sorted_by(|a, b| a.0 < b.0), "offsets go up");
-            let mut last = BTreeMap::new();
-            for (offset, entry) in &read {
-                assert_eq!(Some(entry), self.records.get(offset), "offset {offset} has its own record");
-                assert!(!self.aborted.contains(offset), "offset {offset} was aborted");
-                last.insert(entry.0, (*offset, entry.1.clone()));
-            }
-            for (key, (offset, value)) in self.dictionary(from) {
-                match last.get(&key) {
-                    Some(found) => assert_eq!(found, &(offset, value), "key {key} from {from}"),
-                    None => assert_eq!(value, None, "key {key} is lost from {from}, it was at {offset}"),
-                }
+        let places = (start..end).step_by(step as usize).chain((start..end).next_back());
+        places.for_each(|from| self.compare_from(log, from));
+    }
+
+    pub(crate) fn compare_from(&self, log: &Log, from: i64) {
+        let read = read_committed(log, from);
+        assert!(read.is_sorted_by(|a, b| a.0 < b.0), "offsets go up");
+        let mut last = BTreeMap::new();
+        for (offset, entry) in &read {
+            assert_eq!(Some(entry), self.records.get(offset), "offset {offset} has its own record");
+            assert!(!self.aborted.contains(offset), "offset {offset} was aborted");
+            last.insert(entry.0, (*offset, entry.1.clone()));
+        }
+        for (key, (offset, value)) in self.dictionary(from) {
+            match last.get(&key) {
+                Some(found) => assert_eq!(found, &(offset, value), "key {key} from {from}"),
+                None => assert_eq!(value, None, "key {key} is lost from {from}, it was at {offset}"),
             }
         }
     }
 
     /// No producer is forgotten: a gap in its sequences is an error.
     pub(crate) fn check_sequences(&self, log: &Log) {
-        for (id, next) in &self.sequences {
-            let mut ahead = Builder::new().producer(*id, 0, next + 7);
+        self.check_sequences_from(log, 0);
+    }
+
+    /// The same of those whose last batch lies at `start` or later.
+    pub(crate) fn check_sequences_from(&self, log: &Log, start: i64) {
+        for (id, producer) in &self.producers {
+            if producer.last_offset.is_some_and(|last| last < start) {
+                continue;
+            }
+            let mut ahead = Builder::new().producer(*id, producer.epoch, producer.next_sequence + 7);
             ahead.append(NOW_MS, Some(b"k"), Some(b"v"));
             let refused = append(log, &ahead.seal(Compression::None).unwrap());
             assert!(refused.is_err(), "producer {id} is forgotten: a gap in its sequences was taken");
@@ -166,69 +276,24 @@ impl Model {
     }
 }
 
+/// Builds the log of a seed, all of it synced; the same calls each time.
+pub(crate) fn build(file_system: &MemoryFileSystem, seed: u64) -> (Log, Model) {
+    let mut random = Random(seed);
+    let log = open_on(file_system, 0, LastStop::Clean).unwrap();
+    let mut model = Model::default();
+    for _ in 0..32 {
+        model.append(&log, &mut random);
+    }
+    log.flush().unwrap();
+    (log, model)
+}
+
 /// Ends a transaction.
-pub(crate) fn marker(log: &Log, id: i64, commits: bool) {
+pub(crate) fn marker(log: &Log, id: i64, epoch: i16, commits: bool) {
     let attributes = Attributes::default().with_transactional(true).with_control(true);
-    let mut builder = Builder::new().producer(id, 0, -1).attributes(attributes);
+    let mut builder = Builder::new().producer(id, epoch, -1).attributes(attributes);
     builder.append(NOW_MS, Some(&[0, 0, 0, u8::from(commits)]), Some(&[0, 0, 0, 0, 0, 0]));
     let options = AppendOptions { from_client: false, ..AppendOptions::default() };
     log.append(&builder.seal(Compression::None).unwrap(), 0, NOW_MS, options).unwrap();
     log.advance_high_watermark(log.log_end_offset());
-}
-
-/// Header and bytes of each batch from `from` on.
-pub(crate) fn batches_from(log: &Log, from: i64) -> Vec<(BatchHeader, Vec<u8>)> {
-    let mut found = Vec::new();
-    let mut offset = from;
-    while let Some(slice) = log.read(offset, 500, log.log_end_offset(), true).unwrap() {
-        let before = offset;
-        for batch in batches(&bytes_of(&slice)) {
-            let Ok(batch) = batch else { break };
-            check_crc(batch).unwrap();
-            let header = BatchHeader::parse(batch).unwrap();
-            offset = header.next_offset();
-            if offset > from && offset > before {
-                found.push((header, batch.to_vec()));
-            }
-        }
-        assert!(offset > before, "no progress at {before}");
-    }
-    found
-}
-
-/// What a read-committed consumer sees from `from` on: it passes over control batches, and over those of a producer
-/// between the start of an aborted transaction and its marker.
-pub(crate) fn read_committed(log: &Log, from: i64) -> Vec<(i64, Entry)> {
-    let mut aborted = log.aborted_transactions(from, log.log_end_offset()).unwrap();
-    aborted.sort_by_key(|txn| txn.first_offset);
-    let mut waiting = aborted.into_iter().peekable();
-    let mut aborting = HashSet::new();
-    let mut found = Vec::new();
-    for (header, batch) in batches_from(log, from) {
-        while let Some(txn) = waiting.next_if(|txn| txn.first_offset <= header.last_offset()) {
-            aborting.insert(txn.producer_id);
-        }
-        if header.attributes.is_control() {
-            records(&batch, |record| {
-                if record.key == Some(&[0, 0, 0, 0]) {
-                    aborting.remove(&header.producer_id);
-                }
-                ControlFlow::Continue(())
-            })
-            .unwrap();
-            continue;
-        }
-        if header.attributes.is_transactional() && aborting.contains(&header.producer_id) {
-            continue;
-        }
-        records(&batch, |record| {
-            let value = record.value.map(|value| String::from_utf8(value.to_vec()).unwrap());
-            if record.offset >= from {
-                found.push((record.offset, (record.key.unwrap()[0], value)));
-            }
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-    }
-    found
 }

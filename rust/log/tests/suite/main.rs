@@ -1,10 +1,13 @@
 //! The log through its public API, on real files. One binary: linking costs more than running.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
+mod aborted;
 mod append_read;
 mod common;
 mod compaction;
+mod compaction_crash;
 mod compaction_model;
+mod compaction_reader;
 mod concurrency;
 mod crash;
 mod faults;
