@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::common::*;
 use crate::compaction_model::*;
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
 use fastlog_log::{CleanerLimits, FileSystem, LastStop, Log, Unpaced};
@@ -119,5 +120,39 @@ fn any_call_of_any_pass_may_be_the_last_of_many_logs() {
         for limits in [CleanerLimits::default(), little_memory()] {
             any_call_may_be_the_last(seed, limits, true);
         }
+    }
+}
+
+/// A pass of which call `at` is the last, and then the machine has what was synced, perhaps more. True = the pass got to
+/// its end before.
+fn machine_dies_with_unsynced_records(seed: u64, at: u64) -> bool {
+    let mut random = Random(seed);
+    let file_system = MemoryFileSystem::new(seed);
+    let log = open_on(&file_system, 0, LastStop::Clean).unwrap();
+    let mut model = Model { compresses: false, ..Model::default() };
+    let mut append = || (0..20).for_each(|_| model.batch(&log, &mut random, None, false));
+    append();
+    let synced = log.flush().unwrap();
+    append();
+    file_system.set_faults(Faults { die_at_call: Some(file_system.calls() + at), ..Faults::default() });
+    let _ = log.clean(0, CleanerLimits::default(), &Unpaced, NOW_MS);
+    let is_over = !file_system.is_dead();
+    drop(log);
+    file_system.restart_machine();
+    let log = open_on(&file_system, synced, LastStop::MachineDied).unwrap();
+    let end = log.log_end_offset();
+    assert!(end >= synced);
+    model.records.split_off(&end);
+    model.compare_from(&log, 0);
+    is_over
+}
+
+/// What a machine that dies loses is no reason to lose what it would have replaced, too.
+#[test]
+fn what_is_synced_stays_until_that_is_synced_which_replaces_it() {
+    for seed in 0..5 {
+        println!("seed {seed}");
+        let mut calls = 0..;
+        while !machine_dies_with_unsynced_records(seed, calls.next().unwrap()) {}
     }
 }
