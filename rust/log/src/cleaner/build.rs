@@ -13,14 +13,18 @@ use crate::segment::scan::{BatchScan, Located, Step};
 impl Pass<'_> {
     /// Reads `[from, upper)` until memory is used up; the map tells how far it came. Records of aborted transactions count
     /// for nothing.
-    pub(super) fn build_map(&mut self, from: i64, upper: i64) -> Result<OffsetMap, LogError> {
+    pub(super) fn build_map(
+        &mut self,
+        from: i64,
+        upper: i64,
+        transactions: &mut Transactions,
+    ) -> Result<OffsetMap, LogError> {
         let list = self.log.segments();
         let key_count = u64::try_from(upper.saturating_sub(from)).unwrap_or(0);
         let mut map = OffsetMap::new(key_count, self.limits.map_bytes_max, self.limits.load_factor);
-        let mut transactions = Transactions::new(self.log.aborted_transactions(from, upper)?);
         for (segment, next_base) in list.holding(from) {
             let Some(next_base) = next_base.filter(|next| *next <= upper) else { break };
-            if !self.map_segment(segment, from, &mut map, &mut transactions)? {
+            if !self.map_segment(segment, from, &mut map, transactions)? {
                 return Ok(map);
             }
             // what an earlier pass took from the segment's end is clean too

@@ -5,7 +5,8 @@
 //! came, several small ones into one, without the records that a later one replaces. Offsets never change, gaps stay.
 //! Readers and appends go on meanwhile; [`swap`] tells how the copies take the place of the originals.
 //!
-//! Before anything is dropped all that was read is synced: a record goes when the one that replaces it is on the disk.
+//! Before anything is dropped all that was read is synced, and the markers that committed it: a record goes when the one
+//! that replaces it is on the disk.
 //!
 //! Never touched: the active segment, what is at or above the last stable offset, what is younger than
 //! `min.compaction.lag.ms`, and logs with damage in that range, which a copy would make final.
@@ -165,11 +166,13 @@ impl Pass<'_> {
             return Ok(false);
         }
         self.log.check_undamaged(upper)?;
-        let map = self.build_map(first_dirty_offset, upper)?;
+        let aborted = self.log.aborted_transactions(first_dirty_offset, upper)?;
+        let mut read = Transactions::new(aborted);
+        let map = self.build_map(first_dirty_offset, upper, &mut read)?;
         let Some(last) = map.last_offset() else { return Ok(false) };
         self.done.end_offset = last + 1;
         // else a machine that dies would lose both a record that is dropped and the one that replaces it
-        self.log.flush_full_segments(upper)?;
+        self.sync_read(upper, &read)?;
         let list = self.log.segments();
         let aborted = self.log.aborted_transactions(list.first_base_offset(), upper)?;
         let mut transactions = Transactions::new(aborted);
@@ -177,5 +180,15 @@ impl Pass<'_> {
             self.clean_group(&group, &map, &mut transactions)?;
         }
         Ok(true)
+    }
+
+    /// Has on the disk what was read below `upper`, and the markers of its transactions, which may lie above.
+    fn sync_read(&self, upper: i64, read: &Transactions) -> Result<(), LogError> {
+        if read.awaits_commit() {
+            self.log.flush()?;
+        } else {
+            self.log.flush_full_segments(upper)?;
+        }
+        Ok(())
     }
 }

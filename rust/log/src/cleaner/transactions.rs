@@ -88,6 +88,11 @@ impl Transactions {
         }
     }
 
+    /// Whether what was read lacks the marker of a transaction that was committed.
+    pub(crate) fn awaits_commit(&self) -> bool {
+        !self.committing.is_empty()
+    }
+
     fn begin_up_to(&mut self, offset: i64) {
         while let Some(Reverse(first)) = self.later.peek()
             && first.0.first_offset <= offset

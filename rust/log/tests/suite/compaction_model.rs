@@ -106,8 +106,8 @@ pub(crate) struct Producer {
 pub(crate) struct Model {
     /// Records by offset.
     pub(crate) records: BTreeMap<i64, Entry>,
-    /// The records' timestamps.
-    pub(crate) times: BTreeMap<i64, i64>,
+    /// The records' timestamps, and their producers.
+    pub(crate) written: BTreeMap<i64, (i64, Option<i64>)>,
     /// Offsets of records of aborted transactions.
     pub(crate) aborted: HashSet<i64>,
     pub(crate) producers: BTreeMap<i64, Producer>,
@@ -121,7 +121,7 @@ impl Default for Model {
     fn default() -> Self {
         Self {
             records: BTreeMap::new(),
-            times: BTreeMap::new(),
+            written: BTreeMap::new(),
             aborted: HashSet::new(),
             producers: BTreeMap::new(),
             now_ms: NOW_MS,
@@ -169,6 +169,17 @@ impl Model {
         }
     }
 
+    /// The machine died, and the log ends at `end`. Transactions that lost their markers are aborted.
+    pub(crate) fn cut(&mut self, log: &Log, end: i64) {
+        self.records.split_off(&end);
+        for open in log.producers() {
+            let Some(first) = open.txn_first_offset else { continue };
+            let written = self.written.range(first..).filter(|(_, (_, id))| *id == Some(open.producer_id));
+            self.aborted.extend(written.map(|(offset, _)| *offset));
+            marker(log, open.producer_id, open.producer_epoch, false);
+        }
+    }
+
     /// Appends a batch of random records, as a part of the producer's transaction or by itself.
     pub(crate) fn batch(&mut self, log: &Log, random: &mut Random, id: Option<i64>, transactional: bool) {
         let count = 1 + random.below(4);
@@ -198,7 +209,7 @@ impl Model {
                 headers,
             );
             self.records.insert(offset, (key, value));
-            self.times.insert(offset, timestamp);
+            self.written.insert(offset, (timestamp, id));
         }
         let codecs = [
             Compression::None,
