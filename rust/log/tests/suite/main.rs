@@ -8,6 +8,8 @@ mod compaction;
 mod compaction_crash;
 mod compaction_model;
 mod compaction_reader;
+mod compaction_retention;
+mod compaction_rules;
 mod concurrency;
 mod crash;
 mod faults;
