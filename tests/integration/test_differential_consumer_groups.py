@@ -14,6 +14,8 @@ from fastlog.protocol.messages.consumer_group_heartbeat import ConsumerGroupHear
 from fastlog.protocol.messages.delete_groups import DeleteGroupsRequest
 from fastlog.protocol.messages.describe_groups import DescribeGroupsRequest
 from fastlog.protocol.messages.find_coordinator import FindCoordinatorRequest
+from fastlog.protocol.messages.heartbeat import HeartbeatRequest
+from fastlog.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
 from fastlog.protocol.messages.list_groups import ListGroupsRequest
 from fastlog.protocol.messages.offset_commit import (
     OffsetCommitRequest,
@@ -25,13 +27,15 @@ from fastlog.protocol.messages.offset_fetch import (
     OffsetFetchRequestGroup,
     OffsetFetchRequestTopics,
 )
+from fastlog.protocol.messages.sync_group import SyncGroupRequest
+from fastlog.state.assignors.consumer_protocol import Subscription, decode_assignment, encode_subscription
 from tests.integration.kafka.server import KafkaServer
 from tests.support.broker import BrokerProcess
 from tests.support.pair import Pair, Side
 
 TOPIC, PARTITIONS = "of-consumers", 4
 COORDINATOR_SECONDS = 60.0
-UNKNOWN_MEMBER_ID, COORDINATOR_CODES = 25, (14, 15, 16)
+UNKNOWN_MEMBER_ID, GROUP_ID_NOT_FOUND, COORDINATOR_CODES = 25, 69, (14, 15, 16)
 pytestmark = pytest.mark.timeout(300)
 _numbers = itertools.count()
 
@@ -43,6 +47,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         "group.consumer.min.assignment.interval.ms": "0",
         "group.consumer.assignment.interval.ms": "0",
         "group.consumer.assignor.offload.enable": "false",
+        "group.consumer.migration.policy": "bidirectional",
     }
     kafka = KafkaServer(tmp_path_factory.mktemp("kafka"), at_once)
     ours = BrokerProcess(tmp_path_factory.mktemp("consumers") / "data").start()
@@ -235,6 +240,44 @@ def test_static_members_leave_and_come_back_alike(both: Pair, group_id: str) -> 
     assert a.beat()[0].error_code == 82
     both.same(request(group_id, "b", member_epoch=-1, instance_id="one"), 1)
     assert b.beat()[0].error_code == UNKNOWN_MEMBER_ID
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_classic_member_takes_the_place_of_the_last_other_one_alike(
+    both: Pair, group_id: str, leaves: bool
+) -> None:
+    a = Client(both, group_id, "a", "one")
+    a.join()
+    if leaves:
+        both.same(request(group_id, "a", member_epoch=-2, instance_id="one"), 1)
+    subscription = encode_subscription(Subscription(topics=(TOPIC,)))
+    joins = JoinGroupRequest(
+        group_id=group_id,
+        session_timeout_ms=10_000,
+        rebalance_timeout_ms=10_000,
+        group_instance_id="one",
+        protocol_type="consumer",
+        protocols=[JoinGroupRequestProtocol("range", subscription)],
+    )
+    answers = both.same(joins, 9)
+    joined = {side.name: answer for side, answer in zip(both.sides, answers, strict=True)}
+    assert {it.generation_id for it in answers} == set(a.epoch.values())
+
+    def syncs(side: Side) -> SyncGroupRequest:
+        it = joined[side.name]
+        return SyncGroupRequest(group_id, it.generation_id, it.member_id, "one", "consumer", "range")
+
+    def beats(side: Side) -> HeartbeatRequest:
+        it = joined[side.name]
+        return HeartbeatRequest(group_id, it.generation_id, it.member_id, "one")
+
+    for answer in both.same(syncs, 5):
+        assert decode_assignment(answer.assignment) == [(TOPIC, number) for number in range(PARTITIONS)]
+    assert both.same(beats, 4)[0].error_code == 0
+    assert a.beat()[0].error_code == GROUP_ID_NOT_FOUND
+    for answer in both.both(ListGroupsRequest(types_filter=["classic"]), 5):
+        assert [it.group_state for it in answer.groups if it.group_id == group_id] == ["Stable"]
+    both.same(DescribeGroupsRequest([group_id]), 6)
 
 
 def commit(group_id: str, member_id: str, epoch: int, version: int, side: Side) -> OffsetCommitRequest:

@@ -40,6 +40,7 @@ from fastlog.state.records import ClassicMember, ConsumerMemberValue
 if TYPE_CHECKING:
     from fastlog.protocol.messages.heartbeat import HeartbeatRequest
     from fastlog.state.consumer_group.context import Context
+    from fastlog.state.consumer_group.converting import Conversions, Downgrade
     from fastlog.state.consumer_group.departures import Departures
     from fastlog.state.consumer_group.group import ConsumerGroup
     from fastlog.state.consumer_group.member import ConsumerMember
@@ -51,8 +52,9 @@ if TYPE_CHECKING:
 class ClassicMembers:
     """Answers JoinGroup, SyncGroup, Heartbeat and LeaveGroup of these."""
 
-    def __init__(self, context: Context, departures: Departures) -> None:
+    def __init__(self, context: Context, conversions: Conversions, departures: Departures) -> None:
         self._context = context
+        self._conversions = conversions
         self._departures = departures
 
     # --- joining ---
@@ -79,33 +81,53 @@ class ClassicMembers:
             member = step.enter(member_id, instance_id, is_classic=True)
         said, owned = self._said(join)
         updated = step.take(member, said, owned)
+        downgrade = self._conversions.downgrade_for(group, updated)
+        self._write(group, join, step, updated, downgrade, now, out)
+
+    def _write(
+        self,
+        group: ConsumerGroup,
+        join: Join,
+        step: Step,
+        updated: ConsumerMember,
+        downgrade: Downgrade | None,
+        now: Moment,
+        out: Effects,
+    ) -> None:
+        group_id, timers = group.group_id, self._context.timers
         response = JoinGroupResponse(
             generation_id=updated.epoch,
             protocol_type=CONSUMER,
-            protocol_name=join.protocols[0][0],
+            protocol_name=join.protocols[0][0] if downgrade is None else downgrade.value.protocol,
             member_id=updated.member_id,
         )
 
-        def done(at: Moment, effects: Effects) -> None:
-            self._context.timers.extend_session(group.group_id, updated, at)
-            self._context.timers.expect_sync(group.group_id, updated, at)
+        def begin(at: Moment, effects: Effects) -> None:
             if step.replaced is not None:
-                self._context.timers.end(group.group_id, step.replaced)
-            effects.answer(join.reply, response)
+                timers.end(group_id, step.replaced)
+            if downgrade is not None:
+                self._conversions.begin_classic(group_id, downgrade, at, effects)
+            else:
+                timers.extend_session(group_id, updated, at)
+                timers.expect_sync(group_id, updated, at)
 
-        if not step.records:
-            done(now, out)
+        # what a group that ends with this would have had is of no use any more
+        records = step.records if downgrade is None else downgrade.records
+        if not records:
+            begin(now, out)
+            out.answer(join.reply, response)
             return
         group.is_stale = False
 
         def then(outcome: Outcome, at: Moment, effects: Effects) -> None:
-            if outcome.code:
-                group.is_stale = True
-                effects.answer(join.reply, refused_join(outcome.code, request.member_id))
+            if outcome.is_in_log:
+                begin(at, effects)
             else:
-                done(at, effects)
+                group.is_stale = True
+            refused = refused_join(outcome.code, join.request.member_id)
+            effects.answer(join.reply, refused if outcome.code else response)
 
-        self._context.write(group.group_id, step.records, out, then)
+        self._context.write(group_id, records, out, then)
 
     def _check_room(self, group: ConsumerGroup, join: Join) -> None:
         if join.request.member_id in group.members:

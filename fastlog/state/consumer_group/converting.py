@@ -1,8 +1,8 @@
 """The change of a group with members from the classic protocol to the consumer protocol and back, while they read.
 
 The first member of the consumer protocol that joins a classic group makes it one of the consumer protocol, in which the
-others go on as classic members; when the last one is gone it is a classic group again. Kafka's
-group.consumer.migration.policy says which of that may happen.
+others go on as classic members; when the last one is gone, or a classic one takes its place, it is a classic group
+again. Kafka's group.consumer.migration.policy says which of that may happen.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ class Downgrade(msgspec.Struct, frozen=True):
     records: list[Record]
     left: dict[str, ConsumerMember]
     """Who stays, as it is now: the records take it away."""
+    value: GroupValue
+    """The classic group that the records say."""
+    rebalances: bool
+    """Whether its members have to join it again; not where each has what it is to have."""
 
 
 class Conversions:
@@ -166,15 +170,37 @@ class Conversions:
     def downgrade(self, group: ConsumerGroup, leaving: Collection[str]) -> Downgrade | None:
         """What makes it a classic group of who is left; None where it is to stay what it is."""
         left = {key: member for key, member in group.members.items() if key not in leaving}
+        return self._downgrade(group, left, group.epoch, rebalances=True)
+
+    def downgrade_for(self, group: ConsumerGroup, joined: ConsumerMember) -> Downgrade | None:
+        """The same, where a member that speaks the classic protocol takes the place of the last one that does not.
+
+        It has the instance id of that one. Kafka: GroupMetadataManager.validateOnlineDowngradeWithReplacedMember.
+        """
+        instance_id = joined.said.instance_id
+        before = None if instance_id is None else group.static_member(instance_id)
+        if before is None or before.is_classic:
+            return None
+        left = {key: member for key, member in group.members.items() if key != before.member_id}
+        left[joined.member_id] = joined
+        generation = max(group.epoch, joined.epoch)
+        # Kafka leaves those that are not there yet to find out, by which time the new one reads what they had
+        rebalances = not all(member.is_reconciled_to(generation) for member in left.values())
+        return self._downgrade(group, left, generation, rebalances=rebalances)
+
+    def _downgrade(
+        self, group: ConsumerGroup, left: dict[str, ConsumerMember], generation: int, *, rebalances: bool
+    ) -> Downgrade | None:
         if not left or not all(member.is_classic for member in left.values()):
             return None
         if not self._context.settings.may_downgrade or len(left) > self._classic_max_size:
             return None
-        value = _classic_value(group, list(left.values()), self._context.topics)
-        return Downgrade([*end_records(group), GroupMetadata(group.group_id, value)], left)
+        value = _classic_value(list(left.values()), generation, self._context.topics)
+        records = [*end_records(group), GroupMetadata(group.group_id, value)]
+        return Downgrade(records, left, value, rebalances)
 
     def begin_classic(self, group_id: str, downgrade: Downgrade, now: Moment, out: Effects) -> None:
-        """The records are in the log: the classic group that they say begins with a rebalance."""
+        """The records are in the log: the classic group that they say begins, with a rebalance where one is due."""
         classic = self._classic.find(group_id)
         if classic is None:
             return
@@ -190,7 +216,8 @@ class Conversions:
                 session_timeout_ms=member.session_timeout_ms,
             )
             self._rebalances.extend_session(classic, member, now)
-        self._rebalances.begin(classic, now, out)
+        if downgrade.rebalances:
+            self._rebalances.begin(classic, now, out)
 
 
 def _nothing(_: Moment) -> None:
@@ -227,10 +254,10 @@ def names_of(partitions: Collection[Partition], topics: Topics) -> list[tuple[st
     return [(name, number) for name, number in found if name is not None]
 
 
-def _classic_value(group: ConsumerGroup, left: list[ConsumerMember], topics: Topics) -> GroupValue:
+def _classic_value(left: list[ConsumerMember], generation: int, topics: Topics) -> GroupValue:
     spoken = [dict(it.said.classic.protocols) for it in left if it.said.classic is not None]
     common = [name for name in spoken[0] if all(name in one for one in spoken)]
-    # those that came into the group speak one that all speak; the rebalance that follows finds it anew
+    # those that came into the group speak one that all speak; a rebalance finds it anew
     protocol = common[0] if common else next(iter(spoken[0]))
     members = tuple(
         MemberValue(
@@ -247,7 +274,7 @@ def _classic_value(group: ConsumerGroup, left: list[ConsumerMember], topics: Top
     )
     return GroupValue(
         protocol_type=CONSUMER,
-        generation=group.epoch,
+        generation=generation,
         protocol=protocol,
         leader=left[0].member_id,
         since_ms=-1,

@@ -69,7 +69,7 @@ class ConsumerGroups:
         conversions = Conversions(context, classic, rebalances, deadlines, classic_max_size=classic_max_size)
         self._departures = Departures(context, conversions)
         self._heartbeats = Heartbeats(context, conversions, self._departures)
-        self.classic_members = ClassicMembers(context, self._departures)
+        self.classic_members = ClassicMembers(context, conversions, self._departures)
         """Those who speak the classic protocol in one of these groups."""
 
     # --- from the log, and back ---

@@ -31,9 +31,10 @@ GROUP_ID_NOT_FOUND, MEMBER_ID_REQUIRED, STALE_MEMBER_EPOCH, NON_EMPTY_GROUP = 69
 class Classic:
     """A client of the classic protocol, which is told to join again whenever something is to change."""
 
-    def __init__(self, world: World, name: str, assigns: dict[str, list[int]] | None = None) -> None:
+    def __init__(self, world: World, name: str, instance_id: str | None = None) -> None:
         self.world = world
         self.name = name
+        self.instance_id = instance_id
         self.member_id = ""
         self.generation = -1
         self.numbers: list[int] = []
@@ -45,7 +46,10 @@ class Classic:
         owned = tuple(("t", number) for number in self.numbers)
         subscription = encode_subscription(Subscription(topics=("t",), owned_partitions=owned))
         self._reply = self.world.join(
-            self.name, member_id=self.member_id, protocols=(("range", subscription),)
+            self.name,
+            member_id=self.member_id,
+            instance_id=self.instance_id,
+            protocols=(("range", subscription),),
         )
         return self.joined()
 
@@ -153,6 +157,103 @@ def test_the_group_is_classic_again_when_the_last_member_of_the_consumer_protoco
     assert a.generation == b.generation
     assert a.generation > c.epoch
     assert world.memory.held_bytes == world.counted_bytes()
+
+
+def static_group(world: World) -> tuple[Classic, Classic, Member]:
+    """Two classic members and a static one of the consumer protocol, with two partitions each."""
+    a, b = classic_group(world)
+    c = Member(world, "c", "t", instance_id="three")
+    c.join()
+    settle_all([a, b], [c])
+    assert [len(it) for it in (a.numbers, b.numbers, c.numbers)] == [2, 2, 2]
+    return a, b, c
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_classic_member_that_takes_the_place_of_the_last_other_one_makes_the_group_classic(
+    world: World, leaves: bool
+) -> None:
+    a, b, c = static_group(world)
+    had, epoch = c.numbers, c.epoch
+    if leaves:
+        c.leave(-2)
+    d = Classic(world, "d", instance_id="three")
+    response = d.join()
+    assert (response.error_code, type_of(world)) == (0, ["classic"])
+    assert (d.generation, response.protocol_name) == (epoch, "range")
+    assert d.sync() == 0
+    assert sorted(d.numbers) == had, "it has what the other one had, and nobody has to join again"
+    assert [world.heartbeat(it.member_id, it.generation) for it in (a, b, d)] == [0, 0, 0]
+    assert c.beat().error_code == GROUP_ID_NOT_FOUND
+    assert world.memory.held_bytes == world.counted_bytes()
+    world.restart()
+    assert type_of(world) == ["classic"]
+    assert [world.heartbeat(it.member_id, it.generation) for it in (a, b, d)] == [0, 0, 0]
+    for _ in range(4):
+        world.wait(9_000)
+        world.heartbeat(a.member_id, a.generation)
+        world.heartbeat(b.member_id, b.generation)
+    assert world.heartbeat(d.member_id, d.generation) == UNKNOWN_MEMBER_ID, "its session is a classic one"
+
+
+def test_who_is_not_yet_where_it_is_to_be_joins_again_when_that_happens(world: World) -> None:
+    a, b = classic_group(world)
+    c = Member(world, "c", "t", instance_id="three")
+    c.join()
+    assert c.numbers == [], "the others have not let go of anything"
+    d = Classic(world, "d", instance_id="three")
+    assert d.join().error_code == 0
+    assert type_of(world) == ["classic"]
+    assert d.sync() == REBALANCE_IN_PROGRESS, "it must not read what they still do"
+    for each in (a, b, d):
+        each.join()
+    world.wait(60_000)
+    assert [it.joined().error_code for it in (a, b, d)] == [0, 0, 0]
+    assert a.generation == b.generation == d.generation
+
+
+def test_another_member_of_the_consumer_protocol_keeps_the_group_what_it_is(world: World) -> None:
+    a, b, c = static_group(world)
+    e = Member(world, "e", "t")
+    e.join()
+    settle_all([a, b], [c, e])
+    d = Classic(world, "d", instance_id="three")
+    assert d.join().error_code == 0
+    assert type_of(world) == ["consumer"]
+    # the same by name, in place of a classic one
+    assert Classic(world, "f", instance_id="three").join().error_code == 0
+    assert type_of(world) == ["consumer"]
+
+
+def test_without_the_policy_a_classic_member_in_the_place_of_the_last_other_one_changes_nothing() -> None:
+    world = World(consumers=ConsumerGroupSettings(migration=Migration.UPGRADE))
+    world.topics.put("t", 6)
+    _, _, c = static_group(world)
+    c.leave(-2)
+    assert Classic(world, "d", instance_id="three").join().error_code == 0
+    assert type_of(world) == ["consumer"]
+
+
+@pytest.mark.parametrize("code", [7, 19])
+def test_a_downgrade_that_is_not_acknowledged_is_found_as_the_log_has_it(world: World, code: int) -> None:
+    a, b, c = static_group(world)
+    c.leave(-2)
+    world.fails_with = code
+    d = Classic(world, "d", instance_id="three")
+    assert d.join().error_code != 0
+    world.fails_with = 0
+    if code == 7:
+        assert type_of(world) == ["classic"], "the record may be in the log"
+    else:
+        assert type_of(world) == ["consumer"]
+    d.member_id = ""
+    assert d.join() is None or d.sync() == 0
+    assert type_of(world) == ["classic"]
+    for _ in range(6):
+        world.wait(9_000)
+        for each in (a, b):
+            world.heartbeat(each.member_id, each.generation)
+    assert world.heartbeat(d.member_id, d.generation) == UNKNOWN_MEMBER_ID
 
 
 def test_a_silent_member_of_the_consumer_protocol_downgrades_too(world: World) -> None:
