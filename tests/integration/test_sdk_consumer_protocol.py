@@ -15,13 +15,22 @@ from typing import Any
 import pytest
 
 import fastlog
-from fastlog.errors import UnreleasedInstanceIdError, UnsupportedAssignorError
+from fastlog.client.connection import Connection
+from fastlog.errors import (
+    ConfigError,
+    InvalidRegularExpressionError,
+    UnreleasedInstanceIdError,
+    UnsupportedAssignorError,
+)
+from fastlog.protocol.api import ApiKey
+from fastlog.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest
 from tests.integration.conftest import GROUP_BROKERS, is_led
 from tests.integration.kafka.server import KafkaServer
 from tests.integration.test_sdk_groups import produce, read_values
 from tests.support.broker import BrokerProcess, wait_until
 from tests.support.cli import fastlog as command
 from tests.support.members import CONSUMER_PROTOCOL, Party
+from tests.support.older_broker import OlderBroker
 
 SESSION_MS = 6_000
 SETTINGS = {
@@ -189,6 +198,93 @@ def test_a_pattern_finds_new_topics(server: Server, topic: str) -> None:
             lambda: [r.topic for m in group.members for r in m.records] == [more] * 20,
             seconds=30,
         )
+
+
+def described_patterns(server: Server, group_id: str) -> set[str]:
+    """The patterns that the coordinator has of the members."""
+    with Connection("127.0.0.1", int(server.bootstrap.rsplit(":", 1)[1]), client_id="test") as connection:
+        (group,) = connection.request(ConsumerGroupDescribeRequest([group_id])).groups
+    return {member.subscribed_topic_regex or "" for member in group.members}
+
+
+def test_the_coordinator_matches_the_pattern(server: Server, topic: str) -> None:
+    produce(server.bootstrap, topic, 12)
+    text = topic.upper().replace("-", "[-]")
+    with consumer_of(server, topic, topics=re.compile(text, re.IGNORECASE)) as consumer:
+        assert sorted(read_values(consumer, 12)) == list(range(12))
+        assert described_patterns(server, topic) == {f"(?i){text}"}
+        consumer.subscribe(topic)
+        wait_until(
+            "it is taken back",
+            lambda: (consumer.poll(timeout=0.1) == [] and described_patterns(server, topic)) == {""},
+            seconds=20,
+        )
+        produce(server.bootstrap, topic, 6, first=12)
+        assert sorted(read_values(consumer, 6)) == list(range(12, 18))
+
+
+@pytest.mark.parametrize("text", ["(?!x).*", r"(.)\1"])
+def test_a_pattern_that_the_broker_does_not_know(server: Server, topic: str, text: str) -> None:
+    with consumer_of(server, topic, topics=re.compile(text)) as consumer:
+        for _ in range(2):
+            with pytest.raises(InvalidRegularExpressionError, match="syntax of RE2"):
+                consumer.poll(timeout=30)
+        produce(server.bootstrap, topic, 6)
+        consumer.subscribe(topic)
+        assert sorted(read_values(consumer, 6)) == list(range(6))
+        with pytest.raises(ConfigError, match="VERBOSE"):
+            consumer.subscribe(re.compile("a  # comment", re.VERBOSE))
+
+
+def test_a_matching_topic_that_is_made_anew_is_read_from_its_start(server: Server, topic: str) -> None:
+    with (
+        consumer_of(
+            server, topic, topics=re.compile(re.escape(topic)), auto_offset_reset="latest"
+        ) as consumer,
+        fastlog.Admin(server.bootstrap) as admin,
+    ):
+        # Kafka looks patterns up no more often than every 10 s
+        wait_until(
+            "it reads",
+            lambda: not consumer.poll(timeout=0.1) and len(consumer.positions()) == 6,
+            seconds=30,
+        )
+        admin.delete_topic(topic)
+        wait_until(
+            "nothing is assigned",
+            lambda: not (consumer.poll(timeout=0.2), consumer.assignment())[1],
+            seconds=30,
+        )
+        admin.create_topic(topic, partitions=6)
+        wait_until("the topic has leaders", lambda: is_led(admin, topic))
+        produce(server.bootstrap, topic, 12)
+        assert sorted(read_values(consumer, 12)) == list(range(12))
+
+
+def test_an_older_coordinator_has_the_pattern_matched_by_the_client(tmp_path: Path, topic_name: str) -> None:
+    older = OlderBroker({ApiKey.CONSUMER_GROUP_HEARTBEAT: 0})
+    settings = {**SETTINGS, "advertised.listeners": f"PLAINTEXT://{older.address}"}
+    broker = BrokerProcess(tmp_path / "data", settings=settings).start()
+    older.begin(broker.tcp_port)
+    try:
+        with fastlog.Admin(older.address) as admin:
+            admin.create_topic(topic_name, partitions=6)
+        produce(older.address, topic_name, 60)
+        # what RE2 does not know is no matter then
+        pattern = re.compile(f"(?!x){topic_name}(-more)?")
+        with Party(older.address, topic_name, topics=pattern, group_protocol="consumer") as group:
+            group.join()
+            group.join()
+            group.settle()
+            with fastlog.Admin(older.address) as admin:
+                admin.create_topic(f"{topic_name}-more", partitions=6)
+            produce(older.address, f"{topic_name}-more", 60, first=60)
+            wait_until("all is read", lambda: group.values() == list(range(120)), seconds=30)
+            assert not any(member.errors for member in group.members)
+        assert older.versions(ApiKey.CONSUMER_GROUP_HEARTBEAT) == {0}
+    finally:
+        older.close()
+        assert broker.stop() == 0, broker.log()
 
 
 def test_partitions_that_are_added_are_shared_and_read_whole(server: Server, topic: str) -> None:

@@ -80,6 +80,8 @@ class Assignment:
         self.watched: frozenset[str] = frozenset()
         #: the partitions that each subscribed topic had when it was first seen
         self.first_counts: dict[str, int] = {}
+        #: ids of all topics seen since a pattern is expected that a group matches; None until then
+        self._seen_ids: set[bytes] | None = None
 
     # --- what the application asks for ---
 
@@ -90,6 +92,12 @@ class Assignment:
             self.subscription = topics
             self._keep_first_counts(topics)
             self.known_topics = {state.tp.topic for state in self.states.values()}
+
+    def expect(self) -> None:
+        """Wants what matches a pattern; nothing is known of that yet."""
+        with self.changed:
+            self.subscription = None
+            self.first_counts, self._seen_ids = {}, None
 
     def assign(self, positions: Mapping[TopicPartition, int | None]) -> None:
         """Wants these partitions alone; where no position is given, the one it has stays.
@@ -219,6 +227,21 @@ class Assignment:
             if before is not None:
                 self.first_counts.update(dict.fromkeys(matched - before, 0))
             return matched
+
+    @property
+    def has_seen_topics(self) -> bool:
+        """Whether `see_topics` was called since the pattern is expected."""
+        return self._seen_ids is not None
+
+    def see_topics(self, image: ClusterImage) -> None:
+        """All topics there are, some of which the group's pattern matches: those that come later are read whole."""
+        with self.changed:
+            is_first, seen = self._seen_ids is None, self._seen_ids or set()
+            for topic in image.topics.values():
+                if topic.topic_id not in seen:
+                    self.first_counts[topic.name] = len(topic.partitions) if is_first else 0
+                    seen.add(topic.topic_id)
+            self._seen_ids = seen
 
     # --- what the reader tells ---
 

@@ -57,6 +57,22 @@ def checked_topics(topics: Topics) -> frozenset[str] | re.Pattern[str]:
     return names
 
 
+def re2_syntax(pattern: re.Pattern[str]) -> str:
+    """The pattern as brokers take it, whose syntax is that of RE2; they tell what else in it they do not know.
+
+    Raises ConfigError for a flag that RE2 does not have.
+    """
+    if pattern.flags & re.VERBOSE:
+        raise ConfigError(
+            f"cannot subscribe to {pattern.pattern!r}: in the consumer protocol the broker matches patterns, and "
+            "knows no re.VERBOSE; write the pattern in one line"
+        )
+    letters = ((re.IGNORECASE, "i"), (re.MULTILINE, "m"), (re.DOTALL, "s"))
+    flags = "".join(letter for flag, letter in letters if pattern.flags & flag)
+    # an empty expression would mean none
+    return (f"(?{flags})" if flags else "") + (pattern.pattern or "(?:)")
+
+
 def checked_group(group_id: object) -> str:
     """`group_id`; raises ConfigError where it is none."""
     if not isinstance(group_id, str) or not 0 < len(group_id.encode()) <= GROUP_ID_LENGTH_MAX:

@@ -15,6 +15,7 @@ from fastlog.client.consumer.checks import (
     checked_offsets,
     checked_partition,
     checked_topics,
+    re2_syntax,
 )
 from fastlog.client.consumer.driver import Driver
 from fastlog.client.consumer.making import (
@@ -137,29 +138,40 @@ class Consumer:
         """Reads `topics` in place of what was read before; partitions added later included.
 
         `topics` is one name, several, or a compiled regular expression that whole names have to match; topics that
-        match later are found within `metadata_max_age_ms`. A member of a group reads what the group gives it; others
-        read all partitions. A partition that is added later is read from its start, and so is one of a topic that is
-        deleted and made anew.
+        match later are found within `metadata_max_age_ms`. In a group with `group_protocol="consumer"` the coordinator
+        matches, so that the expression has to be one of RE2, unless it is too old for that. A member of a group reads
+        what the group gives it; others read all partitions. A partition that is added later is read from its start, and
+        so is one of a topic that is deleted and made anew. Raises ConfigError.
         """
         chosen = checked_topics(topics)
-        self._begin()
-        self._driver.pattern = chosen if isinstance(chosen, re.Pattern) else None
         if isinstance(chosen, re.Pattern):
-            self._assignment.subscription = None
-            if self._group is not None:
-                self._group.expect()
-            self._driver.refresh_soon()
-        elif self._group is not None:
-            self._group.subscribe(chosen)
+            self._expect(chosen)
         else:
-            self._assignment.subscribe(chosen)
+            self._subscribe_to(chosen)
         # a member keeps what it has until its group has agreed
         self._touched(None if self._group is None else ())
+
+    def _expect(self, pattern: re.Pattern[str]) -> None:
+        regex = re2_syntax(pattern) if self._group is not None and self._group.matches_patterns else None
+        self._begin()
+        self._assignment.expect()
+        self._driver.expect(pattern, by_group=regex is not None)
+        if self._group is not None:
+            self._group.expect(regex)
+        self._driver.refresh_soon()
+
+    def _subscribe_to(self, topics: frozenset[str]) -> None:
+        self._begin()
+        self._driver.expect(None)
+        if self._group is not None:
+            self._group.subscribe(topics)
+        else:
+            self._assignment.subscribe(topics)
 
     def unsubscribe(self) -> None:
         """Reads nothing any more; a member leaves its group, after `on_revoke`."""
         self._check_open()
-        self._driver.pattern = None
+        self._driver.expect(None)
         if self._group is not None:
             self._group.unsubscribe("unsubscribed")
         self._assignment.assign({})
@@ -177,7 +189,7 @@ class Consumer:
         as `auto_offset_reset` says. `positions` is what `positions()` returned, perhaps in an earlier process.
         """
         self._begin()
-        self._driver.pattern = None
+        self._driver.expect(None)
         if self._group is not None:
             self._group.unsubscribe("partitions are assigned by hand")
             self._group.stand_alone()

@@ -93,6 +93,11 @@ class Driver:
         self.on_image: Callable[[ClusterImage], None] | None = None
         #: the subscription is whatever topics match
         self.pattern: re.Pattern[str] | None = None
+        #: a pattern that the group's coordinator matches: what is assigned comes by topic ids
+        self.by_group = False
+        self._expected: re.Pattern[str] | None = None
+        self._unnamed: frozenset[bytes] = frozenset()
+        self._pattern_lock = threading.Lock()
         self._refresh_at_ms = 0.0
         self._refreshes = 0
         self._asked: set[str] = set()
@@ -122,6 +127,29 @@ class Driver:
         """Has the thread ask for metadata now."""
         self._refresh_at_ms = 0.0
         self.wake()
+
+    def expect(self, pattern: re.Pattern[str] | None, *, by_group: bool = False) -> None:
+        """Wants topics that match, or no longer; `by_group`: the group says which these are."""
+        with self._pattern_lock:
+            self._expected, self.by_group, self._unnamed = pattern, by_group, frozenset()
+            self.pattern = None if by_group else pattern
+
+    def match_here(self) -> None:
+        """The group does not say what matches, so that is looked for here."""
+        with self._pattern_lock:
+            if not self.by_group:
+                return
+            self.by_group, self._unnamed = False, frozenset()
+            self.pattern = self._expected
+        self.refresh_soon()
+
+    def name_topics(self, ids: frozenset[bytes]) -> None:
+        """Has the thread ask for metadata until it has the names of these topics."""
+        with self._pattern_lock:
+            if ids == self._unnamed or not self.by_group:
+                return
+            self._unnamed = ids
+        self.refresh_soon()
 
     def brokers(self) -> list[tuple[str, int]]:
         """The addresses of known brokers in random order, then those of the bootstrap list."""
@@ -170,7 +198,7 @@ class Driver:
     def _turn(self, now_ms: float) -> float:
         """Does what is due; returns for how long nothing more will be."""
         topics = self._assignment.topics()
-        wanted = bool(topics) or self.pattern is not None
+        wanted = bool(topics) or self.pattern is not None or self._wants_all()
         if wanted and (now_ms >= self._refresh_at_ms or not topics <= self._asked):
             self._refresh(topics)
         elif self._assignment.unplaced:
@@ -205,28 +233,44 @@ class Driver:
 
     # --- metadata ---
 
+    def _wants_all(self) -> bool:
+        """Whether topics are looked for that nobody names."""
+        if self.by_group:
+            return bool(self._unnamed) or not self._assignment.has_seen_topics
+        return self.pattern is not None
+
+    def _see_topics(self, image: ClusterImage) -> None:
+        self._assignment.see_topics(image)
+        with self._pattern_lock:
+            self._unnamed -= {topic.topic_id for topic in image.topics.values()}
+
     def _refresh(self, topics: set[str]) -> None:
         known = len(self._asked)
         timeout_ms = REFRESH_TIMEOUT_MS
         if not self._reached:
             timeout_ms = max(1, min(timeout_ms, self._options.bootstrap_timeout_ms))
         try:
-            asked = topics if self.pattern is None else None
+            asked = None if self._wants_all() else topics
             image = self._metadata.refresh(asked, timeout_ms=timeout_ms)
         except NotReachableError as error:
             self._not_reached(error)
             return
         self._reached = True
-        if self.pattern is not None:
-            self._assignment.match(self.pattern, image)
+        # the application may take it back meanwhile
+        pattern = self.pattern
+        if self.by_group and asked is None:
+            self._see_topics(image)
+        elif pattern is not None and asked is None:
+            self._assignment.match(pattern, image)
             topics = self._assignment.topics()
         self._asked = topics
         now_ms = monotonic_ms()
         if self.on_image is not None:
             self.on_image(image)
         self._assignment.apply(image, now_ms)
-        self._look_for_missing(image, self._assignment.own_topics(), now_ms)
-        if self._assignment.unsettled():
+        if not self.by_group:
+            self._look_for_missing(image, self._assignment.own_topics(), now_ms)
+        if self._assignment.unsettled() or self._unnamed:
             # the first look at a topic may find no leader yet: that is not a failure of ours
             self._refreshes = self._refreshes + 1 if known else 1
             self._refresh_at_ms = now_ms + self._backoff.delay_ms(self._refreshes)

@@ -20,6 +20,8 @@ from fastlog.client.group.effects import (
     Effect,
     Identity,
     LoseCoordinator,
+    MatchHere,
+    NameTopics,
     Release,
     Send,
     Watch,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("fastlog.consumer")
 UNAVAILABLE, NOT_COORDINATOR = 15, 16
 UNKNOWN_MEMBER, FENCED_INSTANCE, FENCED_EPOCH, UNRELEASED_INSTANCE = 25, 82, 110, 111
+INVALID_REGULAR_EXPRESSION = 128
 JOIN_EPOCH, LEAVE_EPOCH, LEAVE_STATIC_EPOCH = 0, -1, -2
 #: until the coordinator says how often it wants to hear of its members
 FIRST_INTERVAL_MS = 1_000
@@ -72,6 +75,8 @@ class ConsumerGroupSettings:
 class ConsumerMembership(GroupMember):
     """One member. Times are of the caller's clock, in milliseconds."""
 
+    matches_patterns = True
+
     def __init__(self, settings: ConsumerGroupSettings, backoff: Backoff) -> None:
         """See GroupMember."""
         # how long a session lasts is the coordinator's to know
@@ -99,16 +104,34 @@ class ConsumerMembership(GroupMember):
         # what the last heartbeat said, which is left out of the next; None where the coordinator may not have it
         self._told_topics: frozenset[str] | None = None
         self._told_owned: frozenset[Partition] | None = None
+        #: a pattern in place of topics: what is wanted, and what was told; empty for none
+        self._regex = self._told_regex = ""
+        #: the coordinator may have a pattern, which it keeps until it is told of another, or of none
+        self._has_told_regex = False
+        #: ids whose names were asked for
+        self._unnamed: frozenset[bytes] = frozenset()
 
     # --- what the application wants ---
 
     def subscribe(self, topics: frozenset[str], now_ms: float) -> list[Effect]:
         """See GroupMember."""
+        return self._want(topics, "", now_ms)
+
+    def subscribe_pattern(self, regex: str, now_ms: float) -> list[Effect]:
+        """See GroupMember."""
+        if not self.matches_patterns:
+            self._topics = None
+            return [MatchHere()]
+        return self._want(frozenset(), regex, now_ms)
+
+    def _want(self, topics: frozenset[str], regex: str, now_ms: float) -> list[Effect]:
+        if regex != self._regex:
+            self._regex, self._unnamed = regex, frozenset()
         self._topics = topics
         if self.phase is Phase.OUTSIDE:
             self._liveness.polled(now_ms)
             self._enter_join(now_ms)
-        elif topics != self._told_topics:
+        elif not self._has_told_wish():
             self._liveness.hurry(now_ms)
         return self.advance(now_ms)
 
@@ -153,6 +176,17 @@ class ConsumerMembership(GroupMember):
             error.message += "; group_protocol='classic' is what older brokers know"
         return super().coordinator_refused(error, now_ms)
 
+    def patterns_unsupported(self, now_ms: float) -> list[Effect]:
+        """See GroupMember. What it has it keeps until it is known which topics match."""
+        self._say_all()
+        self._liveness.missed(now_ms)
+        if not self._regex:
+            # the application wants something else by now
+            return self.advance(now_ms)
+        self.matches_patterns = False
+        self._topics, self._regex = None, ""
+        return [MatchHere()]
+
     def topics_known(
         self, counts: Mapping[str, int], names: Mapping[bytes, str], now_ms: float
     ) -> list[Effect]:
@@ -183,6 +217,11 @@ class ConsumerMembership(GroupMember):
             error.message += (
                 f": another consumer is the static member {self._settings.group_instance_id!r}, or was until a moment "
                 "ago; give each its own group_instance_id"
+            )
+        if code == INVALID_REGULAR_EXPRESSION:
+            error.message += (
+                f": brokers match {self._regex!r}, in the syntax of RE2 (https://github.com/google/re2/wiki/Syntax), "
+                "which has no look-around and no references to groups"
             )
         # who was replaced does not come back, or both would fight for the name
         return self._give_up(error, now_ms, lasting=code == FENCED_INSTANCE)
@@ -223,17 +262,20 @@ class ConsumerMembership(GroupMember):
 
     def _heartbeat(self) -> Send:
         settings, topics = self._settings, self._topics or frozenset()
-        is_whole = self._told_topics is None
+        is_whole, regex = self._told_topics is None, self._regex
+        tells_regex = regex != self._told_regex or (is_whole and self._has_told_regex)
         request = requests.consumer_group_heartbeat(
             settings.group_id,
             self.identity,
             topics=topics if topics != self._told_topics else None,
+            regex=regex if tells_regex else None,
             owned=self._by_id(self.owned) if self.owned != self._told_owned else None,
             rebalance_timeout_ms=settings.max_poll_interval_ms if is_whole else None,
             rack=settings.rack if is_whole else "",
             assignor=settings.remote_assignor if is_whole else None,
         )
         self._told_topics, self._told_owned, self._introduced = topics, self.owned, True
+        self._told_regex, self._has_told_regex = regex, self._has_told_regex or bool(regex)
         return Send(request, self.identity)
 
     def _heard(self, response: Any, now_ms: float) -> list[Effect]:
@@ -250,7 +292,7 @@ class ConsumerMembership(GroupMember):
             self._assigned = {
                 one.topic_id: tuple(one.partitions) for one in response.assignment.topic_partitions
             }
-        if self._told_topics != self._topics or self._told_owned != self.owned:
+        if not self._has_told_wish() or self._told_owned != self.owned:
             self._liveness.hurry(now_ms)
         return [*self._reconcile(now_ms), *self.advance(now_ms)]
 
@@ -258,9 +300,7 @@ class ConsumerMembership(GroupMember):
         """Has the application read what was assigned, as far as the topics' names are known."""
         if self.phase is not Phase.STABLE:
             return []
-        effects: list[Effect] = []
-        if not self._assigned.keys() <= self._names.keys():
-            effects.append(Watch(self._topics or frozenset()))
+        effects = self._ask_names(frozenset(self._assigned.keys() - self._names.keys()))
         self._ids |= {
             self._names[topic_id]: topic_id for topic_id in self._assigned if topic_id in self._names
         }
@@ -277,6 +317,16 @@ class ConsumerMembership(GroupMember):
         self.phase = Phase.ADOPTING
         self._duty += 1
         return [*effects, Adopt(self._duty, target)]
+
+    def _ask_names(self, unnamed: frozenset[bytes]) -> list[Effect]:
+        """Of topics by name it is enough to watch these; what a pattern matches is only the coordinator's to know."""
+        if not self._regex:
+            return [Watch(self._topics or frozenset())] if unnamed else []
+        asked, self._unnamed = self._unnamed, unnamed
+        return [NameTopics(unnamed)] if unnamed or asked else []
+
+    def _has_told_wish(self) -> bool:
+        return (self._topics, self._regex) == (self._told_topics, self._told_regex)
 
     def _by_id(self, partitions: frozenset[Partition]) -> dict[bytes, list[int]]:
         found: dict[bytes, list[int]] = {}

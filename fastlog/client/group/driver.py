@@ -19,11 +19,13 @@ from fastlog.client.group.effects import (
     Fail,
     FindCoordinator,
     LoseCoordinator,
+    MatchHere,
+    NameTopics,
     Release,
     Send,
     Watch,
 )
-from fastlog.client.group.links import Broken, Links, Outcome, Role
+from fastlog.client.group.links import Broken, Links, Outcome, PatternsUnsupportedError, Role
 from fastlog.client.wakeup import Wakeup
 from fastlog.errors import ClosedError, FastlogError, KafkaError, error_for
 from fastlog.protocol.api import ApiKey
@@ -61,6 +63,12 @@ class Application(Protocol):
 
     def watch(self, topics: frozenset[str]) -> None:
         """Wants the numbers of partitions of `topics`."""
+
+    def name_topics(self, ids: frozenset[bytes]) -> None:
+        """Wants the names of these topics, and no others."""
+
+    def match_here(self) -> None:
+        """Wants what matches the pattern."""
 
     def tick(self, now_ms: float) -> float:
         """Has the application commit where that is due; returns when it will be again."""
@@ -258,6 +266,10 @@ class GroupDriver:
                     self._application.call(effect)
                 case Watch(topics):
                     self._application.watch(topics)
+                case NameTopics(ids):
+                    self._application.name_topics(ids)
+                case MatchHere():
+                    self._application.match_here()
                 case Fail(error, lasting):
                     self._application.fail(error, lasting=lasting)
 
@@ -350,6 +362,9 @@ class GroupDriver:
 
     def _member_answered(self, send: Send, outcome: Outcome, now_ms: float) -> None:
         key = send.request.API_KEY
+        if isinstance(outcome.error, PatternsUnsupportedError):
+            self._do(self._membership.patterns_unsupported(now_ms))
+            return
         if outcome.error is not None:
             self._refused(outcome.error, now_ms)
             return

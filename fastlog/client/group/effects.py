@@ -79,6 +79,18 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class NameTopics:
+    """Say with `topics_known` which topics have these ids, as soon as that is known; of none no more is wanted."""
+
+    ids: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class MatchHere:
+    """The coordinator matches no patterns: say with `subscribe` which topics match, now and whenever that changes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fail:
     """Have the application's next poll raise `error`; every later one too where `lasting`."""
 
@@ -86,4 +98,4 @@ class Fail:
     lasting: bool = False
 
 
-Effect = FindCoordinator | LoseCoordinator | Send | Release | Adopt | Watch | Fail
+Effect = FindCoordinator | LoseCoordinator | Send | Release | Adopt | Watch | NameTopics | MatchHere | Fail

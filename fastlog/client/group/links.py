@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlog.client.link import Link
 from fastlog.errors import FastlogError, UnsupportedVersionError
+from fastlog.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from fastlog.transport.channel import ConnectionLostError, wait
 from fastlog.transport.tcp import TcpChannel
 
@@ -139,8 +140,20 @@ class Links:
         return refused
 
 
+class PatternsUnsupportedError(UnsupportedVersionError):
+    """The coordinator does not match patterns."""
+
+
+#: from this version of ConsumerGroupHeartbeat on it does
+PATTERNS_FROM = 1
+
+
 def require_fields(request: Any, version: int, address: str) -> None:
     """Raises UnsupportedVersionError where leaving a field out would mean something else."""
+    if isinstance(request, ConsumerGroupHeartbeatRequest):
+        if version < PATTERNS_FROM and request.subscribed_topic_regex:
+            raise PatternsUnsupportedError(f"the broker at {address} matches no patterns")
+        return
     instance_from = {
         "JoinGroupRequest": 5,
         "SyncGroupRequest": 3,

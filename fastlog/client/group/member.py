@@ -31,6 +31,8 @@ class GroupMember(ABC):
 
     identity: Identity
     """Who it is now."""
+    matches_patterns = False
+    """Whether the coordinator does that, as far as is known."""
 
     def __init__(
         self, group_id: str, *, liveness: Liveness, max_poll_interval_ms: float, backoff: Backoff
@@ -59,6 +61,10 @@ class GroupMember(ABC):
     @abstractmethod
     def subscribe(self, topics: frozenset[str], now_ms: float) -> list[Effect]:
         """Wants partitions of `topics`, in place of those before."""
+
+    def subscribe_pattern(self, regex: str, now_ms: float) -> list[Effect]:
+        """Wants partitions of topics whose whole names match; only where `matches_patterns`."""
+        raise NotImplementedError
 
     @abstractmethod
     def leave(self, reason: str) -> list[Effect]:
@@ -95,6 +101,10 @@ class GroupMember(ABC):
         self._finding = False
         self._later(now_ms)
         return self._give_up(error, now_ms) if self.wanted else []
+
+    def patterns_unsupported(self, now_ms: float) -> list[Effect]:
+        """The coordinator turned out to be too old to match patterns."""
+        return []
 
     @abstractmethod
     def topics_known(

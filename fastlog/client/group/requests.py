@@ -108,6 +108,7 @@ def consumer_group_heartbeat(
     identity: Identity,
     *,
     topics: Iterable[str] | None = None,
+    regex: str | None = None,
     owned: Mapping[bytes, list[int]] | None = None,
     rebalance_timeout_ms: int | None = None,
     rack: str = "",
@@ -115,7 +116,8 @@ def consumer_group_heartbeat(
 ) -> ConsumerGroupHeartbeatRequest:
     """A sign of life of the consumer protocol, a join in epoch 0, a farewell in a negative one (KIP-848).
 
-    What is None has not changed since the last one; `owned` are partitions by topic id.
+    What is None has not changed since the last one; `owned` are partitions by topic id. An empty `regex` takes back the
+    one before.
     """
     return ConsumerGroupHeartbeatRequest(
         group_id=group_id,
@@ -125,6 +127,7 @@ def consumer_group_heartbeat(
         rack_id=rack or None,
         rebalance_timeout_ms=-1 if rebalance_timeout_ms is None else rebalance_timeout_ms,
         subscribed_topic_names=None if topics is None else sorted(topics),
+        subscribed_topic_regex=regex,
         server_assignor=assignor,
         topic_partitions=None
         if owned is None

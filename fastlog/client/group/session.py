@@ -93,10 +93,17 @@ class GroupSession:
         self._assignment.subscribe_in_group(topics)
         self._group.post(partial(self._membership.subscribe, topics))
 
-    def expect(self) -> None:
-        """Is a member as soon as topics match its pattern."""
+    @property
+    def matches_patterns(self) -> bool:
+        """Whether its coordinator does that, as far as is known."""
+        return self._membership.matches_patterns
+
+    def expect(self, regex: str | None = None) -> None:
+        """Is a member as soon as topics match its pattern, or at once where the coordinator matches `regex`."""
         self._matched = frozenset()
         self._begin(is_member=True)
+        if regex is not None:
+            self._group.post(partial(self._membership.subscribe_pattern, regex))
 
     def stand_alone(self) -> None:
         """Reads what the application assigns, with the group's positions but without a membership."""
@@ -282,6 +289,14 @@ class GroupSession:
             self._assignment.watched = topics
         self._driver.refresh_soon()
 
+    def name_topics(self, ids: frozenset[bytes]) -> None:
+        """See Application."""
+        self._driver.name_topics(ids)
+
+    def match_here(self) -> None:
+        """See Application."""
+        self._driver.match_here()
+
     def tick(self, now_ms: float) -> float:
         """See Application."""
         if not self._options.enable_auto_commit:
@@ -299,7 +314,7 @@ class GroupSession:
             if matched != self._matched:
                 self._matched = matched
                 self._group.post(partial(self._membership.subscribe, matched))
-        wanted = self._assignment.topics()
+        wanted = set(image.topics) if self._driver.by_group else self._assignment.topics()
         found = {name: image.topics[name] for name in wanted if name in image.topics}
         counts = {
             name: len(found[name].partitions) if name in found and not found[name].error_code else 0

@@ -15,11 +15,18 @@ from fastlog.client.group.effects import (
     Fail,
     FindCoordinator,
     LoseCoordinator,
+    MatchHere,
+    NameTopics,
     Release,
     Send,
     Watch,
 )
-from fastlog.errors import FencedInstanceIdError, KafkaError, UnsupportedVersionError
+from fastlog.errors import (
+    FencedInstanceIdError,
+    InvalidRegularExpressionError,
+    KafkaError,
+    UnsupportedVersionError,
+)
 from fastlog.protocol.messages.consumer_group_heartbeat import (
     Assignment,
     ConsumerGroupHeartbeatRequest,
@@ -78,6 +85,9 @@ class Member:
 
     def subscribe(self, *topics: str) -> Member:
         return self.take(self.it.subscribe(frozenset(topics or ("t",)), self.now))
+
+    def expect(self, regex: str) -> Member:
+        return self.take(self.it.subscribe_pattern(regex, self.now))
 
     def found(self) -> Member:
         return self.take(self.it.coordinator_found(self.now))
@@ -322,3 +332,83 @@ def test_questions_alone_find_a_coordinator_without_joining() -> None:
     member.it.requests_wait = True
     member.take(member.it.advance(0)).only(FindCoordinator)
     assert member.found().effects == []
+
+
+# --- patterns ---
+
+
+def test_a_pattern_is_told_once_and_the_coordinator_matches_it() -> None:
+    member = Member()
+    first = member.expect("t|u").found().request
+    assert (first.subscribed_topic_names, first.subscribed_topic_regex) == ([], "t|u")
+    assert member.answer(1, {T_ID: [0]}).only(NameTopics).ids == {T_ID}
+    named = member.take(member.it.topics_known({}, {T_ID: "t"}, member.now))
+    assert (named.only(NameTopics).ids, named.only(Adopt).partitions) == (frozenset(), {T0})
+    told = member.adopted(T0).request
+    assert (told.subscribed_topic_names, told.subscribed_topic_regex) == (None, None)
+    # one that appears is known by its id only, until it has its name or is gone
+    assert member.answer(2, {T_ID: [0], U_ID: [0]}).only(NameTopics).ids == {U_ID}
+    member.wait(HEARTBEAT_MS)
+    assert member.answer(3, {T_ID: [0]}).only(NameTopics).ids == frozenset()
+    member.wait(HEARTBEAT_MS)
+    assert member.answer(3).kinds() == []
+
+
+def test_another_pattern_and_none_are_told_at_once() -> None:
+    member = Member()
+    member.it.topics_known({}, NAMES, 0)
+    member.expect("t").found().answer(1, {T_ID: [0]}).adopted(T0).answer(1)
+    assert member.expect("u").request.subscribed_topic_regex == "u"
+    member.answer(2)
+    names = member.subscribe("t").request
+    assert (names.subscribed_topic_names, names.subscribed_topic_regex) == (["t"], "")
+    member.answer(3)
+    assert member.expect("t.*").request.subscribed_topic_regex == "t.*"
+
+
+def test_a_coordinator_that_may_have_an_old_pattern_is_told_that_there_is_none() -> None:
+    member = Member()
+    member.expect("t").found().answer(1)
+    assert member.subscribe("u").request.subscribed_topic_regex == ""
+    # the answer is lost
+    member.take(member.it.coordinator_lost(member.now)).wait(BACKOFF_MS)
+    again = member.found().request
+    assert (again.subscribed_topic_names, again.subscribed_topic_regex) == (["u"], "")
+    assert Member().subscribe().found().request.subscribed_topic_regex is None
+
+
+def test_an_expression_that_the_broker_does_not_take_is_told_to_the_application() -> None:
+    member = Member()
+    member.expect("(?=t)").found()
+    error = member.answer(0, error_code=128, error_message="no look-ahead").only(Fail).error
+    assert isinstance(error, InvalidRegularExpressionError)
+    assert "no look-ahead" in str(error)
+    assert "RE2" in str(error)
+    # a poll tries again
+    member.now += BACKOFF_MS
+    member.it.polled(member.now)
+    assert member.wait(0).request.subscribed_topic_regex == "(?=t)"
+
+
+def test_where_the_coordinator_is_too_old_for_patterns_they_are_matched_here() -> None:
+    member = Member()
+    member.expect("t").found()
+    assert member.take(member.it.patterns_unsupported(member.now)).kinds() == ["MatchHere"]
+    assert member.wait(HEARTBEAT_MS).kinds() == [], "it waits for what matches"
+    request = member.subscribe("t").request
+    assert (request.subscribed_topic_names, request.member_epoch) == (["t"], 0)
+    assert not request.subscribed_topic_regex
+    assert not member.it.matches_patterns
+    assert member.expect("u").only(MatchHere)
+
+
+def test_a_member_keeps_what_it_has_when_a_coordinator_is_too_old_for_its_pattern() -> None:
+    member = Member()
+    member.it.topics_known({}, NAMES, 0)
+    member.expect("t").found().answer(1, {T_ID: [0]}).adopted(T0).answer(1)
+    member.take(member.it.coordinator_lost(member.now)).wait(BACKOFF_MS)
+    member.found()
+    assert member.take(member.it.patterns_unsupported(member.now)).kinds() == ["MatchHere"]
+    request = member.subscribe("t").request
+    assert (request.subscribed_topic_names, request.member_epoch) == (["t"], 1)
+    assert owned(request) == {T_ID: [0]}
