@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 #: (lowest, highest). The native fetcher negotiates Fetch by itself; this one is for batches as they are.
 SPOKEN: Mapping[int, tuple[int, int]] = {
-    # from 10 on the answer names the new leader (KIP-951); from 13 on topics have ids, which a queue does not keep
-    ApiKey.PRODUCE: (3, 12),
+    # from 10 on the answer names the new leader (KIP-951); from 13 on topics are named by their ids alone (KIP-516)
+    ApiKey.PRODUCE: (3, 13),
     ApiKey.FETCH: (4, 13),
     ApiKey.LIST_OFFSETS: (1, 8),
     ApiKey.OFFSET_FOR_LEADER_EPOCH: (2, 4),

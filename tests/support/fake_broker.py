@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,8 +29,10 @@ OFFERED = {
 IDENTITY = struct.Struct(">qhi")
 IDENTITY_POSITION = 43
 REMEMBERED = 5
-NOT_LEADER = 6
-HINTS_FROM = 10
+UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER = 3, 6
+UNKNOWN_TOPIC_ID = 100
+#: from these versions of Produce on an answer names the new leader, and topics have ids
+HINTS_FROM, IDS_FROM = 10, 13
 
 
 @dataclass
@@ -96,6 +99,10 @@ class FakeCluster:
         self.epochs: dict[tuple[str, int], int] = defaultdict(int)
         #: lowest and highest; from 10 on the answers name the new leader
         self.produce_versions = OFFERED[ApiKey.PRODUCE]
+        #: of those that have one
+        self.topic_ids: dict[str, bytes] = {}
+        #: the versions of Produce requests that came
+        self.versions_seen: set[int] = set()
         #: requests for metadata are not answered while this is not set
         self.tells_metadata = threading.Event()
         self.tells_metadata.set()
@@ -109,6 +116,21 @@ class FakeCluster:
         for index in range(count):
             self.partitions[topic, index] = Partition()
             self.leaders[topic, index] = 1
+
+    def make_anew(self, topic: str, count: int = 1) -> dict[tuple[str, int], Partition]:
+        """Deletes the topic and makes it again, with a new id; its logs of before."""
+        with self.lock:
+            gone = {place: self.partitions.pop(place) for place in list(self.partitions) if place[0] == topic}
+            self.topic_ids[topic] = uuid.uuid4().bytes
+            self.add_topic(topic, count)
+        return gone
+
+    def delete(self, topic: str) -> None:
+        """Deletes the topic."""
+        with self.lock:
+            self.topic_ids.pop(topic, None)
+            for place in [place for place in self.partitions if place[0] == topic]:
+                del self.partitions[place]
 
     def move(self, topic: str, partition: int, leader: int) -> None:
         """Has another broker lead a partition, in the next epoch."""
@@ -282,7 +304,12 @@ class FakeBroker:
             )
             for index in range(count)
         ]
-        return metadata.MetadataResponseTopic(name=name, error_code=0 if count else 3, partitions=partitions)
+        return metadata.MetadataResponseTopic(
+            name=name,
+            topic_id=self.cluster.topic_ids.get(name, bytes(16)),
+            error_code=0 if count else 3,
+            partitions=partitions,
+        )
 
     def _init_producer_id(self) -> init_producer_id.InitProducerIdResponse:
         with self.cluster.lock:
@@ -296,14 +323,20 @@ class FakeBroker:
             number = self.produce_requests
             self.produce_requests += 1
             self.produced_over[transport] += 1
+            self.cluster.versions_seen.add(version)
             fault = self.fault(number)
             if fault == "drop before":
                 return "drop"
+            names = {topic_id: name for name, topic_id in self.cluster.topic_ids.items()}
             responses = [
                 produce.TopicProduceResponse(
                     name=topic.name,
+                    topic_id=topic.topic_id,
                     partition_responses=[
-                        self._append(topic.name, entry, fault) for entry in topic.partition_data
+                        self._append(
+                            names.get(topic.topic_id) if version >= IDS_FROM else topic.name, entry, fault
+                        )
+                        for entry in topic.partition_data
                     ],
                 )
                 for topic in request.topic_data
@@ -324,11 +357,15 @@ class FakeBroker:
             for it in self.cluster.brokers
         ]
 
-    def _append(self, topic: str, entry: Any, fault: Fault) -> produce.PartitionProduceResponse:
+    def _append(self, topic: str | None, entry: Any, fault: Fault) -> produce.PartitionProduceResponse:
         batch = bytes(entry.records)
         code, offset = 0, -1
+        if topic is None:
+            return produce.PartitionProduceResponse(entry.index, UNKNOWN_TOPIC_ID, -1)
         if isinstance(fault, int):
             code = fault
+        elif (topic, entry.index) not in self.cluster.partitions:
+            code = UNKNOWN_TOPIC_OR_PARTITION
         elif self.cluster.leaders[topic, entry.index] != self.node_id:
             code = NOT_LEADER
         elif len(batch) > self.cluster.max_batch_bytes:

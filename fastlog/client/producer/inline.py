@@ -72,8 +72,11 @@ class InlineSender:
                 self._accumulator.changed(queue)
             for _, batch in token.entries:
                 requests.seal(batch, self._settings.compression)
-            request = token.request(self._settings.acks, self._settings.request_timeout_ms)
-            slot.send(request, slot.version(ApiKey.PRODUCE), token, now_ms, answered=True)
+            settings, spoken = self._settings, slot.version(ApiKey.PRODUCE)
+            request, version = token.request(
+                settings.acks, settings.request_timeout_ms, self._background.image, spoken
+            )
+            slot.send(request, version, token, now_ms, answered=True)
         except BaseException as error:
             # callbacks, and the end of a connection that the sender may be polling, are the sender's
             if slot is not None:

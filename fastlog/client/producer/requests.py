@@ -12,15 +12,19 @@ from fastlog.errors import InvalidRecordError, KafkaError, error_for
 from fastlog.native._builder import BatchBuilder
 from fastlog.native._engine import open_batch, restamp_batch, seal_batch
 from fastlog.native._records import RecordBatch
+from fastlog.protocol.message import ZERO_UUID
 from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from fastlog.client.metadata import ClusterImage
     from fastlog.client.producer.partition_queue import PartitionQueue
     from fastlog.native._sending import Lock
 
 INVALID_RECORD = 87
+#: the highest version of Produce that has topics by their names; all later ones have them by their ids
+NAMES_UNTIL = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class ProduceToken:
 
     entries: list[tuple[PartitionQueue, Batch]] = field(default_factory=list)
     size_bytes: int = 0
+    #: the names of its topics by their ids, as they were when it was sent
+    names: dict[bytes, str] = field(default_factory=dict)
 
     def take(self, queue: PartitionQueue, connection: object) -> None:
         """Takes the next batch of `queue`; see PartitionQueue.take."""
@@ -50,9 +56,34 @@ class ProduceToken:
         self.entries.append((queue, batch))
         self.size_bytes += batch.size_bytes
 
-    def request(self, acks: int, timeout_ms: float) -> ProduceRequest:
-        """The request with all batches, which must be sealed."""
-        return produce_request([batch for _, batch in self.entries], acks, timeout_ms)
+    def request(
+        self, acks: int, timeout_ms: float, image: ClusterImage, version: int
+    ) -> tuple[ProduceRequest, int]:
+        """The request with all batches, which must be sealed, and its version: `version`, or a lower one.
+
+        Topics go by the ids that they have now, so that records wait for a topic that is made anew, and none gets into
+        one by mistake. Where the id of one is not known all go by their names, as in Java's Sender.
+        """
+        request = produce_request([batch for _, batch in self.entries], acks, timeout_ms)
+        if version <= NAMES_UNTIL:
+            return request, version
+        for topic in request.topic_data:
+            known = image.topics.get(topic.name)
+            if known is None or known.topic_id == ZERO_UUID:
+                return request, NAMES_UNTIL
+            topic.topic_id = known.topic_id
+            self.names[known.topic_id] = topic.name
+        return request, version
+
+    def outcomes(self, response: Any) -> dict[tuple[str, int], Outcome]:
+        """What the response says, by topic and partition."""
+        names = self.names
+        return {
+            (name, partition.index): outcome_of(response, name, partition)
+            for topic in response.responses
+            for name in (topic.name or names.get(topic.topic_id, ""),)
+            for partition in topic.partition_responses
+        }
 
 
 def seal(batch: Batch, compression: int) -> None:
@@ -106,20 +137,16 @@ def produce_request(batches: Iterable[Batch], acks: int, timeout_ms: float) -> P
     )
 
 
-def outcomes(response: Any) -> dict[tuple[str, int], Outcome]:
-    """What a Produce response says, by topic and partition."""
-    return {
-        (topic.name, partition.index): Outcome(
-            partition.error_code,
-            partition.base_offset,
-            partition.log_append_time_ms,
-            partition.error_message or "",
-            {error.batch_index: error.batch_index_error_message or "" for error in partition.record_errors},
-            leader_of(response, topic.name, partition) if partition.error_code else None,
-        )
-        for topic in response.responses
-        for partition in topic.partition_responses
-    }
+def outcome_of(response: Any, topic: str, partition: Any) -> Outcome:
+    """What a Produce response says about one partition."""
+    return Outcome(
+        partition.error_code,
+        partition.base_offset,
+        partition.log_append_time_ms,
+        partition.error_message or "",
+        {error.batch_index: error.batch_index_error_message or "" for error in partition.record_errors},
+        leader_of(response, topic, partition) if partition.error_code else None,
+    )
 
 
 def leader_of(response: Any, topic: str, partition: Any) -> LeaderHint | None:

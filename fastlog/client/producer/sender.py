@@ -157,7 +157,7 @@ class Sender(threading.Thread):
         for slot in self._links.slots():
             try:
                 for answer in slot.process(now_ms):
-                    self._answered(answer.token, requests.outcomes(answer.message), slot, now_ms)
+                    self._answered(answer.token, answer.token.outcomes(answer.message), slot, now_ms)
             except ConnectionLostError as error:
                 self._lost(slot, str(error), now_ms)
 
@@ -316,9 +316,11 @@ class Sender(threading.Thread):
         if not token.entries:
             return
         settings = self._settings
-        request = token.request(settings.acks, settings.request_timeout_ms)
+        image = self._background.image
         try:
-            slot.send(request, slot.version(ApiKey.PRODUCE), token, now_ms, answered=settings.acks != 0)
+            spoken = slot.version(ApiKey.PRODUCE)
+            request, version = token.request(settings.acks, settings.request_timeout_ms, image, spoken)
+            slot.send(request, version, token, now_ms, answered=settings.acks != 0)
         except ConnectionLostError as error:
             self._lost(slot, str(error), now_ms, unanswerable=[token] if settings.acks == 0 else [])
             return

@@ -81,7 +81,7 @@ def ready_link(channel: MemoryChannel) -> Link:
 def test_the_highest_common_version_is_used() -> None:
     link = ready_link(MemoryChannel())
     assert link.version(ApiKey.METADATA) == 9
-    assert link.version(ApiKey.PRODUCE) == 12
+    assert link.version(ApiKey.PRODUCE) == 13
     with pytest.raises(UnsupportedVersionError, match="DESCRIBE_CLUSTER 2-2, this client 0-0"):
         link.version(ApiKey.DESCRIBE_CLUSTER)
     with pytest.raises(UnsupportedVersionError, match="does not know the request DELETE_TOPICS"):
