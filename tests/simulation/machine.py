@@ -29,6 +29,15 @@ class Log:
         self._index = key.partition
 
     @property
+    def is_open(self) -> bool:
+        """Whether the process has it open: a disk that failed may have kept it from that."""
+        try:
+            self._node.look(TOPIC, self._index)
+        except RuntimeError:
+            return False
+        return True
+
+    @property
     def start(self) -> int:
         """The log start offset."""
         return self._node.look(TOPIC, self._index)[0]

@@ -157,15 +157,17 @@ class WatchedEngine:
     def truncate(self, topic: str, index: int, leader_epoch: int, offset: int) -> bool:
         """As Engine's."""
         key = PartitionKey(TOPIC_ID, index)
-        self._judge.cuts(key, self._log(key), self._id, offset)
-        self._machine.cut(key, offset)
+        if (log := self._log(key)).is_open:
+            self._judge.cuts(key, log, self._id, offset)
+            self._machine.cut(key, offset)
         return self._engine.truncate(topic, index, leader_epoch, offset)
 
     def restart_at(self, topic: str, index: int, leader_epoch: int, offset: int) -> None:
         """As Engine's."""
         key = PartitionKey(TOPIC_ID, index)
-        self._judge.restarts(key, self._log(key), self._id, offset)
-        self._machine.cut(key, offset)
+        if (log := self._log(key)).is_open:
+            self._judge.restarts(key, log, self._id, offset)
+            self._machine.cut(key, offset)
         self._engine.restart_at(topic, index, leader_epoch, offset)
 
     def delete_partitions(self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]]) -> int:

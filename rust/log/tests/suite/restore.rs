@@ -1,7 +1,8 @@
 //! A log that is restored: the batches of another one, at their offsets (`fastlog.restoring`).
 
 use crate::common::*;
-use crate::compaction_model::{Model, Random, batches_from, compacted, marker, read_committed};
+use crate::compaction_model::{Model, Random, compacted, marker};
+use crate::compaction_reader::{batches_from, read_committed};
 use fastlog_log::{AppendError, CleanerLimits, LastStop, Log, LogConfig, RESTORED_EPOCH, Unpaced};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{BatchHeader, Builder};
@@ -148,7 +149,7 @@ fn a_copy_of_a_cleaned_log_with_transactions_reads_as_the_original_does() {
         for _ in 0..60 {
             model.append(&original, &mut random);
         }
-        marker(&original, 7, true);
+        marker(&original, 7, 0, true);
         original.clean(0, CleanerLimits::default(), &Unpaced, NOW_MS).unwrap();
         let (copy, _) = open(to.path(), LogConfig { restoring: true, ..compacted() }, LastStop::Clean);
         for (header, batch) in batches_from(&original, 0) {
