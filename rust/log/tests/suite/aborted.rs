@@ -53,7 +53,7 @@ proptest! {
 /// A segment that a flush finds full is not looked at by the next one, nor by recovery.
 #[test]
 fn what_was_aborted_in_a_segment_that_was_synced_as_its_last_batch_came_is_known() {
-    for seed in 0..8 {
+    for seed in 0..40 {
         let file_system = MemoryFileSystem::new(seed);
         let log = open_on(&file_system, 0, LastStop::Clean).unwrap();
         let (mut model, mut random) = (Model::default(), Random(seed));
