@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.errors import (
+    InvalidRequestError,
     InvalidTopicError,
     PolicyViolationError,
     TopicAlreadyExistsError,
@@ -12,7 +13,7 @@ from fastlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from fastlog.ports import ConfigResource
-from fastlog.state.topic_names import collision_key, why_invalid
+from fastlog.state.topic_names import METADATA_TOPIC, collision_key, why_invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,6 +68,8 @@ class TopicDirectory:
         """Raises the error that creating a topic `name` meets, if any."""
         if reason := why_invalid(name):
             raise InvalidTopicError(reason)
+        if name == METADATA_TOPIC:
+            raise InvalidRequestError(f"no topic is called {name}: Kafka's tools take it for KRaft's log")
         if name in self._by_name:
             raise TopicAlreadyExistsError(f"topic {name!r} already exists")
         if other := self._by_collision.get(collision_key(name)):

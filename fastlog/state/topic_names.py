@@ -7,6 +7,8 @@ import re
 OFFSETS_TOPIC = "__consumer_offsets"
 """Where groups and their offsets are kept."""
 INTERNAL_TOPICS = (OFFSETS_TOPIC, "__transaction_state")
+METADATA_TOPIC = "__cluster_metadata"
+"""The log of Kafka's controllers (KRaft): no topic, and none may be called so."""
 NAME_LENGTH_MAX = 249
 _NAME = re.compile(r"[a-zA-Z0-9._-]+", re.ASCII)
 

@@ -35,7 +35,8 @@ from tests.support.pair import Pair, Side
 
 TOPIC, PARTITIONS = "of-consumers", 4
 COORDINATOR_SECONDS = 60.0
-UNKNOWN_MEMBER_ID, GROUP_ID_NOT_FOUND, COORDINATOR_CODES = 25, 69, (14, 15, 16)
+UNKNOWN_MEMBER_ID, GROUP_ID_NOT_FOUND, INVALID_REGULAR_EXPRESSION = 25, 69, 128
+COORDINATOR_CODES = (14, 15, 16)
 pytestmark = pytest.mark.timeout(300)
 _numbers = itertools.count()
 
@@ -182,6 +183,21 @@ def test_what_makes_no_sense_is_refused_alike(both: Pair, group_id: str, fields:
     wanted: dict[str, Any] = {"group_id": group_id, "member_id": "m", **fields}
     answers = both.same(joining(wanted.pop("group_id"), wanted.pop("member_id"), **wanted), 1)
     assert answers[0].error_code != 0
+
+
+@pytest.mark.parametrize("regex", ["[", "(?=x)", "(a)\\1", "*", "a{1001}", "(?P<n>a"])
+def test_a_member_keeps_its_subscription_when_a_new_one_is_no_regex(
+    both: Pair, group_id: str, regex: str
+) -> None:
+    epoch = both.both(joining(group_id, "m"), 1)[0].member_epoch
+    before = both.same(ConsumerGroupDescribeRequest([group_id]), 1)
+    answers = both.same(request(group_id, "m", member_epoch=epoch, subscribed_topic_regex=regex), 1)
+    assert answers[1].error_code == INVALID_REGULAR_EXPRESSION
+    assert both.same(ConsumerGroupDescribeRequest([group_id]), 1) == before
+    both.same(request(group_id, "m", member_epoch=epoch), 1)
+    # and no group is made for one
+    both.same(joining(f"{group_id}-new", "m", subscribed_topic_regex=regex), 1)
+    both.same(ConsumerGroupDescribeRequest([f"{group_id}-new"]), 1)
 
 
 @pytest.mark.parametrize("change", [-1, 1, 5])

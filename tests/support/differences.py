@@ -285,6 +285,32 @@ DELIBERATE: dict[str, Difference] = {
         ("topic_id", "set", ANY),
     ),
     **_rows(
+        "create partitions",
+        "POLICY_VIOLATION, as for CreateTopics, with a text that says why; Kafka's controller fails with its own error "
+        "and resigns for a moment",
+        ["a thousand million"],
+        ("error_code", -1, 44),
+        ("error_code", -1, 44),
+    ),
+    **_rows(
+        "create partitions",
+        "a group's partition follows from their number: Kafka takes more, and then finds half of its groups no more",
+        ["of groups"],
+        ("error_code", 0, 37),
+    ),
+    **_rows(
+        "delete topics",
+        "Kafka deletes the positions of all groups when asked for `--topic '.*'`",
+        ["of groups"],
+        ("error_code", 0, 17),
+    ),
+    **_rows(
+        "configs",
+        "a question of 2 MB that names a broker 200,000 times would have an answer of 4 GB",
+        ["described twice"],
+        ("results", ANY, ANY),
+    ),
+    **_rows(
         "configs",
         "our own setting",
         ["default of fastlog.durability"],

@@ -130,6 +130,11 @@ def test_validate_only_changes_nothing(plane: ControlPlane) -> None:
     assert result.error_code == 37
 
 
+def test_no_topic_is_called_as_kraft_s_log(plane: ControlPlane) -> None:
+    (result,) = create(plane, creatable("__cluster_metadata"))
+    assert (result.error_code, plane.store.topics()) == (42, [])
+
+
 def test_a_name_that_is_taken_or_collides(plane: ControlPlane) -> None:
     create(plane, creatable("a.b"))
     assert [result.error_code for result in create(plane, creatable("a.b"), creatable("a_b"))] == [36, 17]
