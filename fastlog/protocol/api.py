@@ -33,6 +33,7 @@ class ApiKey(IntEnum):
     TXN_OFFSET_COMMIT = 28
     DESCRIBE_CONFIGS = 32
     ALTER_CONFIGS = 33
+    ALTER_REPLICA_LOG_DIRS = 34
     DESCRIBE_LOG_DIRS = 35
     SASL_AUTHENTICATE = 36
     CREATE_PARTITIONS = 37
@@ -81,6 +82,7 @@ VERSIONS = MappingProxyType(
         28: (0, 6),
         32: (1, 4),
         33: (0, 2),
+        34: (1, 2),
         35: (1, 5),
         36: (0, 2),
         37: (0, 3),
@@ -129,6 +131,7 @@ FLEXIBLE_FROM = MappingProxyType(
         28: 3,
         32: 4,
         33: 2,
+        34: 2,
         35: 2,
         36: 2,
         37: 2,

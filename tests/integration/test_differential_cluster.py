@@ -1,15 +1,22 @@
-"""fastlog and Apache Kafka asked the same: DescribeCluster, DescribeLogDirs, InitProducerId."""
+"""fastlog and Apache Kafka asked the same: DescribeCluster, DescribeLogDirs, AlterReplicaLogDirs, InitProducerId."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from fastlog.protocol.messages.alter_replica_log_dirs import (
+    AlterReplicaLogDir,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirTopic,
+)
 from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest
 from fastlog.protocol.messages.describe_log_dirs import DescribableLogDirTopic, DescribeLogDirsRequest
 from fastlog.protocol.messages.init_producer_id import InitProducerIdRequest
 from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from tests.support.broker import wait_until
-from tests.support.pair import Pair
+from tests.support.pair import Pair, Side
 from tests.support.wire import Batch
 
 
@@ -34,6 +41,29 @@ def test_sizes_of_logs(pair: Pair, topic_name: str, version: int) -> None:
     pair.same(DescribeLogDirsRequest(wanted), version)
     pair.same(DescribeLogDirsRequest([DescribableLogDirTopic("no-such-topic", [0])]), version)
     pair.same(DescribeLogDirsRequest([]), version)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_replicas_are_to_lie_in_a_directory(pair: Pair, topic_name: str, version: int) -> None:
+    pair.topic(topic_name, 2)
+
+    def ask(path: str, *topics: AlterReplicaLogDirTopic) -> Callable[[Side], AlterReplicaLogDirsRequest]:
+        def make(side: Side) -> AlterReplicaLogDirsRequest:
+            own = side.ask(DescribeLogDirsRequest(None), 4).results[0].log_dir
+            return AlterReplicaLogDirsRequest([AlterReplicaLogDir(path.format(own=own), list(topics))])
+
+        return make
+
+    here = AlterReplicaLogDirTopic(topic_name, [0, 1])
+    absent = [AlterReplicaLogDirTopic(topic_name, [2, -1]), AlterReplicaLogDirTopic("no-such-topic", [0])]
+    answers = pair.same(ask("{own}", here), version)
+    assert [it.error_code for it in answers[1].results[0].partitions] == [0, 0]
+    pair.same(ask("{own}", here, here, AlterReplicaLogDirTopic("../x", [0])), version)
+    for topic in absent:
+        pair.same(ask("{own}", topic), version)
+    for path in ("/no/such/directory", "x", "", "{own}/", "{own}/..", "/"):
+        pair.same(ask(path, here, *absent), version)
+    pair.same(AlterReplicaLogDirsRequest(), version)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -22,6 +22,11 @@ from fastlog.protocol.api import ApiKey
 from fastlog.protocol.codec import encode_response
 from fastlog.protocol.messages import alter_configs, incremental_alter_configs
 from fastlog.protocol.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
+from fastlog.protocol.messages.alter_replica_log_dirs import (
+    AlterReplicaLogDir,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirTopic,
+)
 from fastlog.protocol.messages.api_versions import ApiVersionsRequest
 from fastlog.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest
 from fastlog.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
@@ -220,6 +225,7 @@ def requests(topic: str) -> list[Any]:
         AlterPartitionReassignmentsRequest(),
         ListPartitionReassignmentsRequest(),
         DescribeLogDirsRequest(topics=None),
+        AlterReplicaLogDirsRequest([AlterReplicaLogDir("/", [AlterReplicaLogDirTopic(topic, [0])])]),
         DescribeProducersRequest(topics=[ProducersTopic(topic, [0])]),
         ListConfigResourcesRequest(),
         InitProducerIdRequest(transactional_id=None),

@@ -50,6 +50,7 @@ LEFT_OUT = ["throttle_time_ms", "error_message", "batch_index_error_message", "d
 NAMES = [
     "name",
     "topic",
+    "topic_name",
     "resource_name",
     "partition_index",
     "index",

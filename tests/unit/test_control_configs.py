@@ -14,6 +14,11 @@ from fastlog.broker.context import Operation
 from fastlog.broker.later import Later
 from fastlog.ports import ConfigResource
 from fastlog.protocol.messages import alter_configs, incremental_alter_configs
+from fastlog.protocol.messages.alter_replica_log_dirs import (
+    AlterReplicaLogDir,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirTopic,
+)
 from fastlog.protocol.messages.delete_records import (
     DeleteRecordsPartition,
     DeleteRecordsRequest,
@@ -415,6 +420,26 @@ def test_producer_ids_that_are_refused(plane: ControlPlane) -> None:
     assert plane.ask(InitProducerIdRequest(transactional_id=None, producer_id=5)).error_code == 42
 
 
+def test_a_replica_is_in_the_one_directory_or_in_none(plane: ControlPlane) -> None:
+    here = str(plane.directory.resolve())
+    orders, other = AlterReplicaLogDirTopic("orders", [0, 7]), AlterReplicaLogDirTopic("absent", [0])
+
+    def codes(*dirs: AlterReplicaLogDir) -> dict[tuple[str, int], int]:
+        answer = plane.ask(AlterReplicaLogDirsRequest(list(dirs)))
+        return {
+            (topic.topic_name, it.partition_index): it.error_code
+            for topic in answer.results
+            for it in topic.partitions
+        }
+
+    wanted = AlterReplicaLogDir(here, [orders, other])
+    assert codes(wanted) == {("orders", 0): 0, ("orders", 7): 3, ("absent", 0): 3}
+    elsewhere = AlterReplicaLogDir("/elsewhere", [orders])
+    assert codes(wanted, elsewhere) == {("orders", 0): 57, ("orders", 7): 57, ("absent", 0): 3}
+    del plane.data_plane.open["orders", 0]
+    assert codes(wanted)["orders", 0] == 9
+
+
 def test_the_authorizer_is_asked_with_the_whole_context(plane: ControlPlane) -> None:
     asked = []
 
@@ -426,6 +451,9 @@ def test_the_authorizer_is_asked_with_the_whole_context(plane: ControlPlane) -> 
     plane.services.authorizer = Refuse()
     assert describe(plane, TOPIC, "orders").error_code == 29
     assert plane.ask(DescribeClusterRequest()).error_code == 31
+    moved = AlterReplicaLogDir("/", [AlterReplicaLogDirTopic("orders", [0])])
+    answer = plane.ask(AlterReplicaLogDirsRequest([moved]))
+    assert [it.error_code for it in answer.results[0].partitions] == [31]
     assert plane.ask(InitProducerIdRequest(transactional_id=None)).error_code == 31
     assert change(plane, BROKER, "1", ("num.partitions", SET, "2")).error_code == 31
     assert asked[0] == ("User:ANONYMOUS", "test", "127.0.0.1:5", Operation.DESCRIBE_CONFIGS, "orders")

@@ -3,6 +3,7 @@
 from fastlog.broker.api import (
     alter_configs,
     alter_partition_reassignments,
+    alter_replica_log_dirs,
     create_partitions,
     create_topics,
     delete_records,
@@ -30,6 +31,7 @@ APIS: tuple[ControlApi, ...] = (
     init_producer_id.API,
     describe_configs.API,
     alter_configs.API,
+    alter_replica_log_dirs.API,
     describe_log_dirs.API,
     describe_producers.API,
     create_partitions.API,

@@ -11,6 +11,8 @@ mod alter_configs;
 #[rustfmt::skip]
 mod alter_partition_reassignments;
 #[rustfmt::skip]
+mod alter_replica_log_dirs;
+#[rustfmt::skip]
 mod api_versions;
 #[rustfmt::skip]
 mod consumer_group_describe;
@@ -90,7 +92,7 @@ mod sync_group;
 mod txn_offset_commit;
 
 /// The APIs, by key.
-pub static APIS: [&Api; 43] = [
+pub static APIS: [&Api; 44] = [
     &produce::API,
     &fetch::API,
     &list_offsets::API,
@@ -117,6 +119,7 @@ pub static APIS: [&Api; 43] = [
     &txn_offset_commit::API,
     &describe_configs::API,
     &alter_configs::API,
+    &alter_replica_log_dirs::API,
     &describe_log_dirs::API,
     &sasl_authenticate::API,
     &create_partitions::API,
