@@ -4,18 +4,55 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from tests.integration.kafka.server import KafkaServer
+from tests.support.broker import BrokerProcess
 from tests.support.compared_tools import Both
+from tests.support.java_tools import SCRIPTS, TOOLS, rows_of
 from tests.support.pair import Pair
 
-TOOLS = "org.apache.kafka.tools"
 CONFIGS = "kafka.admin.ConfigCommand"
 TOPICS = f"{TOOLS}.TopicCommand"
 OFFSETS = f"{TOOLS}.GetOffsetShell"
 ELECTION = f"{TOOLS}.LeaderElectionCommand"
+CLUSTER = SCRIPTS["kafka-cluster.sh"]
+REASSIGN = SCRIPTS["kafka-reassign-partitions.sh"]
+# beside what has to do with share groups
+NOT_SERVED = [
+    "AddOffsetsToTxn",
+    "AddPartitionsToTxn",
+    "AddRaftVoter",
+    "AlterClientQuotas",
+    "AlterUserScramCredentials",
+    "CreateAcls",
+    "CreateDelegationToken",
+    "DeleteAcls",
+    "DescribeAcls",
+    "DescribeClientQuotas",
+    "DescribeDelegationToken",
+    "DescribeQuorum",
+    "DescribeTransactions",
+    "DescribeUserScramCredentials",
+    "EndTxn",
+    "ExpireDelegationToken",
+    "GetTelemetrySubscriptions",
+    "ListTransactions",
+    "PushTelemetry",
+    "RemoveRaftVoter",
+    "RenewDelegationToken",
+    "SaslAuthenticate",
+    "SaslHandshake",
+    "StreamsGroupDescribe",
+    "StreamsGroupHeartbeat",
+    "TxnOffsetCommit",
+    "UnregisterBroker",
+    "UpdateFeatures",
+    "WriteTxnMarkers",
+]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
@@ -95,50 +132,83 @@ def test_leaders_are_elected(both: Both, pair: Pair, topic_name: str) -> None:
     both.same(ELECTION, *preferred, f"{topic_name}-absent", "--partition", "0")
 
 
-@pytest.mark.parametrize(
-    ("tool", "arguments"),
-    [
-        (f"{TOOLS}.MetadataQuorumCommand", ["describe", "--status"]),
-        (f"{TOOLS}.TransactionsCommand", ["list"]),
-        (f"{TOOLS}.AclCommand", ["--list"]),
-        (CONFIGS, ["--entity-type", "users", "--entity-name", "u", "--describe"]),
-        (
-            CONFIGS,
-            [
-                "--entity-type",
-                "clients",
-                "--entity-name",
-                "c",
-                "--alter",
-                "--add-config",
-                "producer_byte_rate=1024",
-            ],
-        ),
-        (
-            CONFIGS,
-            [
-                "--entity-type",
-                "users",
-                "--entity-name",
-                "u",
-                "--alter",
-                "--add-config",
-                "SCRAM-SHA-256=[password=p]",
-            ],
-        ),
-        (f"{TOOLS}.FeatureCommand", ["upgrade", "--feature", "metadata.version=20"]),
-        (f"{TOOLS}.FeatureCommand", ["downgrade", "--feature", "metadata.version=20"]),
-        (f"{TOOLS}.FeatureCommand", ["disable", "--feature", "kraft.version"]),
-    ],
-    ids=str,
-)
-def test_what_is_not_served_is_said_clearly(both: Both, tool: str, arguments: list[str]) -> None:
-    _, fastlog = both.run(tool, *arguments)
-    assert re.search(r"UnsupportedVersionException|does not support", fastlog.said), fastlog
-
-
 def test_what_there_is_none_of(both: Both) -> None:
     both.same(CONFIGS, "--entity-type", "client-metrics", "--describe")
+
+
+@pytest.mark.parametrize(("command", "said", "kafka_says"), rows_of("What is refused"), ids=str)
+def test_what_is_not_served_is_said_clearly(both: Both, command: str, said: str, kafka_says: str) -> None:
+    script, *arguments = shlex.split(command.strip("`"))
+    # its subcommand comes before the address
+    first = 1 if script == "kafka-cluster.sh" else 0
+    kafka, fastlog = both.run(SCRIPTS[script], *arguments[first:], before=tuple(arguments[:first]))
+    if kafka_says == "nothing":
+        assert (kafka.status, kafka.out.strip()) == (0, "")
+    else:
+        assert kafka_says.strip("`") in kafka.said
+    assert said.strip("`") in fastlog.said
+
+
+def test_kafka_broker_api_versions(both: Both) -> None:
+    kafka, fastlog = (
+        dict(re.findall(r"^\t(\w+)\(\d+\): (.*?),?$", done.out, re.MULTILINE))
+        for done in both.run(SCRIPTS["kafka-broker-api-versions.sh"])
+    )
+    served = {name: versions for name, versions in fastlog.items() if versions != "UNSUPPORTED"}
+    assert served.items() <= kafka.items()
+    assert kafka.keys() == fastlog.keys()
+    assert sorted(name for name in fastlog if name not in served and "Share" not in name) == NOT_SERVED
+
+
+def test_kafka_cluster(both: Both) -> None:
+    kafka, fastlog = both.run(CLUSTER, before=("cluster-id",))
+    for done in (kafka, fastlog):
+        assert re.fullmatch(r"Cluster ID: [\w-]{22}\n", done.out), done
+    for more in ([], ["--include-fenced-brokers"]):
+        listed = [
+            # the ports differ
+            [[*row[:2], *row[3:]] for row in map(str.split, done.out.splitlines())]
+            for done in both.run(CLUSTER, *more, before=("list-endpoints",))
+        ]
+        assert listed[0] == listed[1]
+        assert listed[1][1:] == [["1", "127.0.0.1", "null", "unfenced", "broker"]]
+
+
+def test_partitions_are_reassigned(
+    both: Both, kafka: KafkaServer, broker: BrokerProcess, pair: Pair, topic_name: str
+) -> None:
+    pair.topic(topic_name, 2)
+
+    def plan(log_dir: str | None, topic: str = topic_name, replicas: tuple[int, ...] = (1,)) -> list[str]:
+        for server in (kafka, broker):
+            directory = str(server.data_dir.resolve())
+            moved: dict[str, object] = {"topic": topic, "partition": 1, "replicas": replicas}
+            if log_dir is not None:
+                moved["log_dirs"] = [log_dir.replace("{data_dir}", directory)]
+            document = {"version": 1, "partitions": [moved]}
+            Path(f"{directory}.plan.json").write_text(json.dumps(document))
+        return ["--reassignment-json-file", "{data_dir}.plan.json"]
+
+    for log_dir in (None, "any", "{data_dir}", "/no/such/directory", "relative"):
+        for action in ("--execute", "--verify"):
+            both.same(REASSIGN, *plan(log_dir), action, texts=True)
+    both.same(REASSIGN, *plan(None), "--cancel")
+    both.same(REASSIGN, *plan(None, f"{topic_name}-absent"), "--execute")
+    both.same(REASSIGN, *plan(None, f"{topic_name}-absent"), "--verify")
+    both.same(REASSIGN, *plan(None, replicas=(9,)), "--execute")
+    both.same(REASSIGN, "--list")
+    topics = Path(f"{broker.data_dir.resolve()}.topics.json")
+    topics.write_text(json.dumps({"version": 1, "topics": [{"topic": topic_name}]}))
+    generating = ["--topics-to-move-json-file", str(topics), "--broker-list"]
+    both.same(REASSIGN, *generating, "1", "--generate")
+    both.same(REASSIGN, *generating, "1,9", "--generate")
+
+
+def test_producers_of_partitions(both: Both, pair: Pair, topic_name: str) -> None:
+    pair.topic(topic_name)
+    transactions = SCRIPTS["kafka-transactions.sh"]
+    both.same(transactions, "describe-producers", "--topic", topic_name, "--partition", "0")
+    both.same(transactions, "find-hanging", "--broker-id", "1")
 
 
 def test_features(both: Both) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from fastlog import Consumer
+from tests.integration.kafka.server import KafkaServer
+from tests.support.broker import BrokerProcess, wait_until
 from tests.support.compared_tools import Both
 from tests.support.pair import Pair
 
@@ -13,6 +18,8 @@ TOOLS = "org.apache.kafka.tools"
 GROUPS = f"{TOOLS}.consumer.group.ConsumerGroupCommand"
 CONSUMER = f"{TOOLS}.consumer.ConsoleConsumer"
 PRODUCER = f"{TOOLS}.ConsoleProducer"
+
+JOIN_SECONDS = 60.0
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -65,6 +72,43 @@ def test_kafka_consumer_groups(
     both.same(GROUPS, "--describe", *group)
     both.same(GROUPS, "--delete", *group)
     both.same(GROUPS, "--delete", *group)
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_group_with_members_is_left_alone(
+    both: Both, kafka: KafkaServer, broker: BrokerProcess, pair: Pair, topic_name: str, protocol: str
+) -> None:
+    pair.topic(topic_name, 2)
+    group = ["--group", topic_name]
+    with ExitStack() as members:
+        for server in (kafka, broker):
+            member = members.enter_context(
+                Consumer(server.bootstrap, topics=topic_name, group_id=topic_name, group_protocol=protocol)
+            )
+            wait_until(
+                "it has its partitions",
+                lambda member=member: [member.poll(timeout=0.1), member.assignment()][1],
+                seconds=JOIN_SECONDS,
+            )
+            member.commit({(topic_name, 0): 0})
+        shown = [[], ["--state"], ["--members"], ["--members", "--verbose"], ["--offsets"]]
+        for more in shown:
+            both.same(GROUPS, "--describe", *group, *more, texts=True)
+        topic = ["--topic", topic_name]
+        for to in (["--to-earliest"], ["--to-offset", "7"], ["--shift-by", "-1"]):
+            both.same(GROUPS, "--reset-offsets", *group, *topic, *to, "--dry-run", texts=True)
+            both.same(GROUPS, "--reset-offsets", *group, *topic, *to, "--execute", texts=True)
+        both.same(GROUPS, "--delete-offsets", *group, *topic, texts=True)
+        both.same(GROUPS, "--delete-offsets", *group, "--topic", f"{topic_name}-absent", texts=True)
+        both.same(GROUPS, "--delete", *group, texts=True)
+        both.same(GROUPS, "--delete", *group, "--group", f"{topic_name}-absent")
+        # nothing of it was done
+        for more in shown:
+            both.same(GROUPS, "--describe", *group, *more, texts=True)
+        for done in both.run(GROUPS, "--describe", *group, "--state"):
+            assert done.out.split()[-2:] == ["Stable", "1"]
+        for done in both.run(GROUPS, "--describe", *group, "--offsets"):
+            assert re.search(rf"{topic_name} +{topic_name} +0 +0 +0 +0 ", done.out), done
 
 
 def test_kafka_groups(both: Both, pair: Pair, topic_name: str) -> None:

@@ -15,6 +15,45 @@ SOURCE = Path(__file__).parents[1] / "integration/kafka/Tools.java"
 SECONDS = 90.0
 MARK = "@answer "
 
+TOOLS = "org.apache.kafka.tools"
+SCRIPTS = {
+    "kafka-acls.sh": f"{TOOLS}.AclCommand",
+    "kafka-broker-api-versions.sh": f"{TOOLS}.BrokerApiVersionsCommand",
+    "kafka-client-metrics.sh": f"{TOOLS}.ClientMetricsCommand",
+    "kafka-cluster.sh": f"{TOOLS}.ClusterTool",
+    "kafka-configs.sh": "kafka.admin.ConfigCommand",
+    "kafka-console-consumer.sh": f"{TOOLS}.consumer.ConsoleConsumer",
+    "kafka-console-producer.sh": f"{TOOLS}.ConsoleProducer",
+    "kafka-consumer-groups.sh": f"{TOOLS}.consumer.group.ConsumerGroupCommand",
+    "kafka-consumer-perf-test.sh": f"{TOOLS}.ConsumerPerformance",
+    "kafka-delegation-tokens.sh": f"{TOOLS}.DelegationTokenCommand",
+    "kafka-delete-records.sh": f"{TOOLS}.DeleteRecordsCommand",
+    "kafka-dump-log.sh": f"{TOOLS}.DumpLogSegments",
+    "kafka-features.sh": f"{TOOLS}.FeatureCommand",
+    "kafka-get-offsets.sh": f"{TOOLS}.GetOffsetShell",
+    "kafka-groups.sh": f"{TOOLS}.GroupsCommand",
+    "kafka-leader-election.sh": f"{TOOLS}.LeaderElectionCommand",
+    "kafka-log-dirs.sh": f"{TOOLS}.LogDirsCommand",
+    "kafka-metadata-quorum.sh": f"{TOOLS}.MetadataQuorumCommand",
+    "kafka-producer-perf-test.sh": f"{TOOLS}.ProducerPerformance",
+    "kafka-reassign-partitions.sh": f"{TOOLS}.reassign.ReassignPartitionsCommand",
+    "kafka-share-groups.sh": f"{TOOLS}.consumer.group.ShareGroupCommand",
+    "kafka-streams-groups.sh": f"{TOOLS}.streams.StreamsGroupCommand",
+    "kafka-topics.sh": f"{TOOLS}.TopicCommand",
+    "kafka-transactions.sh": f"{TOOLS}.TransactionsCommand",
+    "kafka-verifiable-consumer.sh": f"{TOOLS}.VerifiableConsumer",
+    "kafka-verifiable-producer.sh": f"{TOOLS}.VerifiableProducer",
+}
+"""The class that each of Kafka's scripts runs, those of docs/tools.md."""
+PAGE = Path(__file__).parents[2] / "docs/tools.md"
+
+
+def rows_of(heading: str) -> list[list[str]]:
+    """The cells of the table below `heading` on the page of tools."""
+    section = PAGE.read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
 
 @dataclass(frozen=True)
 class Done:
