@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,7 +14,7 @@ from fastlog.config.table import SETTINGS, BrokerSettings, TopicSettings
 from fastlog.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fastlog.config.setting import Value
 
@@ -37,6 +38,9 @@ _CONVERTERS: Mapping[str, tuple[Setting, ...]] = {
 #: an empty policy neither deletes nor compacts
 KEEPING: Mapping[str, str] = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": ""}
 
+
+#: different settings of topics whose typed values are kept: most topics of a broker set nothing, or the same
+_TOPICS_KEPT_MAX = 256
 
 # of groups of the consumer protocol; brokers have them with `group.` in front
 SESSION_TIMEOUT, HEARTBEAT_INTERVAL = "consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"
@@ -131,11 +135,12 @@ def _in_force(setting: Setting, key: str, text: str) -> str | None:
     return text
 
 
-class Config(msgspec.Struct, frozen=True):
+class Config(msgspec.Struct, frozen=True, dict=True):
     """All that was set for one broker, by layer, as text.
 
     What is static was checked. What is stored, dynamic or of a topic, may be anything: where it cannot be, the next
-    layer holds, or, where that would delete records, what deletes none (KEEPING).
+    layer holds, or, where that would delete records, what deletes none (KEEPING). The layers are not changed once it is
+    made, so that what follows from them is worked out once.
     """
 
     static: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -175,10 +180,17 @@ class Config(msgspec.Struct, frozen=True):
         entries = [self.broker_entry(name) for name in sorted(BROKER_KEYS)]
         return [it for it in entries if not it.setting.internal or it.origin != Origin.DEFAULT]
 
-    def topic_entries(self, overrides: Mapping[str, str]) -> list[Entry]:
+    def topic_entries(self, overrides: Mapping[str, str]) -> Sequence[Entry]:
         """Every topic key, sorted."""
+        return self._topic_entries(overrides) if overrides else self._plain_topic_entries
+
+    def _topic_entries(self, overrides: Mapping[str, str]) -> Sequence[Entry]:
         entries = [self.topic_entry(key, overrides) for key in sorted(TOPIC_KEYS)]
         return [it for it in entries if not it.setting.internal or it.origin != Origin.DEFAULT]
+
+    @cached_property
+    def _plain_topic_entries(self) -> Sequence[Entry]:
+        return self._topic_entries({})
 
     def group_entries(self, overrides: Mapping[str, str]) -> list[Entry]:
         """Every group key, sorted."""
@@ -208,17 +220,31 @@ class Config(msgspec.Struct, frozen=True):
 
     def broker(self) -> BrokerSettings:
         """The broker's values, typed."""
+        return self._broker
+
+    @cached_property
+    def _broker(self) -> BrokerSettings:
         return msgspec.convert(
             {name.replace(".", "_"): self._value(self.broker_entry(name)) for name in _BROKER_FIELDS},
             BrokerSettings,
         )
 
     def topic(self, overrides: Mapping[str, str]) -> TopicSettings:
-        """The values of a topic that sets `overrides`, typed."""
-        return msgspec.convert(
-            {key.replace(".", "_"): self._value(self.topic_entry(key, overrides)) for key in _TOPIC_FIELDS},
-            TopicSettings,
-        )
+        """The values of a topic that sets `overrides`, typed; topics that set the same share one object."""
+        key = frozenset(overrides.items())
+        settings = self._topics.get(key)
+        if settings is None:
+            settings = msgspec.convert(
+                {it.replace(".", "_"): self._value(self.topic_entry(it, overrides)) for it in _TOPIC_FIELDS},
+                TopicSettings,
+            )
+            if len(self._topics) < _TOPICS_KEPT_MAX:
+                self._topics[key] = settings
+        return settings
+
+    @cached_property
+    def _topics(self) -> dict[frozenset[tuple[str, str]], TopicSettings]:
+        return {}
 
     def topic_value(self, key: str, overrides: Mapping[str, str]) -> Value | None:
         """One of the values of `topic`, which has no coarser unit."""

@@ -209,6 +209,18 @@ def test_a_stored_value_that_cannot_be_is_no_reason_to_delete_records(
     assert settings.retention_ms == -1 or settings.cleanup_policy == ()
 
 
+def test_topics_that_set_the_same_share_their_settings() -> None:
+    config = Config(static={"log.retention.ms": "5"})
+    assert config.topic({}) is config.topic({})
+    compacted = config.topic({"cleanup.policy": "compact", "segment.ms": "7"})
+    assert config.topic({"segment.ms": "7", "cleanup.policy": "compact"}) is compacted
+    assert (compacted.cleanup_policy, compacted.segment_ms, compacted.retention_ms) == (("compact",), 7, 5)
+    changed = Config(static=config.static, dynamic_default={"log.retention.ms": "6"})
+    assert changed.topic({}).retention_ms == 6
+    for number in range(1000):
+        assert config.topic({"segment.ms": str(number + 1)}).segment_ms == number + 1
+
+
 def test_what_is_stored_and_not_in_force_is_named_with_its_reason() -> None:
     assert unusable("topic", {"retention.ms": "7"}) == []
     wrong = unusable("topic", {"retention.ms": "7", "min.insync.replicas": "-5", "no.such": "1"})

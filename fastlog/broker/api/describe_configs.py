@@ -27,6 +27,8 @@ from fastlog.protocol.messages.describe_configs import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastlog.broker.context import RequestContext
     from fastlog.config import Setting
     from fastlog.errors import KafkaError
@@ -86,7 +88,7 @@ def _describe(
     return _result(wanted, error) if error else result
 
 
-def _entries(services: Services, resource: ConfigResource) -> list[Entry]:
+def _entries(services: Services, resource: ConfigResource) -> Sequence[Entry]:
     config = services.configs.config
     if resource.kind == "topic":
         services.topics.named(resource.name)
