@@ -24,6 +24,8 @@ pub(crate) struct EpochCache {
     file_system: Arc<dyn FileSystem>,
     path: PathBuf,
     entries: Vec<EpochStart>,
+    /// The file says something else than the entries.
+    unsaved: bool,
     /// The file on disk may be older than the entries.
     unsynced: bool,
     /// There was no file, or one that does not read.
@@ -40,7 +42,17 @@ impl EpochCache {
             tracing::warn!(file = %path.display(), "the leader epochs do not read and are built anew");
         }
         let incomplete = entries.as_ref().is_none_or(Vec::is_empty);
-        Ok(Self { file_system, path, entries: entries.unwrap_or_default(), unsynced: false, incomplete })
+        Ok(Self { entries: entries.unwrap_or_default(), incomplete, ..Self::new(file_system, path) })
+    }
+
+    /// Of a log that has no such file.
+    pub(crate) fn new(file_system: Arc<dyn FileSystem>, path: PathBuf) -> Self {
+        Self { file_system, path, entries: Vec::new(), unsaved: false, unsynced: false, incomplete: true }
+    }
+
+    /// Whether entries began that the file does not have yet.
+    pub(crate) fn is_unsaved(&self) -> bool {
+        self.unsaved
     }
 
     /// Whether the file told nothing, so that all batches have to be asked.
@@ -68,7 +80,9 @@ impl EpochCache {
             return false;
         }
         let is_cut = self.truncate_from_end(end_offset);
-        self.note(epoch, end_offset) || is_cut
+        let is_changed = self.note(epoch, end_offset) || is_cut;
+        self.unsaved |= is_changed;
+        is_changed
     }
 
     /// Notes that `epoch` starts at `start_offset`, as a batch tells; true when that is news, which an epoch that is not
@@ -78,6 +92,8 @@ impl EpochCache {
             return false;
         }
         self.entries.retain(|entry| entry.start_offset < start_offset);
+        // most logs know one epoch
+        self.entries.reserve_exact(1);
         self.entries.push(EpochStart { epoch, start_offset });
         true
     }
@@ -143,7 +159,9 @@ impl EpochCache {
         self.unsynced = true;
         let text = self.text();
         atomic_file::replace_unsynced(&*self.file_system, &self.path, text.as_bytes())
-            .during("write", &self.path)
+            .during("write", &self.path)?;
+        self.unsaved = false;
+        Ok(())
     }
 
     /// The file, if it has to be synced yet; it counts as synced from now on.

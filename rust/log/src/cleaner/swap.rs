@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::Pass;
 use crate::error::{During, LogError};
 use crate::file_name;
-use crate::file_system::{Storage, is_disk_full};
+use crate::file_system::{OpenMode, Storage, is_disk_full};
 use crate::partition_log::Log;
 use crate::segment::Segment;
 use crate::segment::scan::Step;
@@ -69,11 +69,11 @@ impl Log {
             self.poison(&error);
             error
         };
-        rename_all(&copy, &self.directory(), file_name::SWAP).map_err(failed)?;
+        rename_all(&copy, file_name::SWAP).map_err(failed)?;
         self.sync_directory().map_err(failed)?;
         self.replace_in_list(originals, &copy);
         self.retire_replaced(originals, pass.now_ms)?;
-        rename_all(&copy, &self.directory(), "").map_err(failed)?;
+        rename_all(&copy, "").map_err(failed)?;
         self.sync_directory().map_err(failed)?;
         Ok(())
     }
@@ -81,12 +81,11 @@ impl Log {
 
 /// Gives a copy's files their names with another suffix, the batches last: as long as these have the old name, that is
 /// what counts.
-fn rename_all(copy: &Segment, directory: &Path, suffix: &str) -> Result<(), LogError> {
+fn rename_all(copy: &Segment, suffix: &str) -> Result<(), LogError> {
     let [log, offsets, times, transactions] = copy.files();
     let kinds = [file_name::TXN_INDEX, file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::LOG];
     for (file, kind) in [transactions, offsets, times, log].into_iter().zip(kinds) {
-        let to = directory.join(format!("{}{suffix}", file_name::of_offset(copy.base_offset, kind)));
-        match file.rename(&to) {
+        match file.rename(format!("{}{suffix}", file_name::of_offset(copy.base_offset, kind))) {
             Err(error) if kind == file_name::TXN_INDEX && error.kind() == std::io::ErrorKind::NotFound => {}
             result => result.during("rename", file.path())?,
         }
@@ -185,8 +184,7 @@ fn end_of_copy(storage: &Storage, path: &Path, base_offset: i64) -> Result<i64, 
         );
         LogError::BadFile { path: path.to_owned(), reason }
     };
-    let file = storage.open_files.file(path.to_owned());
-    let handle = file.open().during("open", path)?;
+    let handle = storage.file_system.open(path, OpenMode::Read).during("open", path)?;
     let end = handle.length().during("open", path)?;
     let mut scan = crate::segment::scan::BatchScan::new(handle, base_offset, 0, end);
     loop {

@@ -1,8 +1,9 @@
-//! Files opened at first use and closed when too many are open.
+//! Files opened at first use and closed when too many are open, or when nobody used them for a while.
 //!
 //! A broker may have far more segments than a process may have descriptors. A `LazyFile` is a name that opens itself;
-//! `OpenFiles` bounds how many are open at once by the clock algorithm (second chance). Whoever holds the `Arc` of an
-//! evicted file keeps it open until done, so a reader is never cut off.
+//! `OpenFiles` bounds how many are open at once by the clock algorithm (second chance), and closes what was not used
+//! between two calls of [`OpenFiles::close_idle`]. Whoever holds the `Arc` of a closed file keeps it open until done, so a
+//! reader is never cut off.
 
 use std::collections::VecDeque;
 use std::io;
@@ -31,8 +32,16 @@ struct Slot {
 
 #[derive(Debug)]
 struct Place {
-    path: PathBuf,
+    /// Shared by the files of a segment.
+    directory: Arc<Path>,
+    name: Box<str>,
     handle: Option<Arc<dyn FileHandle>>,
+}
+
+impl Place {
+    fn path(&self) -> PathBuf {
+        self.directory.join(&*self.name)
+    }
 }
 
 /// A file that is opened when needed. Cheap to clone: clones share the handle and the name.
@@ -48,10 +57,27 @@ impl OpenFiles {
         Arc::new(Self { file_system, open_count_max: open_count_max.max(8), clock: Mutex::default() })
     }
 
-    /// The file at `path`, not opened yet.
-    pub fn file(self: &Arc<Self>, path: PathBuf) -> LazyFile {
-        let place = Mutex::new(Place { path, handle: None });
+    /// The file `name` in `directory`, not opened yet.
+    pub fn file(self: &Arc<Self>, directory: &Arc<Path>, name: impl Into<Box<str>>) -> LazyFile {
+        let place = Mutex::new(Place { directory: Arc::clone(directory), name: name.into(), handle: None });
         LazyFile { files: Arc::clone(self), slot: Arc::new(Slot { place, used: AtomicBool::new(false) }) }
+    }
+
+    /// Closes the files that were not used since it was last called; answers how many. To be called every so often: a
+    /// file stays open for one such interval at least.
+    pub fn close_idle(&self) -> usize {
+        let mut closed = Vec::new();
+        self.clock.lock().retain(|slot| {
+            let Some(slot) = slot.upgrade() else { return false };
+            if slot.used.swap(false, Relaxed) {
+                return true;
+            }
+            // one in the middle of being opened is in use, see `remember`
+            let Some(mut place) = slot.place.try_lock() else { return true };
+            closed.extend(place.handle.take());
+            false
+        });
+        closed.len()
     }
 
     fn remember(&self, slot: &Arc<Slot>) {
@@ -89,13 +115,22 @@ impl LazyFile {
         self.open_with(OpenMode::Create)
     }
 
+    /// The file for one use: open as long as the answer is kept, unless it was open before.
+    pub fn open_once(&self, mode: OpenMode) -> io::Result<Arc<dyn FileHandle>> {
+        let place = self.slot.place.lock();
+        match &place.handle {
+            Some(handle) => Ok(Arc::clone(handle)),
+            None => self.files.file_system.open(&place.path(), mode),
+        }
+    }
+
     fn open_with(&self, mode: OpenMode) -> io::Result<Arc<dyn FileHandle>> {
         self.slot.used.store(true, Relaxed);
         let mut place = self.slot.place.lock();
         if let Some(handle) = &place.handle {
             return Ok(Arc::clone(handle));
         }
-        let handle = self.files.file_system.open(&place.path, mode)?;
+        let handle = self.files.file_system.open(&place.path(), mode)?;
         place.handle = Some(Arc::clone(&handle));
         drop(place);
         self.files.remember(&self.slot);
@@ -104,23 +139,26 @@ impl LazyFile {
 
     /// Its name at present.
     pub fn path(&self) -> PathBuf {
-        self.slot.place.lock().path.clone()
+        self.slot.place.lock().path()
     }
 
-    /// Renames the file; open handles stay good.
-    pub fn rename(&self, to: &Path) -> io::Result<()> {
+    /// Gives the file another name in its directory; open handles stay good.
+    pub fn rename(&self, name: impl Into<Box<str>>) -> io::Result<()> {
+        let name = name.into();
         let mut place = self.slot.place.lock();
-        self.files.file_system.rename(&place.path, to)?;
-        to.clone_into(&mut place.path);
+        self.files.file_system.rename(&place.path(), &place.directory.join(&*name))?;
+        place.name = name;
         Ok(())
     }
 
+    /// Its name at present, without the directory.
+    pub fn name(&self) -> Box<str> {
+        self.slot.place.lock().name.clone()
+    }
+
     /// Notes that the directory it lies in was renamed.
-    pub fn moved_to(&self, directory: &Path) {
-        let mut place = self.slot.place.lock();
-        if let Some(name) = place.path.file_name() {
-            place.path = directory.join(name);
-        }
+    pub fn moved_to(&self, directory: &Arc<Path>) {
+        self.slot.place.lock().directory = Arc::clone(directory);
     }
 
     /// Closes it; the next use opens it again.
@@ -138,8 +176,8 @@ mod tests {
     fn no_more_files_are_open_than_allowed_and_each_still_reads() {
         let directory = tempfile::tempdir().unwrap();
         let files = OpenFiles::new(Arc::new(RealFileSystem), 8);
-        let all: Vec<_> =
-            (0..40).map(|number| files.file(directory.path().join(number.to_string()))).collect();
+        let path = Arc::from(directory.path());
+        let all: Vec<_> = (0..40).map(|number| files.file(&path, number.to_string())).collect();
         for file in &all {
             file.create().unwrap();
         }
@@ -152,12 +190,34 @@ mod tests {
     }
 
     #[test]
+    fn files_that_nobody_uses_are_closed_and_open_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = OpenFiles::new(Arc::new(RealFileSystem), 8);
+        let [idle, busy] = ["idle", "busy"].map(|name| files.file(&Arc::from(directory.path()), name));
+        for file in [&idle, &busy] {
+            file.create().unwrap();
+        }
+        let is_open = |file: &LazyFile| file.slot.place.lock().handle.is_some();
+        assert_eq!(files.close_idle(), 0, "both were used since they were opened");
+        busy.open().unwrap();
+        assert_eq!(files.close_idle(), 1);
+        assert!(is_open(&busy) && !is_open(&idle));
+        let held = busy.open().unwrap();
+        files.close_idle();
+        assert_eq!(files.close_idle(), 1);
+        assert_eq!(held.length().unwrap(), 0, "whoever holds it goes on");
+        idle.open().unwrap();
+        assert_eq!(files.clock.lock().len(), 1, "what is closed is forgotten");
+    }
+
+    #[test]
     fn a_handle_outlives_rename_and_close() {
         let directory = tempfile::tempdir().unwrap();
-        let file = OpenFiles::new(Arc::new(RealFileSystem), 8).file(directory.path().join("a"));
+        let path = Arc::from(directory.path());
+        let file = OpenFiles::new(Arc::new(RealFileSystem), 8).file(&path, "a");
         let handle = file.create().unwrap();
         handle.write_vectored_at(&[io::IoSlice::new(b"abc")], 0).unwrap();
-        file.rename(&directory.path().join("a.deleted")).unwrap();
+        file.rename("a.deleted").unwrap();
         file.close();
         let mut buffer = [0; 3];
         assert_eq!(handle.read_at(&mut buffer, 0).unwrap(), 3);

@@ -1,11 +1,12 @@
 //! `partition.metadata`: which topic a partition's directory belongs to.
 
+use std::io::IoSlice;
 use std::path::Path;
 
 use uuid::Uuid;
 
 use crate::error::{During, LogError};
-use crate::file_system::{FileSystem, atomic_file};
+use crate::file_system::{FileSystem, OpenMode, atomic_file, write_all_at};
 use crate::identity;
 
 /// Its name in the partition's directory.
@@ -24,8 +25,24 @@ pub(crate) fn read(file_system: &dyn FileSystem, directory: &Path) -> Result<Opt
 /// Written without a sync: it counts from the first flush of the log on, as all that lies beside it.
 pub(crate) fn write(file_system: &dyn FileSystem, directory: &Path, topic_id: Uuid) -> Result<(), LogError> {
     let path = directory.join(FILE_NAME);
-    let text = format!("version: 0\ntopic_id: {}", identity::to_base64(topic_id));
-    atomic_file::replace_unsynced(file_system, &path, text.as_bytes()).during("write", path)
+    atomic_file::replace_unsynced(file_system, &path, text_of(topic_id).as_bytes()).during("write", path)
+}
+
+/// The same in a directory that was just made. A crash may leave a torn file, beside which nothing was written yet: it
+/// counts as none.
+pub(crate) fn write_first(
+    file_system: &dyn FileSystem,
+    directory: &Path,
+    topic_id: Uuid,
+) -> Result<(), LogError> {
+    let path = directory.join(FILE_NAME);
+    let text = text_of(topic_id);
+    let file = file_system.open(&path, OpenMode::Create).during("create", &path)?;
+    write_all_at(&*file, &mut [IoSlice::new(text.as_bytes())], 0).during("write", path)
+}
+
+fn text_of(topic_id: Uuid) -> String {
+    format!("version: 0\ntopic_id: {}", identity::to_base64(topic_id))
 }
 
 fn parse(text: &str) -> Option<Uuid> {

@@ -102,9 +102,7 @@ impl Log {
 
     fn rename_deleted(&self, segment: &Segment) -> Result<(), LogError> {
         for file in segment.files() {
-            let mut to = file.path().into_os_string();
-            to.push(file_name::DELETED);
-            let renamed = missing_is_fine(file.rename(&PathBuf::from(to)));
+            let renamed = missing_is_fine(file.rename(format!("{}{}", file.name(), file_name::DELETED)));
             renamed.during("rename", file.path()).map_err(|error| self.write_failed(error))?;
         }
         Ok(())
@@ -147,11 +145,12 @@ impl Log {
             self.storage.file_system.random_uuid(),
         ));
         self.storage.file_system.rename(&from, &to).during("rename", &from)?;
+        let directory = Arc::from(to.as_path());
         for segment in self.segments().iter() {
-            segment.files().into_iter().for_each(|file| file.moved_to(&to));
+            segment.files().into_iter().for_each(|file| file.moved_to(&directory));
         }
         for entry in self.deleted.lock().iter() {
-            entry.segment.files().into_iter().for_each(|file| file.moved_to(&to));
+            entry.segment.files().into_iter().for_each(|file| file.moved_to(&directory));
         }
         self.epochs.lock().set_directory(&to);
         self.directory.write().clone_from(&to);

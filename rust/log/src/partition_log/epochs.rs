@@ -1,14 +1,23 @@
 //! Leader epochs of the log.
 
 use super::{Log, Writer};
+use crate::epoch_cache::EpochCache;
 use crate::error::LogError;
 
+/// Stands for a latest epoch that the file does not have, so that the next append looks; no batch has it.
+const NOT_SAVED: i32 = i32::MIN;
+
 impl Log {
-    /// Notes that this broker leads from now on, with `leader_epoch`, and from the log's end.
+    /// Notes that this broker leads from now on, with `leader_epoch`, and from the log's end. The file learns of it with
+    /// the epoch's first batch: one that wrote nothing is nobody's to know after this process, and whoever leads ten
+    /// thousand partitions anew writes no ten thousand files.
     pub fn start_epoch(&self, leader_epoch: i32) -> Result<(), LogError> {
         let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
-        self.note_epoch(&mut writer, leader_epoch, self.log_end_offset())
+        let mut epochs = self.epochs.lock();
+        epochs.begin(leader_epoch, self.log_end_offset());
+        writer.leader_epoch = if epochs.is_unsaved() { NOT_SAVED } else { latest_of(&epochs) };
+        Ok(())
     }
 
     /// Refuses what leaders of older epochs than `leader_epoch` append from now on (NOT_LEADER_OR_FOLLOWER). One that
@@ -42,10 +51,15 @@ impl Log {
             return Ok(());
         }
         let mut epochs = self.epochs.lock();
-        if epochs.begin(epoch, start_offset) {
+        epochs.begin(epoch, start_offset);
+        if epochs.is_unsaved() {
             epochs.save().map_err(|error| self.write_failed(error))?;
         }
-        writer.leader_epoch = epochs.latest().map_or(-1, |latest| latest.epoch);
+        writer.leader_epoch = latest_of(&epochs);
         Ok(())
     }
+}
+
+fn latest_of(epochs: &EpochCache) -> i32 {
+    epochs.latest().map_or(-1, |latest| latest.epoch)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::{Log, Writer};
 use crate::error::{During, LogError};
-use crate::file_system::{LazyFile, OpenMode};
+use crate::file_system::OpenMode;
 use crate::log_dir::partition_metadata;
 
 impl Log {
@@ -58,7 +58,8 @@ impl Log {
         if from < end {
             self.sync_segments(from, end)?;
         }
-        if self.directory_changed.swap(false, AcqRel) {
+        // where there never was a record there is nothing to lose: a directory that is gone is made anew at the next start
+        if end > 0 && self.directory_changed.swap(false, AcqRel) {
             self.sync_directory()?;
         }
         Ok(())
@@ -127,9 +128,7 @@ impl Log {
             last.map_or(Ok(()), |last| last.sync()).inspect_err(|error| self.storage.poison(error))?;
             self.flush()?;
         }
-        for segment in self.segments().iter() {
-            segment.files().into_iter().for_each(LazyFile::close);
-        }
+        self.segments().iter().for_each(|segment| segment.close_files());
         Ok(())
     }
 }

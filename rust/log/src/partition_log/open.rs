@@ -1,7 +1,10 @@
 //! Opening a log, or making it.
 //!
-//! Crash points of making one: an empty directory, one without metadata, one without a segment are all completed by the
-//! next open.
+//! Crash points of making one: an empty directory, one without metadata or with an empty file of it, one without a segment
+//! are all completed by the next open.
+//!
+//! What is opened here is one of ten thousand, as a rule, and not used for now: its directory is listed once, what is not
+//! in there is not looked for, and no file stays open.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +36,8 @@ pub struct LogOptions {
     pub partition: i32,
     /// The topic's id: written into a new directory, compared with that of an old one. `None` = take what is there.
     pub topic_id: Option<Uuid>,
+    /// The topic's id that its directory tells, where that was read already.
+    pub found_topic_id: Option<Uuid>,
     /// The settings.
     pub config: Arc<LogConfig>,
     /// From `log-start-offset-checkpoint`; 0 where it has none.
@@ -52,6 +57,7 @@ impl LogOptions {
             topic: topic.into(),
             partition,
             topic_id: None,
+            found_topic_id: None,
             config: Arc::default(),
             log_start_offset: 0,
             recovery_point: 0,
@@ -64,6 +70,7 @@ impl LogOptions {
 /// Where a log lies.
 struct Place {
     directory: PathBuf,
+    names: Vec<String>,
     topic_id: Option<Uuid>,
     is_new: bool,
 }
@@ -83,12 +90,12 @@ impl Log {
             // what checkpoints say is of an earlier topic of that name
             (options.log_start_offset, options.recovery_point, options.high_watermark) = (0, 0, 0);
         }
-        let (topic_id, is_written) = match_topic_id(storage, &directory, &options)?;
+        let mut names = if is_new { Vec::new() } else { list_names(storage, &directory)? };
+        let (topic_id, is_written) = match_topic_id(storage, &directory, &options, is_new)?;
         // what a machine that died lost of it is to be synced like that of a new one
         is_new |= is_written;
-        let segments = open_segments(storage, &directory, now_ms)?;
-        let epochs_path = directory.join(epoch_cache::FILE_NAME);
-        let mut epochs = EpochCache::load(Arc::clone(&storage.file_system), epochs_path)?;
+        let segments = open_segments(storage, &directory, &mut names, now_ms)?;
+        let mut epochs = load_epochs(storage, &directory, &names)?;
         if epochs.is_incomplete() {
             note_all_epochs(&segments, &mut epochs)?;
         } else {
@@ -100,6 +107,7 @@ impl Log {
             interval_bytes: options.config.index_interval_bytes,
             file_system: &*storage.file_system,
             directory: &directory,
+            names: &names,
             epochs: &mut epochs,
             epochs_changed: false,
             report: RecoveryReport::new(options.last_stop),
@@ -110,9 +118,10 @@ impl Log {
         if recovered.log_end_offset < options.log_start_offset {
             start_anew(storage, &directory, &mut recovered, options.log_start_offset, now_ms)?;
         }
-        let log =
-            Self::of(storage, options, now_ms, Place { directory, topic_id, is_new }, epochs, recovered)?;
-        Ok(log)
+        let place = Place { directory, names, topic_id, is_new };
+        let (log, report) = Self::of(storage, options, now_ms, place, epochs, recovered)?;
+        log.segments().iter().for_each(|segment| segment.close_files());
+        Ok((log, report))
     }
 
     fn of(
@@ -123,7 +132,7 @@ impl Log {
         mut epochs: EpochCache,
         recovered: Recovered,
     ) -> Result<(Self, RecoveryReport), LogError> {
-        let Place { directory, topic_id, is_new } = place;
+        let Place { directory, names, topic_id, is_new } = place;
         let list = SegmentList::new(recovered.segments);
         let active = list.last().cloned();
         let active = active.ok_or_else(|| LogError::Invalid { reason: "no segment".to_owned() })?;
@@ -135,7 +144,7 @@ impl Log {
         let machine_died = options.last_stop == LastStop::MachineDied;
         let unsure_from = if machine_died { options.recovery_point } else { i64::MAX };
         let (producers, snapshot_offset) =
-            producers::restore(storage, &directory, &list, end, unsure_from, now_ms)?;
+            producers::restore(storage, &directory, &names, &list, end, unsure_from, now_ms)?;
         let unstable = producers.first_unstable_offset().unwrap_or(NOTHING_UNSTABLE);
         let position = LogPosition { offset: end, segment_base: active.base_offset, position: active.size() };
         let active_base = active.base_offset;
@@ -149,8 +158,8 @@ impl Log {
             leader_epoch: epochs.latest().map_or(-1, |latest| latest.epoch),
             least_epoch: i32::MIN,
         };
-        // what was made or removed until now; after a clean stop there is nothing
-        let directory_changed = is_new || options.last_stop != LastStop::Clean;
+        // what was made or removed until now; after a clean stop there is nothing, unless there never was a record
+        let directory_changed = is_new || options.last_stop != LastStop::Clean || end == 0;
         // full segments that the last run did not come to flush
         let filled = options.recovery_point < active_base;
         let log = Self {
@@ -196,11 +205,19 @@ fn match_topic_id(
     storage: &Storage,
     directory: &Path,
     options: &LogOptions,
+    is_new: bool,
 ) -> Result<(Option<Uuid>, bool), LogError> {
-    let found = match partition_metadata::read(&*storage.file_system, directory) {
-        // torn by a power cut soon after it was made, since nothing here was ever synced
-        Err(LogError::BadFile { .. }) if options.recovery_point == 0 => None,
-        result => result?,
+    if let (true, Some(topic_id)) = (is_new, options.topic_id) {
+        partition_metadata::write_first(&*storage.file_system, directory, topic_id)?;
+        return Ok((Some(topic_id), true));
+    }
+    let found = match options.found_topic_id {
+        Some(found) => Some(found),
+        None => match partition_metadata::read(&*storage.file_system, directory) {
+            // torn by a crash soon after it was made, since nothing here was ever synced
+            Err(LogError::BadFile { .. }) if options.recovery_point == 0 => None,
+            result => result?,
+        },
     };
     match (found, options.topic_id) {
         (Some(found), Some(expected)) if found != expected => {
@@ -216,14 +233,20 @@ fn match_topic_id(
 
 /// Opens the segments, ascending, after removing what crashes left behind: files whose deletion was under way,
 /// copies that the cleaner had not finished (finished ones take their place), half-written replacements, and indexes without batches.
-fn open_segments(storage: &Storage, directory: &Path, now_ms: i64) -> Result<Vec<Arc<Segment>>, LogError> {
+///
+/// `names` are those in the directory, also afterwards.
+fn open_segments(
+    storage: &Storage,
+    directory: &Path,
+    names: &mut Vec<String>,
+    now_ms: i64,
+) -> Result<Vec<Arc<Segment>>, LogError> {
     let mut bases = Vec::new();
     let mut indexes = Vec::new();
-    let mut names = list_names(storage, directory)?;
-    if swap::complete(storage, directory, &names)? {
-        names = list_names(storage, directory)?;
+    if swap::complete(storage, directory, names)? {
+        *names = list_names(storage, directory)?;
     }
-    for name in &names {
+    for name in &*names {
         let path = directory.join(name);
         if name.ends_with(file_name::DELETED) || name.ends_with(".tmp") {
             storage.file_system.remove_file(&path).during("remove", &path)?;
@@ -238,18 +261,35 @@ fn open_segments(storage: &Storage, directory: &Path, now_ms: i64) -> Result<Vec
         }
     }
     bases.sort_unstable();
-    for (offset, path) in indexes {
-        if bases.binary_search(&offset).is_err() {
-            storage.file_system.remove_file(&path).during("remove", &path)?;
+    for (offset, path) in &indexes {
+        if bases.binary_search(offset).is_err() {
+            storage.file_system.remove_file(path).during("remove", path)?;
         }
     }
     if bases.is_empty() {
-        return Ok(vec![Arc::new(Segment::create(storage, directory, 0, now_ms)?)]);
+        return Ok(vec![Arc::new(Segment::create_first(storage, directory, 0, now_ms)?)]);
     }
-    bases.into_iter().map(|base| Ok(Arc::new(Segment::open(storage, directory, base, now_ms)?))).collect()
+    let open = |base| {
+        let segment = Segment::open(storage, directory, base, now_ms)?;
+        if segment.size() == 0 && indexes.iter().all(|(offset, _)| *offset != base) {
+            segment.set_loaded();
+        }
+        Ok(Arc::new(segment))
+    };
+    bases.into_iter().map(open).collect()
 }
 
-fn list_names(storage: &Storage, directory: &Path) -> Result<Vec<String>, LogError> {
+fn load_epochs(storage: &Storage, directory: &Path, names: &[String]) -> Result<EpochCache, LogError> {
+    let (file_system, path) = (Arc::clone(&storage.file_system), directory.join(epoch_cache::FILE_NAME));
+    if names.iter().any(|name| name == epoch_cache::FILE_NAME) {
+        EpochCache::load(file_system, path)
+    } else {
+        Ok(EpochCache::new(file_system, path))
+    }
+}
+
+/// The names of what is in a directory.
+pub(super) fn list_names(storage: &Storage, directory: &Path) -> Result<Vec<String>, LogError> {
     let entries = storage.file_system.list(directory).during("list", directory)?;
     Ok(entries.into_iter().map(|entry| entry.name).collect())
 }
@@ -278,7 +318,7 @@ fn start_anew(
 /// Asks every batch for its leader epoch: where the file that should tell is missing or does not read. Damage is for
 /// recovery to find.
 fn note_all_epochs(segments: &[Arc<Segment>], epochs: &mut EpochCache) -> Result<(), LogError> {
-    for segment in segments {
+    for segment in segments.iter().filter(|segment| segment.size() > 0) {
         let mut scan = segment.scan_from(0, segment.size())?;
         while let Step::Batch(located) = scan.step(i64::MAX).during("read", segment.log.path())? {
             epochs.note(located.header.partition_leader_epoch, located.header.base_offset);

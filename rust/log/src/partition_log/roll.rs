@@ -55,7 +55,8 @@ impl Log {
     /// Writes the producers' state as of `offset`, the log's end. Not synced: one that a crash of the machine tore has a
     /// wrong CRC and is passed over for an older one.
     pub(super) fn take_snapshot(&self, writer: &mut Writer, offset: i64) -> Result<(), LogError> {
-        if offset <= writer.snapshot_offset {
+        let is_empty = offset == self.segments().first_base_offset() && writer.producers.count() == 0;
+        if offset <= writer.snapshot_offset || is_empty {
             return Ok(());
         }
         let path = self.directory().join(file_name::of_offset(offset, file_name::SNAPSHOT));

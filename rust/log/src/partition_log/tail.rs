@@ -32,7 +32,8 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(crate) fn new(end: LogPosition) -> Self {
-        Self { marks: VecDeque::with_capacity(8), end }
+        // most logs of a broker with ten thousand are not read or written for now
+        Self { marks: VecDeque::new(), end }
     }
 
     pub(crate) fn end(&self) -> LogPosition {

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 
+use super::open::list_names;
 use super::tail::LogPosition;
 use super::{Log, Writer};
 use crate::error::LogError;
@@ -140,9 +141,11 @@ impl Log {
         self.high_watermark.fetch_min(end_offset, AcqRel);
         self.recovery_point.fetch_min(end_offset, AcqRel);
         self.cut_epochs(writer, end_offset)?;
+        let directory = self.directory();
         let restored = recovery::producers::restore(
             &self.storage,
-            &self.directory(),
+            &directory,
+            &list_names(&self.storage, &directory)?,
             &self.segments(),
             end_offset,
             i64::MAX,

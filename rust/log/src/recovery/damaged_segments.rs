@@ -16,8 +16,16 @@ use crate::file_system::{FileSystem, atomic_file};
 /// Its name in the partition's directory.
 const FILE_NAME: &str = "damaged-segments";
 
-/// The base offsets of the segments; none where there is no file, or it does not read.
-pub(super) fn read(file_system: &dyn FileSystem, directory: &Path) -> Result<BTreeSet<i64>, LogError> {
+/// The base offsets of the segments; none where there is no file among `names`, those in the directory, or it does not
+/// read.
+pub(super) fn read(
+    file_system: &dyn FileSystem,
+    directory: &Path,
+    names: &[String],
+) -> Result<BTreeSet<i64>, LogError> {
+    if !names.iter().any(|name| name == FILE_NAME) {
+        return Ok(BTreeSet::new());
+    }
     let path = directory.join(FILE_NAME);
     let Some(bytes) = atomic_file::read(file_system, &path).during("read", &path)? else {
         return Ok(BTreeSet::new());
@@ -69,8 +77,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let none = BTreeSet::new();
         let some = BTreeSet::from([0, 42]);
+        let names = [FILE_NAME.to_owned()];
         replace(&RealFileSystem, directory.path(), &none, &some).unwrap();
-        assert_eq!(read(&RealFileSystem, directory.path()).unwrap(), some);
+        assert_eq!(read(&RealFileSystem, directory.path(), &names).unwrap(), some);
         replace(&RealFileSystem, directory.path(), &some, &none).unwrap();
         assert!(!directory.path().join(FILE_NAME).exists());
     }
@@ -80,7 +89,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for text in ["", "1\n0\n", "0\n2\n7\n", "0\n1\nx\n", "0\n"] {
             std::fs::write(directory.path().join(FILE_NAME), text).unwrap();
-            assert_eq!(read(&RealFileSystem, directory.path()).unwrap(), BTreeSet::new(), "{text:?}");
+            let found = read(&RealFileSystem, directory.path(), &[FILE_NAME.to_owned()]).unwrap();
+            assert_eq!(found, BTreeSet::new(), "{text:?}");
         }
     }
 }

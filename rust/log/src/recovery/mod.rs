@@ -39,6 +39,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) interval_bytes: u64,
     pub(crate) file_system: &'a dyn FileSystem,
     pub(crate) directory: &'a Path,
+    /// The names in the directory.
+    pub(crate) names: &'a [String],
     pub(crate) epochs: &'a mut EpochCache,
     pub(crate) epochs_changed: bool,
     pub(crate) report: RecoveryReport,
@@ -76,7 +78,7 @@ impl Recovery<'_> {
     /// Checks the segments (ascending, at least one) from the recovery point on, completes indexes and epochs, and cuts
     /// a bad end.
     pub(crate) fn run(mut self, mut segments: Vec<Arc<Segment>>) -> Result<Recovered, LogError> {
-        let suspects = damaged_segments::read(self.file_system, self.directory)?;
+        let suspects = damaged_segments::read(self.file_system, self.directory, self.names)?;
         let first = self.first_to_scan(&segments);
         for (number, segment) in segments.iter().enumerate().take(first) {
             if suspects.contains(&segment.base_offset) {
@@ -172,8 +174,8 @@ impl Recovery<'_> {
         is_suspect: bool,
     ) -> Result<Scanned, LogError> {
         let scanned = self.scan(segment, later, self.trust(is_suspect))?;
-        if self.last_stop != LastStop::Clean && scanned.cut.is_none() {
-            // blocks reserved for a segment that was active when the run ended
+        if self.last_stop != LastStop::Clean && scanned.cut.is_none() && segment.size() > 0 {
+            // blocks reserved for a segment that was active when the run ended; an empty one had none, or the first few
             segment.release_reserved()?;
         }
         if later.is_empty() && self.last_stop == LastStop::MachineDied && scanned.sealed.is_none() {
@@ -203,7 +205,12 @@ impl Recovery<'_> {
             let header = &located.header;
             *epochs_changed |= epochs.note(header.partition_leader_epoch, header.base_offset);
         };
-        let mut rescan = segment.rescan(trust, self.interval_bytes, &mut observe)?;
+        let mut rescan = if segment.is_loaded() {
+            // made just now, or found with nothing in it
+            Rescan::of_nothing(segment.base_offset)
+        } else {
+            segment.rescan(trust, self.interval_bytes, &mut observe)?
+        };
         let scanned = |rescan, cut, sealed| Scanned { segment: Arc::clone(segment), rescan, cut, sealed };
         loop {
             let Some((bad, offset)) = rescan.bad.clone() else { return Ok(scanned(rescan, None, None)) };

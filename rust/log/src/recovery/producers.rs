@@ -11,9 +11,9 @@ use crate::segment::Segment;
 use crate::segment::list::SegmentList;
 use crate::segment::scan::Step;
 
-/// The state as of `end_offset`, and the offset of the snapshot it began with (−1 without). Snapshots beyond the end are
-/// removed, and those that do not read, those from before the first segment (batches may be missing between them and
-/// it), and those of no segment, but for the newest.
+/// The state as of `end_offset` of a log in whose directory there are `names`, and the offset of the snapshot it began
+/// with (−1 without). Snapshots beyond the end are removed, and those that do not read, those from before the first
+/// segment (batches may be missing between them and it), and those of no segment, but for the newest.
 ///
 /// Indexes of aborted transactions may lack entries from offset `unsure_from` on, which may lie below that snapshot.
 ///
@@ -22,12 +22,13 @@ use crate::segment::scan::Step;
 pub(crate) fn restore(
     storage: &Storage,
     directory: &Path,
+    names: &[String],
     segments: &SegmentList,
     end_offset: i64,
     unsure_from: i64,
     now_ms: i64,
 ) -> Result<(ProducerState, i64), LogError> {
-    let (mut state, snapshot_offset) = newest_snapshot(storage, directory, segments, end_offset)?;
+    let (mut state, snapshot_offset) = newest_snapshot(storage, directory, names, segments, end_offset)?;
     let from = snapshot_offset.max(segments.first_base_offset());
     if unsure_from < from {
         let (mut earlier, earlier_from) = snapshot_at_or_below(storage, directory, segments, unsure_from);
@@ -68,15 +69,14 @@ fn snapshot_at_or_below(
 fn newest_snapshot(
     storage: &Storage,
     directory: &Path,
+    names: &[String],
     segments: &SegmentList,
     end_offset: i64,
 ) -> Result<(ProducerState, i64), LogError> {
     let file_system = &*storage.file_system;
-    let mut offsets: Vec<i64> = file_system
-        .list(directory)
-        .during("list", directory)?
+    let mut offsets: Vec<i64> = names
         .iter()
-        .filter_map(|entry| file_name::parse(&entry.name))
+        .filter_map(|name| file_name::parse(name))
         .filter_map(|(offset, suffix)| (suffix == file_name::SNAPSHOT).then_some(offset))
         .collect();
     offsets.sort_unstable();

@@ -53,13 +53,13 @@ impl<const N: usize> EntryFile<N> {
 
     /// Reads the file and keeps the longest start of it whose every entry may follow the one before (`follows`);
     /// what comes after that, as zeros or half an entry, is cut off; false = there was such. A missing file counts as
-    /// empty and is made, if not now for want of room then when there is some.
+    /// empty and is made with its first entry.
     pub(crate) fn load(
         &self,
         mut follows: impl FnMut(Option<&[u8; N]>, &[u8; N]) -> bool,
     ) -> io::Result<bool> {
-        let file = match self.file.create() {
-            Err(error) if is_disk_full(&error) => {
+        let file = match self.file.open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 *self.state.lock() = State::new();
                 return Ok(true);
             }
@@ -89,6 +89,14 @@ impl<const N: usize> EntryFile<N> {
         }
         *self.state.lock() = state;
         Ok(is_whole)
+    }
+
+    /// Makes the file where there is none. Without room it is left to the first entry.
+    pub(crate) fn create(&self) -> io::Result<()> {
+        match self.file.create() {
+            Err(error) if !is_disk_full(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// How many entries there are, those in memory included.

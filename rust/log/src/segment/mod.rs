@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::error::{During, LogError};
 use crate::file_name;
-use crate::file_system::{FileHandle, FileSystem, LazyFile, Storage, is_disk_full};
+use crate::file_system::{FileHandle, FileSystem, LazyFile, OpenMode, Storage, is_disk_full};
 
 mod entry_file;
 pub(crate) mod list;
@@ -81,6 +81,17 @@ impl Segment {
         base_offset: i64,
         now_ms: i64,
     ) -> Result<Self, LogError> {
+        Self::at(storage, directory, base_offset, now_ms, "").into_new()?.with_indexes()
+    }
+
+    /// The first segment of a log, where there is no index of that name: most of ten thousand new logs stay empty, and
+    /// an index is made when there is something to be in it.
+    pub(crate) fn create_first(
+        storage: &Storage,
+        directory: &Path,
+        base_offset: i64,
+        now_ms: i64,
+    ) -> Result<Self, LogError> {
         Self::at(storage, directory, base_offset, now_ms, "").into_new()
     }
 
@@ -91,26 +102,33 @@ impl Segment {
         base_offset: i64,
         created_ms: i64,
     ) -> Result<Self, LogError> {
-        let segment = Self::at(storage, directory, base_offset, created_ms, file_name::CLEANED).into_new()?;
-        Ok(Self { is_rewritten: true, ..segment })
+        let segment = Self::at(storage, directory, base_offset, created_ms, file_name::CLEANED);
+        Ok(Self { is_rewritten: true, ..segment.into_new()?.with_indexes()? })
     }
 
     fn into_new(self) -> Result<Self, LogError> {
         let segment = self;
-        let length =
-            segment.log.create().and_then(|file| file.length()).during("create", segment.log.path())?;
+        let file = segment.log.open_once(OpenMode::Create);
+        let length = file.and_then(|file| file.length()).during("create", segment.log.path())?;
         if length > 0 {
             let reason = "a new segment was to be made, but the file has bytes; move it away".to_owned();
             return Err(LogError::BadFile { path: segment.log.path(), reason });
         }
-        segment
-            .offset_index
-            .entries()
-            .load(|_, _| false)
-            .during("create the index of", segment.log.path())?;
-        segment.time_index.entries().load(|_, _| false).during("create the index of", segment.log.path())?;
         segment.loaded.store(true, Release);
         Ok(segment)
+    }
+
+    /// Makes its index files, or empties those that are there.
+    fn with_indexes(self) -> Result<Self, LogError> {
+        let offsets = self.offset_index.entries();
+        let times = self.time_index.entries();
+        offsets
+            .create()
+            .and_then(|()| times.create())
+            .and_then(|()| offsets.load(|_, _| false))
+            .and_then(|_| times.load(|_, _| false))
+            .during("create the index of", self.log.path())?;
+        Ok(self)
     }
 
     /// A segment that is there. Reads nothing but the file's size; indexes are looked at when first needed.
@@ -122,15 +140,17 @@ impl Segment {
     ) -> Result<Self, LogError> {
         let segment = Self::at(storage, directory, base_offset, now_ms, "");
         let path = segment.log.path();
-        let length = segment.log.open().and_then(|file| file.length()).during("open", path)?;
+        let file = segment.log.open_once(OpenMode::ReadWrite);
+        let length = file.and_then(|file| file.length()).during("open", path)?;
         segment.size.store(length, Release);
         Ok(segment)
     }
 
     fn at(storage: &Storage, directory: &Path, base_offset: i64, now_ms: i64, suffix: &str) -> Self {
+        let directory = Arc::from(directory);
         let file = |kind| {
             let name = file_name::of_offset(base_offset, kind);
-            storage.open_files.file(directory.join(format!("{name}{suffix}")))
+            storage.open_files.file(&directory, format!("{name}{suffix}"))
         };
         Self {
             base_offset,
@@ -218,6 +238,16 @@ impl Segment {
         self.loaded.store(true, Release);
     }
 
+    /// Whether its indexes are known to be sound.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.loaded.load(Acquire)
+    }
+
+    /// Closes its files; whoever uses one opens it again.
+    pub(crate) fn close_files(&self) {
+        self.files().into_iter().for_each(LazyFile::close);
+    }
+
     /// Accounts for a batch at `position`, whose bytes are written: timestamps, and an index entry when one is due.
     /// `since_entry` counts the bytes since the last entry. Fails only when index entries cannot be written.
     pub(crate) fn index_batch(
@@ -290,6 +320,11 @@ impl Segment {
     /// `is_trimmed`: none are.
     pub(crate) fn seal(&self, is_trimmed: bool) -> Result<(), LogError> {
         self.note_newest();
+        if self.size() > 0 {
+            // Kafka takes a segment without one for one to be recovered
+            let made = self.time_index.entries().create().and_then(|()| self.offset_index.entries().create());
+            made.during("create the index of", self.log.path())?;
+        }
         self.flush_indexes()?;
         if is_trimmed { Ok(()) } else { self.release_reserved() }
     }

@@ -41,6 +41,13 @@ pub(crate) struct Rescan {
     pub(crate) bad: Option<(Bad, i64)>,
 }
 
+impl Rescan {
+    /// Of a segment without batches and without indexes.
+    pub(crate) fn of_nothing(base_offset: i64) -> Self {
+        Self { end: 0, next_offset: base_offset, since_entry: 0, leader_epoch: -1, bad: None }
+    }
+}
+
 impl Segment {
     /// Walks from the last sound index entry to the end, adding what the indexes lack. `observe` sees every batch walked
     /// over.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::*;
-use fastlog_log::{LastStop, Log, LogConfig, LogError};
+use fastlog_log::{AppendOptions, LastStop, Log, LogConfig, LogError};
 use fastlog_protocol::ErrorCode;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
@@ -45,6 +45,55 @@ fn a_segment_rolls_by_size_age_and_full_index() {
         assert!(length <= 48, "{name} has {length} bytes");
     }
     assert_eq!(values(&log).len(), 100);
+}
+
+/// What ten thousand topics that nobody writes to are made of.
+#[test]
+fn a_log_without_records_is_one_file_also_after_it_led_and_was_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    for (epoch, last_stop) in [(0, LastStop::Clean), (3, LastStop::ProcessDied), (3, LastStop::Clean)] {
+        let (log, _) = open(directory.path(), config(), last_stop);
+        log.start_epoch(epoch).unwrap();
+        assert_eq!(log.leader_epoch(), Some(epoch));
+        log.close(true).unwrap();
+        assert_eq!(names(directory.path(), ""), ["00000000000000000000.log"]);
+    }
+    let (log, _) = open(directory.path(), config(), LastStop::Clean);
+    log.start_epoch(4).unwrap();
+    fill(&log, 3);
+    log.close(true).unwrap();
+    let made: Vec<_> =
+        names(directory.path(), "").iter().map(|name| name.trim_start_matches('0').to_owned()).collect();
+    assert_eq!(made, [".index", ".log", ".timeindex", "3.snapshot", "leader-epoch-checkpoint"]);
+}
+
+/// A batch may have only an epoch that the file has.
+#[test]
+fn the_first_batch_of_an_epoch_is_written_after_its_epoch() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("t-0/leader-epoch-checkpoint");
+    let (log, _) = open(directory.path(), config(), LastStop::Clean);
+    for epoch in [2, 5, 5, 9] {
+        let end = log.log_end_offset();
+        log.start_epoch(epoch).unwrap();
+        let before = fs::read_to_string(&file).unwrap_or_default();
+        assert!(epoch == 5 || !before.contains(&format!("{epoch} {end}\n")), "{before:?}");
+        log.append(&batch(&["a"]), epoch, NOW_MS, AppendOptions::default()).unwrap();
+        let after = fs::read_to_string(&file).unwrap();
+        assert!(epoch == 5 || after.ends_with(&format!("\n{epoch} {end}\n")), "{after:?}");
+    }
+    // led without a record, and then followed a log that goes on in the epoch before
+    log.start_epoch(11).unwrap();
+    assert_eq!(log.leader_epoch(), Some(11));
+    let mut bytes = batch(&["of 9"]);
+    bytes[..8].copy_from_slice(&4i64.to_be_bytes());
+    bytes[12..16].copy_from_slice(&9i32.to_be_bytes());
+    log.append_replica(&bytes, 9, NOW_MS).unwrap();
+    assert_eq!(log.leader_epoch(), Some(9));
+    drop(log);
+    let (log, _) = open(directory.path(), config(), LastStop::ProcessDied);
+    let epochs: Vec<_> = log.epochs().iter().map(|it| (it.epoch, it.start_offset)).collect();
+    assert_eq!(epochs, [(2, 0), (5, 1), (9, 3)]);
 }
 
 #[test]
