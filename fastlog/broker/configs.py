@@ -25,6 +25,8 @@ ALL_BROKERS = ConfigResource("broker", "")
 #: characters of a stored value in the log
 SHOWN_MAX = 200
 _NOTHING = StoredConfigs({}, 0)
+# what the store holds for a topic that was made without settings of its own, as most are: not kept here for each
+_PLAIN_TOPIC = StoredConfigs({}, 1)
 
 
 class AlterOperation(IntEnum):
@@ -170,13 +172,17 @@ class Configs:
 
 
 class LocalConfigs(Configs):
-    """The Configs of one node alone. Changed on one thread only; read from any."""
+    """The Configs of one node alone. Changed on one thread only; read from any.
+
+    What is stored is changed in place: a copy of the settings of all topics for each that comes would make the last of
+    ten thousand dear.
+    """
 
     def __init__(self, static: Config, store: ConfigStore, node_id: int) -> None:
         self._static = static
         self._store = store
         self._this_broker = ConfigResource("broker", str(node_id))
-        self._stored = store.configs()
+        self._stored = {it: stored for it, stored in store.configs().items() if not _is_plain(it, stored)}
         self._listeners: list[Callable[[str | None], None]] = []
         self._config = self._layered()
         log = EventLog("settings")
@@ -202,7 +208,7 @@ class LocalConfigs(Configs):
 
     def stored(self, resource: ConfigResource) -> StoredConfigs:
         """See Configs."""
-        return self._stored.get(resource, _NOTHING)
+        return self._stored.get(resource, _PLAIN_TOPIC if resource.kind == "topic" else _NOTHING)
 
     def names(self, kind: str) -> list[str]:
         """See Configs."""
@@ -210,20 +216,24 @@ class LocalConfigs(Configs):
 
     def topic_created(self, name: str, values: Mapping[str, str]) -> None:
         """Takes note of the settings that the store holds for a new topic."""
-        self._stored = {**self._stored, ConfigResource("topic", name): StoredConfigs(dict(values), 1)}
+        if values:
+            self._stored[ConfigResource("topic", name)] = StoredConfigs(dict(values), 1)
 
     def topic_deleted(self, name: str) -> None:
         """Takes note that the store dropped a topic's settings."""
-        resource = ConfigResource("topic", name)
-        self._stored = {key: value for key, value in self._stored.items() if key != resource}
+        self._stored.pop(ConfigResource("topic", name), None)
 
     def _put(self, resource: ConfigResource, make: Make, values: dict[str, str], version: int) -> None:
         stored = StoredConfigs(values, self._store.put_configs(resource, values, version))
-        self._stored = {**self._stored, resource: stored}
+        self._stored[resource] = stored
         self._config = self._layered()
         for changed in self._listeners:
             if resource.kind in ("topic", "broker"):
                 changed(resource.name if resource.kind == "topic" else None)
+
+
+def _is_plain(resource: ConfigResource, stored: StoredConfigs) -> bool:
+    return resource.kind == "topic" and stored == _PLAIN_TOPIC
 
 
 def group_times(configs: Configs, group_id: str) -> GroupTimes | None:
@@ -233,8 +243,8 @@ def group_times(configs: Configs, group_id: str) -> GroupTimes | None:
 
 
 def names_in(settings: Mapping[ConfigResource, StoredConfigs], kind: str) -> list[str]:
-    """The resources of a kind that set something in `settings`."""
-    return [it.name for it, stored in settings.items() if it.kind == kind and stored.values]
+    """The resources of a kind that set something in `settings`, which may change meanwhile."""
+    return [it.name for it, stored in list(settings.items()) if it.kind == kind and stored.values]
 
 
 def check_distinct(alterations: Sequence[Alteration]) -> None:

@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import TypeAlias
 
     from fastlog.config import BrokerSettings, TopicSettings
+    from fastlog.errors import KafkaError
+
+#: a topic's name and id, (partition, leader epoch) pairs of it, and its settings
+TopicLogs: TypeAlias = "tuple[str, bytes, Sequence[tuple[int, int]], TopicSettings]"
 
 
 class DataPlane(Protocol):
     """The partitions of this broker. Calls that touch the disk block, and release the GIL."""
 
-    def open_partitions(
-        self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]], settings: TopicSettings
-    ) -> None:
-        """Opens, or creates, the logs of (partition, leader epoch) pairs and leads them.
+    def open_topics(self, topics: Sequence[TopicLogs]) -> list[KafkaError | None]:
+        """Opens, or creates, the logs of partitions and leads them; those that are open already are left alone.
 
-        Those that are open already are left alone. Raises OSError where the disk fails.
+        All are tried. Answers for each topic why not all of it is open, None where it is. Many at once cost less than
+        each alone.
         """
         ...
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PURGE_INTERVAL_MS = 5_000
 # an interval that was changed is heard of within this time
 LOOK_INTERVAL_MS = 5_000
+# a file of a log that nobody used for so long is closed, within twice that time
+IDLE_FILES_INTERVAL_MS = 60_000
 # the cleaner looks at every compacted log: never more often than this
 CLEANER_BACKOFF_MS_MIN = 10
 
@@ -37,6 +39,10 @@ class Logs(Protocol):
 
     def purge_deleted(self, now_ms: int) -> int:
         """Removes the files of segments and topics whose delay is over; answers how many."""
+        ...
+
+    def close_idle_files(self) -> int:
+        """Closes the files that nobody used since this was last called; answers how many."""
         ...
 
     def checkpoint_recovery_points(self) -> None:
@@ -86,6 +92,7 @@ def tasks(logs: Logs, settings: BrokerSettings, clock: Clock) -> tuple[Task, ...
             lambda: logs.enforce_retention(clock.now_ms()),
         ),
         Task("purge", PURGE_INTERVAL_MS, lambda: logs.purge_deleted(clock.now_ms())),
+        Task("idle files", IDLE_FILES_INTERVAL_MS, logs.close_idle_files),
         Task(
             "recovery-point checkpoint",
             settings.log_flush_offset_checkpoint_interval_ms,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastlog.broker.configs import Configs
     from fastlog.broker.groups.coordinator import GroupCoordinator
     from fastlog.broker.producer_ids import ProducerIds
+    from fastlog.broker.topic_directory import NewTopic
     from fastlog.config import Endpoint
     from fastlog.errors import KafkaError
     from fastlog.ports import PartitionState, Registration, Topic
@@ -71,6 +72,12 @@ class Topics(Protocol):
 
         Raises the KafkaError that Kafka answers with.
         """
+        ...
+
+    def create_all(
+        self, wanted: Sequence[NewTopic], *, validate_only: bool = False, timeout_ms: int = TIMEOUT_MS
+    ) -> list[Topic | KafkaError]:
+        """As `create` for each, which costs less than one after the other; each succeeds or fails alone."""
         ...
 
     def grow(

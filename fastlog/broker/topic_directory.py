@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from fastlog.errors import (
     InvalidRequestError,
@@ -16,7 +19,7 @@ from fastlog.ports import ConfigResource
 from fastlog.state.topic_names import METADATA_TOPIC, collision_key, why_invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable
     from uuid import UUID
 
     from fastlog.broker.configs import Configs
@@ -31,6 +34,17 @@ TIMEOUT_MS = 30_000
 NEEDED_TIMEOUT_MS = 5_000
 # Kafka's own bound (ReplicationControlManager, MAX_PARTITIONS_PER_BATCH); a count from the wire costs files each
 PARTITIONS_PER_REQUEST_MAX = 10_000
+
+
+class NewTopic(msgspec.Struct, frozen=True, kw_only=True):
+    """A topic that is asked for."""
+
+    name: str
+    partition_count: int = DEFAULT
+    replication_factor: int = DEFAULT
+    assignments: Mapping[int, Sequence[int]] = msgspec.field(default_factory=dict)
+    """The replicas of each partition, the preferred leader first; where there are none they are placed."""
+    configs: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 class TopicDirectory:
@@ -73,9 +87,7 @@ class TopicDirectory:
         if name in self._by_name:
             raise TopicAlreadyExistsError(f"topic {name!r} already exists")
         if other := self._by_collision.get(collision_key(name)):
-            raise InvalidTopicError(
-                f"topic name {name!r} collides with {other!r}: '.' and '_' are the same in metrics"
-            )
+            raise colliding(name, other)
 
     def subscribe(self, changed: Publisher) -> Callable[[], None]:
         """Has `changed` told of topics too, of all that there are now first; on the thread that changes topics.
@@ -92,17 +104,27 @@ class TopicDirectory:
             topic = self._by_name.pop(name, None)
             if topic is not None:
                 del self._by_id[topic.topic_id]
-                del self._by_collision[collision_key(name)]
+                self._by_collision.pop(collision_key(name), None)
         for topic in put:
             # in place: no reader may miss a topic that only changes
             before = self._by_name.get(topic.name)
             self._by_id[topic.topic_id] = topic
             self._by_name[topic.name] = topic
-            self._by_collision[collision_key(topic.name)] = topic.name
+            key = collision_key(topic.name)
+            # a name with neither '.' nor '_' collides with none but itself
+            if "_" in key:
+                self._by_collision[key] = topic.name
             if before is not None and before.topic_id != topic.topic_id:
                 del self._by_id[before.topic_id]
         for tell in list(self._listeners):
             tell(put, removed)
+
+
+def colliding(name: str, other: str) -> InvalidTopicError:
+    """The error for a new topic's name that is too much like that of another."""
+    return InvalidTopicError(
+        f"topic name {name!r} collides with {other!r}: '.' and '_' are the same in metrics"
+    )
 
 
 def check_new(topics: TopicDirectory, configs: Configs, name: str, overrides: Mapping[str, str]) -> None:

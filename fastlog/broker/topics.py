@@ -8,16 +8,19 @@ left half done is finished at the next start, by the note and the topic's id, so
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from fastlog.broker.topic_directory import (
     DEFAULT,
     TIMEOUT_MS,
+    NewTopic,
     TopicDirectory,
     check_new,
     check_together,
+    colliding,
     counts_of,
 )
 from fastlog.errors import (
@@ -27,17 +30,28 @@ from fastlog.errors import (
     TopicDeletionDisabledError,
 )
 from fastlog.events import EventLog
-from fastlog.ports import AlreadyExistsError, PartitionState, StoreError, Topic
+from fastlog.ports import MetadataStore, PartitionState, StoreError, Topic
 from fastlog.state.controller.decide.placement import check_assignments, place
+from fastlog.state.topic_names import collision_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
     from fastlog.broker.configs import LocalConfigs
-    from fastlog.broker.data_plane import DataPlane
+    from fastlog.broker.data_plane import DataPlane, TopicLogs
     from fastlog.broker.ports import Publisher
-    from fastlog.ports import MetadataStore, Random
+    from fastlog.ports import AlreadyExistsError, Random
+
+
+class TopicStore(MetadataStore, Protocol):
+    """A MetadataStore that adds many topics at once."""
+
+    def create_topics(
+        self, topics: Sequence[tuple[Topic, Mapping[str, str]]]
+    ) -> list[AlreadyExistsError | None]:
+        """As `create_topic` for each: all or, where it raises, none; answers why a topic was not added."""
+        ...
 
 
 class LocalTopics(TopicDirectory):
@@ -47,7 +61,7 @@ class LocalTopics(TopicDirectory):
         self,
         *,
         node_id: int,
-        store: MetadataStore,
+        store: TopicStore,
         configs: LocalConfigs,
         data_plane: DataPlane,
         random: Random,
@@ -68,10 +82,8 @@ class LocalTopics(TopicDirectory):
         for deletion in self._store.deletions():
             self._finish_deletion(deletion.name, deletion.topic_id)
         topics = self._store.topics()
-        for topic in topics:
-            try:
-                self._open(topic, range(len(topic.partitions)))
-            except KafkaError as error:
+        for topic, error in zip(topics, self._open(topics), strict=True):
+            if error is not None:
                 # the others are served; this one answers KAFKA_STORAGE_ERROR until its reason is mended
                 self._log.error("topic not wholly open", topic=topic.name, reason=str(error))
         self.publish(topics, ())
@@ -92,35 +104,75 @@ class LocalTopics(TopicDirectory):
         timeout_ms: int = TIMEOUT_MS,
     ) -> Topic:
         """See Topics."""
-        overrides = dict(configs or {})
-        check_new(self, self._configs, name, overrides)
-        replicas = self._replicas(partition_count, replication_factor, assignments or {})
-        topic = Topic(
-            name=name, topic_id=self._random.uuid(), partitions=tuple(new_partition(row) for row in replicas)
+        wanted = NewTopic(
+            name=name,
+            partition_count=partition_count,
+            replication_factor=replication_factor,
+            assignments=assignments or {},
+            configs=configs or {},
         )
-        if validate_only:
-            return topic
-        try:
-            self._store.create_topic(topic, overrides)
-        except AlreadyExistsError as error:
-            raise TopicAlreadyExistsError(str(error)) from error
-        self._configs.topic_created(name, overrides)
-        try:
-            self._open_new(topic)
-        except KafkaError:
-            self._withdraw(topic)
-            raise
-        self._log.info(
-            "topic created", topic=name, topic_id=str(topic.topic_id), partitions=len(topic.partitions)
-        )
-        return topic
+        (made,) = self.create_all([wanted], validate_only=validate_only, timeout_ms=timeout_ms)
+        if isinstance(made, KafkaError):
+            raise made
+        return made
 
-    def _open_new(self, topic: Topic) -> None:
+    def create_all(
+        self, wanted: Sequence[NewTopic], *, validate_only: bool = False, timeout_ms: int = TIMEOUT_MS
+    ) -> list[Topic | KafkaError]:
+        """See Topics; the metadata of all is synced once, and their logs are made together."""
+        names: dict[str, str] = {}
+        made = [self._planned(it, names) for it in wanted]
+        if not validate_only:
+            self._store_new(made, wanted)
+            self._open_new(made)
+        return made
+
+    def _planned(self, wanted: NewTopic, names: dict[str, str]) -> Topic | KafkaError:
+        """The topic as it is to be; `names` are those planned before it, by how they collide."""
+        try:
+            check_new(self, self._configs, wanted.name, wanted.configs)
+            if other := names.get(collision_key(wanted.name)):
+                raise colliding(wanted.name, other)
+            replicas = self._replicas(wanted.partition_count, wanted.replication_factor, wanted.assignments)
+        except KafkaError as error:
+            return error
+        names[collision_key(wanted.name)] = wanted.name
+        return Topic(
+            name=wanted.name,
+            topic_id=self._random.uuid(),
+            partitions=tuple(new_partition(row) for row in replicas),
+        )
+
+    def _store_new(self, made: list[Topic | KafkaError], wanted: Sequence[NewTopic]) -> None:
+        """Stores the topics in `made`; an error takes the place of one that is not to be."""
+        planned = [(number, it) for number, it in enumerate(made) if isinstance(it, Topic)]
+        errors = self._store.create_topics([(topic, wanted[number].configs) for number, topic in planned])
+        for (number, topic), error in zip(planned, errors, strict=True):
+            if error is not None:
+                made[number] = TopicAlreadyExistsError(str(error))
+            else:
+                self._configs.topic_created(topic.name, wanted[number].configs)
+
+    def _open_new(self, made: list[Topic | KafkaError]) -> None:
+        """Opens the stored topics in `made`; an error takes the place of one whose logs cannot be made."""
+        stored = [(number, it) for number, it in enumerate(made) if isinstance(it, Topic)]
+        topics = [topic for _, topic in stored]
         # in the mapping even where a log cannot be opened: the store has it, so the topic exists
         try:
-            self._open(topic, range(len(topic.partitions)))
+            errors = self._open(topics)
         finally:
-            self.publish((topic,), ())
+            self.publish(topics, ())
+        for (number, topic), error in zip(stored, errors, strict=True):
+            if error is not None:
+                self._withdraw(topic)
+                made[number] = error
+            else:
+                self._log.info(
+                    "topic created",
+                    topic=topic.name,
+                    topic_id=str(topic.topic_id),
+                    partitions=len(topic.partitions),
+                )
 
     def _withdraw(self, topic: Topic) -> None:
         """Undoes a creation that failed, on a full disk say: whoever tries again is to find nothing of it."""
@@ -168,9 +220,11 @@ class LocalTopics(TopicDirectory):
             return msgspec.structs.replace(topic, partitions=(*topic.partitions, *states))
         grown = self._store.add_partitions(topic.topic_id, present, states)
         try:
-            self._open(grown, range(present, count))
+            (error,) = self._open([grown])
         finally:
             self.publish((grown,), ())
+        if error is not None:
+            raise error
         self._log.info("topic grown", topic=name, partitions=count)
         return grown
 
@@ -199,17 +253,21 @@ class LocalTopics(TopicDirectory):
             if topic in self:
                 self._data_plane.set_topic_settings(topic, self._configs.topic_settings(topic))
 
-    def _open(self, topic: Topic, partitions: range) -> None:
+    def _open(self, topics: Sequence[Topic]) -> list[KafkaError | None]:
+        """Opens what is not open of topics; of each why it is not, if so."""
+        return self._data_plane.open_topics([self._logs_of(topic) for topic in topics])
+
+    def _logs_of(self, topic: Topic) -> TopicLogs:
         led = [
-            (index, topic.partitions[index].leader_epoch)
-            for index in partitions
-            if self._node_id in topic.partitions[index].replicas
+            (index, it.leader_epoch)
+            for index, it in enumerate(topic.partitions)
+            if self._node_id in it.replicas
         ]
-        if led:
-            settings = self._configs.topic_settings(topic.name)
-            self._data_plane.open_partitions(topic.name, topic.topic_id.bytes, led, settings)
+        return topic.name, topic.topic_id.bytes, led, self._configs.topic_settings(topic.name)
 
 
+# on one node most are alike, and share one object
+@functools.lru_cache(maxsize=1024)
 def new_partition(replicas: tuple[int, ...]) -> PartitionState:
     """A partition that was just made: led by its first replica, all in sync."""
     return PartitionState(replicas=replicas, leader=replicas[0], leader_epoch=0, isr=replicas)

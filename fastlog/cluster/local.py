@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import fcntl
+import functools
 import os
 import sqlite3
 import threading
@@ -235,22 +236,16 @@ class LocalStore:
 
     def create_topic(self, topic: Topic, configs: Mapping[str, str]) -> None:
         """Adds a topic; see MetadataStore."""
-        key = topic.topic_id.bytes
+        (error,) = self.create_topics([(topic, configs)])
+        if error is not None:
+            raise error
+
+    def create_topics(
+        self, topics: Sequence[tuple[Topic, Mapping[str, str]]]
+    ) -> list[AlreadyExistsError | None]:
+        """As `create_topic` for each, with one sync for all of them; answers why a topic was not added."""
         with self._transaction() as db:
-            if db.execute(
-                "SELECT 1 FROM topics WHERE topic_id = ? AND name = ?", (key, topic.name)
-            ).fetchone():
-                return
-            if (
-                db.execute(
-                    "SELECT 1 FROM topics WHERE topic_id = ? OR name = ?", (key, topic.name)
-                ).fetchone()
-                or db.execute("SELECT 1 FROM deletions WHERE topic_id = ?", (key,)).fetchone()
-            ):
-                raise AlreadyExistsError(f"topic {topic.name} already exists")
-            db.execute("INSERT INTO topics VALUES (?, ?)", (key, topic.name))
-            _insert(db, key, 0, topic.partitions)
-            _write_configs(db, ConfigResource("topic", topic.name), configs, 1)
+            return [_add_topic(db, topic, configs) for topic, configs in topics]
 
     def add_partitions(
         self, topic_id: UUID, expected_count: int, partitions: Sequence[PartitionState]
@@ -373,6 +368,8 @@ def _sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+# most partitions of one node are in the same state: they share one object
+@functools.lru_cache(maxsize=1024)
 def _state(row: tuple[str, int, int, str, int]) -> PartitionState:
     replicas, leader, leader_epoch, isr, version = row
     decode = msgspec.json.decode
@@ -425,6 +422,21 @@ def _update(db: sqlite3.Connection, key: PartitionKey, state: PartitionState) ->
         (*_columns(fresh), key.topic_id.bytes, key.partition),
     )
     return Written(fresh.version)
+
+
+def _add_topic(db: sqlite3.Connection, topic: Topic, configs: Mapping[str, str]) -> AlreadyExistsError | None:
+    key = topic.topic_id.bytes
+    found = db.execute(
+        "SELECT topic_id, name FROM topics WHERE topic_id = ? OR name = ?", (key, topic.name)
+    ).fetchall()
+    if found == [(key, topic.name)]:
+        return None
+    if found or db.execute("SELECT 1 FROM deletions WHERE topic_id = ?", (key,)).fetchone():
+        return AlreadyExistsError(f"topic {topic.name} already exists")
+    db.execute("INSERT INTO topics VALUES (?, ?)", (key, topic.name))
+    _insert(db, key, 0, topic.partitions)
+    _write_configs(db, ConfigResource("topic", topic.name), configs, 1)
+    return None
 
 
 def _insert(db: sqlite3.Connection, key: bytes, first: int, partitions: Sequence[PartitionState]) -> None:

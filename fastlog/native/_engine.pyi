@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, final
 
 from fastlog.config.table import BrokerSettings, TopicSettings
+from fastlog.errors import KafkaError
 from fastlog.native._builder import BatchBuilder
 from fastlog.ports import Topic
 
@@ -42,12 +43,12 @@ class Engine:
     def close_directory(self) -> None:
         """Closes all logs and marks the directory as closed cleanly; raises what kept it from that."""
 
-    def open_partitions(
-        self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]], settings: TopicSettings
-    ) -> None:
-        """Opens or makes the logs of (partition, leader epoch) pairs and leads them.
+    def open_topics(
+        self, topics: Sequence[tuple[str, bytes, Sequence[tuple[int, int]], TopicSettings]]
+    ) -> list[KafkaError | None]:
+        """Opens or makes logs and leads them: of each topic its name and id, (partition, leader epoch) pairs, settings.
 
-        All are tried; the first failure is raised, a KafkaError, and each is logged.
+        All are tried; of each topic the first failure, if any, and each failure is logged.
         """
 
     def delete_topic(self, topic: str, topic_id: bytes) -> int:
@@ -130,6 +131,9 @@ class Engine:
 
     def purge_deleted(self, now_ms: int) -> int:
         """Removes the files of segments and partitions deleted long enough ago; how many."""
+
+    def close_idle_files(self) -> int:
+        """Closes the files of logs that nobody used since this was last called; how many."""
 
     def clean_one(self, now_ms: int) -> bool:
         """Cleans the compacted log that needs it most, which may take minutes; False when none does."""

@@ -79,7 +79,10 @@ class SimulatedNode:
     def open_partitions(
         self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]], settings: TopicSettings
     ) -> None:
-        """As `Engine.open_partitions`."""
+        """Opens or makes the logs of (partition, leader epoch) pairs and leads them.
+
+        All are tried; the first failure is raised, a KafkaError, and each is logged.
+        """
 
     def handle(self, token: int, request: bytes, *, inter_broker: bool = False) -> bytes | None:
         """The answer to a request (header and body); None when it comes later or never.

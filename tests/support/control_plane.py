@@ -21,7 +21,12 @@ from fastlog.broker.producer_ids import ProducerIds
 from fastlog.broker.topics import LocalTopics
 from fastlog.cluster.local import LocalStore, encode_cluster_id
 from fastlog.config import Config, Endpoint
-from fastlog.errors import OffsetOutOfRangeError, RequestTimedOutError, UnknownTopicOrPartitionError
+from fastlog.errors import (
+    KafkaError,
+    OffsetOutOfRangeError,
+    RequestTimedOutError,
+    UnknownTopicOrPartitionError,
+)
 from fastlog.protocol.api import ApiKey
 from fastlog.state.consumer_group.settings import ConsumerGroupSettings
 from fastlog.state.group.settings import GroupSettings
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastlog.broker.context import RequestContext
+    from fastlog.broker.data_plane import TopicLogs
     from fastlog.config import BrokerSettings, TopicSettings
     from fastlog.ports import Topic
 
@@ -95,13 +101,16 @@ class FakeDataPlane:
         if self.fails_with:
             raise self.fails_with
 
-    def open_partitions(
-        self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]], settings: TopicSettings
-    ) -> None:
-        self._step("open_partitions")
-        for partition, _epoch in partitions:
-            self.directories.setdefault((topic, partition), topic_id)
-            self.open[topic, partition] = settings
+    def open_topics(self, topics: Sequence[TopicLogs]) -> list[KafkaError | None]:
+        try:
+            self._step("open_topics")
+        except KafkaError as error:
+            return [error] * len(topics)
+        for topic, topic_id, partitions, settings in topics:
+            for partition, _epoch in partitions:
+                self.directories.setdefault((topic, partition), topic_id)
+                self.open[topic, partition] = settings
+        return [None] * len(topics)
 
     def delete_topic(self, topic: str, topic_id: bytes) -> int:
         self._step("delete_topic")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fastlog.errors import KafkaStorageError
+from fastlog.broker.data_plane import TopicLogs
+from fastlog.broker.topic_directory import NewTopic
+from fastlog.errors import KafkaError, KafkaStorageError
 from fastlog.protocol.messages.create_partitions import (
     CreatePartitionsAssignment,
     CreatePartitionsRequest,
@@ -245,8 +247,54 @@ def test_partitions_that_cannot_be_added(
     assert len(plane.store.topics()[0].partitions) == 1
 
 
+def test_topics_of_one_request_fail_alone_and_are_answered_in_its_order(plane: ControlPlane) -> None:
+    create(plane, creatable("taken"))
+    wanted = ["a.b", "taken", "orders", "a_b", "bad name", "clicks"]
+    results = create(plane, *(creatable(name) for name in wanted))
+    assert [it.name for it in results] == wanted
+    assert [it.error_code for it in results] == [0, 36, 0, 17, 17, 0]
+    assert sorted(plane.published) == ["a.b", "clicks", "orders", "taken"]
+    plane.restart()
+    assert sorted(plane.published) == ["a.b", "clicks", "orders", "taken"]
+    assert len(plane.data_plane.open) == 4
+
+
+def test_where_one_of_many_logs_cannot_be_made_the_others_are(plane: ControlPlane) -> None:
+    made = plane.data_plane.open_topics
+
+    def fails(topics: Sequence[TopicLogs]) -> list[KafkaError | None]:
+        return [
+            KafkaStorageError("no room") if topic[0] == "orders" else error
+            for topic, error in zip(topics, made(topics), strict=True)
+        ]
+
+    plane.data_plane.open_topics = fails
+    results = create(plane, *(creatable(name) for name in ("views", "orders", "clicks")))
+    assert [it.error_code for it in results] == [0, KafkaStorageError.code, 0]
+    assert sorted(plane.published) == ["clicks", "views"]
+    assert sorted(topic for topic, _ in plane.data_plane.directories) == ["clicks", "views"]
+
+
+def test_a_kill_before_the_logs_of_many_topics_are_made(plane: ControlPlane) -> None:
+    plane.data_plane.dies_before = "open_topics"
+    with pytest.raises(Crash):
+        plane.topics.create_all([NewTopic(name="orders"), NewTopic(name="clicks", partition_count=3)])
+    plane.restart()
+    assert {name: len(it.partitions) for name, it in plane.published.items()} == {"clicks": 3, "orders": 1}
+    assert len(plane.data_plane.open) == 4
+
+
+def test_where_the_metadata_cannot_be_stored_none_of_many_topics_is_made(plane: ControlPlane) -> None:
+    create(plane, creatable("taken"))
+    plane.store.close()
+    results = create(plane, *(creatable(name) for name in ("orders", "clicks")))
+    assert [it.error_code for it in results] == [KafkaStorageError.code] * 2
+    plane.restart()
+    assert sorted(plane.published) == ["taken"]
+
+
 def test_a_kill_between_the_steps_of_a_creation(plane: ControlPlane) -> None:
-    plane.data_plane.dies_before = "open_partitions"
+    plane.data_plane.dies_before = "open_topics"
     with pytest.raises(Crash):
         plane.topics.create("orders", partition_count=2)
     plane.restart()
@@ -256,17 +304,17 @@ def test_a_kill_between_the_steps_of_a_creation(plane: ControlPlane) -> None:
 
 
 def test_a_topic_whose_logs_cannot_be_made_leaves_nothing(plane: ControlPlane) -> None:
-    made = plane.data_plane.open_partitions
+    made = plane.data_plane.open_topics
 
-    def fails(topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]], settings: object) -> None:
-        made(topic, topic_id, partitions[:1], settings)
-        raise KafkaStorageError("no room")
+    def fails(topics: Sequence[TopicLogs]) -> list[KafkaError | None]:
+        made([(topic, topic_id, led[:1], settings) for topic, topic_id, led, settings in topics])
+        return [KafkaStorageError("no room")] * len(topics)
 
-    plane.data_plane.open_partitions = fails
+    plane.data_plane.open_topics = fails
     (result,) = create(plane, creatable("orders", partitions=2))
     assert (result.error_code, result.error_message) == (KafkaStorageError.code, "no room")
     assert (plane.published, plane.data_plane.directories, plane.store.topics()) == ({}, {}, [])
-    plane.data_plane.open_partitions = made
+    plane.data_plane.open_topics = made
     (result,) = create(plane, creatable("orders", partitions=2))
     assert result.error_code == 0
     assert len(plane.data_plane.open) == 2
@@ -288,7 +336,7 @@ def test_a_kill_between_the_steps_of_a_deletion(plane: ControlPlane) -> None:
 
 def test_a_kill_between_the_steps_of_a_growth(plane: ControlPlane) -> None:
     plane.topics.create("orders")
-    plane.data_plane.dies_before = "open_partitions"
+    plane.data_plane.dies_before = "open_topics"
     with pytest.raises(Crash):
         plane.topics.grow("orders", 3)
     plane.restart()

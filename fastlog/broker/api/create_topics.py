@@ -1,8 +1,8 @@
 """CreateTopics (API key 19), versions 2-7.
 
-Each topic succeeds or fails alone, but more than 10,000 partitions together are refused as a whole. Differs from
-Apache Kafka: one node alone answers when the logs are open, whatever the request's time-out, a cluster waits for its
-controller from 1 to 30 s for all topics together.
+Each topic succeeds or fails alone, but more than 10,000 partitions together are refused as a whole, and none is made
+where the metadata store fails. Differs from Apache Kafka: one node alone answers when the logs are open, whatever the
+request's time-out, a cluster waits for its controller from 1 to 30 s for all topics together.
 
 KIPs: 4 -1 for the default partitions and replication factor (464), 5 settings in the answer (525), 7 topic ids (516).
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
-from fastlog.broker.patience import TimeLeft
+from fastlog.broker.topic_directory import NewTopic
 from fastlog.errors import (
     InvalidConfigError,
     InvalidReplicaAssignmentError,
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from fastlog.broker.context import RequestContext
     from fastlog.ports import Topic
 
+#: names of topics in a line of the log
+SHOWN_MAX = 5
+
 
 def handle(services: Services, context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse:
     """Creates, or only checks, each topic."""
@@ -42,45 +45,54 @@ def handle(services: Services, context: RequestContext, request: CreateTopicsReq
     except PolicyViolationError as error:
         return refuse(request, error)
     twice = repeated([topic.name for topic in request.topics])
-    results = [
-        _failed(name, InvalidRequestError(f"topic {name!r} stands twice in one request"))
+    results = {
+        name: _failed(name, InvalidRequestError(f"topic {name!r} stands twice in one request"))
         for name in sorted(twice)
-    ]
-    left = TimeLeft(request.timeout_ms, is_bounded=services.is_in_cluster)
-    results += [
-        _create(services, context, wanted, request, left)
-        for wanted in request.topics
-        if wanted.name not in twice
-    ]
-    return CreateTopicsResponse(topics=results)
+    }
+    asked: list[NewTopic] = []
+    for topic in request.topics:
+        if topic.name not in twice:
+            refused = attempt("CreateTopics", topic.name, _ask, services, context, topic, asked)
+            if refused is not None:
+                results[topic.name] = _failed(topic.name, refused)
+    results.update(_create(services, request, asked))
+    order = dict.fromkeys([*sorted(twice), *(topic.name for topic in request.topics)])
+    return CreateTopicsResponse(topics=[results[name] for name in order])
+
+
+def _ask(services: Services, context: RequestContext, topic: CreatableTopic, asked: list[NewTopic]) -> None:
+    services.require_topic(context, Operation.CREATE, topic.name)
+    wanted = NewTopic(
+        name=topic.name,
+        partition_count=topic.num_partitions,
+        replication_factor=topic.replication_factor,
+        assignments=_assignments(topic),
+        configs=_configs(topic),
+    )
+    asked.append(wanted)
 
 
 def _create(
-    services: Services,
-    context: RequestContext,
-    wanted: CreatableTopic,
-    request: CreateTopicsRequest,
-    left: TimeLeft,
-) -> CreatableTopicResult:
-    result = CreatableTopicResult(name=wanted.name, error_message=None)
+    services: Services, request: CreateTopicsRequest, asked: list[NewTopic]
+) -> dict[str, CreatableTopicResult]:
+    made: list[Topic | KafkaError] = []
 
     def create() -> None:
-        services.require_topic(context, Operation.CREATE, wanted.name)
-        topic = services.topics.create(
-            wanted.name,
-            partition_count=wanted.num_partitions,
-            replication_factor=wanted.replication_factor,
-            assignments=_assignments(wanted),
-            configs=_configs(wanted),
-            validate_only=request.validate_only,
-            timeout_ms=left.ms(),
+        made.extend(
+            services.topics.create_all(
+                asked, validate_only=request.validate_only, timeout_ms=request.timeout_ms
+            )
         )
-        _fill(services, result, topic, wanted)
-        if not request.validate_only:
-            result.topic_id = topic.topic_id.bytes
 
-    error = attempt("CreateTopics", wanted.name, create)
-    return _failed(wanted.name, error) if error else result
+    error = attempt("CreateTopics", [it.name for it in asked[:SHOWN_MAX]], create)
+    if error is not None:
+        return {it.name: _failed(it.name, error) for it in asked}
+    return {
+        it.name: _failed(it.name, result)
+        if isinstance(result, KafkaError)
+        else _made(services, result, it, validate_only=request.validate_only)
+        for it, result in zip(asked, made, strict=True)
+    }
 
 
 def _assignments(wanted: CreatableTopic) -> dict[int, list[int]]:
@@ -99,13 +111,20 @@ def _configs(wanted: CreatableTopic) -> dict[str, str]:
     return configs
 
 
-def _fill(services: Services, result: CreatableTopicResult, topic: Topic, wanted: CreatableTopic) -> None:
-    result.num_partitions = len(topic.partitions)
-    result.replication_factor = len(topic.partitions[0].replicas)
-    result.configs = [
-        CreatableTopicConfigs(name=entry.key, value=entry.value, config_source=entry.origin)
-        for entry in services.configs.config.topic_entries(_configs(wanted))
-    ]
+def _made(services: Services, topic: Topic, wanted: NewTopic, *, validate_only: bool) -> CreatableTopicResult:
+    result = CreatableTopicResult(
+        name=topic.name,
+        error_message=None,
+        num_partitions=len(topic.partitions),
+        replication_factor=len(topic.partitions[0].replicas),
+        configs=[
+            CreatableTopicConfigs(name=entry.key, value=entry.value, config_source=entry.origin)
+            for entry in services.configs.config.topic_entries(wanted.configs)
+        ],
+    )
+    if not validate_only:
+        result.topic_id = topic.topic_id.bytes
+    return result
 
 
 def _failed(name: str, error: KafkaError) -> CreatableTopicResult:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastlog.broker.control_api import attempt
 from fastlog.broker.forwarding.ports import KNOWN_MS
+from fastlog.broker.patience import TimeLeft
 from fastlog.broker.topic_directory import DEFAULT, TIMEOUT_MS, check_new, check_together, counts_of
 from fastlog.errors import (
     InvalidPartitionsError,
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from fastlog.broker.configs import Configs
     from fastlog.broker.forwarding.controller_link import ControllerLink, Outcome
     from fastlog.broker.forwarding.ports import Image
-    from fastlog.broker.topic_directory import TopicDirectory
+    from fastlog.broker.topic_directory import NewTopic, TopicDirectory
+    from fastlog.errors import KafkaError
     from fastlog.ports import Random, Topic
 
 
@@ -113,6 +116,32 @@ class ClusterTopics:
                 "topic created", topic=name, topic_id=str(topic.topic_id), partitions=len(topic.partitions)
             )
         return topic
+
+    def create_all(
+        self, wanted: Sequence[NewTopic], *, validate_only: bool = False, timeout_ms: int = TIMEOUT_MS
+    ) -> list[Topic | KafkaError]:
+        """See Topics; the time is for all of them together."""
+        left = TimeLeft(timeout_ms, is_bounded=True)
+
+        def created(topic: NewTopic) -> Topic | KafkaError:
+            made: list[Topic] = []
+
+            def create() -> None:
+                topic_made = self.create(
+                    topic.name,
+                    partition_count=topic.partition_count,
+                    replication_factor=topic.replication_factor,
+                    assignments=topic.assignments,
+                    configs=topic.configs,
+                    validate_only=validate_only,
+                    timeout_ms=left.ms(),
+                )
+                made.append(topic_made)
+
+            error = attempt("CreateTopics", topic.name, create)
+            return made[0] if error is None else error
+
+        return [created(topic) for topic in wanted]
 
     def grow(
         self,

@@ -10,6 +10,23 @@ pub fn keep_freed_memory() -> bool {
     set()
 }
 
+/// Gives memory that is free now back to the system, whatever is kept as a rule: after a start, which takes much for once.
+pub fn give_back_freed_memory() {
+    trim();
+}
+
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code)]
+fn trim() {
+    // SAFETY: malloc_trim may be called at any time; glibc locks its arenas meanwhile
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn trim() {}
+
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code)]
 fn set() -> bool {

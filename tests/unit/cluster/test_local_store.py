@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from fastlog.cluster.local import FILE_NAME, LocalStore, encode_cluster_id
-from fastlog.ports import StoreError
+from fastlog.ports import AlreadyExistsError, ConfigResource, StoreError
 from tests.support.store_contract import StoreContract, topic
 
 if TYPE_CHECKING:
@@ -93,3 +93,24 @@ def test_what_only_a_cluster_knows_is_refused_rather_than_lost(tmp_path: Path) -
         )
     assert store.topics() == [orders]
     store.close()
+
+
+def test_many_topics_are_added_each_for_itself(store: LocalStore, reopen: Callable[[], LocalStore]) -> None:
+    taken, again = topic("taken"), topic("again")
+    store.create_topics([(taken, {}), (again, {"retention.ms": "1"})])
+    orders, clicks = topic("orders", 3), topic("clicks")
+    wanted = [orders, topic("taken"), again, topic("orders"), clicks]
+    errors = store.create_topics([(it, {}) for it in wanted])
+    assert [error is None for error in errors] == [True, False, True, False, True]
+    assert all(isinstance(error, AlreadyExistsError) for error in errors if error is not None)
+    assert reopen().topics() == [again, clicks, orders, taken]
+    assert reopen().configs()[ConfigResource("topic", "again")].values == {"retention.ms": "1"}
+
+
+def test_where_one_of_many_topics_cannot_be_kept_none_is(store: LocalStore) -> None:
+    wrong = topic("wrong", 1)
+    partition = msgspec.structs.replace(wrong.partitions[0], isr_epochs=(7,))
+    wrong = msgspec.structs.replace(wrong, partitions=(partition,))
+    with pytest.raises(StoreError, match="single node"):
+        store.create_topics([(topic("orders"), {}), (wrong, {}), (topic("clicks"), {})])
+    assert store.topics() == []

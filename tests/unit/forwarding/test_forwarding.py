@@ -20,7 +20,7 @@ from fastlog.broker.forwarding.topics import ClusterTopics
 from fastlog.broker.patience import TimeLeft
 from fastlog.broker.peers.messages import Answer, AskSnapshot, SetConfigs, Settings
 from fastlog.broker.ports import Publisher
-from fastlog.broker.topic_directory import TopicDirectory
+from fastlog.broker.topic_directory import NewTopic, TopicDirectory
 from fastlog.config import Config
 from fastlog.errors import (
     InvalidReplicaAssignmentError,
@@ -29,6 +29,7 @@ from fastlog.errors import (
     InvalidUpdateVersionError,
     KafkaError,
     NotControllerError,
+    PolicyViolationError,
     RequestTimedOutError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -200,6 +201,22 @@ def test_the_controller_is_asked_again_while_there_is_none(world: World, topics:
     world.script = [lambda _: NOT_CONTROLLER, lambda _: NOT_CONTROLLER, made(world)]
     assert topics.create("orders").name == "orders"
     assert len({it.topic_id for it in world.asked}) == 1
+
+
+def test_many_topics_are_asked_for_each_and_share_the_time(
+    world: World, topics: ClusterTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "WAIT_MS_MIN", 20)
+    wanted = [NewTopic(name=name) for name in ("orders", "a b", "clicks")]
+    world.script = [made(world), refused(PolicyViolationError("one is enough"))]
+    first, second, third = topics.create_all(wanted)
+    assert first == topics.named("orders")
+    assert isinstance(second, InvalidTopicError)
+    assert isinstance(third, PolicyViolationError)
+    world.script = [lambda _: LOST] * 10_000
+    late = topics.create_all([NewTopic(name=name) for name in ("views", "likes")], timeout_ms=20)
+    assert [type(it) for it in late] == [RequestTimedOutError] * 2
+    assert {it.name for it in world.asked} == {"orders", "clicks", "views"}, "there was no time for another"
 
 
 def test_no_controller_at_all(world: World, topics: ClusterTopics) -> None:

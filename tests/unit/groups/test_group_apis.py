@@ -125,7 +125,7 @@ def test_a_topic_that_cannot_be_made_is_tried_again_by_the_client(
     def fail(*_: object) -> None:
         raise StoreUnavailableError("no space")
 
-    monkeypatch.setattr(plane.store, "create_topic", fail)
+    monkeypatch.setattr(plane.store, "create_topics", fail)
     assert plane.ask(FindCoordinatorRequest(key="g"), 3).error_code == 15
     monkeypatch.undo()
     plane.data_plane.fails_with = KafkaStorageError("no space")

@@ -105,10 +105,12 @@ impl LogManager {
         directory.ok_or_else(|| LogError::Gone { path: self.path.clone(), state: "closed" })
     }
 
-    /// Opens or makes partitions and leads them. All are tried: each failure is an event, the first one is answered.
-    pub fn open_partitions(&self, wanted: &[OpenPartition], now_ms: i64) -> Result<(), LogError> {
-        at_once(wanted, self.threads(), |it| {
-            self.open_partition(it, now_ms).inspect_err(|error| {
+    /// Opens or makes partitions and leads them. All are tried; a result each, and each failure is an event.
+    pub fn open_partitions(&self, wanted: &[OpenPartition], now_ms: i64) -> Vec<Result<(), LogError>> {
+        let results = Mutex::new(vec![Ok(()); wanted.len()]);
+        let numbered: Vec<_> = wanted.iter().enumerate().collect();
+        let _all_tried = at_once(&numbered, self.threads(), |(number, it)| {
+            if let Err(error) = self.open_partition(it, now_ms) {
                 let fields = vec![
                     ("topic", it.topic.to_string()),
                     ("partition", it.index.to_string()),
@@ -116,8 +118,13 @@ impl LogManager {
                 ];
                 let message = "a partition could not be opened, it is offline";
                 self.broker.events().push(Level::Error, message, fields);
-            })
-        })
+                if let Some(place) = results.lock().get_mut(*number) {
+                    *place = Err(error);
+                }
+            }
+            Ok(())
+        });
+        results.into_inner()
     }
 
     /// Opens a partition, or makes it, and leads it; nothing happens when it is open already.
@@ -151,13 +158,15 @@ impl LogManager {
     fn options(&self, directory: &LogDir, wanted: &OpenPartition) -> LogOptions {
         let found = self.found.lock();
         let known = found.get(&(wanted.topic.to_string(), wanted.index));
-        let is_same = known.is_some_and(|it| it.topic_id.is_none_or(|id| id == wanted.topic_id));
+        let found_topic_id = known.and_then(|it| it.topic_id);
+        let is_same = known.is_some() && found_topic_id.is_none_or(|id| id == wanted.topic_id);
         let options = if is_same {
             directory.log_options(&wanted.topic, wanted.index)
         } else {
             LogOptions::new(&*wanted.topic, wanted.index, LastStop::Clean)
         };
-        LogOptions { topic_id: Some(wanted.topic_id), config: wanted.config.clone(), ..options }
+        let topic_id = Some(wanted.topic_id);
+        LogOptions { topic_id, found_topic_id, config: wanted.config.clone(), ..options }
     }
 
     /// Log lines about what recovery found.
@@ -190,6 +199,8 @@ impl LogManager {
     /// left alone.
     pub fn finish_opening(&self) -> Result<Vec<PathBuf>, LogError> {
         self.directory()?.mark_recovered()?;
+        // what ten thousand logs took to be found and opened
+        fastlog_sys::allocator::give_back_freed_memory();
         Ok(self.found.lock().values().map(|it| it.path.clone()).collect())
     }
 
@@ -282,6 +293,11 @@ impl LogManager {
         failed.map_or(Ok(segments + due.len()), Err)
     }
 
+    /// Closes the files of logs that nobody used since this was last called; answers how many.
+    pub fn close_idle_files(&self) -> Result<usize, LogError> {
+        Ok(self.directory()?.storage().open_files.close_idle())
+    }
+
     fn each_log(
         &self,
         failure: &'static str,
@@ -344,7 +360,8 @@ impl LogManager {
         Ok(())
     }
 
-    /// The offsets of open logs, and for those that are not open what the last run said of them.
+    /// The offsets of open logs, and for those that are not open what the last run said of them. One that is not there is
+    /// 0, as are those of logs that nobody ever wrote to.
     fn offsets(&self, directory: &LogDir, checkpoint: Checkpoint) -> Offsets {
         let mut offsets = Offsets::new();
         for (key, it) in self.found.lock().iter() {
@@ -355,7 +372,9 @@ impl LogManager {
                 Checkpoint::LogStart => options.log_start_offset,
                 Checkpoint::Cleaner => continue,
             };
-            offsets.insert(key.clone(), offset);
+            if offset != 0 {
+                offsets.insert(key.clone(), offset);
+            }
         }
         for partition in self.broker.partitions().all() {
             let log = partition.log();
@@ -365,7 +384,9 @@ impl LogManager {
                 Checkpoint::LogStart => log.log_start_offset(),
                 Checkpoint::Cleaner => continue,
             };
-            offsets.insert((partition.topic().to_string(), partition.index()), offset);
+            if offset != 0 {
+                offsets.insert((partition.topic().to_string(), partition.index()), offset);
+            }
         }
         offsets
     }

@@ -42,6 +42,9 @@ pub(crate) fn end_process_on_panic() {
     fastlog_sys::panics::end_process_on_panic();
 }
 
+/// A topic's name and id, (partition, leader epoch) pairs, and its settings.
+type TopicLogs<'py> = (String, [u8; 16], Vec<(i32, i32)>, Bound<'py, PyAny>);
+
 /// The data plane of one broker.
 #[pyclass(frozen, module = "fastlog.native._engine")]
 pub(crate) struct Engine {
@@ -49,6 +52,7 @@ pub(crate) struct Engine {
     node_id: i32,
     rack: Option<String>,
     settings: Mutex<BrokerSettings>,
+    last_config: Mutex<Arc<LogConfig>>,
     logs: Mutex<Option<Arc<LogManager>>>,
     server: Mutex<Option<Arc<Server>>>,
 }
@@ -63,12 +67,25 @@ impl Engine {
     fn unopened(broker: Arc<Broker>, settings: BrokerSettings) -> Self {
         let (node_id, rack) = (settings.node_id, settings.broker_rack.clone());
         let settings = Mutex::new(settings);
-        Self { broker, node_id, rack, settings, logs: Mutex::new(None), server: Mutex::new(None) }
+        Self {
+            broker,
+            node_id,
+            rack,
+            settings,
+            last_config: Mutex::default(),
+            logs: Mutex::new(None),
+            server: Mutex::new(None),
+        }
     }
 
-    /// The settings of a topic's logs.
+    /// The settings of a topic's logs; shared with those of the topic before, where they are the same.
     fn log_config(&self, settings: &TopicSettings) -> PyResult<Arc<LogConfig>> {
-        settings.log(self.settings.lock().producer_id_expiration_ms)
+        let config = settings.log(self.settings.lock().producer_id_expiration_ms)?;
+        let mut last = self.last_config.lock();
+        if *last != config {
+            *last = config;
+        }
+        Ok(last.clone())
     }
 
     fn logs(&self) -> PyResult<Arc<LogManager>> {
@@ -162,27 +179,38 @@ impl Engine {
 
     // --- topics ---
 
-    fn open_partitions(
-        &self,
-        py: Python<'_>,
-        topic: String,
-        topic_id: [u8; 16],
-        partitions: Vec<(i32, i32)>,
-        settings: TopicSettings,
-    ) -> PyResult<()> {
-        let config = self.log_config(&settings)?;
-        let min_insync_replicas = settings.min_insync_replicas;
-        let (topic, topic_id) = (Arc::from(topic), Uuid::from_bytes(topic_id));
-        let wanted = partitions.into_iter().map(|(index, leader_epoch)| OpenPartition {
-            topic: Arc::clone(&topic),
-            topic_id,
-            index,
-            leader_epoch,
-            config: config.clone(),
-            min_insync_replicas,
-        });
-        let wanted: Vec<_> = wanted.collect();
-        self.with_logs(py, |logs| logs.open_partitions(&wanted, self.broker.clock().now_ms()))
+    /// Of each topic the first failure, if any.
+    fn open_topics(&self, py: Python<'_>, topics: Vec<TopicLogs<'_>>) -> PyResult<Vec<Option<PyErr>>> {
+        let mut wanted = Vec::new();
+        let mut counts = Vec::with_capacity(topics.len());
+        // topics that set the same come with the same object
+        let mut last: Option<(Bound<'_, PyAny>, Arc<LogConfig>, usize)> = None;
+        for (topic, topic_id, partitions, settings) in topics {
+            let (config, min_insync_replicas) = match &last {
+                Some((known, config, min_insync)) if known.is(&settings) => (config.clone(), *min_insync),
+                _ => {
+                    let read: TopicSettings = settings.extract()?;
+                    let config = self.log_config(&read)?;
+                    last = Some((settings, config.clone(), read.min_insync_replicas));
+                    (config, read.min_insync_replicas)
+                }
+            };
+            let (topic, topic_id) = (Arc::from(topic), Uuid::from_bytes(topic_id));
+            counts.push(partitions.len());
+            wanted.extend(partitions.into_iter().map(|(index, leader_epoch)| OpenPartition {
+                topic: Arc::clone(&topic),
+                topic_id,
+                index,
+                leader_epoch,
+                config: config.clone(),
+                min_insync_replicas,
+            }));
+        }
+        let now_ms = self.broker.clock().now_ms();
+        let results = self.with_logs(py, |logs| Ok(logs.open_partitions(&wanted, now_ms)))?;
+        let mut results = results.into_iter();
+        let first_failure = |count| results.by_ref().take(count).fold(None, |first, it| first.or(it.err()));
+        Ok(counts.into_iter().map(first_failure).map(|error| error.map(|it| to_python(&it))).collect())
     }
 
     fn delete_topic(&self, py: Python<'_>, topic: &str, topic_id: [u8; 16]) -> PyResult<usize> {
@@ -337,6 +365,10 @@ impl Engine {
 
     fn purge_deleted(&self, py: Python<'_>, now_ms: i64) -> PyResult<usize> {
         self.with_logs(py, |logs| logs.purge_deleted(now_ms))
+    }
+
+    fn close_idle_files(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with_logs(py, LogManager::close_idle_files)
     }
 
     fn clean_one(&self, py: Python<'_>, now_ms: i64) -> PyResult<bool> {

@@ -155,7 +155,10 @@ impl SimulatedNode {
         });
         let wanted: Vec<_> = wanted.collect();
         let node = self.0.lock();
-        raise(node.logs().and_then(|logs| logs.open_partitions(&wanted, node.now_ms())))
+        raise(node.logs().and_then(|logs| {
+            let results = logs.open_partitions(&wanted, node.now_ms());
+            results.into_iter().collect()
+        }))
     }
 
     #[pyo3(signature = (token, request, *, inter_broker = false))]
