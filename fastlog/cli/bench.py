@@ -246,6 +246,21 @@ def start(*, directory: Path | None, as_json: bool, **given: Any) -> int:
 
 
 @bench.command()
+@option("--topics", COUNT, 10_000, "How many, of one partition each.")
+@option("--per-request", click.IntRange(1, 10_000), 1, "How many topics are asked for at once.")
+@option("--idle-seconds", click.FloatRange(min=0.1), 5.0, "How long the broker idles with them.")
+@directory_option
+@json_option
+def topics(*, directory: Path | None, as_json: bool, **given: Any) -> int:
+    """Make thousands of topics: time, memory, and a start with them. There is no limit to compare with."""
+    from fastlog.bench.topics import STEPS, Settings, run
+
+    with measured("topics", STEPS) as done:
+        found = run(Settings(**given), directory=directory, done=done)
+    return tell([found], as_json=as_json)
+
+
+@bench.command()
 @option("--bytes", click.IntRange(1, 2_000_000_000), 1 << 30, "The bytes of the log.")
 @option("--batch-bytes", BATCH_BYTES, 1 << 20, "The bytes of a batch, at most.")
 @size_option
