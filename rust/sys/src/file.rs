@@ -30,6 +30,20 @@ pub fn read_ahead(file: impl AsFd, position: u64, length: u64) -> io::Result<()>
     }
 }
 
+/// Has the kernel read no more than is asked for by this descriptor.
+pub fn expect_random_reads(file: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::fadvise(file, 0, None, Advice::Random)?)
+}
+
+/// Drops whole pages of `length` bytes from `position` on from the page cache, but for those that wait to be written.
+pub fn drop_from_memory(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
+    // A length of 0 means "to the end of the file", as above.
+    match std::num::NonZeroU64::new(length) {
+        Some(length) => Ok(rustix::fs::fadvise(file, position, Some(length), Advice::DontNeed)?),
+        None => Ok(()),
+    }
+}
+
 /// Whether the byte at `position` can be read without waiting for the disk. True also where the file system cannot
 /// tell, and at the end of the file.
 pub fn is_in_memory(file: impl AsFd, position: u64) -> bool {
@@ -100,6 +114,18 @@ mod tests {
         write_vectored_at(&file, &[IoSlice::new(b"0123456789")], 0).unwrap();
         assert!(is_in_memory(&file, 0));
         assert!(is_in_memory(&file, 10));
+    }
+
+    #[test]
+    fn dropping_nothing_is_nothing_and_what_is_dropped_still_reads() {
+        let file = file();
+        write_vectored_at(&file, &[IoSlice::new(&[7; 8192])], 0).unwrap();
+        expect_random_reads(&file).unwrap();
+        drop_from_memory(&file, 0, 0).unwrap();
+        drop_from_memory(&file, 0, 8192).unwrap();
+        let mut bytes = [0; 8192];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
+        assert_eq!(bytes, [7; 8192]);
     }
 
     #[test]

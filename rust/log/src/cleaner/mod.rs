@@ -11,7 +11,7 @@
 //! Never touched: the active segment, what is at or above the last stable offset, what is younger than
 //! `min.compaction.lag.ms`, and logs with damage in that range, which a copy would make final.
 
-use std::sync::atomic::{AtomicU64, Ordering::Acquire};
+use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
 
 use parking_lot::Mutex;
 
@@ -91,13 +91,38 @@ pub(crate) struct CleanerState {
     running: Mutex<()>,
     /// Grows when a pass is to stop.
     interrupts: AtomicU64,
+    /// Grows when those who stopped it are done.
+    ended: AtomicU64,
+}
+
+/// Keeps passes away while it lives.
+pub(crate) struct Stopped<'a> {
+    ended: &'a AtomicU64,
+    _running: parking_lot::MutexGuard<'a, ()>,
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.ended.fetch_add(1, AcqRel);
+    }
 }
 
 impl CleanerState {
     /// Stops a pass that is under way and keeps others away until the answer is dropped.
-    pub(crate) fn stop(&self) -> parking_lot::MutexGuard<'_, ()> {
-        self.interrupts.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
-        self.running.lock()
+    pub(crate) fn stop(&self) -> Stopped<'_> {
+        self.interrupts.fetch_add(1, AcqRel);
+        let running = self.running.lock();
+        Stopped { ended: &self.ended, _running: running }
+    }
+
+    fn interrupts(&self) -> u64 {
+        self.interrupts.load(Acquire)
+    }
+
+    /// A number that stays the same as long as nobody begins or ends to cut, mend or close the log: two for each, one in
+    /// between.
+    pub(crate) fn changes(&self) -> u64 {
+        self.interrupts.load(Acquire) + self.ended.load(Acquire)
     }
 }
 
@@ -118,7 +143,7 @@ impl Pass<'_> {
     }
 
     fn is_interrupted(&self) -> bool {
-        self.log.cleaner().interrupts.load(Acquire) != self.interrupts
+        self.log.cleaner().interrupts() != self.interrupts
     }
 
     fn interrupted(&self) -> LogError {
@@ -143,7 +168,7 @@ impl Log {
         pace: &dyn Pace,
         now_ms: i64,
     ) -> Result<Option<Cleaned>, LogError> {
-        let interrupts = self.cleaner().interrupts.load(Acquire);
+        let interrupts = self.cleaner().interrupts();
         let _one = self.cleaner().running.lock();
         let mut pass = Pass { log: self, limits, pace, interrupts, now_ms, done: Cleaned::default() };
         match pass.run(first_dirty_offset) {

@@ -16,10 +16,12 @@ pub mod memory;
 pub mod open_files;
 pub mod real;
 pub mod storage;
+pub(crate) mod unseen;
 
 pub use open_files::{LazyFile, OpenFiles};
 pub use real::RealFileSystem;
 pub use storage::Storage;
+pub(crate) use unseen::UnseenFile;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -24,6 +24,7 @@ pub struct Storage {
     poisoned: AtomicBool,
     reason: Mutex<Option<String>>,
     unreadable: Mutex<BTreeSet<String>>,
+    damages_found: Arc<AtomicU64>,
 }
 
 impl Storage {
@@ -37,6 +38,7 @@ impl Storage {
             poisoned: AtomicBool::new(false),
             reason: Mutex::new(None),
             unreadable: Mutex::new(BTreeSet::new()),
+            damages_found: Arc::default(),
         })
     }
 
@@ -61,6 +63,16 @@ impl Storage {
             *first = Some(reason.to_string());
         }
         self.poisoned.store(true, Ordering::Release);
+    }
+
+    /// How often damage was found in a segment since the start, by recovery, a reader or the scrub. Cheap: who mends looks
+    /// for places only after it grew.
+    pub fn damages_found(&self) -> u64 {
+        self.damages_found.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn damage_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.damages_found)
     }
 
     /// Says in the log that something cannot be read, once for each reason: the client gets a code only, and asks again

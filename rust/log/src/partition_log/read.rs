@@ -208,7 +208,12 @@ fn slice(
     max_bytes: usize,
     at_least_one: bool,
 ) -> Result<Option<Slice>, LogError> {
-    let end = segment.damage_after(position).map_or(end, |damage| end.min(damage));
+    let end = match segment.damage_after(position) {
+        // a place that is remembered of the last batches leads here too
+        Some(damage) if damage.position <= position => return Err(segment.corrupt(&damage)),
+        Some(damage) => end.min(damage.position),
+        None => end,
+    };
     let available = end.saturating_sub(position);
     let length = if available <= max_bytes as u64 {
         available

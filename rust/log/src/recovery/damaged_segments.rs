@@ -18,14 +18,17 @@ const FILE_NAME: &str = "damaged-segments";
 
 /// The base offsets of the segments; none where there is no file among `names`, those in the directory, or it does not
 /// read.
-pub(super) fn read(
+pub(super) fn read_listed(
     file_system: &dyn FileSystem,
     directory: &Path,
     names: &[String],
 ) -> Result<BTreeSet<i64>, LogError> {
-    if !names.iter().any(|name| name == FILE_NAME) {
-        return Ok(BTreeSet::new());
-    }
+    let is_there = names.iter().any(|name| name == FILE_NAME);
+    if is_there { read(file_system, directory) } else { Ok(BTreeSet::new()) }
+}
+
+/// The base offsets of the segments; none where there is no file, or it does not read.
+pub(crate) fn read(file_system: &dyn FileSystem, directory: &Path) -> Result<BTreeSet<i64>, LogError> {
     let path = directory.join(FILE_NAME);
     let Some(bytes) = atomic_file::read(file_system, &path).during("read", &path)? else {
         return Ok(BTreeSet::new());
@@ -37,7 +40,7 @@ pub(super) fn read(
 }
 
 /// Replaces the list `known`, as [`read`] gave it; an empty one has no file.
-pub(super) fn replace(
+pub(crate) fn replace(
     file_system: &dyn FileSystem,
     directory: &Path,
     known: &BTreeSet<i64>,
@@ -79,7 +82,7 @@ mod tests {
         let some = BTreeSet::from([0, 42]);
         let names = [FILE_NAME.to_owned()];
         replace(&RealFileSystem, directory.path(), &none, &some).unwrap();
-        assert_eq!(read(&RealFileSystem, directory.path(), &names).unwrap(), some);
+        assert_eq!(read_listed(&RealFileSystem, directory.path(), &names).unwrap(), some);
         replace(&RealFileSystem, directory.path(), &some, &none).unwrap();
         assert!(!directory.path().join(FILE_NAME).exists());
     }
@@ -89,7 +92,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for text in ["", "1\n0\n", "0\n2\n7\n", "0\n1\nx\n", "0\n"] {
             std::fs::write(directory.path().join(FILE_NAME), text).unwrap();
-            let found = read(&RealFileSystem, directory.path(), &[FILE_NAME.to_owned()]).unwrap();
+            let found = read(&RealFileSystem, directory.path()).unwrap();
             assert_eq!(found, BTreeSet::new(), "{text:?}");
         }
     }

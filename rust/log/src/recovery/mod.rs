@@ -26,7 +26,7 @@ use crate::segment::rescan::Rescan;
 use crate::segment::scan::{Bad, Located, find_good_batch};
 use crate::segment::{Segment, Trust};
 
-mod damaged_segments;
+pub(crate) mod damaged_segments;
 pub(crate) mod producers;
 pub mod report;
 
@@ -78,7 +78,7 @@ impl Recovery<'_> {
     /// Checks the segments (ascending, at least one) from the recovery point on, completes indexes and epochs, and cuts
     /// a bad end.
     pub(crate) fn run(mut self, mut segments: Vec<Arc<Segment>>) -> Result<Recovered, LogError> {
-        let suspects = damaged_segments::read(self.file_system, self.directory, self.names)?;
+        let suspects = damaged_segments::read_listed(self.file_system, self.directory, self.names)?;
         let first = self.first_to_scan(&segments);
         for (number, segment) in segments.iter().enumerate().take(first) {
             if suspects.contains(&segment.base_offset) {

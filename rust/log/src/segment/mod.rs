@@ -45,6 +45,9 @@ pub(crate) struct Damage {
     /// The first offset of the next segment, where that is known.
     pub(crate) following: Option<i64>,
     pub(crate) reason: String,
+    /// Every batch before it was checked, so it starts where a batch did. A reader that believes a wrong header may see
+    /// damage elsewhere.
+    pub(crate) is_exact: bool,
 }
 
 /// One segment. Written by one thread at a time (the log's writer lock), read by any.
@@ -69,6 +72,8 @@ pub(crate) struct Segment {
     loaded: AtomicBool,
     loading: Mutex<()>,
     damages: Mutex<Vec<Damage>>,
+    /// Counts damage of all segments of the data directory.
+    damage_counter: Arc<AtomicU64>,
     /// Made by the cleaner in this run: places of batches that were noted when they were appended are not true here.
     pub(crate) is_rewritten: bool,
 }
@@ -166,6 +171,7 @@ impl Segment {
             loaded: AtomicBool::new(false),
             loading: Mutex::new(()),
             damages: Mutex::default(),
+            damage_counter: storage.damage_counter(),
             is_rewritten: false,
         }
     }
@@ -467,14 +473,41 @@ impl Segment {
         next: Option<(u64, i64)>,
         following: Option<i64>,
     ) -> Damage {
-        let damage = Damage { position: bad.position, offset, next, following, reason: bad.reason.clone() };
+        let damage = Damage {
+            position: bad.position,
+            offset,
+            next,
+            following,
+            reason: bad.reason.clone(),
+            is_exact: false,
+        };
         tracing::error!(error = %self.corrupt(&damage), "damaged segment");
         self.damages.lock().push(damage.clone());
+        self.damage_counter.fetch_add(1, AcqRel);
         damage
     }
 
+    /// All damage that is known, by position.
+    pub(crate) fn damages(&self) -> Vec<Damage> {
+        let mut all = self.damages.lock().clone();
+        all.sort_by_key(|known| known.position);
+        all
+    }
+
+    /// What was damaged at the position is mended.
+    pub(crate) fn forget_damage(&self, position: u64) {
+        self.damages.lock().retain(|known| known.position != position);
+    }
+
+    /// All batches below `end` were checked, and these are the places where one is bad: there is no other damage there.
+    pub(crate) fn set_exact_damages(&self, positions: &[u64], end: u64) {
+        let mut damages = self.damages.lock();
+        damages.retain(|known| known.position >= end || positions.contains(&known.position));
+        damages.iter_mut().for_each(|known| known.is_exact |= known.position < end);
+    }
+
     /// Known damage at a position.
-    fn damage_starting_at(&self, position: u64) -> Option<Damage> {
+    pub(crate) fn damage_starting_at(&self, position: u64) -> Option<Damage> {
         self.damages.lock().iter().find(|known| known.position == position).cloned()
     }
 
@@ -485,9 +518,11 @@ impl Segment {
         self.damages.lock().iter().find(covers).cloned()
     }
 
-    /// Where the first known damage at or after `position` starts.
-    pub(crate) fn damage_after(&self, position: u64) -> Option<u64> {
-        self.damages.lock().iter().map(|known| known.position).filter(|start| *start >= position).min()
+    /// The first known damage that ends behind `position`.
+    pub(crate) fn damage_after(&self, position: u64) -> Option<Damage> {
+        let damages = self.damages.lock();
+        let after = damages.iter().filter(|known| known.next.is_none_or(|(end, _)| end > position));
+        after.min_by_key(|known| known.position).cloned()
     }
 
     /// An error for the first damage known, if any.

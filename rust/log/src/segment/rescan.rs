@@ -77,7 +77,15 @@ impl Segment {
             scan.expect_offset(expected);
         }
         let mut since_entry = 0;
+        let known = self.damages();
         let bad = loop {
+            if let Some(damage) = known.iter().find(|damage| damage.position == scan.position()) {
+                // what is there may look like a batch, of another length
+                let Some((position, offset)) = damage.next else { break None };
+                scan = self.scan_from(position, self.size())?;
+                scan.expect_offset(offset);
+                continue;
+            }
             match scan.step(verify_from).during("read", self.log.path())? {
                 Step::Batch(located) => {
                     observe(&located);

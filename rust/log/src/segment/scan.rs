@@ -87,6 +87,12 @@ impl BatchScan {
         self.follows = true;
     }
 
+    /// The same, with the leader epoch of the batch before.
+    pub(crate) fn expect(&mut self, offset: i64, leader_epoch: i32) {
+        self.expect_offset(offset);
+        self.leader_epoch = leader_epoch;
+    }
+
     /// Where the next batch starts.
     pub(crate) fn position(&self) -> u64 {
         self.position
@@ -124,7 +130,11 @@ impl BatchScan {
         if verify && !crc_is_valid(self.bytes(position, located.header.size_bytes())?) {
             return Ok(self.bad(Some(located.end()), "the CRC of the batch does not fit".to_owned()));
         }
-        if let Some(reason) = self.contradicted(&located)? {
+        let contradiction = match self.contradicted(&located)? {
+            None => self.contradicted_epoch(&located)?,
+            found => found,
+        };
+        if let Some(reason) = contradiction {
             return Ok(self.bad(Some(located.end()), reason));
         }
         self.position = located.end();
@@ -169,6 +179,20 @@ impl BatchScan {
                 header.base_offset, self.offset_min, next.base_offset
             )
         }))
+    }
+
+    /// Nor has the leader epoch one, which never goes down in a log: one that differs from that of the batch before, while
+    /// the next batch's goes with that, is wrong.
+    fn contradicted_epoch(&mut self, located: &Located) -> io::Result<Option<String>> {
+        let (before, epoch) = (self.leader_epoch, located.header.partition_leader_epoch);
+        let end = located.end();
+        if before < 0 || epoch == before || self.end - end < HEADER_BYTES as u64 {
+            return Ok(None);
+        }
+        let Ok(next) = BatchHeader::parse(self.bytes(end, HEADER_BYTES)?) else { return Ok(None) };
+        let after = next.partition_leader_epoch;
+        let is_wrong = if epoch > before { (before..epoch).contains(&after) } else { after >= before };
+        Ok(is_wrong.then(|| format!("the leader epoch {epoch} does not lie between {before} and {after}")))
     }
 
     fn bad(&self, claimed_end: Option<u64>, reason: String) -> Step {

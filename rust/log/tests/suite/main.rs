@@ -18,4 +18,5 @@ mod kafka;
 mod lifecycle;
 mod recovery;
 mod restore;
+mod scrub;
 mod timestamps;

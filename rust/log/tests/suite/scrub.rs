@@ -1,0 +1,339 @@
+//! Bytes that turn at rest: the scrub finds them, nobody is given them as a record, and another copy mends them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use crate::common::*;
+use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
+use fastlog_log::{DamagedRange, LastStop, Log, LogConfig, LogError, LogOptions, Pace, Storage, Unpaced};
+use fastlog_protocol::ErrorCode;
+use proptest::prelude::*;
+
+/// Records of each log here, one a batch; all batches are of the same size.
+const END: i64 = 100;
+/// A record, and its batch, in the middle of a segment.
+const BAD: i64 = 40;
+
+struct Copy {
+    files: MemoryFileSystem,
+    storage: Arc<Storage>,
+    log: Log,
+}
+
+impl Copy {
+    fn new(config: &LogConfig) -> Self {
+        let files = MemoryFileSystem::new(7);
+        let storage = storage_of(&files);
+        let (log, _) = Log::open(&storage, options(config.clone(), LastStop::Clean), NOW_MS).unwrap();
+        log.start_epoch(0).unwrap();
+        while log.log_end_offset() < END {
+            append(&log, &batch(&[&value(log.log_end_offset())])).unwrap();
+        }
+        log.advance_high_watermark(END);
+        Self { files, storage, log }
+    }
+
+    /// Flips a byte `at` bytes behind the start of the batch of a record.
+    fn flip(&self, offset: i64, at: u64) {
+        let slice = self.log.read(offset, 1, i64::MAX, true).unwrap().unwrap();
+        let path = PathBuf::from(format!("/data/t-0/{:020}.log", slice.segment_base_offset));
+        let position = usize::try_from(slice.position + at).unwrap();
+        assert!(self.files.corrupt(&path, position));
+    }
+
+    /// The log as it is after another start.
+    fn reopened(self, config: &LogConfig, last_stop: LastStop) -> Self {
+        let Self { files, storage, log } = self;
+        if last_stop == LastStop::Clean {
+            log.close(true).unwrap();
+        }
+        let recovery_point = log.recovery_point();
+        drop((log, storage));
+        let storage = storage_of(&files);
+        let options =
+            LogOptions { recovery_point, high_watermark: END, ..options(config.clone(), last_stop) };
+        let (log, _) = Log::open(&storage, options, NOW_MS).unwrap();
+        Self { files, storage, log }
+    }
+
+    fn refused(&self, offset: i64) -> ErrorCode {
+        self.log.read(offset, 1 << 20, i64::MAX, true).unwrap_err().code()
+    }
+}
+
+fn storage_of(files: &MemoryFileSystem) -> Arc<Storage> {
+    Storage::new(Arc::new(files.clone()), PathBuf::from("/data"), 64)
+}
+
+fn value(offset: i64) -> String {
+    format!("value-{offset:05}")
+}
+
+fn wanted(from: i64, end: i64) -> Vec<(i64, String)> {
+    (from..end).map(|offset| (offset, value(offset))).collect()
+}
+
+/// Goes over the whole log; what was found.
+fn scrub(log: &Log) -> Vec<LogError> {
+    let (mut damages, mut from) = (Vec::new(), Some(0));
+    while let Some(next) = from {
+        // the last one may have gone since the one before told of it
+        let Some(scrubbed) = log.scrub_segment(next, &Unpaced).unwrap() else { break };
+        damages.extend(scrubbed.damages);
+        from = scrubbed.next;
+    }
+    damages
+}
+
+/// What another replica answers to a fetch of the range.
+fn fetched(other: &Log, range: &DamagedRange) -> Vec<u8> {
+    let (mut bytes, mut offset) = (Vec::new(), range.offset);
+    while let Some(slice) = other.read(offset, 1, range.next_offset, true).unwrap() {
+        bytes.extend(bytes_of(&slice));
+        offset += 1;
+    }
+    bytes
+}
+
+/// Places in a batch: base offset, length, leader epoch, magic, CRC, attributes, last offset delta, a record.
+const PLACES: [u64; 9] = [0, 7, 9, 12, 16, 19, 22, 25, 66];
+
+#[test]
+fn what_turned_is_found_and_never_served_and_all_around_it_is() {
+    for at in PLACES {
+        let copy = Copy::new(&config());
+        copy.flip(BAD, at);
+        let found = scrub(&copy.log);
+        let [LogError::Corrupt { offset, next_readable_offset, .. }] = &found[..] else {
+            panic!("{at}: {found:?}")
+        };
+        assert_eq!((*offset, *next_readable_offset), (BAD, Some(BAD + 1)), "byte {at}");
+        assert_eq!(copy.refused(BAD), ErrorCode::KAFKA_STORAGE_ERROR);
+        assert_eq!(values_below(&copy.log, 0, BAD, 700).unwrap(), wanted(0, BAD));
+        assert_eq!(values_below(&copy.log, BAD + 1, END, 700).unwrap(), wanted(BAD + 1, END));
+        assert_eq!(scrub(&copy.log).len(), 0, "it is known by now");
+        assert_eq!(copy.storage.damages_found(), 1);
+    }
+}
+
+#[test]
+fn what_the_scrub_found_is_known_after_a_clean_stop() {
+    let copy = Copy::new(&config());
+    copy.flip(BAD, 66);
+    assert_eq!(scrub(&copy.log).len(), 1);
+    let copy = copy.reopened(&config(), LastStop::Clean);
+    assert_eq!(copy.refused(BAD), ErrorCode::KAFKA_STORAGE_ERROR);
+    assert_eq!(values_below(&copy.log, BAD + 1, END, 700).unwrap(), wanted(BAD + 1, END));
+}
+
+#[test]
+fn a_bad_last_batch_is_not_the_end_of_the_log() {
+    let copy = Copy::new(&config());
+    copy.flip(END - 1, 9);
+    assert_eq!(scrub(&copy.log).len(), 1);
+    append(&copy.log, &batch(&[&value(END)])).unwrap();
+    assert_eq!(copy.log.log_end_offset(), END + 1);
+    assert_eq!(copy.refused(END - 1), ErrorCode::KAFKA_STORAGE_ERROR);
+    assert_eq!(values_below(&copy.log, END, END + 1, 700).unwrap(), wanted(END, END + 1));
+}
+
+#[test]
+fn another_copy_mends_it() {
+    let good = Copy::new(&config());
+    for (offset, at) in PLACES.map(|at| (BAD, at)).into_iter().chain([(0, 9), (END - 1, 9), (END - 1, 66)]) {
+        let copy = Copy::new(&config());
+        copy.flip(offset, at);
+        scrub(&copy.log);
+        let ranges = copy.log.damaged_ranges().unwrap();
+        let [range] = &ranges[..] else { panic!("{ranges:?}") };
+        assert_eq!((range.offset, range.next_offset), (offset, offset + 1));
+        assert!(range.reason.contains(".log is damaged at byte"), "{}", range.reason);
+        copy.log.mend(offset, &fetched(&good.log, range), NOW_MS).unwrap();
+        assert_eq!(copy.log.damaged_ranges().unwrap(), []);
+        assert_eq!(values(&copy.log), wanted(0, END));
+        let copy = copy.reopened(&config(), LastStop::Clean);
+        assert_eq!((values(&copy.log), scrub(&copy.log).len()), (wanted(0, END), 0));
+    }
+}
+
+#[test]
+fn damage_that_recovery_found_is_mended_and_the_producers_are_known_again() {
+    let config = LogConfig { segment_bytes: 1 << 20, ..config() };
+    let made = || {
+        let copy = Copy::new(&config);
+        for sequence in 0..10 {
+            append(&copy.log, &idempotent(5, 0, sequence, "x")).unwrap();
+        }
+        copy
+    };
+    let (good, copy) = (made(), made());
+    copy.flip(BAD, 9);
+    let copy = copy.reopened(&config, LastStop::ProcessDied);
+    let ranges = copy.log.damaged_ranges().unwrap();
+    assert_eq!(ranges.len(), 1, "{ranges:?}");
+    assert_eq!(copy.log.producer_count(), 0, "nobody knows what is behind the damage");
+    copy.log.mend(BAD, &fetched(&good.log, &ranges[0]), NOW_MS).unwrap();
+    assert_eq!(copy.log.producer_count(), 1);
+    let again = append(&copy.log, &idempotent(5, 0, 9, "x")).unwrap();
+    assert_eq!(again.base_offset, END + 9, "it was there already");
+    assert_eq!(copy.log.log_end_offset(), END + 10);
+}
+
+#[test]
+fn what_was_not_there_does_not_mend_it() {
+    let copy = Copy::new(&config());
+    let good = Copy::new(&config());
+    copy.flip(BAD, 66);
+    scrub(&copy.log);
+    let range = copy.log.damaged_ranges().unwrap().remove(0);
+    let records = fetched(&good.log, &range);
+    let mut flipped = records.clone();
+    flipped[66] ^= 1;
+    let mut of_another_epoch = records.clone();
+    of_another_epoch[15] = 9;
+    let longer = Copy::new(&config()).log;
+    longer.truncate_to(BAD, NOW_MS, || Ok(())).unwrap();
+    append(&longer, &batch(&["value-of-another-history"])).unwrap();
+    let next = fetched(&good.log, &DamagedRange { offset: BAD + 1, next_offset: BAD + 2, ..range.clone() });
+    for (bad, why) in [
+        (flipped, "CRC"),
+        (of_another_epoch, "leader epoch"),
+        (fetched(&longer, &range), "bytes came for a place of"),
+        (next, "0 bytes came"),
+        (records[..20].to_vec(), "0 bytes came"),
+        (Vec::new(), "0 bytes came"),
+    ] {
+        let error = copy.log.mend(BAD, &bad, NOW_MS).unwrap_err();
+        assert!(matches!(error, LogError::Invalid { .. }) && error.to_string().contains(why), "{error}");
+        assert_eq!(copy.log.damaged_ranges().unwrap(), [range.clone()]);
+    }
+    let error = copy.log.mend(BAD + 1, &records, NOW_MS).unwrap_err();
+    assert!(error.to_string().contains("no damage is known there"), "{error}");
+    copy.log.mend(BAD, &records, NOW_MS).unwrap();
+    assert_eq!(values(&copy.log), wanted(0, END));
+}
+
+#[test]
+fn only_what_is_committed_is_mended() {
+    let files = MemoryFileSystem::new(7);
+    let (log, _) = Log::open(&storage_of(&files), options(config(), LastStop::Clean), NOW_MS).unwrap();
+    let good = Copy::new(&config());
+    log.start_epoch(0).unwrap();
+    for offset in 0..END {
+        append(&log, &batch(&[&value(offset)])).unwrap();
+    }
+    log.advance_high_watermark(BAD);
+    let copy = Copy { storage: storage_of(&files), files, log };
+    copy.flip(BAD, 66);
+    scrub(&copy.log);
+    let range = copy.log.damaged_ranges().unwrap().remove(0);
+    let error = copy.log.mend(BAD, &fetched(&good.log, &range), NOW_MS).unwrap_err();
+    assert!(error.to_string().contains("but only what is below 40 is known"), "{error}");
+    copy.log.advance_high_watermark(BAD + 1);
+    copy.log.mend(BAD, &fetched(&good.log, &range), NOW_MS).unwrap();
+}
+
+#[test]
+fn a_write_that_fails_while_mending_takes_the_directory_offline_and_is_found_again() {
+    let good = Copy::new(&config());
+    let copy = Copy::new(&config());
+    copy.log.flush().unwrap();
+    copy.flip(BAD, 66);
+    scrub(&copy.log);
+    let range = copy.log.damaged_ranges().unwrap().remove(0);
+    copy.files.set_faults(Faults { room: Some(0), short_write: Some(30), ..Faults::default() });
+    let _failed_or_not = copy.log.mend(BAD, &fetched(&good.log, &range), NOW_MS);
+    copy.files.set_faults(Faults::default());
+    copy.files.kill_process();
+    copy.files.restart_process();
+    let copy = copy.reopened(&config(), LastStop::ProcessDied);
+    for range in copy.log.damaged_ranges().unwrap() {
+        copy.log.mend(range.offset, &fetched(&good.log, &range), NOW_MS).unwrap();
+    }
+    assert_eq!(values(&copy.log), wanted(0, END));
+}
+
+/// Stops after so many looks.
+struct Stop(AtomicU64);
+
+impl Pace for Stop {
+    fn go_on(&self, _bytes: u64) -> bool {
+        self.0.fetch_sub(1, Ordering::Relaxed) > 1
+    }
+}
+
+#[test]
+fn a_scrub_can_be_stopped_and_knows_where_the_log_ends() {
+    let copy = Copy::new(&config());
+    assert!(copy.log.scrub_segment(0, &Stop(1.into())).unwrap().is_none());
+    assert!(copy.log.scrub_segment(0, &Stop(9.into())).unwrap().is_some());
+    assert!(copy.log.scrub_segment(END + 1, &Unpaced).unwrap().is_none());
+}
+
+#[test]
+fn a_log_that_is_cut_appended_to_and_flushed_meanwhile_is_never_called_damaged() {
+    let copy = Copy::new(&config());
+    let (log, done) = (&copy.log, AtomicBool::new(false));
+    thread::scope(|scope| {
+        let scrubbing = scope.spawn(|| {
+            let mut rounds = 0;
+            while !done.load(Ordering::Acquire) || rounds < 3 {
+                let found = scrub(log);
+                assert!(found.is_empty(), "{found:?}");
+                rounds += 1;
+            }
+        });
+        for round in 0..150_i64 {
+            log.truncate_to(END - 1 - round % 30, NOW_MS, || Ok(())).unwrap();
+            let long = "x".repeat(usize::try_from(round % 7).unwrap() * 50);
+            while log.log_end_offset() < END {
+                append(log, &batch(&[&long])).unwrap();
+            }
+            log.flush().unwrap();
+        }
+        done.store(true, Ordering::Release);
+        scrubbing.join().unwrap();
+    });
+    assert_eq!(copy.storage.damages_found(), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever bytes turn: what a reader gets is what was written, and another copy makes the log whole.
+    #[test]
+    fn whatever_turns_is_mended_by_another_copy(
+        turned in proptest::collection::vec((0..END, 0_u64..70), 1..12),
+        crashed in any::<bool>(),
+    ) {
+        let good = Copy::new(&config());
+        let mut copy = Copy::new(&config());
+        for (offset, at) in turned {
+            // a wrong leader epoch at the start of a segment is believed by recovery
+            let at = if crashed && (12..16).contains(&at) { 16 } else { at };
+            let slice = good.log.read(offset, 1, i64::MAX, true).unwrap().unwrap();
+            let path = PathBuf::from(format!("/data/t-0/{:020}.log", slice.segment_base_offset));
+            copy.files.corrupt(&path, usize::try_from(slice.position + at).unwrap());
+        }
+        if crashed {
+            copy.log.flush().unwrap();
+            copy = copy.reopened(&config(), LastStop::ProcessDied);
+        }
+        scrub(&copy.log);
+        let mut offset = 0;
+        while offset < END {
+            match values_below(&copy.log, offset, offset + 1, 1 << 20) {
+                Ok(found) => prop_assert_eq!(found, wanted(offset, offset + 1)),
+                Err(error) => prop_assert_eq!(error.code(), ErrorCode::KAFKA_STORAGE_ERROR),
+            }
+            offset += 1;
+        }
+        for range in copy.log.damaged_ranges().unwrap() {
+            copy.log.mend(range.offset, &fetched(&good.log, &range), NOW_MS).unwrap();
+        }
+        prop_assert_eq!(copy.log.damaged_ranges().unwrap(), vec![]);
+        prop_assert_eq!(values(&copy.log), wanted(0, END));
+    }
+}
