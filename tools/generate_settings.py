@@ -16,6 +16,7 @@ PARTS = (
     "settings_zmq",
     "settings_groups",
     "settings_cleaner",
+    "settings_scrub",
     "settings_cluster",
     "settings_kafka",
 )

@@ -23,7 +23,7 @@ from fastlog.broker.control_api import Services
 from fastlog.broker.control_loop import ControlLoop
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.groups.offsets_log import OffsetsLog
-from fastlog.broker.housekeeping import Housekeeping, cleaner_task, tasks
+from fastlog.broker.housekeeping import Housekeeping, cleaner_task, scrub_task, tasks
 from fastlog.broker.listening import bind_router, reserved_endpoint
 from fastlog.broker.node import Foundation, LocalNode
 from fastlog.broker.serving import Serving
@@ -218,6 +218,10 @@ class Broker:
             self._undo.callback(cleaner.stop)
             self._undo.callback(self._engine.stop_cleaner)
             cleaner.start()
+        scrub = Housekeeping([scrub_task(self._engine, self._clock)], self._clock, "scrub")
+        self._undo.callback(scrub.stop)
+        self._undo.callback(self._engine.stop_scrub)
+        scrub.start()
 
     def _changed(self, topic: str | None) -> None:
         """Takes the settings that may be changed while it runs; `topic` is None for those of brokers."""

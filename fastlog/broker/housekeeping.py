@@ -1,11 +1,13 @@
-"""What a broker does from time to time: retention, checkpoints, purging what was deleted; and cleaning compacted logs.
+"""What a broker does from time to time: retention, checkpoints, purging what was deleted; cleaning compacted logs,
+and the scrub.
 
-One thread, and another for the cleaner, which may be at a log for minutes; the engine's calls release the GIL. A task
-that fails is logged and tried again at its next turn.
+One thread, and others for the cleaner and the scrub, which may be at a log for minutes; the engine's calls release the
+GIL. A task that fails is logged and tried again at its next turn.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +28,9 @@ PURGE_INTERVAL_MS = 5_000
 LOOK_INTERVAL_MS = 5_000
 # a file of a log that nobody used for so long is closed, within twice that time
 IDLE_FILES_INTERVAL_MS = 60_000
+# when the next pass of the scrub is due is looked at so often
+SCRUB_LOOK_MS = 1_000
+SCRUB_NICENESS = 15
 # the cleaner looks at every compacted log: never more often than this
 CLEANER_BACKOFF_MS_MIN = 10
 
@@ -67,6 +72,18 @@ class CleanedLogs(Protocol):
 
     def stop_cleaner(self) -> None:
         """Ends a `clean_one` that is under way, and later ones at once."""
+        ...
+
+
+class ScrubbedLogs(Protocol):
+    """The engine's calls; the first blocks."""
+
+    def scrub_next(self, now_ms: int) -> bool:
+        """Checks the next segment of the scrub that is due; False when none is."""
+        ...
+
+    def stop_scrub(self) -> None:
+        """Ends a `scrub_next` that is under way, and later ones at once."""
         ...
 
 
@@ -122,6 +139,20 @@ def cleaner_task(logs: CleanedLogs, settings: Callable[[], BrokerSettings], cloc
         return max(settings().log_cleaner_backoff_ms, CLEANER_BACKOFF_MS_MIN)
 
     return Task("cleaner", backoff_ms, clean)
+
+
+def scrub_task(logs: ScrubbedLogs, clock: Clock) -> Task:
+    """The task of the scrub's thread, which steps back behind all others: one segment after the other."""
+
+    def scrub() -> None:
+        # of this thread alone; one that steps back further already may not come forward again
+        thread = threading.get_native_id()
+        niceness = max(os.getpriority(os.PRIO_PROCESS, thread), SCRUB_NICENESS)
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
+        while logs.scrub_next(clock.now_ms()):
+            pass
+
+    return Task("scrub", SCRUB_LOOK_MS, scrub)
 
 
 class Housekeeping:

@@ -98,6 +98,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="log.cleaner.min.compaction.lag.ms", topic="min.compaction.lag.ms", type="long", unit="ms", default="0", minimum=0, update="cluster-wide", doc="How long a record of a compacted log stays at least, whatever comes after it."),
     Setting(name="log.cleaner.max.compaction.lag.ms", topic="max.compaction.lag.ms", type="long", unit="ms", default="9223372036854775807", minimum=1, update="cluster-wide", doc="How long a record of a compacted log may wait to be cleaned, whatever min.cleanable.dirty.ratio says; segments are closed by then too."),
     Setting(name="log.cleaner.delete.retention.ms", topic="delete.retention.ms", type="long", unit="ms", default="86400000", minimum=0, update="cluster-wide", doc="How long a tombstone stays after its first cleaning, so that whoever reads on from an earlier offset hears of it."),
+    Setting(name="fastlog.scrub.interval.ms", type="long", unit="ms", default="604800000", minimum=-1, excluded=(0,), update="cluster-wide", doc="All logs are read through once in this time, and the checksums of their batches compared: bytes that turned on the disk are found before somebody needs them. In a cluster they are then mended from another replica. -1 = never."),
+    Setting(name="fastlog.scrub.max.bytes.per.second", type="double", unit="bytes", default="8388608.0", minimum=1.0, maximum=1.7976931348623157e+308, update="cluster-wide", doc="How much the scrub reads a second."),
     Setting(name="zookeeper.connect", type="string", doc="The ZooKeeper of the cluster, HOST:PORT[,HOST:PORT …][/PATH]; the cluster lies below the path, /fastlog where none is given. Not set: the broker is a cluster by itself and needs no ZooKeeper.", differs="Kafka has it up to 3.9, and lies at the root where no path is given."),
     Setting(name="zookeeper.session.timeout.ms", type="int", unit="ms", default="4000", minimum=2000, maximum=600000, doc="How long a broker may be silent before ZooKeeper takes it for dead. ZooKeeper may grant another time: it serves from 2 to 20 of its ticks.", differs="Kafka's is 18000. Who leads a dead broker's partitions is settled that much sooner, and the lease of an isolated leader ends in two thirds of it."),
     Setting(name="broker.rack", type="string", doc="Where the broker is: replicas of a partition are spread over racks, and consumers that name theirs read from a replica there."),
@@ -461,6 +463,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_cleaner_io_buffer_load_factor: float
     log_cleaner_io_buffer_size: int
     log_cleaner_io_max_bytes_per_second: float
+    fastlog_scrub_interval_ms: int
+    fastlog_scrub_max_bytes_per_second: float
     zookeeper_connect: str | None
     zookeeper_session_timeout_ms: int
     broker_rack: str | None

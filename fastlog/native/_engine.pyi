@@ -141,6 +141,12 @@ class Engine:
     def stop_cleaner(self) -> None:
         """Ends a `clean_one` that is under way, and later ones at once; does not wait."""
 
+    def scrub_next(self, now_ms: int) -> bool:
+        """Checks the next segment of the pass that is under way or due, at its rate; False when there is none."""
+
+    def stop_scrub(self) -> None:
+        """Ends a `scrub_next` that is under way, and later ones at once; does not wait."""
+
     def checkpoint_recovery_points(self) -> None:
         """Writes down what is known to be synced."""
 
@@ -245,6 +251,21 @@ class Engine:
         """The largest leader epoch known here that is no later than `epoch`, and the offset where it ends.
 
         (-1, -1) for one that is later than all.
+        """
+
+    def damages_found(self) -> int:
+        """How often damage was found in a log since the start; cheap."""
+
+    def damaged(self) -> list[tuple[str, bytes, int, int, int, int, str]]:
+        """Topic, its id, partition, first damaged offset, first good one behind it, bytes, what is wrong; of all."""
+
+    def verify(self, topic: str, topic_id: bytes, index: int, offset: int) -> None:
+        """Checks the segment that has an offset, as the scrub does."""
+
+    def mend(self, topic: str, topic_id: bytes, index: int, offset: int, records: bytes) -> None:
+        """Puts whole batches from another replica in the place of the damaged ones from `offset` on, synced.
+
+        InvalidRequestError where they are not what was there; nothing was changed then.
         """
 
     def set_broker_epochs(self, epochs: Mapping[int, int]) -> None:

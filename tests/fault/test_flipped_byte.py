@@ -25,8 +25,11 @@ VALUE = b"%06d " + b"." * 1100
 
 @pytest.fixture
 def broker(make_broker: MakeBroker) -> BrokerProcess:
-    """A broker with a topic `flipped` of RECORDS batches of one record each."""
-    made = make_broker()
+    return filled(make_broker())
+
+
+def filled(made: BrokerProcess) -> BrokerProcess:
+    """The broker with a topic `flipped` of RECORDS batches of one record each."""
     create_topic(made.bootstrap, "flipped")
     with Producer(made.bootstrap, batch_bytes=1024) as producer:
         sent = [producer.send("flipped", VALUE % number, partition=0) for number in range(RECORDS)]
@@ -139,3 +142,34 @@ def test_a_flipped_byte_never_reaches_an_application(
     with Producer(broker.bootstrap) as producer:
         assert producer.send("flipped", b"more", partition=0).result(SECONDS).offset == RECORDS
     assert broker.stop() == 0, broker.log()
+
+
+@pytest.mark.parametrize("at", [9, 150], ids=["length", "record"])
+def test_the_scrub_of_one_broker_finds_a_flipped_byte_and_says_what_to_do(
+    make_broker: MakeBroker, at: int
+) -> None:
+    """Nobody else has the batch: it is refused from then on, all others are served, and the line says where it is."""
+    broker = filled(make_broker(settings={"fastlog.scrub.interval.ms": "1000"}))
+    flip(broker, at=at)
+    found = "the scrub found records that turned bad, they are not served"
+    wait_until("the scrub finds it", lambda: found in broker.log())
+    assert answer(broker) == 56
+    (line,) = [line for line in broker.log().splitlines() if found in line]
+    position = segment(broker).stat().st_size // RECORDS * DAMAGED
+    for part in (
+        "flipped",
+        str(segment(broker)),
+        str(position),
+        f"{DAMAGED + 1}",
+        "seek to the next readable",
+    ):
+        assert part in line, line
+    good = [VALUE % number for number in range(RECORDS)]
+    assert read_theirs(broker.bootstrap, 0) == good[:DAMAGED]
+    assert read_theirs(broker.bootstrap, DAMAGED + 1) == good[DAMAGED + 1 :]
+    with Producer(broker.bootstrap) as producer:
+        assert producer.send("flipped", b"more", partition=0).result(SECONDS).offset == RECORDS
+    assert broker.stop() == 0, broker.log()
+    # it is known to the next start, which has nothing to recover
+    broker.start()
+    assert answer(broker) == 56

@@ -14,7 +14,7 @@ import pytest
 from fastlog.broker import worker
 from fastlog.broker.control_api import ControlApi, Lane
 from fastlog.broker.control_loop import IN_HAND_MAX, ControlLoop
-from fastlog.broker.housekeeping import Housekeeping, Task, cleaner_task
+from fastlog.broker.housekeeping import Housekeeping, Task, cleaner_task, scrub_task
 from fastlog.broker.later import Later
 from fastlog.broker.serving import Serving
 from fastlog.config import load
@@ -414,6 +414,27 @@ def test_the_cleaner_goes_on_until_nothing_is_left() -> None:
     task = cleaner_task(logs, load(assignments=["log.cleaner.backoff.ms=0"]).broker, TestClock())
     assert task.interval() > 0, "it never spins"
     task.run()
+    assert logs.left == -1
+
+
+def test_the_scrub_goes_on_until_nothing_is_due() -> None:
+    class Logs:
+        left = 3
+
+        def scrub_next(self, now_ms: int) -> bool:
+            self.left -= 1
+            return self.left >= 0
+
+        def stop_scrub(self) -> None:
+            raise AssertionError("nobody stops it")
+
+    logs = Logs()
+    task = scrub_task(logs, TestClock())
+    assert task.interval() > 0, "it never spins"
+    # it steps back for good, so not on this thread
+    thread = threading.Thread(target=task.run)
+    thread.start()
+    thread.join()
     assert logs.left == -1
 
 

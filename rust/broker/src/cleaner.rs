@@ -2,18 +2,15 @@
 //! `LogCleanerManager`).
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
-use fastlog_log::{Cleanable, CleanerLimits, LogError, Offsets, Pace};
-use parking_lot::{Condvar, Mutex};
+use fastlog_log::{Cleanable, CleanerLimits, LogError, Offsets};
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::events::Level;
+use crate::pace::{Brake, Throttle};
 use crate::partition::Partition;
-
-/// Waits shorter than this are saved up: the timer is no finer.
-const WAIT_MIN: Duration = Duration::from_millis(5);
 
 /// The settings of the cleaner.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,8 +26,7 @@ pub(crate) struct Cleaner {
     progress: Mutex<Progress>,
     /// Partitions that are not tried again in this run, since they are damaged.
     damaged: Mutex<BTreeSet<(String, i32)>>,
-    stopped: Mutex<bool>,
-    stopping: Condvar,
+    brake: Brake,
 }
 
 /// Up to where logs were cleaned.
@@ -46,8 +42,7 @@ impl Cleaner {
         Self {
             progress: Mutex::new(Progress { offsets, under_way: None }),
             damaged: Mutex::default(),
-            stopped: Mutex::new(false),
-            stopping: Condvar::new(),
+            brake: Brake::default(),
         }
     }
 
@@ -91,17 +86,16 @@ impl Cleaner {
     }
 
     pub(crate) fn stop(&self) {
-        *self.stopped.lock() = true;
-        self.stopping.notify_all();
+        self.brake.stop();
     }
 
     /// True = one was cleaned; false = none needs it, or none can be now.
     pub(crate) fn clean_one(&self, broker: &Broker, settings: &CleanerSettings, now_ms: i64) -> bool {
         let mut failed = BTreeSet::new();
-        while !*self.stopped.lock() {
+        while !self.brake.is_stopped() {
             let Some((partition, found)) = self.dirtiest(broker, &failed, now_ms) else { return false };
             let key = key_of(&partition);
-            let pace = Throttle::new(self, settings.bytes_per_second);
+            let pace = Throttle::new(&self.brake, settings.bytes_per_second);
             let from = found.first_dirty_offset;
             self.progress.lock().under_way = Some((key.clone(), i64::MAX));
             match partition.log().clean(from, settings.limits, &pace, now_ms) {
@@ -171,18 +165,6 @@ impl Cleaner {
         ];
         broker.events().push(Level::Error, message, fields);
     }
-
-    /// Waits; false = the cleaner was stopped.
-    fn wait(&self, duration: Duration) -> bool {
-        let mut stopped = self.stopped.lock();
-        let until = Instant::now() + duration;
-        while !*stopped && !duration.is_zero() {
-            if self.stopping.wait_until(&mut stopped, until).timed_out() {
-                break;
-            }
-        }
-        !*stopped
-    }
 }
 
 fn key_of(partition: &Partition) -> (String, i32) {
@@ -201,51 +183,4 @@ fn tell(broker: &Broker, partition: &Partition, from: i64, cleaned: &fastlog_log
         ("segments_after", cleaned.segments_after.to_string()),
     ];
     broker.events().push(Level::Info, "cleaned a compacted log", fields);
-}
-
-/// Keeps a pass to so many bytes a second on average since it began.
-struct Throttle<'a> {
-    cleaner: &'a Cleaner,
-    bytes_per_second: Option<f64>,
-    began: Instant,
-    bytes: std::sync::atomic::AtomicU64,
-}
-
-impl<'a> Throttle<'a> {
-    fn new(cleaner: &'a Cleaner, bytes_per_second: Option<f64>) -> Self {
-        Self { cleaner, bytes_per_second, began: Instant::now(), bytes: 0.into() }
-    }
-}
-
-impl Pace for Throttle<'_> {
-    fn go_on(&self, bytes: u64) -> bool {
-        let Some(rate) = self.bytes_per_second.filter(|rate| *rate > 0.0) else {
-            return self.cleaner.wait(Duration::ZERO);
-        };
-        let total = self.bytes.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes;
-        let due = Duration::try_from_secs_f64(total as f64 / rate).unwrap_or(Duration::MAX);
-        let ahead = due.saturating_sub(self.began.elapsed()).min(Duration::from_secs(3600));
-        self.cleaner.wait(if ahead < WAIT_MIN { Duration::ZERO } else { ahead })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_throttled_pass_takes_its_time_and_a_stop_ends_the_wait() {
-        let cleaner = Cleaner::new(Offsets::new());
-        let pace = Throttle::new(&cleaner, Some(1e6));
-        for _ in 0..10 {
-            assert!(pace.go_on(2_000));
-        }
-        assert!(pace.began.elapsed() >= Duration::from_millis(15), "20 kB at 1 MB/s");
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| pace.go_on(u64::MAX / 4));
-            cleaner.stop();
-            assert!(!waiting.join().unwrap(), "a wait of an hour is over at once");
-        });
-        assert!(!Throttle::new(&cleaner, None).go_on(1));
-    }
 }

@@ -16,10 +16,12 @@ mod fetch;
 mod image;
 mod leaders;
 mod log_manager;
+mod pace;
 mod partition;
 mod produce;
 mod reachable;
 mod request;
+mod scrubber;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod sync;
@@ -46,4 +48,5 @@ pub use request::context::{
 };
 pub use request::control_queue::{ControlQueue, ControlRequest};
 pub use request::response::{Answer, FileRange, Outcome, Reply, ReplySink, Response, Segment};
+pub use scrubber::ScrubSettings;
 pub use wakeup::Wakeup;

@@ -7,6 +7,7 @@
 //! from nothing.
 
 mod replicas;
+mod scrub;
 
 pub use replicas::{FetchAnswer, FetchResult, FetchedFrom, ReplicaChange};
 
@@ -14,6 +15,7 @@ use crate::broker::Broker;
 use crate::cleaner::{Cleaner, CleanerSettings};
 use crate::events::Level;
 use crate::partition::{PartitionSettings, Replication};
+use crate::scrubber::Scrubber;
 use fastlog_log::{
     Checkpoint, Identity, LastStop, Log, LogConfig, LogDir, LogError, LogOptions, Offsets,
     PartitionDirectory, RecoveryReport, Storage, file_name,
@@ -60,6 +62,7 @@ pub struct LogManager {
     /// One checkpoint at a time, so that an older view never replaces a newer one.
     checkpointing: Mutex<()>,
     cleaner: Cleaner,
+    scrubber: Scrubber,
 }
 
 impl LogManager {
@@ -88,6 +91,7 @@ impl LogManager {
             doomed: Mutex::new(doomed.into_iter().map(|path| (path, i64::MIN)).collect()),
             checkpointing: Mutex::new(()),
             cleaner,
+            scrubber: Scrubber::default(),
         })
     }
 

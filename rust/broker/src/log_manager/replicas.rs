@@ -254,7 +254,7 @@ impl LogManager {
         self.write_checkpoint(Checkpoint::LogStart)
     }
 
-    fn open_replica(&self, topic: &str, index: i32) -> Result<Arc<Partition>, LogError> {
+    pub(super) fn open_replica(&self, topic: &str, index: i32) -> Result<Arc<Partition>, LogError> {
         let path = || self.path.join(fastlog_log::file_name::of_partition(topic, index));
         let open = self.broker.partitions().get(topic, index);
         open.ok_or_else(|| LogError::Gone { path: path(), state: "deleted" })

@@ -83,6 +83,12 @@ impl Log {
         Ok(self.next_segment(from).map(|next| Scrubbed { next, bytes: 0, damages: Vec::new() }))
     }
 
+    /// The same of the segment that holds an offset.
+    pub fn scrub_segment_of(&self, offset: i64, pace: &dyn Pace) -> Result<Option<Scrubbed>, LogError> {
+        let holding = self.segments().holding(offset).next().map(|(segment, _)| segment.base_offset);
+        holding.map_or(Ok(None), |base_offset| self.scrub_segment(base_offset, pace))
+    }
+
     /// Waits for who is at it now, which began before.
     fn was_changed_since(&self, changes: u64) -> bool {
         let _nobody_cuts = self.cleaner().stop();

@@ -14,6 +14,7 @@ use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::{FileHandle, FileSystem, LazyFile, OpenMode, Storage, is_disk_full};
 
+mod damage;
 mod entry_file;
 pub(crate) mod list;
 pub(crate) mod offset_index;
@@ -22,10 +23,11 @@ pub(crate) mod scan;
 pub(crate) mod time_index;
 pub(crate) mod txn_index;
 
+pub(crate) use damage::Damage;
 pub(crate) use rescan::Trust;
 
 use offset_index::{OffsetEntry, OffsetIndex};
-use scan::{Bad, BatchScan, Located, Step};
+use scan::{BatchScan, Located, Step};
 use time_index::{TimeIndex, TimestampOffset};
 use txn_index::TxnIndex;
 
@@ -33,22 +35,6 @@ use txn_index::TxnIndex;
 const UNKNOWN: i64 = i64::MIN;
 /// Index entries kept in memory before they are written together: 4 KiB of the offset index.
 const PENDING_ENTRIES_MAX: usize = 512;
-
-/// Bytes of a segment that are no batches although batches follow, or were promised.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Damage {
-    pub(crate) position: u64,
-    /// The offset that should be at `position`.
-    pub(crate) offset: i64,
-    /// The first batch after the damage; `None` when nothing readable follows in this segment.
-    pub(crate) next: Option<(u64, i64)>,
-    /// The first offset of the next segment, where that is known.
-    pub(crate) following: Option<i64>,
-    pub(crate) reason: String,
-    /// Every batch before it was checked, so it starts where a batch did. A reader that believes a wrong header may see
-    /// damage elsewhere.
-    pub(crate) is_exact: bool,
-}
 
 /// One segment. Written by one thread at a time (the log's writer lock), read by any.
 #[derive(Debug)]
@@ -450,87 +436,6 @@ impl Segment {
         Ok(Some(first).filter(|first| *first >= 0))
     }
 
-    /// Notes damage that a read came upon, looking for where reading can go on. `offset` is the one expected at the bad
-    /// place.
-    pub(crate) fn note_damage(&self, bad: &Bad, offset: i64, leader_epoch: i32) -> Result<Damage, LogError> {
-        if let Some(known) = self.damage_starting_at(bad.position) {
-            return Ok(known);
-        }
-        let (file, end) = (self.file()?, self.size());
-        let next =
-            scan::find_good_batch(&file, self.base_offset, bad.position + 1, end, offset, leader_epoch)
-                .during("read", self.log.path())?;
-        let next = next.map(|located| (located.position, located.header.base_offset));
-        Ok(self.add_damage(bad, offset, next, None))
-    }
-
-    /// Keeps in mind that there is damage. `following` is the first offset of a later segment, where reading can go on
-    /// when nothing readable follows in this one.
-    pub(crate) fn add_damage(
-        &self,
-        bad: &Bad,
-        offset: i64,
-        next: Option<(u64, i64)>,
-        following: Option<i64>,
-    ) -> Damage {
-        let damage = Damage {
-            position: bad.position,
-            offset,
-            next,
-            following,
-            reason: bad.reason.clone(),
-            is_exact: false,
-        };
-        tracing::error!(error = %self.corrupt(&damage), "damaged segment");
-        self.damages.lock().push(damage.clone());
-        self.damage_counter.fetch_add(1, AcqRel);
-        damage
-    }
-
-    /// All damage that is known, by position.
-    pub(crate) fn damages(&self) -> Vec<Damage> {
-        let mut all = self.damages.lock().clone();
-        all.sort_by_key(|known| known.position);
-        all
-    }
-
-    /// What was damaged at the position is mended.
-    pub(crate) fn forget_damage(&self, position: u64) {
-        self.damages.lock().retain(|known| known.position != position);
-    }
-
-    /// All batches below `end` were checked, and these are the places where one is bad: there is no other damage there.
-    pub(crate) fn set_exact_damages(&self, positions: &[u64], end: u64) {
-        let mut damages = self.damages.lock();
-        damages.retain(|known| known.position >= end || positions.contains(&known.position));
-        damages.iter_mut().for_each(|known| known.is_exact |= known.position < end);
-    }
-
-    /// Known damage at a position.
-    pub(crate) fn damage_starting_at(&self, position: u64) -> Option<Damage> {
-        self.damages.lock().iter().find(|known| known.position == position).cloned()
-    }
-
-    /// Known damage at an offset.
-    fn damage_at(&self, offset: i64) -> Option<Damage> {
-        let covers =
-            |known: &&Damage| known.offset <= offset && known.next.is_none_or(|(_, next)| offset < next);
-        self.damages.lock().iter().find(covers).cloned()
-    }
-
-    /// The first known damage that ends behind `position`.
-    pub(crate) fn damage_after(&self, position: u64) -> Option<Damage> {
-        let damages = self.damages.lock();
-        let after = damages.iter().filter(|known| known.next.is_none_or(|(end, _)| end > position));
-        after.min_by_key(|known| known.position).cloned()
-    }
-
-    /// An error for the first damage known, if any.
-    pub(crate) fn first_damage(&self) -> Option<LogError> {
-        let first = self.damages.lock().iter().min_by_key(|known| known.position).cloned();
-        first.map(|damage| self.corrupt(&damage))
-    }
-
     /// An error for a batch whose CRC fits and whose records do not read.
     pub(crate) fn unreadable(&self, located: &Located, reason: String) -> LogError {
         LogError::Corrupt {
@@ -539,16 +444,6 @@ impl Segment {
             offset: located.header.base_offset,
             next_readable_offset: Some(located.header.next_offset()),
             reason,
-        }
-    }
-
-    pub(crate) fn corrupt(&self, damage: &Damage) -> LogError {
-        LogError::Corrupt {
-            path: self.log.path(),
-            position: damage.position,
-            offset: damage.offset,
-            next_readable_offset: damage.next.map(|(_, offset)| offset).or(damage.following),
-            reason: damage.reason.clone(),
         }
     }
 }

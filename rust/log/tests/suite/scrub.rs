@@ -207,7 +207,7 @@ fn what_was_not_there_does_not_mend_it() {
     ] {
         let error = copy.log.mend(BAD, &bad, NOW_MS).unwrap_err();
         assert!(matches!(error, LogError::Invalid { .. }) && error.to_string().contains(why), "{error}");
-        assert_eq!(copy.log.damaged_ranges().unwrap(), [range.clone()]);
+        assert_eq!(copy.log.damaged_ranges().unwrap(), std::slice::from_ref(&range));
     }
     let error = copy.log.mend(BAD + 1, &records, NOW_MS).unwrap_err();
     assert!(error.to_string().contains("no damage is known there"), "{error}");

@@ -381,6 +381,17 @@ impl Engine {
         py.detach(|| logs.map(|logs| logs.stop_cleaner()));
     }
 
+    fn scrub_next(&self, py: Python<'_>, now_ms: i64) -> PyResult<bool> {
+        let settings = self.settings.lock().scrub();
+        self.with_logs(py, |logs| logs.scrub_next(&settings, now_ms))
+    }
+
+    fn stop_scrub(&self) {
+        if let Some(logs) = self.logs.lock().as_ref() {
+            logs.stop_scrub();
+        }
+    }
+
     fn checkpoint_recovery_points(&self, py: Python<'_>) -> PyResult<()> {
         self.with_logs(py, |logs| logs.write_checkpoint(Checkpoint::RecoveryPoint))
     }
@@ -512,6 +523,39 @@ impl Engine {
     fn end_offset_for(&self, topic: &str, index: i32, epoch: i32) -> PyResult<(i32, i64)> {
         let found = self.replica(topic, index)?.end_offset_for(epoch);
         found.map_err(|code| failure::kafka_error(code, "the end of a leader epoch is not known"))
+    }
+
+    fn damages_found(&self, py: Python<'_>) -> PyResult<u64> {
+        self.with_logs(py, LogManager::damages_found)
+    }
+
+    fn damaged(&self, py: Python<'_>) -> PyResult<Vec<replicas::Damaged>> {
+        let damaged = self.with_logs(py, |logs| Ok(logs.damaged()))?;
+        Ok(damaged.into_iter().map(|(partition, range)| replicas::damaged(&partition, range)).collect())
+    }
+
+    fn verify(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        topic_id: [u8; 16],
+        index: i32,
+        offset: i64,
+    ) -> PyResult<()> {
+        self.with_logs(py, |logs| logs.verify(topic, Uuid::from_bytes(topic_id), index, offset))
+    }
+
+    fn mend(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        topic_id: [u8; 16],
+        index: i32,
+        offset: i64,
+        records: &[u8],
+    ) -> PyResult<()> {
+        let (id, now_ms) = (Uuid::from_bytes(topic_id), self.broker.clock().now_ms());
+        self.with_logs(py, |logs| logs.mend(topic, id, index, offset, records, now_ms))
     }
 
     fn set_broker_epochs(&self, py: Python<'_>, epochs: HashMap<i32, i64>) {

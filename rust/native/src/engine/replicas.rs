@@ -7,7 +7,7 @@ use fastlog_broker::{
     Assignment, ChangeError, Duty, FetchAnswer, FetchResult, FetchedFrom, Notice, OpenPartition, Partition,
     ReplicaChange,
 };
-use fastlog_log::KnownProducer;
+use fastlog_log::{DamagedRange, KnownProducer};
 use fastlog_protocol::ErrorCode;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -45,6 +45,15 @@ pub(super) type Taken = ([u8; 16], i32, i16, i64, Option<(i32, i64)>, String);
 /// A remembered producer: its id, epoch, last sequence, the time of its last write, its coordinator's epoch, and where
 /// its open transaction starts, -1 without one.
 pub(super) type Producer = (i64, i16, i32, i64, i32, i64);
+
+/// Topic, topic id, partition, the first damaged offset, the first good one behind it, bytes, what is wrong.
+pub(super) type Damaged = (String, [u8; 16], i32, i64, i64, u64, String);
+
+pub(super) fn damaged(partition: &Partition, range: DamagedRange) -> Damaged {
+    let DamagedRange { offset, next_offset, bytes, reason } = range;
+    let id = partition.topic_id().into_bytes();
+    (partition.topic().to_string(), id, partition.index(), offset, next_offset, bytes, reason)
+}
 
 pub(super) fn producer(known: KnownProducer) -> Producer {
     (

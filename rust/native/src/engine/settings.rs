@@ -1,6 +1,6 @@
 //! Settings as the engine wants them, read from the attributes of Python's typed settings.
 
-use fastlog_broker::{BrokerConfig, CleanerSettings};
+use fastlog_broker::{BrokerConfig, CleanerSettings, ScrubSettings};
 use fastlog_log::{CleanerLimits, Durability, LogConfig};
 use fastlog_protocol::batch::TimestampType;
 use fastlog_protocol::compression::Compression;
@@ -36,6 +36,8 @@ pub(crate) struct BrokerSettings {
     log_cleaner_io_buffer_load_factor: f64,
     log_cleaner_io_buffer_size: usize,
     log_cleaner_io_max_bytes_per_second: f64,
+    fastlog_scrub_interval_ms: i64,
+    fastlog_scrub_max_bytes_per_second: f64,
 }
 
 impl BrokerSettings {
@@ -61,6 +63,14 @@ impl BrokerSettings {
                 load_factor: self.log_cleaner_io_buffer_load_factor,
                 write_bytes: self.log_cleaner_io_buffer_size,
             },
+            bytes_per_second: (rate < f64::MAX).then_some(rate),
+        }
+    }
+
+    pub(super) fn scrub(&self) -> ScrubSettings {
+        let rate = self.fastlog_scrub_max_bytes_per_second;
+        ScrubSettings {
+            interval_ms: Some(self.fastlog_scrub_interval_ms).filter(|it| *it > 0),
             bytes_per_second: (rate < f64::MAX).then_some(rate),
         }
     }
