@@ -20,16 +20,20 @@ from fastlog.broker.forwarding.configs import ClusterConfigs
 from fastlog.broker.forwarding.controller_link import ControllerLink
 from fastlog.broker.forwarding.placement import ClusterBrokers, ClusterPlacement
 from fastlog.broker.forwarding.topics import ClusterTopics
+from fastlog.broker.housekeeping import Housekeeping, Task
 from fastlog.broker.image import publish_cluster
 from fastlog.broker.listening import bind_router
 from fastlog.broker.node import reachable
 from fastlog.broker.opening import Opening
 from fastlog.broker.peers.client import PeerClient
+from fastlog.broker.peers.messages import AskVerified
 from fastlog.broker.peers.notices import NoticeListener, PublishedNotices
+from fastlog.broker.peers.ports import ADMIN
 from fastlog.broker.peers.server import BrokerIntake, CommandTable
 from fastlog.broker.producer_ids import ProducerIds
 from fastlog.broker.replicas.leader_fetcher import LeaderFetcher
 from fastlog.broker.replicas.manager import ReplicaManager
+from fastlog.broker.replicas.mending import Mender
 from fastlog.broker.replicas.throttle import ReplicationRates
 from fastlog.broker.topic_directory import TopicDirectory
 from fastlog.cluster.incarnation import Incarnations
@@ -56,7 +60,7 @@ if TYPE_CHECKING:
     from fastlog.broker.groups.coordinator import GroupCoordinator
     from fastlog.broker.node import Foundation
     from fastlog.cluster.zookeeper.events import ClusterEvent
-    from fastlog.ports import Topic
+    from fastlog.ports import PartitionKey, Topic
 
 #: how long a broker waits for a controller that tells it what there is, before it gives up its start
 SNAPSHOT_SECONDS = 60.0
@@ -65,6 +69,10 @@ COMPLAIN_SECONDS = 10.0
 MOVED_MS = 1_000
 #: requests that change something and may wait for the controller at the same time, each on a thread
 CHANGES_AT_ONCE = 128
+#: whether damage was found that is to be mended is looked at so often
+MENDING_MS = 500
+#: how long the answer to a report is waited for, which says nothing
+REPORT_MS = 5_000
 CLEAN = "clean"
 
 
@@ -131,12 +139,23 @@ class ClusterNode:
                 base.engine,
                 lambda host, port: dealers.open(host, port, settings.handshake_timeout_ms),
                 settings,
+                lambda key, offset: self._report_corrupt(leader, key, offset),
             ),
             settings=settings,
             cluster_changed=self._cluster_changed,
             accepted=self._accepted,
         )
         base.undo.callback(self._replicas.stop)
+        self._mender = Mender(
+            self._node_id,
+            base.engine,
+            lambda: self._replicas.image.view,
+            lambda host, port: dealers.open(host, port, settings.handshake_timeout_ms),
+            settings,
+            base.clock,
+        )
+        base.undo.callback(self._mender.close)
+        self._commands.on(AskVerified, self._mender.report)
         self._make_services()
 
     def _make_services(self) -> None:
@@ -205,7 +224,19 @@ class ClusterNode:
         opening = Opening(base.engine, self._held_here, self._unreadable_here)
         base.undo.callback(opening.stop)
         opening.start()
+        self._begin_mending()
         return broker, metadata
+
+    def _begin_mending(self) -> None:
+        task = Task("mending", MENDING_MS, self._mender.mend_all)
+        housekeeping = Housekeeping([task], self._base.clock, "mending")
+        self._base.undo.callback(housekeeping.stop)
+        self._base.undo.callback(self._mender.stop)
+        housekeeping.start()
+
+    def _report_corrupt(self, leader: int, key: PartitionKey, offset: int) -> None:
+        report = AskVerified(topic_id=key.topic_id, partition=key.partition, offset=offset)
+        self._peers.ask(leader, report, lambda _: None, timeout_ms=REPORT_MS, lane=ADMIN)
 
     def _make_worker(
         self, endpoints: Sequence[Endpoint], publish: PublishedNotices, notices: NoticeListener

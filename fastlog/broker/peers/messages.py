@@ -43,6 +43,14 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     refused: bool
 
 
+class AskVerified(msgspec.Struct, frozen=True, kw_only=True):
+    """Command to a leader: what you sent of an offset has a wrong checksum; look at your disk. Answered at once."""
+
+    topic_id: UUID
+    partition: int
+    offset: int
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a resource, as they are now; empty and version 0 for none."""
 
@@ -121,6 +129,7 @@ KINDS: Mapping[str, type] = {
         events.LogEndsTold,
         # commands to any broker
         AskRefused,
+        AskVerified,
         # other answers
         effects.Reply,
         Refused,

@@ -38,11 +38,16 @@ if TYPE_CHECKING:
     from fastlog.protocol.messages.list_offsets import ListOffsetsResponse
     from fastlog.state.replica.follower import Effect, Outcome
 
+    Corrupt = Callable[[PartitionKey, int], None]
     ListOffsets = Callable[[ListOffsetsRequest], ListOffsetsResponse]
 
 EARLIEST, LATEST = -2, -1
 #: the log's end may have moved though the answer was refused: it was to an older end, or its first batches are whole
 MAY_HAVE_MOVED = frozenset({InvalidRequestError.code, CorruptMessageError.code})
+
+
+def nobody_hears(key: PartitionKey, offset: int) -> None:
+    """For where there is nobody to report to."""
 
 
 class Counts(msgspec.Struct):
@@ -67,7 +72,16 @@ class Counts(msgspec.Struct):
 class Followed:
     """The logs here that follow one leader. Of one thread, but for `forbid`."""
 
-    def __init__(self, node_id: int, engine: ReplicationPlane, fetcher: Fetcher, counts: Counts) -> None:
+    def __init__(
+        self,
+        node_id: int,
+        engine: ReplicationPlane,
+        fetcher: Fetcher,
+        counts: Counts,
+        corrupt: Corrupt = nobody_hears,
+    ) -> None:
+        """`corrupt` is told of a partition and an offset from which the leader sent what has a wrong checksum."""
+        self._corrupt = corrupt
         self._node_id = node_id
         self._engine = engine
         self._fetcher = fetcher
@@ -157,7 +171,7 @@ class Followed:
             elif place is not None and (code == 0 or place[0] != offset):
                 outcomes.append((key, leader_epoch, Appended(where=self._where(key, place))))
             else:
-                self._failed(key, code, reason)
+                self._failed(key, offset, code, reason)
                 outcomes.append((key, leader_epoch, Failed(code=code or NotLeaderOrFollowerError.code)))
         return [key for key, _ in named], self._fetcher.fetched(outcomes, now_ms)
 
@@ -169,8 +183,10 @@ class Followed:
             return Failed(code=error.code)
         return Diverged(epoch=epoch, end_offset=end_offset, own_epoch=own[0], own_end_offset=own[1])
 
-    def _failed(self, key: PartitionKey, code: int, reason: str) -> None:
+    def _failed(self, key: PartitionKey, offset: int, code: int, reason: str) -> None:
         self._counts.failures += 1
+        if code == CorruptMessageError.code:
+            self._corrupt(key, offset)
         if code in MAY_HAVE_MOVED:
             self._log.warning(
                 "what a leader sent was not appended, it is fetched again",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastlog.broker.replicas.fetching import Counts, Followed
+from fastlog.broker.replicas.fetching import Counts, Followed, nobody_hears
 from fastlog.broker.replicas.session import FetchSession
 from fastlog.broker.replicas.throttle import Throttle
 from fastlog.errors import FetchSessionIdNotFoundError, InvalidFetchSessionEpochError, KafkaError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from fastlog.broker.data_plane import ReplicationPlane
+    from fastlog.broker.replicas.fetching import Corrupt
     from fastlog.broker.replicas.settings import ReplicaSettings
     from fastlog.ports import PartitionKey
     from fastlog.protocol.messages.fetch import FetchRequest
@@ -35,14 +36,15 @@ class Following:
         engine: ReplicationPlane,
         settings: ReplicaSettings,
         now_ms: Callable[[], int],
+        corrupt: Corrupt = nobody_hears,
     ) -> None:
-        """`now_ms` is a monotonic clock."""
+        """`now_ms` is a monotonic clock; `corrupt` as in Followed."""
         self._node_id = node_id
         self._settings = settings
         self._now_ms = now_ms
         self.counts = Counts()
         self._fetcher = Fetcher(FollowerSettings(backoff_ms=settings.backoff_ms))
-        self.followed = Followed(node_id, engine, self._fetcher, self.counts)
+        self.followed = Followed(node_id, engine, self._fetcher, self.counts, corrupt)
         self._session = FetchSession()
         self._throttle = Throttle(engine, now_ms)
         self._epochs: dict[PartitionKey, int] = {}

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from fastlog.broker.replicas.fetching import nobody_hears
 from fastlog.broker.replicas.following import FETCH_VERSION, Following
 from fastlog.broker.replicas.link import Bell, InterruptedLinkError, Link, wait_for
 from fastlog.errors import KafkaError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlog.broker.data_plane import ReplicationPlane
-    from fastlog.broker.replicas.fetching import Counts
+    from fastlog.broker.replicas.fetching import Corrupt, Counts
     from fastlog.broker.replicas.settings import ReplicaSettings
     from fastlog.ports import PartitionKey
     from fastlog.transport.channel import Channel
@@ -44,12 +45,14 @@ class LeaderFetcher:
         engine: ReplicationPlane,
         open_channel: Callable[[str, int], Channel],
         settings: ReplicaSettings,
+        corrupt: Corrupt = nobody_hears,
     ) -> None:
+        """`corrupt` is told of a partition and an offset from which the leader sent what has a wrong checksum."""
         self._leader = leader
         self._node_id = node_id
         self._settings = settings
         self._log = EventLog("replicas")
-        self._following = Following(node_id, engine, settings, _now_ms)
+        self._following = Following(node_id, engine, settings, _now_ms, corrupt)
         self._at: tuple[str, int] | None = None
         self._commands: deque[Command] = deque()
         self._bell = Bell()
