@@ -14,6 +14,7 @@ use std::sync::Arc;
 use fastlog_protocol::batch::{BatchHeader, batches, check_crc};
 
 use super::Log;
+use super::open::list_names;
 use crate::error::{During, LogError};
 use crate::file_system::write_all_at;
 use crate::recovery;
@@ -151,7 +152,18 @@ impl Log {
         }
         let end = self.log_end_offset();
         let (list, directory) = (self.segments(), self.directory());
-        let restored = recovery::producers::restore(self.storage(), &directory, &list, end, now_ms)?;
+        let names = list_names(self.storage(), &directory)?;
+        // transactions that were aborted in the hole are in no index yet
+        let unsure_from = hole.damage.offset;
+        let restored = recovery::producers::restore(
+            self.storage(),
+            &directory,
+            &names,
+            &list,
+            end,
+            unsure_from,
+            now_ms,
+        )?;
         (writer.producers, writer.snapshot_offset) = restored;
         writer.producers.high_watermark_moved(self.high_watermark());
         self.publish_unstable(&writer);
