@@ -32,6 +32,9 @@ pub mod report;
 
 pub use report::{Cut, LastStop, RecoveryReport};
 
+/// Of a segment with damage: no batch by its header alone, and no index entry.
+const EVERYTHING_CHECKED: Trust = Trust::BatchesBelow(i64::MIN);
+
 /// What is recovered, and by which rules.
 pub(crate) struct Recovery<'a> {
     pub(crate) last_stop: LastStop,
@@ -160,7 +163,7 @@ impl Recovery<'_> {
     /// damage, too.
     fn trust(&self, is_suspect: bool) -> Trust {
         match self.last_stop {
-            _ if is_suspect => Trust::BatchesBelow(i64::MIN),
+            _ if is_suspect => EVERYTHING_CHECKED,
             LastStop::MachineDied => Trust::BatchesBelow(self.recovery_point),
             LastStop::Clean | LastStop::ProcessDied => Trust::Below(self.recovery_point),
         }
@@ -198,7 +201,7 @@ impl Recovery<'_> {
         &mut self,
         segment: &Arc<Segment>,
         later: &[Arc<Segment>],
-        trust: Trust,
+        mut trust: Trust,
     ) -> Result<Scanned, LogError> {
         let Self { epochs, epochs_changed, .. } = self;
         let mut observe = |located: &Located| {
@@ -214,6 +217,12 @@ impl Recovery<'_> {
         let scanned = |rescan, cut, sealed| Scanned { segment: Arc::clone(segment), rescan, cut, sealed };
         loop {
             let Some((bad, offset)) = rescan.bad.clone() else { return Ok(scanned(rescan, None, None)) };
+            if offset < self.recovery_point && trust != EVERYTHING_CHECKED {
+                // a header that was believed may have led here, over good batches
+                trust = EVERYTHING_CHECKED;
+                rescan = segment.rescan(trust, self.interval_bytes, &mut observe)?;
+                continue;
+            }
             match decide(self.last_stop, self.recovery_point, segment, later, &rescan, &bad, offset)? {
                 Decision::Cut => return Ok(scanned(rescan, Some(bad.reason), None)),
                 Decision::Damage(next) => {

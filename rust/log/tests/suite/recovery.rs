@@ -304,6 +304,23 @@ fn a_base_offset_that_the_next_batch_contradicts_is_damage() {
 }
 
 #[test]
+fn a_length_that_turned_hides_no_good_batch_behind_it() {
+    for last_stop in [LastStop::Clean, LastStop::ProcessDied, LastStop::MachineDied] {
+        let directory = tempfile::tempdir().unwrap();
+        let files = killed(directory.path(), one_segment(), 40);
+        // its batch seems to end within the last one, where nothing good follows
+        flip(&files[0], position_of(directory.path(), 37) + 11);
+        let (log, report) = reopen(directory.path(), one_segment(), last_stop, 40);
+        assert_eq!(log.log_end_offset(), 40, "{last_stop:?}");
+        assert_eq!(report.damages.len(), 1, "{last_stop:?}");
+        assert_eq!(values_below(&log, 0, 37, 700).unwrap(), expected(0, 37));
+        assert!(log.read(37, 1, i64::MAX, true).is_err());
+        assert_eq!(values_below(&log, 38, 40, 700).unwrap(), expected(38, 40));
+        assert_eq!(append(&log, &batch(&["value-40"])).unwrap().base_offset, 40);
+    }
+}
+
+#[test]
 fn damage_is_known_after_a_clean_stop_and_forgotten_when_it_is_mended() {
     for config in [one_segment(), config()] {
         let directory = tempfile::tempdir().unwrap();

