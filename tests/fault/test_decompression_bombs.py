@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 
@@ -20,6 +21,8 @@ MESSAGE_TOO_LARGE = 10
 EXPANDED_BYTES = 300 * MIB
 # the most that any batch may expand to
 EXPANDED_BYTES_MAX = 256 * MIB
+STORED_BYTES = 200 * MIB
+CODEC_BITS = 7
 COMPRESSIONS = [name for name in CODECS if name != "none"]
 
 
@@ -49,6 +52,31 @@ def test_a_broker_looks_into_a_bomb_piece_by_piece(
         assert produce_error(answer) == 0
     grown = onlooker.grown_bytes - 2 * len(frame)
     assert grown < 32 * MIB, f"{grown / MIB:.0f} MiB"
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_broker_compresses_anew_piece_by_piece(
+    make_broker: MakeBroker, compression: str, topic_name: str
+) -> None:
+    """What expands less than a thousandfold is taken, here 200 MiB, and stored in the topic's codec."""
+    value = random.Random(7).randbytes(MIB // 2) + bytes(STORED_BYTES)
+    batch = seal([(NOW_MS, None, value, ())], CODECS[compression])
+    broker = make_broker(settings={"message.max.bytes": str(32 * MIB)})
+    other = "zstd" if compression == "lz4" else "lz4"
+    create_topic(broker.bootstrap, topic_name, config={"compression.type": other})
+    frame = produce_request(topic_name, batch)
+    with Onlooker(broker) as onlooker, RawConnection(broker.tcp_port) as connection:
+        connection.socket.settimeout(60)
+        answer = connection.ask(frame)
+        assert answer is not None
+        assert produce_error(answer) == 0
+    grown = onlooker.grown_bytes - 2 * len(frame)
+    assert grown < 32 * MIB, f"{grown / MIB:.0f} MiB"
+    stored = (broker.data_dir / f"{topic_name}-0" / f"{0:020}.log").read_bytes()
+    assert stored[22] & CODEC_BITS == CODECS[other]
+    with Consumer(broker.bootstrap, topics=topic_name, auto_offset_reset="earliest") as consumer:
+        (record,) = consumer.poll(timeout=60)
+        assert record.value == value
 
 
 def peak_bytes() -> int:

@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering::Release;
 
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{
-    BatchHeader, Checked, HEADER_BYTES, Invalid, Rules, Stamp, TimestampType, batches, check_crc, recompress,
-    stamp, validate,
+    BatchError, BatchHeader, Checked, HEADER_BYTES, Invalid, Rules, Stamp, TimestampType, batches, check_crc,
+    recompress, stamp, validate,
 };
+use fastlog_protocol::compression::CompressionError;
 
 use super::tail::LogPosition;
 use super::{Log, Writer};
@@ -274,20 +275,20 @@ fn recompressed(
     if checked.header.attributes.compression() == Ok(codec) {
         return Ok(None);
     }
-    let (header, copy) = recompress(batch, codec, level).map_err(Invalid::from)?;
     // as in Kafka, the limit holds for what came and for what is stored
-    if copy.len() > config.max_message_bytes {
-        return Err(AppendError::new(
+    match recompress(batch, codec, level, config.max_message_bytes) {
+        Ok(copy) => Ok(Some(copy)),
+        Err(BatchError::Compression(CompressionError::Output { .. })) => Err(AppendError::new(
             ErrorCode::MESSAGE_TOO_LARGE,
             format!(
-                "the record batch has {} bytes in the topic's codec {}, the topic takes {} (max.message.bytes)",
-                copy.len(),
+                "in the topic's codec {} the record batch has more than the {} bytes that the topic takes \
+                 (max.message.bytes)",
                 codec.name(),
                 config.max_message_bytes
             ),
-        ));
+        )),
+        Err(error) => Err(Invalid::from(error).into()),
     }
-    Ok(Some((header, copy)))
 }
 
 fn check_fits_segment(bytes: usize, config: &LogConfig) -> Result<(), AppendError> {

@@ -79,7 +79,9 @@ impl BatchError {
             // 0 and 1 are formats of the past, anything else is no batch at all (as Kafka answers)
             Self::Magic(magic) if !(0..=1).contains(magic) => ErrorCode::CORRUPT_MESSAGE,
             // a producer that splits its batch may get through
-            Self::Compression(CompressionError::TooLarge { .. }) => ErrorCode::MESSAGE_TOO_LARGE,
+            Self::Compression(CompressionError::TooLarge { .. } | CompressionError::Output { .. }) => {
+                ErrorCode::MESSAGE_TOO_LARGE
+            }
             _ => ErrorCode::INVALID_RECORD,
         }
     }

@@ -10,7 +10,7 @@ use super::record::{RecordView, read_record};
 use crate::compression::{Compression, cap_for, decompress};
 
 /// The header and the records section of one batch, which must be whole. Bytes after it are not looked at.
-fn parts(batch: &[u8]) -> Result<(BatchHeader, Compression, &[u8]), BatchError> {
+pub(super) fn parts(batch: &[u8]) -> Result<(BatchHeader, Compression, &[u8]), BatchError> {
     let header = BatchHeader::parse(batch)?;
     let size = header.size_bytes();
     let records = batch

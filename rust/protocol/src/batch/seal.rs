@@ -3,9 +3,9 @@
 use super::attributes::TimestampType;
 use super::error::BatchError;
 use super::header::{BatchHeader, HEADER_BYTES, LOG_OVERHEAD, MAGIC};
-use super::open::section;
+use super::open::parts;
 use super::validate::Checked;
-use crate::compression::{Compression, compress};
+use crate::compression::{Compression, CompressionError, compress, transcode};
 
 /// Appends to `out` the batch of `header` and `records` (plain, as coded), compressed with `compression`. The magic,
 /// length, codec and CRC of `header` are set; the rest of it is the caller's.
@@ -13,14 +13,24 @@ use crate::compression::{Compression, compress};
 /// # Errors
 /// The codec failed, or the batch would be larger than 2 GiB. `out` is then as it was.
 pub fn seal(
-    mut header: BatchHeader,
+    header: BatchHeader,
     records: &[u8],
     compression: Compression,
     level: Option<i32>,
     out: &mut Vec<u8>,
 ) -> Result<BatchHeader, BatchError> {
+    seal_with(header, compression, out, |out| compress(compression, level, records, out))
+}
+
+/// As [`seal`], of the records that `write` appends in the codec.
+fn seal_with(
+    mut header: BatchHeader,
+    compression: Compression,
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), CompressionError>,
+) -> Result<BatchHeader, BatchError> {
     let at = out.len();
-    let result = seal_at(&mut header, records, compression, level, out);
+    let result = seal_at(&mut header, compression, out, write);
     if result.is_err() {
         out.truncate(at);
     }
@@ -29,14 +39,13 @@ pub fn seal(
 
 fn seal_at(
     header: &mut BatchHeader,
-    records: &[u8],
     compression: Compression,
-    level: Option<i32>,
     out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), CompressionError>,
 ) -> Result<(), BatchError> {
     let at = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
-    compress(compression, level, records, out)?;
+    write(out)?;
     let (head, section) = out.split_at_mut(at).1.split_at_mut(HEADER_BYTES);
     header.magic = MAGIC;
     header.attributes = header.attributes.with_compression(compression);
@@ -47,20 +56,30 @@ fn seal_at(
 }
 
 /// The same batch with its records in another codec, for a topic whose `compression.type` names one; offsets, times and
-/// producer stay. `batch` is one whole batch that passed [`super::validate`]: its CRC is not checked. Its records are
-/// held plain meanwhile, at most [`crate::compression::cap_for`] its length.
+/// producer stay. `batch` is one whole batch that passed [`super::validate`]: its CRC is not checked. It goes from codec
+/// to codec as a stream ([`transcode`]), so that what expands far is not held.
 ///
 /// # Errors
-/// As [`super::open`], or the codec failed.
+/// As [`super::open`], or the codec failed, or the copy would have more than `max_bytes`
+/// ([`CompressionError::Output`]).
 pub fn recompress(
     batch: &[u8],
     compression: Compression,
     level: Option<i32>,
+    max_bytes: usize,
 ) -> Result<(BatchHeader, Vec<u8>), BatchError> {
-    let mut plain = Vec::new();
-    let (header, records) = section(batch, &mut plain)?;
+    let (header, from, records) = parts(batch)?;
     let mut out = Vec::new();
-    let header = seal(header, records, compression, level, &mut out)?;
+    let header = if from == Compression::None || header.record_count == 0 {
+        seal(header, records, compression, level, &mut out)?
+    } else {
+        seal_with(header, compression, &mut out, |out| {
+            transcode(from, records, compression, level, out, max_bytes)
+        })?
+    };
+    if out.len() > max_bytes {
+        return Err(CompressionError::Output { codec: compression.name(), max_bytes }.into());
+    }
     Ok((header, out))
 }
 

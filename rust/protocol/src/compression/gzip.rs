@@ -29,13 +29,17 @@ impl GzipEncoder {
     }
 }
 
-pub(super) fn compress(level: Option<i32>, input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
-    let level = match level {
-        None => LEVEL_DEFAULT,
+fn checked(level: Option<i32>) -> Result<u32, CompressionError> {
+    match level {
+        None => Ok(LEVEL_DEFAULT),
         Some(level) => {
-            u32::try_from(level).ok().filter(|level| *level <= 9).ok_or_else(|| failed("level is not 0-9"))?
+            u32::try_from(level).ok().filter(|level| *level <= 9).ok_or_else(|| failed("level is not 0-9"))
         }
-    };
+    }
+}
+
+pub(super) fn compress(level: Option<i32>, input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+    let level = checked(level)?;
     contexts::with(|contexts| {
         let encoder = match &mut contexts.gzip {
             Some(encoder) if encoder.level == level => {
@@ -56,6 +60,35 @@ fn run(state: &mut Compress, input: &[u8], out: &mut Vec<u8>) -> Result<(), Comp
         match state.compress_vec(rest, out, FlushCompress::Finish).map_err(failed)? {
             Status::StreamEnd => return Ok(()),
             Status::Ok | Status::BufError => {}
+        }
+    }
+}
+
+/// Writes one gzip member piece by piece.
+pub(super) struct GzipStream(Compress);
+
+impl GzipStream {
+    pub(super) fn new(level: Option<i32>) -> Result<Self, CompressionError> {
+        Ok(Self(GzipEncoder::new(checked(level)?).state))
+    }
+
+    pub(super) fn write(&mut self, mut input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+        while !input.is_empty() {
+            out.reserve(PIECE_BYTES);
+            let before = self.0.total_in();
+            self.0.compress_vec(input, out, FlushCompress::None).map_err(failed)?;
+            let read = usize::try_from(self.0.total_in() - before).unwrap_or(input.len());
+            input = input.get(read..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self, out: &mut Vec<u8>) -> Result<(), CompressionError> {
+        loop {
+            out.reserve(PIECE_BYTES);
+            if self.0.compress_vec(&[], out, FlushCompress::Finish).map_err(failed)? == Status::StreamEnd {
+                return Ok(());
+            }
         }
     }
 }

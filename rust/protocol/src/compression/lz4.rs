@@ -9,6 +9,7 @@ use lz4_flex::block::{
 };
 use twox_hash::XxHash32;
 
+use super::blocks::Blocks;
 use super::{CompressionError, contexts};
 
 const MAGIC: u32 = 0x184D_2204;
@@ -45,16 +46,24 @@ fn header_checksum(descriptor: &[u8]) -> u8 {
     (xxh32(descriptor) >> 8) as u8
 }
 
-pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+fn start(out: &mut Vec<u8>) {
     let descriptor = [FLG_VERSION | FLG_INDEPENDENT, BD_64_KIB];
     out.extend_from_slice(&MAGIC.to_le_bytes());
     out.extend_from_slice(&descriptor);
     out.push(header_checksum(&descriptor));
+}
+
+fn end(out: &mut Vec<u8>) {
+    out.extend_from_slice(&0u32.to_le_bytes());
+}
+
+pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+    start(out);
     contexts::with(|contexts| {
         let table = contexts.lz4.get_or_insert_with(CompressTable::large);
         input.chunks(BLOCK_BYTES).try_for_each(|block| compress_block(table, block, out))
     })?;
-    out.extend_from_slice(&0u32.to_le_bytes());
+    end(out);
     Ok(())
 }
 
@@ -80,6 +89,30 @@ fn compress_block(
     length_field.copy_from_slice(&field.to_le_bytes());
     out.truncate(at + 4 + length);
     Ok(())
+}
+
+/// Writes one frame piece by piece.
+pub(super) struct Lz4Stream {
+    table: CompressTable,
+    blocks: Blocks,
+}
+
+impl Lz4Stream {
+    /// Writes the frame's header.
+    pub(super) fn start(out: &mut Vec<u8>) -> Self {
+        start(out);
+        Self { table: CompressTable::large(), blocks: Blocks::of(BLOCK_BYTES) }
+    }
+
+    pub(super) fn write(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+        self.blocks.write(input, |block| compress_block(&mut self.table, block, out))
+    }
+
+    pub(super) fn finish(mut self, out: &mut Vec<u8>) -> Result<(), CompressionError> {
+        self.blocks.finish(|block| compress_block(&mut self.table, block, out))?;
+        end(out);
+        Ok(())
+    }
 }
 
 /// What a frame's header says.

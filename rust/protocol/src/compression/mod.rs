@@ -1,21 +1,24 @@
 //! The four codecs of the records section of a batch, interoperable with Apache Kafka's Java classes and librdkafka.
 //!
-//! Compressing appends to a `Vec`. Decompressing streams: a [`Decompressor`] never holds more than one piece (a
+//! Compressing appends to a `Vec`, and streams from one codec into another ([`transcode`]). Decompressing streams: a [`Decompressor`] never holds more than one piece (a
 //! block of the codec, or 64 KiB), and ends with [`CompressionError::TooLarge`] when its cap is passed. Nothing is
 //! allocated because the input claims a size: claims are checked against what the codec could expand the present
 //! bytes to. Contexts and buffers are kept per thread, since making one costs more than a small batch.
 
+mod blocks;
 mod contexts;
 mod decompressor;
 mod gzip;
 mod lz4;
 mod snappy;
+mod transcode;
 mod zstd;
 
 #[cfg(test)]
 mod tests;
 
 pub use decompressor::{DECOMPRESSED_BYTES_MAX, Decompressor, cap_for, decompress};
+pub use transcode::transcode;
 
 /// A codec, with the number it has in a batch's attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +81,14 @@ pub enum CompressionError {
         codec: &'static str,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// What comes out is more than there is room for.
+    #[error("in {codec} it has more than {max_bytes} bytes")]
+    Output {
+        /// The codec's name.
+        codec: &'static str,
+        /// The room that there is.
+        max_bytes: usize,
     },
     /// The codec refused to compress.
     #[error("{codec} compression failed: {reason}")]

@@ -2,6 +2,7 @@
 //! 1, compatible with 1), then blocks, each a big-endian length and raw snappy. Input that does not start with the
 //! magic is one block of raw snappy, which is what librdkafka writes.
 
+use super::blocks::Blocks;
 use super::{CompressionError, contexts};
 
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
@@ -15,10 +16,14 @@ fn corrupt(reason: &'static str) -> CompressionError {
     CompressionError::Corrupt { codec: "snappy", reason }
 }
 
-pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+fn start(out: &mut Vec<u8>) {
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&1i32.to_be_bytes());
     out.extend_from_slice(&1i32.to_be_bytes());
+}
+
+pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+    start(out);
     contexts::with(|contexts| {
         let encoder = contexts.snappy.get_or_insert_with(snap::raw::Encoder::new);
         input.chunks(BLOCK_BYTES).try_for_each(|block| compress_block(encoder, block, out))
@@ -42,6 +47,28 @@ fn compress_block(
     length_field.copy_from_slice(&field.to_be_bytes());
     out.truncate(at + 4 + length);
     Ok(())
+}
+
+/// Writes xerial blocks piece by piece.
+pub(super) struct SnappyStream {
+    encoder: snap::raw::Encoder,
+    blocks: Blocks,
+}
+
+impl SnappyStream {
+    /// Writes the header.
+    pub(super) fn start(out: &mut Vec<u8>) -> Self {
+        start(out);
+        Self { encoder: snap::raw::Encoder::new(), blocks: Blocks::of(BLOCK_BYTES) }
+    }
+
+    pub(super) fn write(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+        self.blocks.write(input, |block| compress_block(&mut self.encoder, block, out))
+    }
+
+    pub(super) fn finish(mut self, out: &mut Vec<u8>) -> Result<(), CompressionError> {
+        self.blocks.finish(|block| compress_block(&mut self.encoder, block, out))
+    }
 }
 
 /// Reads xerial blocks, or one raw block.

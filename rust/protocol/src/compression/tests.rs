@@ -40,6 +40,61 @@ fn what_is_compressed_comes_back() {
 }
 
 #[test]
+fn what_goes_from_codec_to_codec_comes_back() {
+    // held whole, and a stream
+    for bytes in [0, 1000, 1_200_000] {
+        let input = text(bytes);
+        for from in CODECS {
+            let packed = compressed(from, &input);
+            for to in CODECS.into_iter().chain([Compression::None]) {
+                let mut out = b"header".to_vec();
+                transcode(from, &packed, to, None, &mut out, 4 << 20).unwrap();
+                let (head, section) = out.split_at(6);
+                assert_eq!(head, b"header");
+                assert!(decompressed(to, section).unwrap() == input, "{from:?} to {to:?}, {bytes}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_is_compressed_about_as_well_as_the_whole() {
+    let input = text(1_200_000);
+    let packed = compressed(Compression::Lz4, &input);
+    for (to, level) in CODECS.into_iter().map(|to| (to, None)).chain([(Compression::Zstd, Some(9))]) {
+        let (mut whole, mut stream) = (Vec::new(), Vec::new());
+        compress(to, level, &input, &mut whole).unwrap();
+        transcode(Compression::Lz4, &packed, to, level, &mut stream, usize::MAX).unwrap();
+        let most = whole.len() + whole.len() / 20;
+        assert!(stream.len() <= most, "{to:?} {level:?}: {} bytes, {} at once", stream.len(), whole.len());
+    }
+}
+
+#[test]
+fn what_comes_out_of_another_codec_is_bounded() {
+    for bytes in [100_000, 2 << 20] {
+        let input = compressed(Compression::Gzip, &text(bytes));
+        for to in CODECS.into_iter().chain([Compression::None]) {
+            let mut out = Vec::new();
+            let done = transcode(Compression::Gzip, &input, to, None, &mut out, 10_000);
+            assert_eq!(done, Err(CompressionError::Output { codec: to.name(), max_bytes: 10_000 }));
+            // a piece more than there was room for is written, or what was held at first
+            assert!(out.len() < 1_200_000, "{} bytes", out.len());
+        }
+    }
+}
+
+#[test]
+fn corrupt_input_of_a_stream_is_refused() {
+    let whole = compressed(Compression::Snappy, &text(1_200_000));
+    let cut = whole.get(..whole.len() - 100).unwrap();
+    for to in CODECS {
+        let done = transcode(Compression::Snappy, cut, to, None, &mut Vec::new(), usize::MAX);
+        assert!(matches!(done, Err(CompressionError::Corrupt { codec: "snappy", .. })), "{done:?}");
+    }
+}
+
+#[test]
 fn compressing_appends_and_leaves_what_was_there() {
     for kind in CODECS {
         let mut out = b"header".to_vec();

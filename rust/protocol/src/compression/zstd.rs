@@ -11,6 +11,10 @@ use super::{CompressionError, contexts};
 const LEVEL_DEFAULT: i32 = 1;
 /// Frames with a larger window are refused: 128 MiB is zstd's own limit, reserved but touched only as bytes come out.
 const WINDOW_LOG_MAX: u32 = 27;
+/// The window of a stream whose length is not known: 1 MiB.
+const STREAM_WINDOW_LOG: u32 = 20;
+/// From this level on the tables are told to fit that window: those of level 19 take 80 MiB otherwise.
+const LARGE_TABLES_LEVEL: i32 = 7;
 
 fn corrupt(reason: &'static str) -> CompressionError {
     CompressionError::Corrupt { codec: "zstd", reason }
@@ -42,6 +46,48 @@ pub(super) fn compress(level: Option<i32>, input: &[u8], out: &mut Vec<u8>) -> R
             _ => Err(failed(0)),
         }
     })
+}
+
+/// Writes one zstd frame piece by piece, with a context of its own.
+pub(super) struct ZstdStream(CCtx<'static>);
+
+impl ZstdStream {
+    pub(super) fn new(level: Option<i32>) -> Result<Self, CompressionError> {
+        let mut context = CCtx::try_create().ok_or_else(|| failed(0))?;
+        let level = level.unwrap_or(LEVEL_DEFAULT);
+        context.set_parameter(CParameter::CompressionLevel(level)).map_err(failed)?;
+        context.set_parameter(CParameter::WindowLog(STREAM_WINDOW_LOG)).map_err(failed)?;
+        if level >= LARGE_TABLES_LEVEL {
+            context.set_parameter(CParameter::HashLog(STREAM_WINDOW_LOG + 1)).map_err(failed)?;
+            context.set_parameter(CParameter::ChainLog(STREAM_WINDOW_LOG + 1)).map_err(failed)?;
+        }
+        Ok(Self(context))
+    }
+
+    pub(super) fn write(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+        let mut source = InBuffer::around(input);
+        while source.pos() < input.len() {
+            self.step(&mut source, ZSTD_EndDirective::ZSTD_e_continue, out)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self, out: &mut Vec<u8>) -> Result<(), CompressionError> {
+        while self.step(&mut InBuffer::around(&[]), ZSTD_EndDirective::ZSTD_e_end, out)? != 0 {}
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        source: &mut InBuffer<'_>,
+        directive: ZSTD_EndDirective,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, CompressionError> {
+        let at = out.len();
+        out.reserve(PIECE_BYTES);
+        let mut target = OutBuffer::around_pos(out, at);
+        self.0.compress_stream2(&mut target, source, directive).map_err(failed)
+    }
 }
 
 /// Reads one or more zstd frames.
