@@ -110,6 +110,12 @@ impl Run {
         Log::open(&storage, options, NOW_MS)
     }
 
+    fn close_idle(&self) {
+        if let Some(storage) = &self.storage {
+            storage.open_files.close_idle();
+        }
+    }
+
     /// Does one step. `None` = the process died in it; the model then allows for both outcomes.
     fn step(&mut self, log: Log, step: &Step) -> Option<Log> {
         let model = &mut self.model;
@@ -165,11 +171,7 @@ impl Run {
                 model.start = (log.log_start_offset(), log.log_start_offset());
                 model.start_checkpoint = model.start.0;
             }
-            Step::CloseIdle => {
-                if let Some(storage) = &self.storage {
-                    storage.open_files.close_idle();
-                }
-            }
+            Step::CloseIdle => self.close_idle(),
             Step::Reopen => {
                 log.close(true).ok()?;
                 model.recovery_point = log.recovery_point();
