@@ -40,7 +40,7 @@ from fastlog.state.offsets.settings import OffsetSettings
 if TYPE_CHECKING:
     from fastlog.broker.context import Authorizer
     from fastlog.broker.ports import Node
-    from fastlog.config import Config
+    from fastlog.config import BrokerSettings, Config
     from fastlog.ports import Clock, Random
     from fastlog.transport.router import RouterListener
 
@@ -210,11 +210,8 @@ class Broker:
         self._undo.callback(housekeeping.stop)
         housekeeping.start()
         if settings.log_cleaner_enable:
-            cleaner = Housekeeping(
-                [cleaner_task(self._engine, self._node.configs.config.broker, self._clock)],
-                self._clock,
-                "cleaner",
-            )
+            task = cleaner_task(self._engine, self._settings_in_force, self._clock)
+            cleaner = Housekeeping([task], self._clock, "cleaner")
             self._undo.callback(cleaner.stop)
             self._undo.callback(self._engine.stop_cleaner)
             cleaner.start()
@@ -223,10 +220,14 @@ class Broker:
         self._undo.callback(self._engine.stop_scrub)
         scrub.start()
 
+    def _settings_in_force(self) -> BrokerSettings:
+        # each change makes another `config`
+        return self._node.configs.config.broker()
+
     def _changed(self, topic: str | None) -> None:
         """Takes the settings that may be changed while it runs; `topic` is None for those of brokers."""
         if topic is None and self._router is not None:
-            settings = self._node.configs.config.broker()
+            settings = self._settings_in_force()
             self._router.limit_connections(settings.max_connections, settings.max_connections_per_ip)
 
     def _services(self, bound: list[Endpoint]) -> Services:

@@ -31,6 +31,29 @@ def test_the_limit_of_connections_holds_from_its_change_on(make_broker: MakeBrok
         wait_until("one more is served", lambda: is_served(broker.tcp_port))
 
 
+def test_the_cleaner_comes_sooner_from_its_change_on(make_broker: MakeBroker, topic_name: str) -> None:
+    broker = make_broker(settings={"log.cleaner.backoff.ms": "3600000"})
+    config = {"cleanup.policy": "compact", "segment.ms": "1", "min.cleanable.dirty.ratio": "0"}
+    create_topic(broker.bootstrap, topic_name, config=config)
+    with fastlog.Producer(broker.bootstrap) as producer:
+        for number in range(10):
+            producer.send(topic_name, b"%d" % number, key=b"key").result()
+
+    def left() -> list[bytes | None]:
+        with fastlog.Consumer(broker.bootstrap, auto_offset_reset="earliest") as consumer:
+            consumer.assign([(topic_name, 0)])
+            found: list[bytes | None] = []
+            while not found or found[-1] != b"9":
+                found += [record.value for record in consumer.poll(timeout=1.0)]
+            return found
+
+    assert len(left()) == 10
+    with fastlog.Admin(broker.bootstrap) as admin:
+        admin.alter_configs({"log.cleaner.backoff.ms": "100"}, broker=1)
+    # the active segment is not cleaned, and the one before it is the last that is
+    wait_until("it is cleaned", lambda: len(left()) <= 2, seconds=60)
+
+
 def test_what_was_changed_holds_after_a_start(make_broker: MakeBroker) -> None:
     broker = make_broker()
     with fastlog.Admin(broker.bootstrap) as admin:
