@@ -29,6 +29,7 @@ import json
 import sqlite3
 import time
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fastlog
@@ -41,6 +42,8 @@ BATCH = 500
 IDLE_SECONDS = 0.05
 #: how long `rebuild` waits for the rest of a transaction
 WAIT_SECONDS = 10.0
+#: marks, in a file's header, the databases that `rebuild` made
+REBUILT = 0x666C6F67
 TOPIC_SETTINGS = {"cleanup.policy": "compact", "min.compaction.lag.ms": "1000"}
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, value TEXT);
@@ -264,9 +267,19 @@ def rows(bootstrap: str, topic: str) -> tuple[int, dict[str, dict[str, Any]]]:
 
 
 def rebuild(database: sqlite3.Connection, found: dict[str, dict[str, Any]]) -> None:
-    """Makes the tables with those rows."""
+    """Makes the tables with those rows, in the place of those that an earlier `rebuild` made."""
     with database:
-        database.execute("BEGIN")
+        database.execute("BEGIN IMMEDIATE")
+        is_ours = database.execute("PRAGMA application_id").fetchone()[0] == REBUILT
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        if tables and not is_ours:
+            raise SystemExit(
+                f"the database to make has table {tables[0]}, which `rebuild` did not make: "
+                "name a file that is not there, or one that `rebuild` made"
+            )
+        for table in tables:
+            database.execute(f'DROP TABLE "{table}"')
+        database.execute(f"PRAGMA application_id = {REBUILT}")
         for key, row in found.items():
             named = json.loads(key)
             table = named["table"]
@@ -278,6 +291,12 @@ def rebuild(database: sqlite3.Connection, found: dict[str, dict[str, Any]]) -> N
             )
 
 
+def open_database(file: str, mode: str) -> sqlite3.Connection:
+    """A SQLite file, in one of the modes of its URIs: `rw` wants one that is there."""
+    address = f"{Path(file).absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(address, uri=True, timeout=30, isolation_level=None)
+
+
 def main() -> None:
     """Parses the arguments and does what they say."""
     parser = argparse.ArgumentParser(description="Captures a SQLite database into a topic, and rebuilds it.")
@@ -287,11 +306,23 @@ def main() -> None:
     parser.add_argument("--topic", required=True)
     parser.add_argument("--table", action="append", default=[], help="a table to capture; may stand again")
     arguments = parser.parse_args()
-    with closing(sqlite3.connect(arguments.database, timeout=30, isolation_level=None)) as database:
-        if arguments.what == "capture":
-            capture(database, arguments.bootstrap, arguments.topic, arguments.table)
-        else:
-            rebuild(database, rows(arguments.bootstrap, arguments.topic)[1])
+    # a database that is captured is there already
+    mode = "rw" if arguments.what == "capture" else "rwc"
+    try:
+        with closing(open_database(arguments.database, mode)) as database:
+            if arguments.what == "capture":
+                capture(database, arguments.bootstrap, arguments.topic, arguments.table)
+            else:
+                _, found = rows(arguments.bootstrap, arguments.topic)
+                rebuild(database, found)
+                print(f"{len(found)} rows of topic {arguments.topic} are in {arguments.database}")
+    except (FastlogError, sqlite3.Error) as error:
+        raise SystemExit(
+            f"{arguments.what} of {arguments.database} and topic {arguments.topic}: {error}"
+        ) from None
+    except KeyboardInterrupt:
+        # what was not sent is noted in the database, and sent by the next `capture`
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -276,10 +277,36 @@ def test_the_commands(
         shop.change()
     wait_for_all(shop, broker, topic_name)
     copy = tmp_path / "copy.db"
-    where = ["--bootstrap", broker.bootstrap, "--database", str(copy), "--topic", topic_name]
-    subprocess.run([sys.executable, str(EXAMPLE), "rebuild", *where], check=True)
-    with closing(sqlite3.connect(copy)) as database:
-        assert contents(database) == shop.now()
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, str(EXAMPLE), *arguments, "--bootstrap", broker.bootstrap]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr
+        assert (done.returncode == 0) == (done.stderr == "")
+        return done.stderr or done.stdout
+
+    def is_copied() -> bool:
+        assert f"rows of topic {topic_name} are in {copy}" in run("rebuild", *where)
+        with closing(sqlite3.connect(copy)) as database:
+            return contents(database) == shop.now()
+
+    where = ["--database", str(copy), "--topic", topic_name]
+    assert is_copied()
+    shop.execute("DELETE FROM orders WHERE id % 2 = 0")
+    wait_for_all(shop, broker, topic_name)
+    assert is_copied()
+    before = shop.now()
+    said = run("rebuild", "--database", str(shop.file), "--topic", topic_name)
+    assert "which `rebuild` did not make" in said
+    assert shop.now() == before
+    assert "UNKNOWN_TOPIC" in run("rebuild", "--database", str(copy), "--topic", f"{topic_name}-absent")
+    assert is_copied()
+    absent = tmp_path / "absent.db"
+    said = run("capture", "--database", str(absent), "--topic", topic_name, "--table", "orders")
+    assert f"{absent}" in said
+    assert not absent.exists()
+    capturing.process.send_signal(signal.SIGINT)
+    assert capturing.process.wait(60) == 130
 
 
 def test_a_table_without_a_primary_key_is_refused(tmp_path: Path) -> None:
