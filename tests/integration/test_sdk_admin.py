@@ -18,6 +18,7 @@ from fastlog.errors import (
     KafkaError,
     NotReachableError,
     OffsetOutOfRangeError,
+    PolicyViolationError,
     TopicAlreadyExistsError,
     UnknownTopicIdError,
     UnknownTopicOrPartitionError,
@@ -240,6 +241,27 @@ def test_refusals_say_what_was_tried_and_where(admin: Admin, bootstrap: str, top
         OffsetOutOfRangeError, match=f"deleting the records before offset 99 of {topic_name}-0"
     ):
         admin.delete_records({(topic_name, 0): 99})
+    with pytest.raises(OffsetOutOfRangeError, match='which `list_offsets` tells as "latest", or -1 for it'):
+        admin.delete_records({(topic_name, 0): 99})
+    admin.alter_configs({"cleanup.policy": "compact"}, topic=topic_name)
+
+    def why_not() -> str:
+        try:
+            admin.delete_records({(topic_name, 0): -1})
+        except PolicyViolationError as error:
+            return str(error)
+        return ""
+
+    eventually(lambda: "cleanup.policy is not delete" in why_not())
+    with (
+        Admin(bootstrap, request_timeout_ms=500) as impatient,
+        pytest.raises(
+            UnknownTopicOrPartitionError, match=r"of nowhere-0: there is no such topic; `list_topics`"
+        ),
+    ):
+        impatient.list_offsets({("nowhere", 0): "latest"})
+    with pytest.raises(UnknownTopicOrPartitionError, match="the topic has 2 partitions, from 0 on"):
+        admin.list_offsets({(topic_name, 9): "latest"})
 
 
 def test_what_makes_no_sense_is_refused_here(admin: Admin) -> None:

@@ -23,6 +23,8 @@ from fastlog.client.admin.results import (
 from fastlog.client.metadata import Metadata
 from fastlog.errors import (
     ConfigError,
+    OffsetOutOfRangeError,
+    PolicyViolationError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
     UnknownTopicIdError,
@@ -62,6 +64,15 @@ CONSUMER_REPLICA_ID = -1
 SPECIAL_TIMESTAMPS = {"latest": -1, "earliest": -2, "max-timestamp": -3}
 UNKNOWN_TOPIC_OR_PARTITION = 3
 DURABILITY = "fastlog.durability"
+#: of error codes, why no records are deleted
+NOT_DELETED = {
+    OffsetOutOfRangeError.code: (
+        'it takes offsets up to the end of what is replicated, which `list_offsets` tells as "latest", or -1 for it'
+    ),
+    PolicyViolationError.code: (
+        "the topic's cleanup.policy is not delete: its records go when newer ones of their keys come"
+    ),
+}
 
 
 class Admin(GroupAdmin, PlacementAdmin):
@@ -332,7 +343,12 @@ class Admin(GroupAdmin, PlacementAdmin):
             return DeleteRecordsRequest(topics=topics, timeout_ms=int(self._timeout_ms))
 
         return self._leaders.ask(
-            before, build, read_delete_records, self._timeout_ms, what="deleting the records before offset"
+            before,
+            build,
+            read_delete_records,
+            self._timeout_ms,
+            what="deleting the records before offset",
+            hints=NOT_DELETED,
         )
 
     # -- brokers ---------------------------------------------------------------------------------------------------

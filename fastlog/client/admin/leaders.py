@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import random
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fastlog.client.backoff import Backoff
 from fastlog.client.connection import Connection, monotonic_ms
-from fastlog.errors import KafkaError, LeaderNotAvailableError, NotReachableError, error_for
+from fastlog.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    NotReachableError,
+    UnknownTopicOrPartitionError,
+    error_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
     from fastlog.client.metadata import BrokerAddress, Metadata
 
 TopicPartition = tuple[str, int]
+NO_HINTS: Mapping[int, str] = MappingProxyType({})
 
 
 def by_topic(partitions: Iterable[TopicPartition]) -> dict[str, list[int]]:
@@ -44,8 +52,11 @@ class LeaderRequests:
         timeout_ms: float,
         *,
         what: str,
+        hints: Mapping[int, str] = NO_HINTS,
     ) -> dict[TopicPartition, Any]:
         """The result for every partition of `wanted`; `what` is asked for, in the words of an error.
+
+        `hints` say of error codes why, and what to do.
 
         Partitions whose leader has moved or cannot be reached are asked again until `timeout_ms` has passed. Raises the
         first error that asking again cannot mend.
@@ -58,7 +69,7 @@ class LeaderRequests:
             left = {entry: wanted[entry] for entry in wanted if entry not in results}
             if not left:
                 return {entry: results[entry] for entry in wanted}
-            error = self._round(left, build, read, results, max(deadline - monotonic_ms(), 1.0), what)
+            error = self._round(left, build, read, results, max(deadline - monotonic_ms(), 1.0), what, hints)
             if error is None:
                 continue
             delay = self._backoff.delay_ms(attempt)
@@ -80,6 +91,7 @@ class LeaderRequests:
         results: dict[TopicPartition, Any],
         timeout_ms: float,
         what: str,
+        hints: Mapping[int, str],
     ) -> Exception | None:
         """Asks each leader once; the last error after which asking again may help."""
         image = self._metadata.refresh(by_topic(left), timeout_ms=timeout_ms)
@@ -88,7 +100,7 @@ class LeaderRequests:
         for entry, spec in left.items():
             leader = image.leader(*entry)
             if leader < 0:
-                problem = self._no_leader(entry)
+                problem = self._no_leader(entry, f"{what} {spec}")
             else:
                 groups.setdefault(image.brokers[leader], {})[entry] = spec
         for broker, group in groups.items():
@@ -100,7 +112,8 @@ class LeaderRequests:
                 continue
             for entry, code, result in read(response):
                 if code:
-                    problem = self._refused(f"{what} {group[entry]} of {entry[0]}-{entry[1]}", code, broker)
+                    tried = f"{what} {group[entry]} of {entry[0]}-{entry[1]}"
+                    problem = self._refused(tried, code, broker, hints)
                 else:
                     results[entry] = result
         return problem
@@ -116,27 +129,32 @@ class LeaderRequests:
             )
         return connection
 
-    def _no_leader(self, entry: TopicPartition) -> KafkaError:
+    def _no_leader(self, entry: TopicPartition, what: str) -> KafkaError:
         topic, partition = entry
         known = self._metadata.image.topics.get(topic)
         if known is not None and known.error_code:
-            error = error_for(
-                known.error_code, f"topic {topic!r} was asked for, and the cluster answers with an error"
+            is_unknown = known.error_code == UnknownTopicOrPartitionError.code
+            reason = (
+                "there is no such topic; `list_topics` names them all"
+                if is_unknown
+                else "so says the cluster of the topic"
             )
+            error = error_for(known.error_code, f"{what} of {topic}-{partition}: {reason}")
             if not error.retriable:
                 raise error
             return error
         if known is not None and partition >= len(known.partitions):
-            raise error_for(
-                3, f"{topic}-{partition} does not exist: the topic has {len(known.partitions)} partitions"
+            raise UnknownTopicOrPartitionError(
+                f"{what} of {topic}-{partition}: the topic has {len(known.partitions)} partitions, from 0 on"
             )
         return LeaderNotAvailableError(
-            f"{topic}-{partition} has no leader now; look at its replicas, or try again"
+            f"{what} of {topic}-{partition}: it has no leader now; look at its replicas, or try again"
         )
 
     @staticmethod
-    def _refused(what: str, code: int, broker: BrokerAddress) -> KafkaError:
-        error = error_for(code, f"{what}, asked of {broker.host}:{broker.port}")
+    def _refused(what: str, code: int, broker: BrokerAddress, hints: Mapping[int, str]) -> KafkaError:
+        hint = f": {hints[code]}" if code in hints else ""
+        error = error_for(code, f"{what}, asked of {broker.host}:{broker.port}{hint}")
         if not error.retriable:
             raise error
         return error
