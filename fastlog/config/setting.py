@@ -146,6 +146,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         limit = INTEGER_LIMITS.get(self.type, LONG_MAX)
         low = -limit - 1 if self.minimum is None else self.minimum
         high = limit if self.maximum is None else self.maximum
+        if low == high != number:
+            raise ConfigError(f"{key}={number}: it takes only {low}")
         if not low <= number <= high or number in self.excluded:
             raise ConfigError(
                 f"{key}={number}: out of range, it takes {low} to {high}{self._but()}{self._unit_hint()}"

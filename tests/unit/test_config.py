@@ -118,6 +118,7 @@ def test_a_file_may_nest_quote_and_list(tmp_path: Path) -> None:
         ),
         ("num.io.threads=many", "not a whole number"),
         ("compression.gzip.level=0", "it takes -1 to 9 but 0"),
+        ("log.cleaner.threads=2", "log.cleaner.threads=2: it takes only 1"),
         ("share.isolation.level=read_committed", "unknown broker setting"),
     ],
 )
