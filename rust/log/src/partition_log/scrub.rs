@@ -229,8 +229,9 @@ impl Scrub<'_> {
         if is_changed || !self.log.has(self.segment) {
             return Ok(None);
         }
-        if let Some(known) = self.segment.damage_starting_at(position) {
-            return Ok(Some(known));
+        let known = self.segment.damage_starting_at(position);
+        if known.as_ref().is_some_and(|known| known.is_exact) {
+            return Ok(known);
         }
         let mut scan = self.scan_from(position);
         scan.expect(offset, leader_epoch);
@@ -242,6 +243,11 @@ impl Scrub<'_> {
             (None, Some(end_offset)) if self.is_active => (Some((self.end, end_offset)), None),
             (None, end_offset) => (None, end_offset),
         };
+        if known.as_ref().is_some_and(|known| known.next == next) {
+            return Ok(known);
+        }
+        // recovery may have taken a wrong offset behind it for a right one
+        self.segment.forget_damage(position);
         let damage = self.segment.add_damage(&bad, offset, next, following);
         self.done.damages.push(self.segment.corrupt(&damage));
         self.log.list_damaged_segments();

@@ -84,6 +84,12 @@ impl Segment {
         self.damages.lock().iter().find(|known| known.position == position).cloned()
     }
 
+    /// The position, or the end of the damage in the middle of which it lies: an index leads to batches that were good.
+    pub(super) fn beyond_damage(&self, position: u64) -> u64 {
+        let around = self.damage_after(position).filter(|damage| damage.position < position);
+        around.and_then(|damage| damage.next).map_or(position, |(end, _)| end)
+    }
+
     /// Known damage at an offset.
     pub(super) fn damage_at(&self, offset: i64) -> Option<Damage> {
         let covers =

@@ -356,6 +356,7 @@ impl Segment {
         if let Some(damage) = self.damage_at(offset) {
             return Err(self.corrupt(&damage));
         }
+        let from = self.beyond_damage(from);
         let mut scan = self.scan_from(from, end)?;
         loop {
             let damage = match scan.step(i64::MAX).during("read", path())? {
