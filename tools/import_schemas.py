@@ -20,7 +20,7 @@ TARGET = ROOT / "schema/messages.json"
 
 # The APIs that any client, the common tools, transactions and KIP-848 groups use, and SASL.
 APIS = frozenset(
-    [*range(4), *range(8, 27), 28, *range(32, 38), *range(42, 48), 60, 61, 65, 66, 68, 69, 74, 75]
+    [*range(4), *range(8, 27), 28, *range(32, 38), *range(42, 48), 55, 60, 61, 65, 66, 68, 69, 74, 75]
 )
 
 # What ours adds to Kafka's messages, as (message, struct, field).

@@ -98,7 +98,7 @@ class LocalNode:
         base.undo.callback(self.configs.subscribe(self.topics.apply_settings))
         self.producer_ids = ProducerIds(store)
         self.placement = LocalPlacement(self.topics, node_id)
-        self.brokers = LocalBrokers(node_id)
+        self.brokers = LocalBrokers(self.topics, node_id)
 
     def may_exist(self, topic: str) -> bool:
         """See Node."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from fastlog.ports import PartitionState, Registration
 
 
+#: of the controller that is never elected
+ONLY_EPOCH = 1
+
+
 class LocalPlacement:
     """The Placement of one node alone."""
 
@@ -65,8 +69,14 @@ class LocalPlacement:
 class LocalBrokers:
     """The Brokers of one node alone: itself."""
 
-    def __init__(self, node_id: int) -> None:
+    def __init__(self, topics: TopicDirectory, node_id: int) -> None:
+        self._topics = topics
         self.controller_id = node_id
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """See Brokers: there is one epoch, since a start."""
+        return ONLY_EPOCH, self._topics.changes
 
     def registration(self, broker_id: int) -> Registration | None:
         """See Brokers: it is registered nowhere."""

@@ -128,6 +128,11 @@ class Brokers(Protocol):
         """The broker that controls, as far as is known here; -1 for none."""
         ...
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """The controller's epoch, and the number of what it has told in that, as far as is known here."""
+        ...
+
     def registration(self, broker_id: int) -> Registration | None:
         """The broker's; None for one that is not live, or not known."""
         ...

@@ -55,6 +55,8 @@ class TopicDirectory:
         self._by_id: dict[UUID, Topic] = {}
         self._by_collision: dict[str, str] = {}
         self._listeners: list[Publisher] = []
+        self.changes = 0
+        """How often something was published."""
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a topic `name`."""
@@ -116,6 +118,7 @@ class TopicDirectory:
                 self._by_collision[key] = topic.name
             if before is not None and before.topic_id != topic.topic_id:
                 del self._by_id[before.topic_id]
+        self.changes += 1
         for tell in list(self._listeners):
             tell(put, removed)
 

@@ -43,6 +43,7 @@ class ApiKey(IntEnum):
     ALTER_PARTITION_REASSIGNMENTS = 45
     LIST_PARTITION_REASSIGNMENTS = 46
     OFFSET_DELETE = 47
+    DESCRIBE_QUORUM = 55
     DESCRIBE_CLUSTER = 60
     DESCRIBE_PRODUCERS = 61
     DESCRIBE_TRANSACTIONS = 65
@@ -92,6 +93,7 @@ VERSIONS = MappingProxyType(
         45: (0, 1),
         46: (0, 0),
         47: (0, 0),
+        55: (0, 2),
         60: (0, 2),
         61: (0, 0),
         65: (0, 0),
@@ -140,6 +142,7 @@ FLEXIBLE_FROM = MappingProxyType(
         44: 1,
         45: 0,
         46: 0,
+        55: 0,
         60: 0,
         61: 0,
         65: 0,

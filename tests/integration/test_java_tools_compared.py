@@ -20,6 +20,7 @@ TOPICS = f"{TOOLS}.TopicCommand"
 OFFSETS = f"{TOOLS}.GetOffsetShell"
 ELECTION = f"{TOOLS}.LeaderElectionCommand"
 CLUSTER = SCRIPTS["kafka-cluster.sh"]
+QUORUM = SCRIPTS["kafka-metadata-quorum.sh"]
 REASSIGN = SCRIPTS["kafka-reassign-partitions.sh"]
 # beside what has to do with share groups
 NOT_SERVED = [
@@ -34,7 +35,6 @@ NOT_SERVED = [
     "DescribeAcls",
     "DescribeClientQuotas",
     "DescribeDelegationToken",
-    "DescribeQuorum",
     "DescribeTransactions",
     "DescribeUserScramCredentials",
     "EndTxn",
@@ -103,6 +103,23 @@ def test_kafka_configs(both: Both, pair: Pair, topic_name: str) -> None:
     kafka, fastlog = both.run(CONFIGS, "--entity-type", "broker-loggers", "--entity-name", "1", "--describe")
     assert kafka.status == fastlog.status == 0
     assert "fastlog.topics=" in fastlog.out
+
+
+def test_kafka_metadata_quorum(both: Both) -> None:
+    kafka, fastlog = both.run(QUORUM, "describe", "--status")
+    assert kafka.status == fastlog.status == 0, fastlog.err
+    told = [dict(re.findall(r"^(\w+):\s*(.*)$", it.out, re.MULTILINE)) for it in (kafka, fastlog)]
+    assert list(told[0]) == list(told[1])
+    # one node alone: it leads, votes, and has all
+    for name in ("LeaderId", "MaxFollowerLag", "MaxFollowerLagTimeMs", "CurrentObservers"):
+        assert told[0][name] == told[1][name], name
+    assert int(told[1]["HighWatermark"]) > 0
+    kafka, fastlog = both.run(QUORUM, "describe", "--replication")
+    rows = [[line.split() for line in it.out.splitlines()] for it in (kafka, fastlog)]
+    assert rows[0][0] == rows[1][0]
+    assert [(row[0], row[3], row[-1]) for row in rows[0][1:]] == [
+        (row[0], row[3], row[-1]) for row in rows[1][1:]
+    ]
 
 
 def test_records_are_written_counted_and_deleted(

@@ -199,7 +199,7 @@ class ControlPlane:
             data_dir=self.directory,
             topics=self.topics,
             placement=LocalPlacement(self.topics, 1),
-            brokers=LocalBrokers(1),
+            brokers=LocalBrokers(self.topics, 1),
             configs=self.configs,
             producer_ids=ProducerIds(self.store),
             data_plane=self.data_plane,

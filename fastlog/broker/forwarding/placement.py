@@ -32,6 +32,11 @@ class ClusterBrokers:
         """See Brokers."""
         return self._image.controller_id
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """See Brokers."""
+        return self._image.position
+
     def registration(self, broker_id: int) -> Registration | None:
         """See Brokers."""
         return self._image.brokers.get(broker_id)

@@ -34,6 +34,11 @@ class Image(Protocol):
         ...
 
     @property
+    def position(self) -> tuple[int, int]:
+        """In which epoch, and the number of the last that was told in it."""
+        ...
+
+    @property
     def settings(self) -> Mapping[ConfigResource, StoredConfigs]:
         """Everything that is set, by resource."""
         ...

@@ -62,6 +62,11 @@ class ClusterImage:
         """Who published what is known, -1 for none."""
         return self._view.controller_id
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """The controller's epoch, and the number of what it published last in that."""
+        return self._view.controller_epoch, self._view.sequence
+
     def __contains__(self, name: str) -> bool:
         """Whether there is a topic `name`."""
         return name in self._view.by_name

@@ -15,6 +15,7 @@ from fastlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from fastlog.protocol.messages import alter_partition_reassignments as alter
+from fastlog.protocol.messages import describe_quorum as quorum
 from fastlog.protocol.messages.create_topics import (
     CreatableReplicaAssignment,
     CreatableTopic,
@@ -201,3 +202,22 @@ def test_nothing_to_elect_and_nothing_to_give_up(cluster: Cluster, raw: Ask, top
     absent = alter.ReassignableTopic(topic, [alter.ReassignablePartition(0, [2, 9])])
     answer = raw(3).ask(alter.AlterPartitionReassignmentsRequest(topics=[absent]), 0)
     assert answer.responses[0].partitions[0].error_code == 39
+
+
+def test_every_broker_tells_who_controls_and_who_could(cluster: Cluster, raw: Ask, topic: str) -> None:
+    with cluster.admin() as admin:
+        admin.create_topic(topic)
+    asked = [quorum.TopicRequest("__cluster_metadata", [quorum.PartitionRequest(0)])]
+    controller = cluster.controller().broker_id
+    told = []
+    for broker in (1, 2, 3):
+        answer = raw(broker).ask(quorum.DescribeQuorumRequest(topics=asked), 2)
+        (partition,) = answer.topics[0].partitions
+        assert partition.error_code == 0
+        assert partition.leader_id == controller
+        assert [it.replica_id for it in partition.current_voters] == [controller]
+        assert [it.replica_id for it in partition.observers] == [it for it in (1, 2, 3) if it != controller]
+        assert [it.node_id for it in answer.nodes] == [controller]
+        told.append((partition.leader_epoch, partition.high_watermark > 0))
+    assert len(set(told)) == 1
+    assert told[0][1]

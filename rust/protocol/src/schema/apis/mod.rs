@@ -39,6 +39,8 @@ mod describe_log_dirs;
 #[rustfmt::skip]
 mod describe_producers;
 #[rustfmt::skip]
+mod describe_quorum;
+#[rustfmt::skip]
 mod describe_topic_partitions;
 #[rustfmt::skip]
 mod describe_transactions;
@@ -92,7 +94,7 @@ mod sync_group;
 mod txn_offset_commit;
 
 /// The APIs, by key.
-pub static APIS: [&Api; 44] = [
+pub static APIS: [&Api; 45] = [
     &produce::API,
     &fetch::API,
     &list_offsets::API,
@@ -129,6 +131,7 @@ pub static APIS: [&Api; 44] = [
     &alter_partition_reassignments::API,
     &list_partition_reassignments::API,
     &offset_delete::API,
+    &describe_quorum::API,
     &describe_cluster::API,
     &describe_producers::API,
     &describe_transactions::API,
