@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from fastlog.client.admin.admin import list_offsets_request, read_list_offsets
 from fastlog.client.admin.leaders import LeaderRequests, TopicPartition, by_topic
 from fastlog.client.admin.results import topic_id_bytes
 from fastlog.client.metadata import Metadata
 from fastlog.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
-from fastlog.protocol.messages.list_offsets import (
-    ListOffsetsPartition,
-    ListOffsetsRequest,
-    ListOffsetsTopic,
-)
 from fastlog.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochRequest,
     OffsetForLeaderPartition,
@@ -149,25 +146,8 @@ class Partitions:
         self._leaders.ask({where: offset}, build, read, PATIENCE_MS, what="restoring the batches from offset")
 
     def _offsets(self, wanted: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        def build(group: Mapping[TopicPartition, int]) -> ListOffsetsRequest:
-            return ListOffsetsRequest(
-                replica_id=CONSUMER,
-                isolation_level=READ_COMMITTED,
-                topics=[
-                    ListOffsetsTopic(
-                        name=topic,
-                        partitions=[
-                            ListOffsetsPartition(partition_index=index, timestamp=group[topic, index])
-                            for index in indexes
-                        ],
-                    )
-                    for topic, indexes in by_topic(group).items()
-                ],
-            )
-
-        def read(answer: Any) -> Iterator[tuple[TopicPartition, int, int]]:
-            for topic in answer.topics:
-                for it in topic.partitions:
-                    yield (topic.name, it.partition_index), it.error_code, it.offset
-
-        return self._leaders.ask(wanted, build, read, PATIENCE_MS, what="looking for the offset at timestamp")
+        build = partial(list_offsets_request, isolation_level=READ_COMMITTED)
+        found = self._leaders.ask(
+            wanted, build, read_list_offsets, PATIENCE_MS, what="looking for the offset at timestamp"
+        )
+        return {place: it.offset for place, it in found.items()}

@@ -435,8 +435,10 @@ def timestamp_of(spec: OffsetSpec) -> int:
     return timestamp
 
 
-def list_offsets_request(group: Mapping[TopicPartition, int]) -> ListOffsetsRequest:
-    """ListOffsets for one leader: a timestamp for each partition."""
+def list_offsets_request(
+    group: Mapping[TopicPartition, int], *, isolation_level: int = 0
+) -> ListOffsetsRequest:
+    """ListOffsets for one leader: a timestamp for each partition. Isolation level 1 is that of committed records."""
     topics = [
         ListOffsetsTopic(
             name=topic,
@@ -447,7 +449,7 @@ def list_offsets_request(group: Mapping[TopicPartition, int]) -> ListOffsetsRequ
         )
         for topic, indexes in by_topic(group).items()
     ]
-    return ListOffsetsRequest(replica_id=CONSUMER_REPLICA_ID, topics=topics)
+    return ListOffsetsRequest(replica_id=CONSUMER_REPLICA_ID, isolation_level=isolation_level, topics=topics)
 
 
 def read_list_offsets(response: Any) -> Iterator[tuple[TopicPartition, int, OffsetResult]]:
