@@ -347,6 +347,8 @@ def test_close_ends_in_its_time_although_no_broker_answers(make_cluster: MakeClu
 
 
 def test_threads_and_descriptors_end_with_the_producer(make_cluster: MakeCluster) -> None:
+    # those of other tests, which leave producers to the garbage collector
+    earlier = set(threading.enumerate())
     cluster = make_cluster(zmq=True)
     with producer_for(cluster) as producer:
         producer.send("t", b"x").result(10)
@@ -357,7 +359,8 @@ def test_threads_and_descriptors_end_with_the_producer(make_cluster: MakeCluster
     del producer
 
     def is_gone() -> bool:
-        return not [it for it in threading.enumerate() if it.name.startswith("fastlog-producer")]
+        now = set(threading.enumerate()) - earlier
+        return not [it for it in now if it.name.startswith("fastlog-producer")]
 
     # closing waits two seconds for them, which a busy machine may not be content with
     wait_until("no thread is left", is_gone)
