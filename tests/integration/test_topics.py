@@ -45,6 +45,9 @@ from fastlog.protocol.messages.describe_groups import DescribeGroupsRequest
 from fastlog.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
 from fastlog.protocol.messages.describe_producers import DescribeProducersRequest
 from fastlog.protocol.messages.describe_producers import TopicRequest as ProducersTopic
+from fastlog.protocol.messages.describe_quorum import DescribeQuorumRequest
+from fastlog.protocol.messages.describe_quorum import PartitionRequest as QuorumPartition
+from fastlog.protocol.messages.describe_quorum import TopicRequest as QuorumTopic
 from fastlog.protocol.messages.describe_topic_partitions import DescribeTopicPartitionsRequest, TopicRequest
 from fastlog.protocol.messages.elect_leaders import ElectLeadersRequest
 from fastlog.protocol.messages.find_coordinator import FindCoordinatorRequest
@@ -227,6 +230,7 @@ def requests(topic: str) -> list[Any]:
         DescribeLogDirsRequest(topics=None),
         AlterReplicaLogDirsRequest([AlterReplicaLogDir("/", [AlterReplicaLogDirTopic(topic, [0])])]),
         DescribeProducersRequest(topics=[ProducersTopic(topic, [0])]),
+        DescribeQuorumRequest(topics=[QuorumTopic("__cluster_metadata", [QuorumPartition(0)])]),
         ListConfigResourcesRequest(),
         InitProducerIdRequest(transactional_id=None),
         MetadataRequest(topics=[MetadataRequestTopic(name=topic)]),
