@@ -6,11 +6,12 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from fastlog.testing import Cluster
 from tests.support.broker import BrokerProcess
 
 MakeBroker = Callable[..., BrokerProcess]
@@ -45,6 +46,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         items[:] = [item for item in items if not item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the brokers of a cluster said last is shown where a test with one fails: nobody sees it happen again."""
+    report = yield
+    if report.when == "call" and report.failed and isinstance(item, pytest.Function):
+        for cluster in (it for it in item.funcargs.values() if isinstance(it, Cluster)):
+            for broker_id, broker in cluster.brokers.items():
+                report.sections.append((f"log of broker {broker_id}", broker.log()))
+    return report
 
 
 @pytest.fixture

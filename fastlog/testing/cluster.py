@@ -148,13 +148,21 @@ class Cluster:
 
     def wait_in_sync(self, topic: str, count: int, seconds: float = WAIT_SECONDS) -> None:
         """Returns when every partition has a leader and `count` replicas in sync; raises TimeoutError."""
+        seen = ""
 
         def is_in_sync() -> bool:
+            nonlocal seen
             with self.admin() as admin:
                 partitions = admin.describe_topic(topic).partitions
+            seen = ", ".join(
+                f"{it.partition}: leader {it.leader}, in sync {list(it.isr)}" for it in partitions
+            )
             return all(it.leader >= 0 and len(it.isr) == count for it in partitions)
 
-        self.wait_until(f"{topic} has {count} replicas in sync", is_in_sync, seconds)
+        try:
+            self.wait_until(f"{topic} has {count} replicas in sync", is_in_sync, seconds)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; last seen {seen or 'nothing'}") from error.__cause__
 
     @staticmethod
     def wait_until(what: str, is_so: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
