@@ -124,7 +124,7 @@ class ClusterNode:
         base.undo.callback(dealers.close)
         settings = replica_settings(base.settings)
         self._commands = CommandTable()
-        self._peers = PeerClient(self._node_id, self._commands.take, lost=self._connection_lost)
+        self._peers = PeerClient(self._node_id, cluster_id, self._commands.take, lost=self._connection_lost)
         base.undo.callback(self._peers.stop)
         self._replicas = ReplicaManager(
             node_id=self._node_id,
@@ -207,12 +207,14 @@ class ClusterNode:
         broker = Endpoint(BROKER, listeners[BROKER].host, router.port)
         self._zmq = next((reachable(it) for it in bound if it.scheme == "ZMQ"), None)
         self._cluster_changed(-1, ())
-        notices = NoticeListener(self._node_id, self._replicas.told)
+        notices = NoticeListener(self._node_id, self._cluster_id, self._replicas.told)
         base.undo.callback(notices.stop)
-        self._worker = self._make_worker([*bound, broker, metadata], PublishedNotices(publisher), notices)
+        published = PublishedNotices(publisher, self._cluster_id)
+        self._worker = self._make_worker([*bound, broker, metadata], published, notices)
         base.undo.callback(self._worker.stop)
         # what both of them take is known now
-        intake = BrokerIntake(self._commands, base.engine.zmq_intake(BROKER, broker.host, broker.port, True))
+        engine = base.engine.zmq_intake(BROKER, broker.host, broker.port, True)
+        intake = BrokerIntake(self._cluster_id, self._commands, engine)
         base.undo.callback(intake.close)
         base.undo.callback(router.stop)
         router.start(intake)

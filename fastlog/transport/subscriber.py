@@ -35,11 +35,12 @@ RESOLVE_SECONDS = 1.0
 class Subscriber:
     """Listens from `listen_to` to `close`. One thread receives; `listen_to` and `wake` may be called from any."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: bytes = b"") -> None:
+        """Hears the messages that begin with `prefix`, which publishers do not even send to those who want others."""
         self._log = EventLog("metadata")
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
-        self._configure()
+        self._configure(prefix)
         self._descriptor = int(self._socket.getsockopt(zmq.FD))
         self._lock = threading.Lock()
         self._wanted: frozenset[Address] | None = None
@@ -48,7 +49,7 @@ class Subscriber:
         self._resolve_at = float("inf")
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def _configure(self) -> None:
+    def _configure(self, prefix: bytes) -> None:
         for option, value in (
             (zmq.RCVHWM, QUEUE_MESSAGES),
             (zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX),
@@ -62,7 +63,7 @@ class Subscriber:
             (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
         ):
             self._socket.set(option, value)
-        self._socket.set(zmq.SUBSCRIBE, b"")
+        self._socket.set(zmq.SUBSCRIBE, prefix)
 
     def listen_to(self, publishers: Iterable[Address]) -> None:
         """Says where all publishers are; others are not listened to any more. Takes effect in `receive`."""

@@ -27,6 +27,7 @@ LIMITS = RouterLimits(
     connections=ConnectionLimits(connections_max=1000, connections_per_ip_max=1000, frame_timeout_ms=2000),
 )
 WAIT_SECONDS = 10.0
+CLUSTER = "a-cluster"
 
 
 class EchoEngine:
@@ -71,7 +72,7 @@ class PeerServer:
     def __init__(self, broker_id: int, epoch: int = 1) -> None:
         self.commands = CommandTable()
         self._engine = EchoEngine()
-        self._intake = BrokerIntake(self.commands, self._engine)
+        self._intake = BrokerIntake(CLUSTER, self.commands, self._engine)
         self._listener = RouterListener(LIMITS, "BROKER")
         self.port = self._listener.bind("127.0.0.1", 0)
         self.registration = registration(broker_id, self.port, epoch)

@@ -47,16 +47,18 @@ class PeerClient:
     def __init__(
         self,
         broker_id: int,
+        cluster_id: str,
         own: Callable[[Any, Answered], None],
         *,
         lost: Callable[[Registration], None] = lambda registration: None,
     ) -> None:
-        """`own` takes commands to this broker itself.
+        """Of a broker of that cluster; `own` takes commands to this broker itself.
 
         `lost` is told, on the thread of the peers, when a connection to a known broker ended or could not be made.
         One to each is kept open for that.
         """
         self._broker_id = broker_id
+        self._cluster_id = cluster_id
         self._own = own
         self._lost = lost
         self._log = EventLog("peers")
@@ -262,7 +264,8 @@ class PeerClient:
             self._tell_lost(registration)
             self._lose(requests, str(error))
             return
-        link = self._links[registration.broker_id, lane] = Link(channel, _now_ms() + CONNECT_MS)
+        link = Link(channel, self._cluster_id, _now_ms() + CONNECT_MS)
+        self._links[registration.broker_id, lane] = link
         for request in requests:
             # one that waited too long was answered
             if request.correlation_id in self._requests:

@@ -1,8 +1,11 @@
 """How a command between brokers and its answer lie on the wire: Kafka's headers around a message.
 
-A command: int16 api key, int16 version, int32 correlation id, nullable string client id, the message. Its answer:
-int32 correlation id, int16 error code, string for a person, the message or nothing. Other listeners, and brokers that
-know no commands, so answer them as they answer any request that they do not serve.
+A command: int16 api key, int16 version, int32 correlation id, the sender's cluster id where Kafka has the client id (a
+string), the message. Its answer: int32 correlation id, int16 error code, string for a person, the message or nothing.
+Other listeners, and brokers that know no commands, so answer them as they answer any request that they do not serve.
+A notice: the cluster id, a NUL, the message; whoever listens to one cluster hears no other.
+
+The cluster id is in all of them because an address outlives a broker: another cluster may listen there next.
 """
 
 from __future__ import annotations
@@ -28,21 +31,21 @@ def is_command(frame: bytes | memoryview) -> bool:
     return len(frame) >= _KEY.size and _KEY.unpack_from(frame)[0] == PEER_COMMAND
 
 
-def encode_command(correlation_id: int, command: object) -> bytes:
-    """The request."""
-    # without a client id, which is null
-    return _HEADER.pack(PEER_COMMAND, VERSION, correlation_id, -1) + encode(command)
+def encode_command(correlation_id: int, cluster_id: str, command: object) -> bytes:
+    """The request, of a broker of that cluster."""
+    sender = cluster_id.encode()
+    return _HEADER.pack(PEER_COMMAND, VERSION, correlation_id, len(sender)) + sender + encode(command)
 
 
-def decode_command_header(frame: bytes | memoryview) -> tuple[int, int, int]:
-    """Version, correlation id, where the message begins. Raises MalformedMessageError."""
+def decode_command_header(frame: bytes | memoryview) -> tuple[int, int, str, int]:
+    """Version, correlation id, the sender's cluster id, where the message begins. Raises MalformedMessageError."""
     if len(frame) < _HEADER.size:
         raise MalformedMessageError(f"a command between brokers has {len(frame)} bytes, its header has more")
     _, version, correlation_id, length = _HEADER.unpack_from(frame)
     start = _HEADER.size + max(length, 0)
     if length < -1 or start > len(frame):
-        raise MalformedMessageError(f"the client id of a command between brokers has {length} bytes")
-    return version, correlation_id, start
+        raise MalformedMessageError(f"the cluster id of a command between brokers has {length} bytes")
+    return version, correlation_id, bytes(frame[_HEADER.size : start]).decode(errors="replace"), start
 
 
 def encode_answer(correlation_id: int, answer: Answer) -> bytes:
@@ -69,3 +72,8 @@ def decode_answer(frame: bytes | memoryview) -> Answer:
     text = bytes(frame[_ANSWER.size : end]).decode(errors="ignore")
     body = decode(memoryview(frame)[end:]) if len(frame) > end else None
     return Answer(code=code, message=text, body=body)
+
+
+def notice_prefix(cluster_id: str) -> bytes:
+    """What notices of that cluster begin with, and those of no other."""
+    return cluster_id.encode() + b"\0"

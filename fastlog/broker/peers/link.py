@@ -35,8 +35,9 @@ class Request:
 class Link:
     """From its start to its end; when ConnectionLostError is raised its requests have an unknown fate."""
 
-    def __init__(self, channel: Channel, connect_deadline_ms: float) -> None:
+    def __init__(self, channel: Channel, cluster_id: str, connect_deadline_ms: float) -> None:
         self.channel = channel
+        self._cluster_id = cluster_id
         self._connect_deadline_ms = connect_deadline_ms
         self._waiting: deque[Request] = deque()
         self._sent: dict[int, Request] = {}
@@ -70,7 +71,8 @@ class Link:
             while self._waiting and len(self._sent) + len(self._given_up) < IN_FLIGHT_MAX:
                 request = self._waiting.popleft()
                 self._sent[request.correlation_id] = request
-                self.channel.send(encode_command(request.correlation_id, request.command))
+                frame = encode_command(request.correlation_id, self._cluster_id, request.command)
+                self.channel.send(frame)
         return answers
 
     def connect_deadline_ms(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from fastlog.broker.peers.framing import notice_prefix
 from fastlog.broker.peers.messages import decode, encode
 from fastlog.errors import MalformedMessageError
 from fastlog.events import EventLog
@@ -22,26 +23,28 @@ WAIT_MS = 60_000
 
 
 class PublishedNotices:
-    """The Notices of one broker."""
+    """The Notices of one broker, for the brokers of its cluster."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Publisher, cluster_id: str) -> None:
         """`publisher` is bound, and this is its only user."""
         self._publisher = publisher
+        self._prefix = notice_prefix(cluster_id)
 
     def publish(self, notice: object) -> None:
         """See Notices."""
-        self._publisher.send(encode(notice))
+        self._publisher.send(self._prefix + encode(notice))
 
 
 class NoticeListener:
-    """Hears all other brokers, from `start` to `stop`: which of them controls is in the notices."""
+    """Hears all other brokers of a cluster, from `start` to `stop`: which of them controls is in the notices."""
 
-    def __init__(self, broker_id: int, told: Callable[[object], None]) -> None:
+    def __init__(self, broker_id: int, cluster_id: str, told: Callable[[object], None]) -> None:
         """`told` gets every notice, on a thread of its own; it may only hand over."""
         self._broker_id = broker_id
         self._told = told
         self._log = EventLog("metadata")
-        self._subscriber = Subscriber()
+        self._prefix = notice_prefix(cluster_id)
+        self._subscriber = Subscriber(self._prefix)
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="fastlog-notices", daemon=True)
 
@@ -73,7 +76,7 @@ class NoticeListener:
 
     def _take(self, message: bytes) -> None:
         try:
-            notice = decode(message)
+            notice = decode(memoryview(message)[len(self._prefix) :])
         except MalformedMessageError as error:
             # what is missed is found out by the next beacon
             self._log.warning("a notice is dropped", reason=str(error))

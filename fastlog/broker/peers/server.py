@@ -16,6 +16,7 @@ from fastlog.broker.peers.framing import (
 )
 from fastlog.broker.peers.messages import Answer, decode
 from fastlog.errors import (
+    InconsistentClusterIdError,
     InvalidRequestError,
     MalformedMessageError,
     UnknownServerError,
@@ -63,7 +64,9 @@ class BrokerIntake:
     Answers to commands come from any thread.
     """
 
-    def __init__(self, commands: CommandTable, engine: Intake) -> None:
+    def __init__(self, cluster_id: str, commands: CommandTable, engine: Intake) -> None:
+        """Takes commands of brokers of that cluster, and refuses those of others."""
+        self._cluster_id = cluster_id
         self._commands = commands
         self._engine = engine
         self._answers: deque[tuple[int, bytes | None]] = deque()
@@ -88,13 +91,18 @@ class BrokerIntake:
             return self._engine.submit(peer, frames)
         frame = frames[0] if len(frames) == 1 else memoryview(b"".join(frames))
         try:
-            version, correlation_id, start = decode_command_header(frame)
+            version, correlation_id, cluster_id, start = decode_command_header(frame)
         except MalformedMessageError as error:
             raise ValueError(str(error)) from error
         answered = _Once(self, peer, correlation_id)
         if version != VERSION:
             text = f"commands between brokers have the version {VERSION} here, not {version}"
             answered(Answer(code=UnsupportedVersionError.code, message=text))
+            return None
+        if cluster_id != self._cluster_id:
+            # it knows an address that was another broker's before
+            text = f"this broker is of the cluster {self._cluster_id}, the command of {cluster_id!r}"
+            answered(Answer(code=InconsistentClusterIdError.code, message=text))
             return None
         try:
             command = decode(frame[start:])

@@ -23,7 +23,7 @@ from fastlog.broker.peers.messages import Answer, AskRefused, AskSnapshot, Refus
 from fastlog.broker.peers.ports import ADMIN, REPLICATION
 from fastlog.broker.peers.server import CommandTable
 from fastlog.ports import Registration
-from tests.support.peers import WAIT_SECONDS, Answers, PeerServer, registration
+from tests.support.peers import CLUSTER, WAIT_SECONDS, Answers, PeerServer, registration
 
 OWN = 1
 OTHER = 2
@@ -45,7 +45,7 @@ def lost() -> queue.SimpleQueue[int]:
 
 @pytest.fixture
 def peers(own: CommandTable, lost: queue.SimpleQueue[int]) -> Iterator[PeerClient]:
-    made = PeerClient(OWN, own.take, lost=lambda each: lost.put(each.broker_id))
+    made = PeerClient(OWN, CLUSTER, own.take, lost=lambda each: lost.put(each.broker_id))
     made.start()
     yield made
     made.stop()
@@ -300,7 +300,7 @@ def test_a_handler_that_fails_is_an_answer(peers: PeerClient, other: PeerServer,
 
 
 def test_the_stop_answers_everything(own: CommandTable, other: PeerServer, answers: Answers) -> None:
-    peers = PeerClient(OWN, own.take)
+    peers = PeerClient(OWN, CLUSTER, own.take)
     peers.start()
     own.on(AskRefused, lambda command, answered: None)
     other.commands.on(AskRefused, lambda command, answered: None)
@@ -321,23 +321,25 @@ def raw_dealer(port: int) -> zmq.Socket[bytes]:
     return dealer
 
 
-COMMAND = encode_command(5, AskSnapshot())
+COMMAND = encode_command(5, CLUSTER, AskSnapshot())
+MESSAGE = 10 + len(CLUSTER)
 
 
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
         # a version that is not known
-        ([struct.pack(">hhih", 32000, 1, 5, -1) + COMMAND[10:]], 35),
+        ([struct.pack(">hhih", 32000, 1, 5, -1) + COMMAND[MESSAGE:]], 35),
         # no MessagePack, no such kind, no such fields
-        ([COMMAND[:10] + b"\xc1"], 42),
-        ([COMMAND[:10] + b"\x92\xa4What\x80"], 42),
-        ([COMMAND[:10] + b"\x92\xaaAskRefused\x80"], 42),
+        ([COMMAND[:MESSAGE] + b"\xc1"], 42),
+        ([COMMAND[:MESSAGE] + b"\x92\xa4What\x80"], 42),
+        ([COMMAND[:MESSAGE] + b"\x92\xaaAskRefused\x80"], 42),
         # nobody takes it; in one frame and in many
         ([COMMAND], 35),
         ([COMMAND[:1], b"", COMMAND[1:]], 35),
-        # with a client id
-        ([struct.pack(">hhih", 32000, 0, 5, 3) + b"abc" + COMMAND[10:]], 35),
+        # of another cluster, of none
+        ([encode_command(5, "another", AskSnapshot())], 104),
+        ([struct.pack(">hhih", 32000, 0, 5, -1) + COMMAND[MESSAGE:]], 104),
     ],
 )
 def test_commands_that_are_garbage_are_answered(other: PeerServer, frames: list[bytes], code: int) -> None:
@@ -375,7 +377,7 @@ def test_no_descriptor_is_left(own: CommandTable, answers: Answers) -> None:
     def once() -> None:
         with PeerServer(OTHER) as server:
             server.commands.on(AskRefused, answer_refused)
-            peers = PeerClient(OWN, own.take)
+            peers = PeerClient(OWN, CLUSTER, own.take)
             peers.start()
             peers.know([server.registration])
             ask(peers, answers, asked(7))

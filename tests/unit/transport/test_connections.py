@@ -14,7 +14,7 @@ from fastlog.broker.peers.server import CommandTable
 from fastlog.events import EventLog
 from fastlog.transport import connections as module
 from fastlog.transport.connections import Connections
-from tests.support.peers import LIMITS, Answers, PeerServer
+from tests.support.peers import CLUSTER, LIMITS, Answers, PeerServer
 
 LINGER_NOT = struct.pack("ii", 1, 0)
 
@@ -62,7 +62,7 @@ def test_a_listener_outlives_peers_that_only_look() -> None:
             with socket.create_connection(("127.0.0.1", server.port)) as probe:
                 if number % 2:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
-        client = PeerClient(1, CommandTable().take)
+        client = PeerClient(1, CLUSTER, CommandTable().take)
         client.start()
         client.know([server.registration])
         answers = Answers()
