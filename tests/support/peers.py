@@ -69,10 +69,10 @@ class EchoEngine:
 class PeerServer:
     """The commands of one broker behind a real listener."""
 
-    def __init__(self, broker_id: int, epoch: int = 1) -> None:
+    def __init__(self, broker_id: int, epoch: int = 1, cluster_id: str = CLUSTER) -> None:
         self.commands = CommandTable()
         self._engine = EchoEngine()
-        self._intake = BrokerIntake(CLUSTER, self.commands, self._engine)
+        self._intake = BrokerIntake(cluster_id, self.commands, self._engine)
         self._listener = RouterListener(LIMITS, "BROKER")
         self.port = self._listener.bind("127.0.0.1", 0)
         self.registration = registration(broker_id, self.port, epoch)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastlog.broker.peers.framing import decode_answer, decode_correlation_id, encode_command
-from fastlog.errors import MalformedMessageError
+from fastlog.errors import InconsistentClusterIdError, MalformedMessageError
 from fastlog.transport.channel import ConnectionLostError
 
 if TYPE_CHECKING:
@@ -94,4 +94,7 @@ class Link:
             answer = decode_answer(frame)
         except MalformedMessageError as error:
             raise ConnectionLostError(f"{self.channel.address} answers garbage: {error}") from error
+        if answer.code == InconsistentClusterIdError.code:
+            # whoever was to be asked is not there any more
+            raise ConnectionLostError(f"{self.channel.address} is not who it was: {answer.message}")
         return self._sent.pop(correlation_id), answer

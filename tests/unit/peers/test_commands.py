@@ -313,6 +313,17 @@ def test_the_stop_answers_everything(own: CommandTable, other: PeerServer, answe
     assert [answers.next()[1].code for _ in range(3)] == [13, 13, 13]
 
 
+def test_a_broker_of_another_cluster_is_not_the_one_that_was_asked(
+    peers: PeerClient, answers: Answers, lost: queue.SimpleQueue[int]
+) -> None:
+    with PeerServer(OTHER, cluster_id="another") as stranger:
+        stranger.commands.on(AskRefused, answer_refused)
+        peers.know([stranger.registration])
+        ask(peers, answers, asked(1))
+        assert answers.next()[1].code == 13
+        assert lost.get(timeout=WAIT_SECONDS) == OTHER
+
+
 def raw_dealer(port: int) -> zmq.Socket[bytes]:
     dealer: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     dealer.linger = 0
