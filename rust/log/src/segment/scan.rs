@@ -126,7 +126,7 @@ impl BatchScan {
             let missing = located.end() - self.end;
             return Ok(self.bad(Some(located.end()), format!("the batch is cut short by {missing} bytes")));
         }
-        let verify = located.header.last_offset() >= verify_from;
+        let verify = located.header.last_offset() >= verify_from || self.claims_what_follows(&located)?;
         if verify && !crc_is_valid(self.bytes(position, located.header.size_bytes())?) {
             return Ok(self.bad(Some(located.end()), "the CRC of the batch does not fit".to_owned()));
         }
@@ -157,8 +157,24 @@ impl BatchScan {
         if header.last_offset_delta < 0 {
             return Some(format!("the last offset delta is {}", header.last_offset_delta));
         }
+        if header.last_offset_delta < header.record_count.saturating_sub(1) {
+            let offsets = i64::from(header.last_offset_delta) + 1;
+            return Some(format!("{} records are said to lie at {offsets} offsets", header.record_count));
+        }
         (header.last_offset() - self.base_offset > i64::from(i32::MAX))
             .then(|| format!("offset {} does not belong in this segment", header.last_offset()))
+    }
+
+    /// Whether the next batch begins at an offset that this one claims: then its checksum tells which of them is wrong.
+    /// Only where a cleaner took records, or a number is wrong, are there more offsets than records.
+    fn claims_what_follows(&mut self, located: &Located) -> io::Result<bool> {
+        let header = &located.header;
+        let end = located.end();
+        if header.last_offset_delta < header.record_count || self.end - end < HEADER_BYTES as u64 {
+            return Ok(false);
+        }
+        let next = BatchHeader::parse(self.bytes(end, HEADER_BYTES)?);
+        Ok(next.is_ok_and(|next| next.base_offset < header.next_offset()))
     }
 
     /// The base offset has no checksum. One that leaves a gap before it, while the next batch lies within what it claims

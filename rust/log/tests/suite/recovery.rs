@@ -285,6 +285,62 @@ fn reading_goes_on_after_a_batch_whose_header_claims_the_offsets_of_others() {
 }
 
 #[test]
+fn a_batch_that_claims_the_offsets_of_others_hides_none_where_no_crc_is_looked_at() {
+    for damage_index in [empty as fn(&Path), clear_first_entry] {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, _) = open(directory.path(), config(), LastStop::Clean);
+        fill(&log, 200);
+        log.close(true).unwrap();
+        drop(log);
+        let files = log_files(directory.path());
+        let bad = 3;
+        flip(&files[0], position_of(directory.path(), bad) + 26);
+        for offset in [0, bad + 1, 199] {
+            // it is walked over from its beginning then, and all of it is below the recovery point
+            damage_index(&files[0].with_extension("index"));
+            let (log, _) = reopen(directory.path(), config(), LastStop::Clean, 200);
+            let end = if offset < bad { bad } else { 200 };
+            assert_eq!(values_below(&log, offset, end, 300).unwrap(), expected(offset, end));
+            assert_eq!(values_below(&log, bad + 1, 200, 300).unwrap(), expected(bad + 1, 200));
+            let error = log.read(bad, 300, 200, true).unwrap_err();
+            assert!(matches!(error, LogError::Corrupt { offset, .. } if offset == bad), "{error}");
+            log.close(true).unwrap();
+        }
+    }
+}
+
+fn empty(path: &Path) {
+    fs::write(path, []).unwrap();
+}
+
+fn clear_first_entry(path: &Path) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    let length = file.metadata().unwrap().len().min(8);
+    file.write_all_at(&[0; 8][..length as usize], 0).unwrap();
+}
+
+#[test]
+fn a_batch_that_claims_fewer_offsets_than_it_has_records_is_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = open(directory.path(), one_segment(), LastStop::Clean);
+    for first in [0, 5, 10] {
+        append(&log, &batch(&["a", "b", "c", "d", "e"])).unwrap();
+        assert_eq!(log.log_end_offset(), first + 5);
+    }
+    drop(log);
+    // its last offset delta: 4 becomes 0, and whoever asks for one of the others was led past them
+    let files = log_files(directory.path());
+    let place = position_of(directory.path(), 5) + 26;
+    let file = OpenOptions::new().write(true).open(&files[0]).unwrap();
+    file.write_all_at(&[0], place).unwrap();
+    let (log, _) = reopen(directory.path(), one_segment(), LastStop::Clean, 15);
+    for offset in 5..10 {
+        assert_eq!(log.read(offset, 300, 15, true).unwrap_err().code(), ErrorCode::KAFKA_STORAGE_ERROR);
+    }
+    assert!(log.read(10, 300, 15, true).unwrap().is_some());
+}
+
+#[test]
 fn a_base_offset_that_the_next_batch_contradicts_is_damage() {
     let directory = tempfile::tempdir().unwrap();
     let files = killed(directory.path(), one_segment(), 50);
