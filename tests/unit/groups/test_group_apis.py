@@ -410,7 +410,7 @@ def test_a_stop_sends_waiting_members_elsewhere(ready: ControlPlane) -> None:
         group_id="h", session_timeout_ms=10_000, protocol_type="x", protocols=[JoinGroupRequestProtocol("p")]
     )
     joining = ready.begin(second, 3)
-    ready.groups.put(ready.groups._unload)
+    ready.groups.put(ready.groups._shards.close)
     ready.settle()
     assert waiting[0].error_code == 16
     assert joining[0].error_code == 16
