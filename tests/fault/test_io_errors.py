@@ -134,13 +134,17 @@ def test_an_index_that_cannot_be_written_costs_no_record(
     refused = 0
     with (
         inject(broker.pid, "pwritev", fault, indexes) as notes,
+        # strace stops every write, and a loaded machine takes its time
         Producer(
-            broker.bootstrap, batch_bytes=4096, delivery_timeout_ms=2000, request_timeout_ms=1000
+            broker.bootstrap,
+            batch_bytes=4096,
+            delivery_timeout_ms=50_000 if fault == "error=ENOSPC" else 6_000,
+            request_timeout_ms=5_000,
         ) as producer,
     ):
         waiting = [(value, producer.send(topic, value, partition=0)) for value in values]
         for value, delivery in waiting:
-            error = delivery.exception(SECONDS)
+            error = delivery.exception(60)
             if error is None:
                 kept[delivery.result().offset] = value
             else:

@@ -128,6 +128,7 @@ class Cluster:
         if broker in self.brokers:
             self.note(f"end {broker}")
             process = self.brokers.pop(broker)
+            process.finish()
             process.close_session()
             process.die()
             self.machines[broker].stop()

@@ -133,6 +133,12 @@ class Replicas(ClientCalls):
 
     # -- life ------------------------------------------------------------------------------------------------------
 
+    def finish(self) -> None:
+        """Syncs what somebody waits for, as a broker that stops does: what it leads alone is committed by that."""
+        if not self.machine.fails:
+            self.machine.node.run_syncs()
+            self.engine.look()
+
     def die(self) -> None:
         """Ends the process."""
         self.is_alive = False
