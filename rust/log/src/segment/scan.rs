@@ -177,8 +177,8 @@ impl BatchScan {
         Ok(next.is_ok_and(|next| next.base_offset < header.next_offset()))
     }
 
-    /// The base offset has no checksum. One that leaves a gap before it, while the next batch lies within what it claims
-    /// and would fit here without the gap, is wrong.
+    /// The base offset has no checksum. One that leaves a gap before it, while the next batch, if its checksum fits, lies
+    /// within what it claims and would fit here without the gap, is wrong.
     fn contradicted(&mut self, located: &Located) -> io::Result<Option<String>> {
         let header = &located.header;
         let end = located.end();
@@ -188,7 +188,8 @@ impl BatchScan {
         }
         let Ok(next) = BatchHeader::parse(self.bytes(end, HEADER_BYTES)?) else { return Ok(None) };
         let fits = self.offset_min + i64::from(header.last_offset_delta) + 1;
-        let is_wrong = (fits..header.next_offset()).contains(&next.base_offset);
+        let is_wrong =
+            (fits..header.next_offset()).contains(&next.base_offset) && self.is_good(end, &next)?;
         Ok(is_wrong.then(|| {
             format!(
                 "base offset {} does not lie between {} and the next batch's {}",
@@ -207,8 +208,17 @@ impl BatchScan {
         }
         let Ok(next) = BatchHeader::parse(self.bytes(end, HEADER_BYTES)?) else { return Ok(None) };
         let after = next.partition_leader_epoch;
-        let is_wrong = if epoch > before { (before..epoch).contains(&after) } else { after >= before };
+        let is_contradicted = if epoch > before { (before..epoch).contains(&after) } else { after >= before };
+        // an older batch may have been copied there
+        let follows = next.base_offset >= located.header.next_offset();
+        let is_wrong = is_contradicted && follows && self.is_good(end, &next)?;
         Ok(is_wrong.then(|| format!("the leader epoch {epoch} does not lie between {before} and {after}")))
+    }
+
+    /// Whether a batch lies whole at `position` and its checksum fits: garbage is no witness against the batch before it.
+    fn is_good(&mut self, position: u64, header: &BatchHeader) -> io::Result<bool> {
+        let bytes = header.size_bytes();
+        Ok(self.end - position >= bytes as u64 && crc_is_valid(self.bytes(position, bytes)?))
     }
 
     fn bad(&self, claimed_end: Option<u64>, reason: String) -> Step {

@@ -360,6 +360,30 @@ fn a_base_offset_that_the_next_batch_contradicts_is_damage() {
 }
 
 #[test]
+fn garbage_is_no_witness_against_the_batch_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = open(directory.path(), one_segment(), LastStop::Clean);
+    for (epoch, end) in [(0, 10), (1, 12)] {
+        log.start_epoch(epoch).unwrap();
+        while log.log_end_offset() < end {
+            log.append(&batch(&["value"]), epoch, NOW_MS, Default::default()).unwrap();
+        }
+    }
+    drop(log);
+    // what lies behind the first batch of epoch 1 seems to be of epoch 0, and has another checksum
+    let files = log_files(directory.path());
+    let place = position_of(directory.path(), 11);
+    let file = OpenOptions::new().write(true).open(&files[0]).unwrap();
+    file.write_all_at(&[0; 4], place + 12).unwrap();
+    flip(&files[0], place + 62);
+    for last_stop in [LastStop::Clean, LastStop::ProcessDied, LastStop::MachineDied] {
+        let (log, _) = reopen(directory.path(), one_segment(), last_stop, 12);
+        let slice = log.read(10, 300, 11, true).unwrap().unwrap();
+        assert_eq!(slice.position + slice.length as u64, place, "{last_stop:?}");
+    }
+}
+
+#[test]
 fn a_length_that_turned_hides_no_good_batch_behind_it() {
     for last_stop in [LastStop::Clean, LastStop::ProcessDied, LastStop::MachineDied] {
         let directory = tempfile::tempdir().unwrap();
