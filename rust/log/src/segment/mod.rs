@@ -62,6 +62,8 @@ pub(crate) struct Segment {
     damage_counter: Arc<AtomicU64>,
     /// Made by the cleaner in this run: places of batches that were noted when they were appended are not true here.
     pub(crate) is_rewritten: bool,
+    /// That its records are dated in the future was said.
+    future_told: AtomicBool,
 }
 
 impl Segment {
@@ -106,6 +108,7 @@ impl Segment {
             return Err(LogError::BadFile { path: segment.log.path(), reason });
         }
         segment.loaded.store(true, Release);
+        segment.txn_index.set_checked();
         Ok(segment)
     }
 
@@ -118,6 +121,7 @@ impl Segment {
             .and_then(|()| times.create())
             .and_then(|()| offsets.load(|_, _| false))
             .and_then(|_| times.load(|_, _| false))
+            .and_then(|_| self.txn_index.truncate_to(self.base_offset))
             .during("create the index of", self.log.path())?;
         Ok(self)
     }
@@ -159,6 +163,7 @@ impl Segment {
             damages: Mutex::default(),
             damage_counter: storage.damage_counter(),
             is_rewritten: false,
+            future_told: AtomicBool::new(false),
         }
     }
 
@@ -224,6 +229,11 @@ impl Segment {
         self.flush_indexes()?;
         self.loaded.store(true, Release);
         Ok(())
+    }
+
+    /// True for the first caller.
+    pub(crate) fn tell_of_the_future_once(&self) -> bool {
+        !self.future_told.swap(true, Relaxed)
     }
 
     pub(crate) fn set_loaded(&self) {
@@ -402,6 +412,15 @@ impl Segment {
                 Ok(self.base_offset)
             }
             None => Ok(self.base_offset),
+        }
+    }
+
+    /// An offset above those of all batches that start before `position`; `None` where no later one has an entry, or one
+    /// that is not true.
+    pub(crate) fn offset_beyond(&self, position: u64) -> Result<Option<i64>, LogError> {
+        match self.offset_index.entry_from(position).during("read the index of", self.log.path())? {
+            Some(entry) if self.is_sound(entry)? => Ok(Some(entry.offset)),
+            _ => Ok(None),
         }
     }
 

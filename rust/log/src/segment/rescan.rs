@@ -121,7 +121,11 @@ impl Segment {
         match self.offset_index.last() {
             // without a time index nobody knows the largest timestamp before the last entry
             Some(last) => match self.time_index.last() {
-                Some(newest) if self.is_sound(last)? && self.is_sound_time(newest)? => {
+                Some(newest)
+                    if self.is_sound(last)?
+                        && self.is_sound_time(newest)?
+                        && self.is_newest_before(newest, last.position)? =>
+                {
                     self.set_newest(newest);
                     Ok(last.position)
                 }
@@ -145,6 +149,21 @@ impl Segment {
         Ok(false)
     }
 
+    /// Whether no batch after the one that the last entry of the time index names, up to `end` where the walk goes on, is
+    /// younger: an index that lost its last entries looks like one of fewer. Where timestamps go up, the last entry names
+    /// one of the last batches, and there is nothing to look at.
+    fn is_newest_before(&self, newest: TimestampOffset, end: u64) -> Result<bool, LogError> {
+        let path = || self.log.path();
+        let from = self.offset_index.position_before(newest.offset).during("read the index of", path())?;
+        let mut scan = self.scan_from(from.min(end), end)?;
+        while let Step::Batch(located) = scan.step(i64::MAX).during("read", path())? {
+            if located.header.max_timestamp > newest.timestamp {
+                return Ok(located.header.last_offset() <= newest.offset);
+            }
+        }
+        Ok(true)
+    }
+
     fn reset_indexes(&self) -> Result<u64, LogError> {
         self.offset_index.entries().load(|_, _| false).during("reset the index of", self.log.path())?;
         self.time_index.entries().load(|_, _| false).during("reset the time index of", self.log.path())?;
@@ -152,7 +171,8 @@ impl Segment {
         Ok(0)
     }
 
-    fn is_sound(&self, entry: OffsetEntry) -> Result<bool, LogError> {
+    /// Whether a batch starts where an entry of the offset index says, and ends with its offset.
+    pub(super) fn is_sound(&self, entry: OffsetEntry) -> Result<bool, LogError> {
         let step = self.scan_from(entry.position, self.size())?.step(i64::MAX);
         let step = step.during("read", self.log.path())?;
         Ok(matches!(step, Step::Batch(located) if located.header.last_offset() == entry.offset))
