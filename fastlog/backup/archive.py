@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PARTIAL = ".partial"
+FILE_URL = "file://"
 
 
 class Archive(Protocol):
@@ -75,8 +76,14 @@ class DirectoryArchive:
 
 
 def open_archive(place: str) -> Archive:
-    """The archive at a path."""
-    return DirectoryArchive(Path(place))
+    """The archive at a path, or at the URL of an object store; raises BackupError where there can be none."""
+    if "://" not in place:
+        return DirectoryArchive(Path(place))
+    if place.startswith(FILE_URL):
+        return DirectoryArchive(Path(place.removeprefix(FILE_URL)))
+    from fastlog.backup.object_archive import ObjectArchive
+
+    return ObjectArchive(place)
 
 
 def taken(archive: Archive) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastlog.backup.archive import DirectoryArchive, manifest_of, taken
+from fastlog.backup.archive import DirectoryArchive, manifest_of, open_archive, taken
 from fastlog.backup.manifest import FORMAT, GroupBackup, Manifest, Position, decode, encode, name_of
 from fastlog.errors import BackupError
 
@@ -90,3 +90,13 @@ def test_a_manifest_from_before_checksums_is_read() -> None:
     later = {**msgspec.json.decode(encode(manifest("1"))), "sha256": "0" * 64}
     with pytest.raises(BackupError, match="it is damaged"):
         decode(msgspec.json.encode(later), "it")
+
+
+def test_a_place_is_a_directory_or_the_url_of_a_store(tmp_path: Path) -> None:
+    for place in (str(tmp_path / "a"), f"file://{tmp_path}/b"):
+        archive = open_archive(place)
+        keep_one = manifest("1")
+        archive.put(keep_one.object_name, encode(keep_one))
+        assert (tmp_path / place[-1] / keep_one.object_name).is_file()
+    with pytest.raises(BackupError, match=r"^what://ever is no place for backups"):
+        open_archive("what://ever")
