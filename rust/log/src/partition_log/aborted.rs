@@ -51,6 +51,9 @@ impl Log {
     /// Notes what the transaction index of a segment holds, of which the last batch came. A hint: where it is not noted the
     /// index is compared with the batches.
     pub(super) fn note_txn_index(&self, segment: &Segment) {
+        if !segment.txn_index.is_in_use() {
+            return;
+        }
         let noted = self.txn_summary(segment).and_then(|summary| {
             self.with_txn_indexes(|indexes| {
                 let list = self.segments();

@@ -86,7 +86,8 @@ impl Log {
         let list = self.segments();
         for neighbour in [offset.saturating_sub(1), offset] {
             let holding = list.holding(neighbour).next().filter(|(it, _)| it.base_offset <= neighbour);
-            let Some((segment, _)) = holding.filter(|_| neighbour < self.log_end_offset()) else { continue };
+            let is_readable = (self.log_start_offset()..self.log_end_offset()).contains(&neighbour);
+            let Some((segment, _)) = holding.filter(|_| is_readable) else { continue };
             segment.ensure_loaded(self.config().index_interval_bytes)?;
             let Some(located) = segment.find_batch(neighbour, segment.size())? else { continue };
             let header = &located.header;
@@ -105,10 +106,12 @@ impl Log {
         let mut writer = self.writer.lock();
         let rebuilt = epochs_in(self.segments().iter(), i64::MAX).and_then(|found| {
             let mut epochs = self.epochs.lock();
-            if !epochs.rebuild(found, self.log_end_offset()) {
+            let before = epochs.entries().to_vec();
+            epochs.rebuild(found, self.log_end_offset());
+            epochs.truncate_from_start(self.log_start_offset());
+            if epochs.entries() == before {
                 return Ok(());
             }
-            epochs.truncate_from_start(self.log_start_offset());
             let directory = self.directory();
             tracing::warn!(directory = %directory.display(), "{}", REBUILT);
             writer.leader_epoch = latest_of(&epochs);

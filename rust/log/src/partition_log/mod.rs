@@ -1,8 +1,8 @@
 //! One partition's log.
 //!
 //! One thread at a time writes (the writer lock); readers take a snapshot of the segment list and of the tail and never
-//! wait for a system call of the writer. Lock order: cleaner → flushing → writer → epochs → segments → tail; a later one may be
-//! taken while an earlier one is held, never the other way round.
+//! wait for a system call of the writer. Lock order: cleaner → flushing → writer → epochs → segments → tail, and writer → what is
+//! noted of transaction indexes → segments; a later one may be taken while an earlier one is held, never the other way round.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -116,7 +116,7 @@ impl Log {
         let mut recovered = recovery.run(segments)?;
         recovered.report.below_high_watermark = recovered.log_end_offset < options.high_watermark;
         recovered.report.below_recovery_point = recovered.log_end_offset < options.recovery_point;
-        check_last_epoch(&recovered, &mut epochs)?;
+        check_last_epoch(&recovered, &mut epochs, options.log_start_offset)?;
         if recovered.log_end_offset < options.log_start_offset {
             check_all_deleted(&directory, &options, recovered.log_end_offset)?;
             start_anew(storage, &directory, &mut recovered, options.log_start_offset, now_ms)?;
@@ -368,9 +368,14 @@ fn note_first_epochs(
 }
 
 /// The last batch is of the epoch that is said to hold the log's end, or the file is another log's.
-fn check_last_epoch(recovered: &Recovered, epochs: &mut EpochCache) -> Result<(), LogError> {
+fn check_last_epoch(
+    recovered: &Recovered,
+    epochs: &mut EpochCache,
+    log_start_offset: i64,
+) -> Result<(), LogError> {
     let (end, last) = (recovered.log_end_offset, recovered.last_epoch);
-    if last < 0 || epochs.epoch_for(end.saturating_sub(1)) == Some(last) {
+    // where all records were deleted nothing is told of the last one
+    if last < 0 || end <= log_start_offset || epochs.epoch_for(end.saturating_sub(1)) == Some(last) {
         return Ok(());
     }
     if note_all_epochs(&recovered.segments, epochs, end)? {

@@ -130,7 +130,8 @@ impl Log {
         end_offset: i64,
         now_ms: i64,
     ) -> Result<(), LogError> {
-        let rescan = active.rescan(Trust::Indexes, self.config().index_interval_bytes, &mut |_| {})?;
+        let rescan =
+            active.rescan(Trust::Below(i64::MAX), self.config().index_interval_bytes, &mut |_| {})?;
         writer.since_entry = rescan.since_entry;
         writer.reserved_to = active.size();
         let end =

@@ -33,6 +33,8 @@ use txn_index::TxnIndex;
 
 /// Stands for a first timestamp that nobody has looked up yet.
 const UNKNOWN: i64 = i64::MIN;
+/// Stands for a time index that was compared with all batches.
+const CHECKED: i64 = -1;
 /// Index entries kept in memory before they are written together: 4 KiB of the offset index.
 const PENDING_ENTRIES_MAX: usize = 512;
 
@@ -52,6 +54,8 @@ pub(crate) struct Segment {
     unsynced: AtomicBool,
     /// The largest timestamp and where.
     newest: Mutex<TimestampOffset>,
+    /// The last offset that the time index knows of, while nobody has looked whether a later batch is younger; else −1.
+    newest_unchecked: AtomicI64,
     /// The largest timestamp of the first batch, or `UNKNOWN`.
     first_timestamp: AtomicI64,
     /// The indexes have been checked and completed.
@@ -157,6 +161,7 @@ impl Segment {
             size: AtomicU64::new(0),
             unsynced: AtomicBool::new(true),
             newest: Mutex::new(TimestampOffset::NONE),
+            newest_unchecked: AtomicI64::new(CHECKED),
             first_timestamp: AtomicI64::new(UNKNOWN),
             loaded: AtomicBool::new(false),
             loading: Mutex::new(()),
@@ -333,6 +338,10 @@ impl Segment {
 
     /// Ends the time index with the segment's largest timestamp, so that it need not be looked for.
     pub(crate) fn note_newest(&self) {
+        if self.newest_unchecked.load(Acquire) != CHECKED {
+            // an entry at the end would hide that some before it are missing
+            return;
+        }
         let newest = *self.newest.lock();
         if newest.timestamp >= 0 {
             self.time_index.maybe_append(newest);
@@ -438,6 +447,9 @@ impl Segment {
     /// The largest timestamp and where; loads the segment's indexes.
     pub(crate) fn newest(&self, interval_bytes: u64) -> Result<TimestampOffset, LogError> {
         self.ensure_loaded(interval_bytes)?;
+        if self.newest_unchecked.load(Acquire) != CHECKED {
+            self.check_newest(interval_bytes)?;
+        }
         Ok(*self.newest.lock())
     }
 

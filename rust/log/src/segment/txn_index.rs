@@ -65,6 +65,11 @@ impl TxnIndex {
         self.checked.store(true, Release);
     }
 
+    /// Whether it was read or written to in this run.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.entries.lock().is_some()
+    }
+
     /// What it holds, to be noted.
     pub(crate) fn summary(&self) -> io::Result<Summary> {
         self.with(|entries, _| {

@@ -254,6 +254,32 @@ fn leader_epochs_of_another_log_are_not_believed() {
     }
 }
 
+#[test]
+fn epochs_of_a_log_whose_first_records_were_deleted_are_its_own() {
+    for (start, told) in [(40, "0\n2\n4 40\n7 90\n"), (57, "0\n2\n4 57\n7 90\n"), (140, "0\n1\n7 140\n")] {
+        let directory = tempfile::tempdir().unwrap();
+        let end = with_epochs(directory.path());
+        let path = partition(directory.path()).join("leader-epoch-checkpoint");
+        let log = open_after(directory.path(), config(), LastStop::Clean, end);
+        assert_eq!(log.delete_records(start).unwrap(), start);
+        let answers = |log: &Log| (1..9).map(|epoch| log.end_offset_for_epoch(epoch)).collect::<Vec<_>>();
+        let before = answers(&log);
+        log.close(true).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), told);
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        let options = LogOptions {
+            log_start_offset: start,
+            recovery_point: end,
+            high_watermark: end,
+            ..options(config(), LastStop::Clean)
+        };
+        let (log, _) = Log::open(&storage(directory.path()), options, NOW_MS).unwrap();
+        assert_eq!(answers(&log), before);
+        assert_eq!(fs::read_to_string(&path).unwrap(), told);
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written, "from {start} on");
+    }
+}
+
 fn expected_values(end: i64) -> Vec<(i64, String)> {
     expected(0, end)
 }
@@ -297,12 +323,12 @@ fn snapshots_that_changed_places_are_not_believed() {
     let end = sequences(directory.path(), 9, 150);
     let all = files(directory.path(), "snapshot");
     let sound: Vec<_> = all.iter().map(|path| fs::read(path).unwrap()).collect();
-    for from in 0..all.len() - 1 {
+    for other in sound.iter().take(all.len() - 1) {
         // nothing but one of another offset is left
         for path in &all {
             let _gone = fs::remove_file(path);
         }
-        fs::write(all.last().unwrap(), &sound[from]).unwrap();
+        fs::write(all.last().unwrap(), other).unwrap();
         let log = open_after(directory.path(), config(), LastStop::Clean, end);
         assert!(append(&log, &idempotent(9, 0, 149, "some value to fill segments")).unwrap().duplicate);
         let refused = append(&log, &idempotent(9, 0, 152, "v")).unwrap_err();
@@ -354,7 +380,12 @@ const YEAR_MS: i64 = 365 * 24 * 3_600_000;
 
 /// As many segments as one each of `times`, committed.
 fn dated(directory: &Path, times: &[i64]) -> Log {
-    let retention = LogConfig { segment_bytes: 130, retention_ms: 7 * 24 * 3_600_000, timestamp_after_max_ms: i64::MAX, ..config() };
+    let retention = LogConfig {
+        segment_bytes: 130,
+        retention_ms: 7 * 24 * 3_600_000,
+        timestamp_after_max_ms: i64::MAX,
+        ..config()
+    };
     let (log, _) = open(directory, retention, LastStop::Clean);
     for time in times {
         append(&log, &batch_at(*time, &["a value that takes a good part of the segment"])).unwrap();
