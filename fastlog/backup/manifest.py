@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -69,6 +71,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """A whole backup. `taken` is its name: the time of it in UTC, so that names sort by time."""
 
     format: int = FORMAT
+    #: of the rest of the document; none in those of earlier versions
+    sha256: str = ""
     taken: str
     cluster_id: str
     topics: tuple[TopicBackup, ...]
@@ -86,17 +90,33 @@ class _Head(msgspec.Struct):
 
 def encode(manifest: Manifest) -> bytes:
     """As it is kept."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    digest = _digest(msgspec.json.encode(manifest))
+    return msgspec.json.format(
+        msgspec.json.encode(msgspec.structs.replace(manifest, sha256=digest)), indent=1
+    )
+
+
+def _digest(document: bytes) -> str:
+    """Of what it says but for its own digest, however it is written down."""
+    said = msgspec.json.decode(document, type=dict[str, Any])
+    said.pop("sha256", None)
+    return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
 
 
 def decode(data: bytes, what: str) -> Manifest:
-    """Raises BackupError, naming `what`, where that is no manifest, or of a newer version."""
+    """Raises BackupError, naming `what`, where that is no manifest, a damaged one, or of a newer version."""
     try:
         if msgspec.json.decode(data, type=_Head).format > FORMAT:
             raise BackupError(f"{what} was written by a newer version of fastlog; restore it with that one")
-        return msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
+        manifest = msgspec.json.decode(data, type=Manifest)
+        digest = _digest(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BackupError(f"{what} is not a manifest of a backup: {error}") from error
+    if manifest.sha256 and manifest.sha256 != digest:
+        raise BackupError(
+            f"{what} is damaged (its checksum differs); take an earlier backup, or copy it again"
+        )
+    return manifest
 
 
 def name_of(moment: datetime) -> str:

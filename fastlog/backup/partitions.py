@@ -6,9 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from fastlog.client.admin.admin import list_offsets_request, read_list_offsets
-from fastlog.client.admin.leaders import LeaderRequests, TopicPartition, by_topic
+from fastlog.client.admin.leaders import TopicPartition, by_topic, leaders_of
 from fastlog.client.admin.results import topic_id_bytes
-from fastlog.client.metadata import Metadata
 from fastlog.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from fastlog.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochRequest,
@@ -39,14 +38,11 @@ class Partitions:
     """A context manager; ends its connections. Not thread-safe. Methods block, and raise what the cluster answers."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._metadata = Metadata(
+        self._metadata, self._leaders = leaders_of(
             bootstrap,
             client_id=CLIENT_ID,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
-        )
-        self._leaders = LeaderRequests(
-            self._metadata, client_id=CLIENT_ID, request_timeout_ms=REQUEST_TIMEOUT_MS
         )
 
     def __enter__(self) -> Self:

@@ -6,38 +6,29 @@ found again by the next one.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fastlog.backup import archive as archives
-from fastlog.backup.batches import checked, whole
+from fastlog.backup.log_saving import SavedLog
 from fastlog.backup.manifest import (
-    Chunk,
     GroupBackup,
     Manifest,
-    PartitionBackup,
     Position,
     TopicBackup,
     encode,
     name_of,
 )
-from fastlog.backup.partitions import PATIENCE_MS, Partitions
+from fastlog.backup.partitions import Partitions
 from fastlog.client.admin import Admin
-from fastlog.client.connection import monotonic_ms
-from fastlog.errors import BackupError, OffsetOutOfRangeError
+from fastlog.errors import BackupError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from fastlog.backup.archive import Archive
     from fastlog.client.admin.results import TopicDescription
 
-#: a chunk is closed when it has so many bytes; it is in memory meanwhile
-CHUNK_BYTES = 32 << 20
-CHUNKS = "chunks/"
-CHUNK_NAME = re.compile(r"(\d{20})-(\d{20})-([0-9a-f]{64})$")
 #: set by this cluster where a topic is just being restored
 RESTORING = "fastlog.restoring"
 
@@ -125,114 +116,7 @@ class Saving:
         found = []
         for place in places:
             number = place[1]
-            log = _Log(self, topic.topic_id, place)
+            log = SavedLog(self._partitions, self._archive, self._done, topic.topic_id, place)
             known = log.known(earlier.get(number, ()), starts[place]) if goes_on else []
             found.append(log.save(known, starts[place], max(starts[place], ends[place])))
         return TopicBackup(name=topic.name, topic_id=topic.topic_id, configs=configs, partitions=tuple(found))
-
-
-class _Log:
-    """One partition."""
-
-    def __init__(self, saving: Saving, topic_id: str, place: tuple[str, int]) -> None:
-        self._partitions = saving._partitions
-        self._archive = saving._archive
-        self._done = saving._done
-        self._topic_id = topic_id
-        self._place = place
-        self._what = f"{place[0]}-{place[1]}"
-        self._folder = f"{CHUNKS}{topic_id}/{place[1]}/"
-
-    def known(self, chunks: Sequence[Chunk], start: int) -> list[Chunk]:
-        """The chunks from `start` on that are kept already, and that the leader has just so."""
-        found = [it for it in chunks if it.end > start]
-        if not found:
-            found = list(self._interrupted(start, from_start=True))
-        elif found[0].start > start:
-            return []
-        found += self._interrupted(found[-1].end if found else start)
-        while found and not self._is_there(found[-1]):
-            found.pop()
-        return found
-
-    def _interrupted(self, position: int, *, from_start: bool = False) -> Iterator[Chunk]:
-        """Chunks that no manifest names: what an interrupted backup has written, from `position` on."""
-        names = [name for name in self._archive.names(self._folder) if CHUNK_NAME.search(name)]
-        by_start = {_words(name)[0]: name for name in names}
-        if from_start:
-            position = max((it for it in by_start if it <= position), default=position)
-        while (found := by_start.get(position)) is not None:
-            data = self._archive.get(found)
-            _, end, digest = _words(found)
-            if hashlib.sha256(data).hexdigest() != digest:
-                return
-            *_, last = checked(memoryview(data), found)
-            yield Chunk(
-                name=found,
-                start=position,
-                end=end,
-                size_bytes=len(data),
-                sha256=digest,
-                leader_epoch=last.leader_epoch,
-            )
-            position = end
-
-    def _is_there(self, chunk: Chunk) -> bool:
-        """Whether the leader has the chunk's last record still, of the epoch that it had: nothing was cut off since."""
-        epoch, end = self._partitions.end_of_epoch(self._place, chunk.leader_epoch)
-        return epoch == chunk.leader_epoch and end >= chunk.end
-
-    def save(self, known: list[Chunk], start: int, end: int) -> PartitionBackup:
-        """Keeps what is missing up to `end`."""
-        chunks = [it for it in known if it.start < end]
-        position = chunks[-1].end if chunks else start
-        parts: list[memoryview] = []
-        first, epoch = position, -1
-        waits_until_ms = monotonic_ms() + PATIENCE_MS
-        while position < end:
-            try:
-                data = whole(memoryview(self._partitions.fetch(self._place, self._topic_id, position)))
-            except OffsetOutOfRangeError:
-                # retention was here; what is kept of before is of no use any more
-                start = self._partitions.starts([self._place])[self._place]
-                if start <= position:
-                    raise
-                chunks, parts = [], []
-                first = position = min(start, end)
-                start = position
-                continue
-            before = position
-            for batch in checked(data, self._what):
-                if batch.last_offset >= position:
-                    parts.append(batch.data)
-                    position, epoch = batch.last_offset + 1, batch.leader_epoch
-            if position > before:
-                self._done(position - before)
-                waits_until_ms = monotonic_ms() + PATIENCE_MS
-            elif monotonic_ms() > waits_until_ms:
-                raise BackupError(
-                    f"{self._what}: nothing came from offset {position} on for {PATIENCE_MS / 1000:.0f} s, but it ends "
-                    f"at {end}; look at the leader's log"
-                )
-            if parts and (position >= end or sum(map(len, parts)) >= CHUNK_BYTES):
-                chunks.append(self._put(b"".join(parts), first, position, epoch))
-                parts, first = [], position
-        return PartitionBackup(
-            partition=self._place[1], start=start, end=max(position, end), chunks=tuple(chunks)
-        )
-
-    def _put(self, data: bytes, start: int, end: int, leader_epoch: int) -> Chunk:
-        digest = hashlib.sha256(data).hexdigest()
-        name = f"{self._folder}{start:020}-{end:020}-{digest}"
-        self._archive.put(name, data)
-        return Chunk(
-            name=name, start=start, end=end, size_bytes=len(data), sha256=digest, leader_epoch=leader_epoch
-        )
-
-
-def _words(name: str) -> tuple[int, int, str]:
-    """The offsets and the checksum that a chunk is named by."""
-    match = CHUNK_NAME.search(name)
-    if match is None:
-        raise BackupError(f"{name} is not the name of a chunk")
-    return int(match[1]), int(match[2]), match[3]

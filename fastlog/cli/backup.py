@@ -1,4 +1,4 @@
-"""`fastlog backup` and `fastlog restore`: topics and groups to files, and back."""
+"""`fastlog backup` and `fastlog restore`: topics and groups to files or an object store, and back."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("directory", type=click.Path(file_okay=False))
+@click.argument("place")
 @click.option("--topic", "topics", multiple=True, metavar="NAME", help="Only this topic, or several.  [all]")
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="Only this group, or several.  [all]")
 @bootstrap_option
 @json_option
 def backup(
-    directory: str, topics: tuple[str, ...], groups: tuple[str, ...], bootstrap: str, *, as_json: bool
+    place: str, topics: tuple[str, ...], groups: tuple[str, ...], bootstrap: str, *, as_json: bool
 ) -> None:
-    """Back up topics and the positions of groups to DIRECTORY.
+    """Back up topics and the positions of groups to PLACE: a directory, or s3://bucket/prefix.
 
-    What an earlier backup in DIRECTORY has is not fetched again, and one that was interrupted goes on. The cluster may
+    What an earlier backup in PLACE has is not fetched again, and one that was interrupted goes on. The cluster may
     be any that speaks Kafka's protocol.
     """
     from fastlog.backup.archive import open_archive
     from fastlog.backup.saving import back_up
 
     with report.progress("backing up", None) as done:
-        manifest = back_up(bootstrap, open_archive(directory), topics=topics, groups=groups, done=done)
+        manifest = back_up(bootstrap, open_archive(place), topics=topics, groups=groups, done=done)
     _tell("backed up", manifest, as_json=as_json)
 
 
 @click.command()
-@click.argument("directory", type=click.Path(file_okay=False))
+@click.argument("place")
 @click.option("--topic", "topics", multiple=True, metavar="NAME", help="Only this topic, or several.  [all]")
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="Only this group, or several.  [all]")
 @click.option("--taken", metavar="TIME", help="Which backup, by the name that --list shows.  [the newest]")
@@ -49,7 +49,7 @@ def backup(
 @bootstrap_option
 @json_option
 def restore(
-    directory: str,
+    place: str,
     topics: tuple[str, ...],
     groups: tuple[str, ...],
     taken: str | None,
@@ -61,7 +61,7 @@ def restore(
     only_check: bool,
     as_json: bool,
 ) -> None:
-    """Bring topics and positions of groups back from DIRECTORY: the same records at the same offsets.
+    """Bring topics and positions of groups back from PLACE: the same records at the same offsets.
 
     Topics are made, and none that exists is written to. What was interrupted goes on when the command is given again.
     """
@@ -69,7 +69,7 @@ def restore(
     from fastlog.backup.reading import verify
     from fastlog.backup.restoring import restore as bring_back
 
-    archive = archives.open_archive(directory)
+    archive = archives.open_archive(place)
     if only_list:
         _list([archives.manifest_of(archive, name) for name in archives.taken(archive)], as_json=as_json)
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fastlog.client.admin.coordinators import CoordinatorRequests
 from fastlog.client.admin.groups import GroupAdmin
-from fastlog.client.admin.leaders import LeaderRequests, by_topic
+from fastlog.client.admin.leaders import by_topic, leaders_of
 from fastlog.client.admin.placement import PlacementAdmin
 from fastlog.client.admin.results import (
     CONFIG_SOURCES,
@@ -20,7 +20,6 @@ from fastlog.client.admin.results import (
     topic_id_bytes,
     topic_id_text,
 )
-from fastlog.client.metadata import Metadata
 from fastlog.errors import (
     ConfigError,
     OffsetOutOfRangeError,
@@ -93,14 +92,11 @@ class Admin(GroupAdmin, PlacementAdmin):
     ) -> None:
         """Connects when it is first used. Raises ConfigError where `bootstrap` names no broker."""
         self._timeout_ms = request_timeout_ms
-        self._metadata = Metadata(
+        self._metadata, self._leaders = leaders_of(
             bootstrap,
             client_id=client_id,
             request_timeout_ms=request_timeout_ms,
             bootstrap_timeout_ms=bootstrap_timeout_ms,
-        )
-        self._leaders = LeaderRequests(
-            self._metadata, client_id=client_id, request_timeout_ms=request_timeout_ms
         )
         self._coordinators = CoordinatorRequests(
             self._metadata, client_id=client_id, request_timeout_ms=request_timeout_ms

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlog.client.backoff import Backoff
 from fastlog.client.connection import Connection, monotonic_ms
+from fastlog.client.metadata import Metadata
 from fastlog.errors import (
     KafkaError,
     LeaderNotAvailableError,
@@ -20,7 +21,7 @@ from fastlog.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from fastlog.client.metadata import BrokerAddress, Metadata
+    from fastlog.client.metadata import BrokerAddress
 
 TopicPartition = tuple[str, int]
 NO_HINTS: Mapping[int, str] = MappingProxyType({})
@@ -158,3 +159,23 @@ class LeaderRequests:
         if not error.retriable:
             raise error
         return error
+
+
+def leaders_of(
+    bootstrap: str | Iterable[str],
+    *,
+    client_id: str,
+    request_timeout_ms: float,
+    bootstrap_timeout_ms: float,
+) -> tuple[Metadata, LeaderRequests]:
+    """What finds and asks the leaders of a cluster; each is to be closed. Connects when it is first used.
+
+    Raises ConfigError where `bootstrap` names no broker.
+    """
+    metadata = Metadata(
+        bootstrap,
+        client_id=client_id,
+        request_timeout_ms=request_timeout_ms,
+        bootstrap_timeout_ms=bootstrap_timeout_ms,
+    )
+    return metadata, LeaderRequests(metadata, client_id=client_id, request_timeout_ms=request_timeout_ms)

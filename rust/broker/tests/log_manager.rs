@@ -330,6 +330,38 @@ fn what_takes_the_place_of_what_a_follower_cut_is_cleaned_too() {
 }
 
 #[test]
+fn a_cut_within_a_batch_leaves_nothing_clean_beyond_the_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    node.logs.open_partition(&compacted("a", 1), NOW_MS).expect("open");
+    let partition = node.broker.partitions().get("a", 0).expect("open");
+    for number in 0..8u8 {
+        let mut builder = Builder::new();
+        for place in 0..5 {
+            builder.append(NOW_MS, Some(&[number, place]), Some(&[b'v'; 60]));
+        }
+        let batch = builder.seal(Compression::None).expect("a batch");
+        partition.append(&batch, NOW_MS, AppendOptions::default()).expect("an append");
+    }
+    assert_eq!(clean_all(&node), 1);
+    let to = Assignment {
+        leader: 2,
+        leader_epoch: 1,
+        partition_epoch: 1,
+        replicas: vec![2, 1],
+        isr: vec![2],
+        held: Some(false),
+    };
+    let change = ReplicaChange { partition: compacted("a", 1), to };
+    node.logs.change_replicas(&[change], NOW_MS).remove(0).expect("it follows");
+    // offsets 10 to 14 are one batch
+    assert!(node.logs.truncate("a", 0, 1, 13, NOW_MS).expect("cut"));
+    assert_eq!(partition.log().log_end_offset(), 10);
+    let text = std::fs::read_to_string(dir.path().join("cleaner-offset-checkpoint")).expect("a file");
+    assert_eq!(text, "0\n1\na 0 10\n");
+}
+
+#[test]
 fn a_damaged_log_is_told_once_and_does_not_keep_others_from_being_cleaned() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = start(dir.path());

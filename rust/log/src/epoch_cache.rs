@@ -30,6 +30,8 @@ pub(crate) struct EpochCache {
     unsynced: bool,
     /// There was no file, or one that does not read.
     incomplete: bool,
+    /// Where the epochs start that the file told and no batch has confirmed yet.
+    unchecked: Vec<i64>,
 }
 
 impl EpochCache {
@@ -42,12 +44,22 @@ impl EpochCache {
             tracing::warn!(file = %path.display(), "the leader epochs do not read and are built anew");
         }
         let incomplete = entries.as_ref().is_none_or(Vec::is_empty);
-        Ok(Self { entries: entries.unwrap_or_default(), incomplete, ..Self::new(file_system, path) })
+        let entries = entries.unwrap_or_default();
+        let unchecked = entries.iter().map(|entry| entry.start_offset).collect();
+        Ok(Self { entries, incomplete, unchecked, ..Self::new(file_system, path) })
     }
 
     /// Of a log that has no such file.
     pub(crate) fn new(file_system: Arc<dyn FileSystem>, path: PathBuf) -> Self {
-        Self { file_system, path, entries: Vec::new(), unsaved: false, unsynced: false, incomplete: true }
+        Self {
+            file_system,
+            path,
+            entries: Vec::new(),
+            unsaved: false,
+            unsynced: false,
+            incomplete: true,
+            unchecked: Vec::new(),
+        }
     }
 
     /// Whether entries began that the file does not have yet.
@@ -58,6 +70,28 @@ impl EpochCache {
     /// Whether the file told nothing, so that all batches have to be asked.
     pub(crate) fn is_incomplete(&self) -> bool {
         self.incomplete
+    }
+
+    /// Whether only the file says that an epoch starts at `offset`.
+    pub(crate) fn is_unchecked(&self, offset: i64) -> bool {
+        self.unchecked.contains(&offset)
+    }
+
+    /// Notes that the batches say so too.
+    pub(crate) fn set_checked(&mut self, offset: i64) {
+        self.unchecked.retain(|unchecked| *unchecked != offset);
+    }
+
+    /// Puts what the batches up to `end_offset` tell in the place of what the file did; true when that is something else.
+    /// Epochs that begin at the end, and wrote nothing yet, stay. Not written to the file yet.
+    pub(crate) fn rebuild(&mut self, mut found: Vec<EpochStart>, end_offset: i64) -> bool {
+        self.unchecked = Vec::new();
+        let last = found.last().map_or(-1, |last| last.epoch);
+        let beyond = self.entries.iter().filter(|it| it.start_offset >= end_offset && it.epoch > last);
+        found.extend(beyond.copied());
+        let is_changed = self.entries != found;
+        self.entries = found;
+        is_changed
     }
 
     pub(crate) fn set_directory(&mut self, directory: &std::path::Path) {
@@ -96,6 +130,15 @@ impl EpochCache {
         self.entries.reserve_exact(1);
         self.entries.push(EpochStart { epoch, start_offset });
         true
+    }
+
+    /// The same by one who did not see all batches before: the epoch may have started earlier.
+    pub(crate) fn note_unsure(&mut self, epoch: i32, start_offset: i64) -> bool {
+        let is_news = self.note(epoch, start_offset);
+        if is_news {
+            self.unchecked.push(start_offset);
+        }
+        is_news
     }
 
     /// Takes in epochs of batches below the first entry, ascending; true when that is news. Not written to the file yet.

@@ -14,6 +14,7 @@ pub mod partition_log;
 mod producer_state;
 pub mod recovery;
 mod segment;
+mod txn_index_checkpoint;
 
 pub use cleaner::{Cleanable, Cleaned, CleanerLimits, Pace, Unpaced};
 pub use config::{Durability, LogConfig};
@@ -22,6 +23,7 @@ pub use error::{AppendError, LogError};
 pub use file_system::{FileHandle, FileSystem, OpenFiles, OpenMode, RealFileSystem, Storage};
 pub use log_dir::{Checkpoint, Identity, LogDir, Offsets, PartitionDirectory};
 pub use partition_log::append::{AppendOptions, Appended};
+pub use partition_log::delete::Due;
 pub use partition_log::mend::DamagedRange;
 pub use partition_log::read::Slice;
 pub use partition_log::restore::RESTORED_EPOCH;

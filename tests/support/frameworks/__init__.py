@@ -6,43 +6,13 @@ environment of their own in the tests' cache, filled from `requirements/framewor
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
-LOCK = ROOT / "requirements/frameworks.lock"
-CACHE = Path.home() / ".cache/fastlog-tests"
+from tests.support import environments
+
 STOP_SECONDS = 30.0
-
-
-def python() -> Path:
-    """The interpreter of an environment with the frameworks; made the first time, one process at a time."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:8]
-    folder = CACHE / f"frameworks-{version}-{wanted}"
-    done = folder / "done"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "frameworks.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            # an environment knows its path, so one that was left half made is made anew where it is
-            shutil.rmtree(folder, ignore_errors=True)
-            _run(sys.executable, "-m", "venv", str(folder))
-            _run(
-                str(folder / "bin/python"), "-m", "pip", "install", "-q", "--require-hashes", "-r", str(LOCK)
-            )
-            done.touch()
-    return folder / "bin/python"
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
 
 
 class HelloWorld:
@@ -53,7 +23,10 @@ class HelloWorld:
         program = Path(__file__).with_name(f"{name}_hello.py")
         with self._out.open("w") as out, self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [str(python()), str(program), *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=log
+                [str(environments.python("frameworks")), str(program), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
             )
 
     def users(self) -> list[int]:

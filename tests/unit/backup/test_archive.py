@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from fastlog.backup.archive import DirectoryArchive, manifest_of, taken
-from fastlog.backup.manifest import FORMAT, Manifest, decode, encode, name_of
+from fastlog.backup.archive import DirectoryArchive, manifest_of, open_archive, taken
+from fastlog.backup.manifest import FORMAT, GroupBackup, Manifest, Position, decode, encode, name_of
 from fastlog.errors import BackupError
 
 
@@ -25,13 +27,13 @@ def keep(archive: DirectoryArchive, *names: str) -> None:
 
 def test_objects_are_whole_or_not_there(tmp_path: Path) -> None:
     archive = DirectoryArchive(tmp_path / "deep" / "place")
-    assert list(archive.names("chunks/t/0/")) == []
+    assert archive.sizes("chunks/t/0/") == {}
     archive.put("chunks/t/0/b", b"1")
     archive.put("chunks/t/0/a", b"2")
     archive.put("chunks/t/0/a", b"3")
     # what a crash leaves of a third one
     (tmp_path / "deep" / "place" / "chunks/t/0/c.partial").write_bytes(b"ha")
-    assert list(archive.names("chunks/t/0/")) == ["chunks/t/0/a", "chunks/t/0/b"]
+    assert list(archive.sizes("chunks/t/0/").items()) == [("chunks/t/0/a", 1), ("chunks/t/0/b", 1)]
     assert archive.get("chunks/t/0/a") == b"3"
     with pytest.raises(BackupError, match="c is missing"):
         archive.get("chunks/t/0/c")
@@ -65,3 +67,36 @@ def test_what_is_no_manifest_is_refused() -> None:
     for bad in (b"", b"{}", b"[]", good[:-20], good.replace(b'"c"', b"7")):
         with pytest.raises(BackupError, match="it is not a manifest"):
             decode(bad, "it")
+
+
+def test_a_bit_that_turned_in_a_manifest_is_noticed() -> None:
+    position = Position(topic="t", partition=0, offset=7, metadata="m")
+    group = GroupBackup(group_id="g", positions=(position,))
+    one = Manifest(taken="1", cluster_id="c", topics=(), groups=(group,))
+    good = encode(one)
+    assert msgspec.structs.replace(decode(good, "it"), sha256="") == one
+    for place, bit in itertools.product(range(len(good)), range(8)):
+        bad = good[:place] + bytes([good[place] ^ 1 << bit]) + good[place + 1 :]
+        with contextlib.suppress(BackupError):
+            found = decode(bad, "it")
+            # its checksum is called something else, and then it is one of before there were checksums
+            assert msgspec.structs.replace(found, sha256="") == one
+
+
+def test_a_manifest_from_before_checksums_is_read() -> None:
+    older = msgspec.json.decode(encode(manifest("1")))
+    del older["sha256"]
+    assert decode(msgspec.json.encode(older), "it").taken == "1"
+    later = {**msgspec.json.decode(encode(manifest("1"))), "sha256": "0" * 64}
+    with pytest.raises(BackupError, match="it is damaged"):
+        decode(msgspec.json.encode(later), "it")
+
+
+def test_a_place_is_a_directory_or_the_url_of_a_store(tmp_path: Path) -> None:
+    for place in (str(tmp_path / "a"), f"file://{tmp_path}/b"):
+        archive = open_archive(place)
+        keep_one = manifest("1")
+        archive.put(keep_one.object_name, encode(keep_one))
+        assert (tmp_path / place[-1] / keep_one.object_name).is_file()
+    with pytest.raises(BackupError, match=r"^what://ever is no place for backups"):
+        open_archive("what://ever")

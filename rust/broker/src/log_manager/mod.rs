@@ -17,7 +17,7 @@ use crate::events::Level;
 use crate::partition::{PartitionSettings, Replication};
 use crate::scrubber::Scrubber;
 use fastlog_log::{
-    Checkpoint, Identity, LastStop, Log, LogConfig, LogDir, LogError, LogOptions, Offsets,
+    Checkpoint, Due, Identity, LastStop, Log, LogConfig, LogDir, LogError, LogOptions, Offsets,
     PartitionDirectory, RecoveryReport, Storage, file_name,
 };
 use parking_lot::Mutex;
@@ -58,7 +58,7 @@ pub struct LogManager {
     /// Directories that were there at the start and are not opened yet, with their topic ids.
     found: Mutex<BTreeMap<(String, i32), PartitionDirectory>>,
     /// Directories of deleted partitions, and when they may be removed.
-    doomed: Mutex<Vec<(PathBuf, i64)>>,
+    doomed: Mutex<Vec<(PathBuf, Due)>>,
     /// One checkpoint at a time, so that an older view never replaces a newer one.
     checkpointing: Mutex<()>,
     cleaner: Cleaner,
@@ -88,7 +88,7 @@ impl LogManager {
             last_stop,
             found: Mutex::new(found.into_iter().map(|it| ((it.topic.clone(), it.partition), it)).collect()),
             // nobody reads what was deleted in an earlier run
-            doomed: Mutex::new(doomed.into_iter().map(|path| (path, i64::MIN)).collect()),
+            doomed: Mutex::new(doomed.into_iter().map(|path| (path, Due::at_once())).collect()),
             checkpointing: Mutex::new(()),
             cleaner,
             scrubber: Scrubber::default(),
@@ -155,6 +155,8 @@ impl LogManager {
         let directory = self.directory()?;
         let options = self.options(&directory, wanted);
         let (log, report) = Log::open(directory.storage(), options, now_ms)?;
+        // what comes in the place of what was lost, or cut, was never cleaned
+        self.cleaner.is_cut(&wanted.topic, wanted.index, log.log_end_offset());
         self.tell(wanted, &report);
         Ok(log)
     }
@@ -214,8 +216,8 @@ impl LogManager {
         let mut count = 0;
         for partition in self.broker.partitions().of_topic(topic) {
             if partition.topic_id() == topic_id && self.broker.delete_partition(topic, partition.index())? {
-                let due_ms = now_ms.saturating_add(partition.log().config().file_delete_delay_ms);
-                self.doomed.lock().push((partition.log().directory(), due_ms));
+                let due = Due::after(now_ms, partition.log().config().file_delete_delay_ms);
+                self.doomed.lock().push((partition.log().directory(), due));
                 count += 1;
             }
         }
@@ -248,7 +250,7 @@ impl LogManager {
             files
                 .sync_directory(directory.path())
                 .map_err(|error| failed("sync", directory.path(), error))?;
-            self.doomed.lock().push((to, i64::MIN));
+            self.doomed.lock().push((to, Due::at_once()));
             found.remove(&(topic.to_owned(), *index));
         }
         Ok(doomed.len())
@@ -286,11 +288,11 @@ impl LogManager {
     pub fn purge_deleted(&self, now_ms: i64) -> Result<usize, LogError> {
         let directory = self.directory()?;
         let segments = self.each_log("purging deleted segments failed", |it| it.log().purge_deleted(now_ms));
-        let due: Vec<_> = self.doomed.lock().extract_if(.., |(_, due_ms)| *due_ms <= now_ms).collect();
+        let due: Vec<_> = self.doomed.lock().extract_if(.., |(_, due)| due.is_over(now_ms)).collect();
         let mut failed = None;
-        for (path, due_ms) in &due {
+        for (path, when) in &due {
             if let Err(error) = directory.remove_deleted(path) {
-                self.doomed.lock().push((path.clone(), *due_ms));
+                self.doomed.lock().push((path.clone(), *when));
                 failed = Some(error);
             }
         }

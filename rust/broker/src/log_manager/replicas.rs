@@ -3,7 +3,7 @@
 use super::{LogManager, OpenPartition, at_once};
 use crate::events::Level;
 use crate::partition::{Assignment, ChangeError, Fetched, Partition, PartitionSettings, Replication};
-use fastlog_log::{Checkpoint, LogError};
+use fastlog_log::{Checkpoint, Due, LogError};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;
 use fastlog_protocol::header::read_response_header;
@@ -124,8 +124,8 @@ impl LogManager {
         let (mut count, mut was_cleaned) = (0, false);
         for &(index, leader_epoch) in wanted {
             if let Some(gone) = self.broker.delete_replica(topic, topic_id, index, leader_epoch)? {
-                let due_ms = now_ms.saturating_add(gone.log().config().file_delete_delay_ms);
-                self.doomed.lock().push((gone.log().directory(), due_ms));
+                let due = Due::after(now_ms, gone.log().config().file_delete_delay_ms);
+                self.doomed.lock().push((gone.log().directory(), due));
                 was_cleaned |= self.cleaner.forget_partition(topic, index);
                 count += 1;
             }
@@ -214,6 +214,8 @@ impl LogManager {
         let high_watermark = partition.log().high_watermark();
         self.lower_cleaner_checkpoint(topic, index, offset)?;
         let is_cut = partition.truncate(leader_epoch, offset, now_ms, || self.checkpoint_ends())?;
+        // the batch that held the offset went whole (where the process dies before this, the next open sees to it)
+        self.lower_cleaner_checkpoint(topic, index, partition.log().log_end_offset())?;
         if offset < high_watermark {
             let fields = vec![
                 ("topic", topic.to_owned()),

@@ -14,11 +14,37 @@ use crate::error::{During, LogError};
 use crate::file_name;
 use crate::segment::Segment;
 
-/// A segment that is out of the log, whose files remain until `due_ms`.
+/// A segment that is out of the log, whose files remain until it is due.
 #[derive(Debug)]
 pub(super) struct DeletedSegment {
     segment: Arc<Segment>,
-    due_ms: i64,
+    due: Due,
+    /// Tells its files from those of others of its base offset that still wait: a segment may be cleaned again soon.
+    number: u32,
+}
+
+/// When something that was deleted may be purged. A clock that was set back does not put it off: then it is due at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    deleted_ms: i64,
+    delay_ms: i64,
+}
+
+impl Due {
+    /// `delay_ms` after `deleted_ms`.
+    pub fn after(deleted_ms: i64, delay_ms: i64) -> Self {
+        Self { deleted_ms, delay_ms }
+    }
+
+    /// From the first look on.
+    pub fn at_once() -> Self {
+        Self { deleted_ms: i64::MIN, delay_ms: 0 }
+    }
+
+    /// Whether that is over.
+    pub fn is_over(self, now_ms: i64) -> bool {
+        !(self.deleted_ms..self.deleted_ms.saturating_add(self.delay_ms)).contains(&now_ms)
+    }
 }
 
 impl Log {
@@ -77,11 +103,11 @@ impl Log {
 
     /// Renames the files of segments that left the list.
     pub(super) fn retire(&self, segments: Vec<Arc<Segment>>, now_ms: i64) -> Result<(), LogError> {
-        let due_ms = now_ms.saturating_add(self.config().file_delete_delay_ms);
+        let due = Due::after(now_ms, self.config().file_delete_delay_ms);
         for segment in segments {
-            self.rename_deleted(&segment)?;
+            let number = self.rename_deleted(&segment)?;
             self.remove_snapshot(segment.base_offset)?;
-            self.deleted.lock().push(DeletedSegment { segment, due_ms });
+            self.deleted.lock().push(DeletedSegment { segment, due, number });
         }
         Ok(())
     }
@@ -89,23 +115,32 @@ impl Log {
     /// The same for segments of which a copy took the place; the first one's snapshot stays, since a segment starts there
     /// as before.
     pub(crate) fn retire_replaced(&self, segments: &[Arc<Segment>], now_ms: i64) -> Result<(), LogError> {
-        let due_ms = now_ms.saturating_add(self.config().file_delete_delay_ms);
-        for (number, segment) in segments.iter().enumerate() {
-            self.rename_deleted(segment)?;
-            if number > 0 {
+        let due = Due::after(now_ms, self.config().file_delete_delay_ms);
+        for (place, segment) in segments.iter().enumerate() {
+            let number = self.rename_deleted(segment)?;
+            if place > 0 {
                 self.remove_snapshot(segment.base_offset)?;
             }
-            self.deleted.lock().push(DeletedSegment { segment: Arc::clone(segment), due_ms });
+            self.deleted.lock().push(DeletedSegment { segment: Arc::clone(segment), due, number });
         }
         Ok(())
     }
 
-    fn rename_deleted(&self, segment: &Segment) -> Result<(), LogError> {
+    /// Kafka's name, with a number where it is taken: whoever reads the other one may open it again.
+    fn rename_deleted(&self, segment: &Segment) -> Result<u32, LogError> {
+        let numbers: Vec<_> = {
+            let waiting = self.deleted.lock();
+            let same = waiting.iter().filter(|it| it.segment.base_offset == segment.base_offset);
+            same.map(|it| it.number).collect()
+        };
+        let number = numbers.into_iter().max().map_or(0, |last| last + 1);
+        let middle = if number == 0 { String::new() } else { format!(".{number}") };
         for file in segment.files() {
-            let renamed = missing_is_fine(file.rename(format!("{}{}", file.name(), file_name::DELETED)));
+            let renamed =
+                missing_is_fine(file.rename(format!("{}{middle}{}", file.name(), file_name::DELETED)));
             renamed.during("rename", file.path()).map_err(|error| self.write_failed(error))?;
         }
-        Ok(())
+        Ok(number)
     }
 
     fn remove_snapshot(&self, offset: i64) -> Result<(), LogError> {
@@ -118,7 +153,7 @@ impl Log {
     pub fn purge_deleted(&self, now_ms: i64) -> Result<usize, LogError> {
         let due: Vec<_> = {
             let mut deleted = self.deleted.lock();
-            deleted.extract_if(.., |entry| entry.due_ms <= now_ms).collect()
+            deleted.extract_if(.., |entry| entry.due.is_over(now_ms)).collect()
         };
         for entry in &due {
             for file in entry.segment.files() {

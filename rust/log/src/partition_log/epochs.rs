@@ -1,11 +1,40 @@
 //! Leader epochs of the log.
 
+use std::sync::Arc;
+
 use super::{Log, Writer};
-use crate::epoch_cache::EpochCache;
-use crate::error::LogError;
+use crate::epoch_cache::{EpochCache, EpochStart};
+use crate::error::{During, LogError};
+use crate::segment::Segment;
+use crate::segment::scan::Step;
 
 /// Stands for a latest epoch that the file does not have, so that the next append looks; no batch has it.
 const NOT_SAVED: i32 = i32::MIN;
+
+/// What is said when the file of epochs is not believed.
+pub(super) const REBUILT: &str =
+    "the leader epochs are not those of the batches (another log's file?) and were built anew";
+
+/// Where epochs start, by the batches of `segments` below offset `end`. Damage is for recovery to find.
+pub(super) fn epochs_in<'a>(
+    segments: impl IntoIterator<Item = &'a Arc<Segment>>,
+    end: i64,
+) -> Result<Vec<EpochStart>, LogError> {
+    let mut found: Vec<EpochStart> = Vec::new();
+    for segment in segments.into_iter().filter(|segment| segment.size() > 0) {
+        let mut scan = segment.scan_from(0, segment.size())?;
+        while let Step::Batch(located) = scan.step(i64::MAX).during("read", segment.log.path())? {
+            let (epoch, start_offset) = (located.header.partition_leader_epoch, located.header.base_offset);
+            if start_offset >= end {
+                return Ok(found);
+            }
+            if epoch >= 0 && found.last().is_none_or(|last| last.epoch < epoch) {
+                found.push(EpochStart { epoch, start_offset });
+            }
+        }
+    }
+    Ok(found)
+}
 
 impl Log {
     /// Notes that this broker leads from now on, with `leader_epoch`, and from the log's end. The file learns of it with
@@ -29,10 +58,68 @@ impl Log {
 
     /// The largest epoch known that is no later than `epoch`, and the offset where it ends; (−1, −1) for one from the
     /// future. A follower truncates to it.
+    ///
+    /// What the file tells is compared with the batches before it is answered; one that they contradict is another log's,
+    /// and is made anew.
     pub fn end_offset_for_epoch(&self, epoch: i32) -> (i32, i64) {
         // the end first: an epoch that begins meanwhile then begins at or after it
         let end = self.log_end_offset();
-        self.epochs.lock().end_offset_for(epoch, end)
+        let found = self.epochs.lock().end_offset_for(epoch, end);
+        match self.is_epoch_start(found.1) {
+            Ok(true) => found,
+            Ok(false) => {
+                self.rebuild_epochs();
+                self.epochs.lock().end_offset_for(epoch, end)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "leader epochs are not compared with the batches");
+                found
+            }
+        }
+    }
+
+    /// Whether an epoch begins at `offset`, as far as the batches tell. Looked at once; what was noted in this run is known.
+    fn is_epoch_start(&self, offset: i64) -> Result<bool, LogError> {
+        if !self.epochs.lock().is_unchecked(offset) {
+            return Ok(true);
+        }
+        let list = self.segments();
+        for neighbour in [offset.saturating_sub(1), offset] {
+            let holding = list.holding(neighbour).next().filter(|(it, _)| it.base_offset <= neighbour);
+            let is_readable = (self.log_start_offset()..self.log_end_offset()).contains(&neighbour);
+            let Some((segment, _)) = holding.filter(|_| is_readable) else { continue };
+            segment.ensure_loaded(self.config().index_interval_bytes)?;
+            let Some(located) = segment.find_batch(neighbour, segment.size())? else { continue };
+            let header = &located.header;
+            let told = self.epochs.lock().epoch_for(header.base_offset.max(self.log_start_offset()));
+            let reaches_over = (header.base_offset + 1..=header.last_offset()).contains(&offset);
+            let is_first = offset <= self.log_start_offset();
+            if told.is_some_and(|told| told != header.partition_leader_epoch) || reaches_over && !is_first {
+                return Ok(false);
+            }
+        }
+        self.epochs.lock().set_checked(offset);
+        Ok(true)
+    }
+
+    fn rebuild_epochs(&self) {
+        let mut writer = self.writer.lock();
+        let rebuilt = epochs_in(self.segments().iter(), i64::MAX).and_then(|found| {
+            let mut epochs = self.epochs.lock();
+            let before = epochs.entries().to_vec();
+            epochs.rebuild(found, self.log_end_offset());
+            epochs.truncate_from_start(self.log_start_offset());
+            if epochs.entries() == before {
+                return Ok(());
+            }
+            let directory = self.directory();
+            tracing::warn!(directory = %directory.display(), "{}", REBUILT);
+            writer.leader_epoch = latest_of(&epochs);
+            epochs.save()
+        });
+        if let Err(error) = rebuilt {
+            tracing::warn!(%error, "the leader epochs could not be built anew, and are what their file says");
+        }
     }
 
     /// The epoch that the record at `offset` was written in, as far as the epochs are known.

@@ -121,6 +121,7 @@ impl Log {
                 self.take_snapshot(&mut writer, self.log_end_offset())?;
                 let is_trimmed = writer.reserved_to <= writer.active.size();
                 writer.active.seal(is_trimmed).map_err(|error| self.write_failed(error))?;
+                self.note_txn_index(&writer.active);
             }
         }
         if clean {

@@ -17,7 +17,7 @@ use super::Log;
 use super::open::list_names;
 use crate::error::{During, LogError};
 use crate::file_system::write_all_at;
-use crate::recovery;
+use crate::recovery::producers::{self, Snapshots};
 use crate::segment::scan::Step;
 use crate::segment::{Damage, Segment};
 
@@ -155,15 +155,10 @@ impl Log {
         let names = list_names(self.storage(), &directory)?;
         // transactions that were aborted in the hole are in no index yet
         let unsure_from = hole.damage.offset;
-        let restored = recovery::producers::restore(
-            self.storage(),
-            &directory,
-            &names,
-            &list,
-            end,
-            unsure_from,
-            now_ms,
-        )?;
+        let interval_bytes = self.config().index_interval_bytes;
+        let snapshots =
+            Snapshots { storage: self.storage(), directory: &directory, segments: &list, interval_bytes };
+        let restored = producers::restore(&snapshots, &names, end, unsure_from, now_ms)?;
         (writer.producers, writer.snapshot_offset) = restored;
         writer.producers.high_watermark_moved(self.high_watermark());
         self.publish_unstable(&writer);

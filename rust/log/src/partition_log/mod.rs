@@ -1,8 +1,8 @@
 //! One partition's log.
 //!
 //! One thread at a time writes (the writer lock); readers take a snapshot of the segment list and of the tail and never
-//! wait for a system call of the writer. Lock order: cleaner → flushing → writer → epochs → segments → tail; a later one may be
-//! taken while an earlier one is held, never the other way round.
+//! wait for a system call of the writer. Lock order: cleaner → flushing → writer → epochs → segments → tail, and writer → what is
+//! noted of transaction indexes → segments; a later one may be taken while an earlier one is held, never the other way round.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,10 +19,12 @@ use crate::file_system::Storage;
 use crate::producer_state::{KnownProducer, ProducerState};
 use crate::segment::Segment;
 use crate::segment::list::SegmentList;
+use crate::txn_index_checkpoint::TxnIndexCheckpoint;
 
+mod aborted;
 pub mod append;
 mod clean;
-mod delete;
+pub mod delete;
 mod epochs;
 mod flush;
 pub mod mend;
@@ -70,6 +72,8 @@ pub struct Log {
     /// The directory was made in this run, or perhaps in one that died: neither its metadata nor its own name is synced.
     is_new: AtomicBool,
     cleaner: CleanerState,
+    /// What is noted of transaction indexes; `None` until it is asked for.
+    txn_indexes: Mutex<Option<TxnIndexCheckpoint>>,
     /// Deleted segments whose files are still there.
     deleted: Mutex<Vec<delete::DeletedSegment>>,
 }

@@ -13,19 +13,20 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
+use super::epochs::{REBUILT, epochs_in};
 use super::tail::{LogPosition, Tail};
 use super::{Log, NOTHING_UNSTABLE, Writer};
 use crate::cleaner::{CleanerState, swap};
 use crate::config::{Durability, LogConfig};
-use crate::epoch_cache::{self, EpochCache, EpochStart};
+use crate::epoch_cache::{self, EpochCache};
 use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::Storage;
-use crate::log_dir::partition_metadata;
+use crate::log_dir::{Checkpoint, partition_metadata};
+use crate::recovery::producers::Snapshots;
 use crate::recovery::{LastStop, Recovered, Recovery, RecoveryReport, producers};
 use crate::segment::Segment;
 use crate::segment::list::SegmentList;
-use crate::segment::scan::Step;
 
 /// What is to be opened, and what the checkpoints say of it.
 #[derive(Clone, Debug)]
@@ -97,7 +98,7 @@ impl Log {
         let segments = open_segments(storage, &directory, &mut names, now_ms)?;
         let mut epochs = load_epochs(storage, &directory, &names)?;
         if epochs.is_incomplete() {
-            note_all_epochs(&segments, &mut epochs)?;
+            note_all_epochs(&segments, &mut epochs, i64::MAX)?;
         } else {
             note_first_epochs(&segments, &mut epochs, options.log_start_offset)?;
         }
@@ -115,7 +116,9 @@ impl Log {
         let mut recovered = recovery.run(segments)?;
         recovered.report.below_high_watermark = recovered.log_end_offset < options.high_watermark;
         recovered.report.below_recovery_point = recovered.log_end_offset < options.recovery_point;
+        check_last_epoch(&recovered, &mut epochs, options.log_start_offset)?;
         if recovered.log_end_offset < options.log_start_offset {
+            check_all_deleted(&directory, &options, recovered.log_end_offset)?;
             start_anew(storage, &directory, &mut recovered, options.log_start_offset, now_ms)?;
         }
         let place = Place { directory, names, topic_id, is_new };
@@ -143,8 +146,13 @@ impl Log {
         settle_epochs(&mut epochs, &report, recovered.epochs_changed, start, end)?;
         let machine_died = options.last_stop == LastStop::MachineDied;
         let unsure_from = if machine_died { options.recovery_point } else { i64::MAX };
-        let (producers, snapshot_offset) =
-            producers::restore(storage, &directory, &names, &list, end, unsure_from, now_ms)?;
+        let snapshots = Snapshots {
+            storage,
+            directory: &directory,
+            segments: &list,
+            interval_bytes: options.config.index_interval_bytes,
+        };
+        let (producers, snapshot_offset) = producers::restore(&snapshots, &names, end, unsure_from, now_ms)?;
         let unstable = producers.first_unstable_offset().unwrap_or(NOTHING_UNSTABLE);
         let position = LogPosition { offset: end, segment_base: active.base_offset, position: active.size() };
         let active_base = active.base_offset;
@@ -184,6 +192,7 @@ impl Log {
             directory_changed: AtomicBool::new(directory_changed),
             is_new: AtomicBool::new(directory_changed),
             cleaner: CleanerState::default(),
+            txn_indexes: Mutex::default(),
             deleted: Mutex::default(),
         };
         Ok((log, report))
@@ -294,6 +303,23 @@ pub(super) fn list_names(storage: &Storage, directory: &Path) -> Result<Vec<Stri
     Ok(entries.into_iter().map(|entry| entry.name).collect())
 }
 
+/// A log that ends before its start lost records with the machine, after they were deleted. Nothing else explains it: who
+/// takes a checkpoint of another directory for this one's must not lose all records by it.
+fn check_all_deleted(directory: &Path, options: &LogOptions, end: i64) -> Result<(), LogError> {
+    if options.last_stop == LastStop::MachineDied {
+        return Ok(());
+    }
+    let reason = format!(
+        "{} says that it starts at offset {}, but it ends at {end}, and no power cut explains that: the file is of \
+         another directory, or segments were removed; put back what was there, or take the line of {}-{} out of the file",
+        Checkpoint::LogStart.file_name(),
+        options.log_start_offset,
+        options.topic,
+        options.partition,
+    );
+    Err(LogError::BadFile { path: directory.to_owned(), reason })
+}
+
 /// All that is left was deleted before (the log's start lies beyond its end): the log is empty, at its start. Crash
 /// points: segments go newest first; without any the log is made at 0, and comes here again.
 fn start_anew(
@@ -315,16 +341,14 @@ fn start_anew(
     Ok(())
 }
 
-/// Asks every batch for its leader epoch: where the file that should tell is missing or does not read. Damage is for
-/// recovery to find.
-fn note_all_epochs(segments: &[Arc<Segment>], epochs: &mut EpochCache) -> Result<(), LogError> {
-    for segment in segments.iter().filter(|segment| segment.size() > 0) {
-        let mut scan = segment.scan_from(0, segment.size())?;
-        while let Step::Batch(located) = scan.step(i64::MAX).during("read", segment.log.path())? {
-            epochs.note(located.header.partition_leader_epoch, located.header.base_offset);
-        }
+/// Asks every batch for its leader epoch: where the file that should tell is missing or does not read, or the batches
+/// contradict it. True = it told something else.
+fn note_all_epochs(segments: &[Arc<Segment>], epochs: &mut EpochCache, end: i64) -> Result<bool, LogError> {
+    let is_changed = epochs.rebuild(epochs_in(segments, i64::MAX)?, end);
+    if is_changed && !epochs.entries().is_empty() {
+        epochs.save()?;
     }
-    if epochs.entries().is_empty() { Ok(()) } else { epochs.save() }
+    Ok(is_changed)
 }
 
 /// Asks the batches below the first epoch that the file tells, where the log begins before it: records were deleted, which
@@ -340,23 +364,25 @@ fn note_first_epochs(
     if first <= start {
         return Ok(());
     }
-    let mut found: Vec<EpochStart> = Vec::new();
-    'segments: for segment in segments {
-        let mut scan = segment.scan_from(0, segment.size())?;
-        while let Step::Batch(located) = scan.step(i64::MAX).during("read", segment.log.path())? {
-            let header = &located.header;
-            if header.base_offset >= first {
-                break 'segments;
-            }
-            if found.last().is_none_or(|last| last.epoch < header.partition_leader_epoch) {
-                found.push(EpochStart {
-                    epoch: header.partition_leader_epoch,
-                    start_offset: header.base_offset,
-                });
-            }
-        }
+    if epochs.note_before(epochs_in(segments, first)?) { epochs.save() } else { Ok(()) }
+}
+
+/// The last batch is of the epoch that is said to hold the log's end, or the file is another log's.
+fn check_last_epoch(
+    recovered: &Recovered,
+    epochs: &mut EpochCache,
+    log_start_offset: i64,
+) -> Result<(), LogError> {
+    let (end, last) = (recovered.log_end_offset, recovered.last_epoch);
+    // where all records were deleted nothing is told of the last one
+    if last < 0 || end <= log_start_offset || epochs.epoch_for(end.saturating_sub(1)) == Some(last) {
+        return Ok(());
     }
-    if epochs.note_before(found) { epochs.save() } else { Ok(()) }
+    if note_all_epochs(&recovered.segments, epochs, end)? {
+        let first = recovered.segments.first().map(|it| it.log.path());
+        tracing::warn!(log = %first.unwrap_or_default().display(), "{}", REBUILT);
+    }
+    Ok(())
 }
 
 /// Epochs that started beyond the log's end are gone with it; those before its start are not needed.

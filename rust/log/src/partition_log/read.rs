@@ -14,7 +14,6 @@ use crate::error::{During, LogError};
 use crate::file_system::FileHandle;
 use crate::segment::Segment;
 use crate::segment::scan::Step;
-use crate::segment::txn_index::AbortedTxn;
 
 /// Bytes of a segment that hold whole batches from `position` on.
 #[derive(Clone, Debug)]
@@ -114,35 +113,6 @@ impl Log {
         bytes
     }
 
-    /// Aborted transactions of which a reader of `[from, to)` may see records.
-    pub fn aborted_transactions(&self, from: i64, to: i64) -> Result<Vec<AbortedTxn>, LogError> {
-        let mut aborted = Vec::new();
-        // one that began below `to` may have ended in a later segment
-        for (segment, _) in self.segments().holding(from) {
-            let found = segment.txn_index.overlapping(from, to);
-            aborted.extend(found.during("read the transaction index of", segment.log.path())?);
-            if aborted.last().is_some_and(|txn| txn.last_stable_offset >= to) {
-                break;
-            }
-        }
-        Ok(aborted)
-    }
-
-    /// The same for one who reads `slice` from `offset` on, below `bound`: of read-committed fetches. There may be some
-    /// more, of transactions right behind it.
-    pub fn aborted_in(&self, slice: &Slice, offset: i64, bound: i64) -> Result<Vec<AbortedTxn>, LogError> {
-        let list = self.segments();
-        let mut to = bound;
-        if let Some((segment, next_base)) = list.holding(slice.segment_base_offset).next() {
-            let beyond = segment
-                .offset_index
-                .offset_beyond(slice.position + slice.length as u64)
-                .during("read the index of", segment.log.path())?;
-            to = bound.min(beyond.or(next_base).unwrap_or(bound));
-        }
-        self.aborted_transactions(offset, to)
-    }
-
     /// The tail before the segment list: whatever the tail names is then in the list.
     fn view(&self, offset: i64, bound: i64) -> View {
         let tail = self.tail.lock();
@@ -220,7 +190,7 @@ fn slice(
     } else {
         let first = first_batch_bytes(segment, position, end)?;
         match first {
-            first if first <= max_bytes as u64 => whole_batches(segment, position, max_bytes as u64)?,
+            first if first <= max_bytes as u64 => whole_batches(segment, position, first, max_bytes as u64)?,
             first if at_least_one => first,
             _ => return Ok(None),
         }
@@ -245,9 +215,10 @@ fn first_batch_bytes(segment: &Segment, position: u64, end: u64) -> Result<u64, 
 }
 
 /// Cuts at the last batch start that the index knows, so that no half batch is sent only to be thrown away; where the
-/// index knows none in range, at the limit itself.
-fn whole_batches(segment: &Segment, position: u64, max_bytes: u64) -> Result<u64, LogError> {
+/// index knows none in range, at the limit itself. Never within the first batch, of `first` bytes: without a whole one
+/// a consumer gets nowhere, and an index may be wrong.
+fn whole_batches(segment: &Segment, position: u64, first: u64, max_bytes: u64) -> Result<u64, LogError> {
     let cut = segment.offset_index.batch_start_before(position + max_bytes);
     let cut = cut.during("read the index of", segment.log.path())?;
-    Ok(if cut > position { cut - position } else { max_bytes })
+    Ok(if cut >= position + first { cut - position } else { max_bytes })
 }

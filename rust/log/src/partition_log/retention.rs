@@ -8,6 +8,10 @@ use crate::error::LogError;
 use crate::segment::Segment;
 use crate::segment::list::SegmentList;
 
+/// How far clocks differ without anybody being told: what `message.timestamp.after.max.ms` lets producers be ahead, as a
+/// rule.
+const CLOCKS_DIFFER_MS: i64 = 3_600_000;
+
 impl Log {
     /// Deletes segments whose time is up, oldest first, and never beyond the high watermark; returns how many. An
     /// active segment that is expired is rolled and deleted too. Also forgets idle producers. Call it every
@@ -75,8 +79,26 @@ impl Log {
         self.count_front(list, |segment, _| {
             let newest = segment.newest(config.index_interval_bytes)?.timestamp;
             let newest = if newest < 0 { segment.created_ms } else { newest };
+            self.tell_of_the_future(segment, newest, now_ms);
             Ok(now_ms.saturating_sub(newest) > config.retention_ms)
         })
+    }
+
+    /// A segment whose records are dated in the future keeps all that follow, for as long as the clock says: somebody should
+    /// know. (Kafka: "contains future timestamp(s), making it ineligible to be deleted".)
+    fn tell_of_the_future(&self, segment: &Segment, newest_ms: i64, now_ms: i64) {
+        let ahead_ms = newest_ms.saturating_sub(now_ms);
+        if ahead_ms > CLOCKS_DIFFER_MS && segment.tell_of_the_future_once() {
+            tracing::warn!(
+                topic = self.topic,
+                partition = self.partition,
+                segment = %segment.log.path().display(),
+                newest_ms,
+                ahead_ms,
+                "records are dated in the future: their segment and all later ones are kept until retention.ms after \
+                 that. Look at the clocks of this machine and of producers; retention.bytes and DeleteRecords still delete"
+            );
+        }
     }
 
     /// Only while what remains is at least the limit.

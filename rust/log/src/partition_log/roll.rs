@@ -36,6 +36,7 @@ impl Log {
             return Ok(());
         }
         writer.active.seal(false).map_err(|error| self.write_failed(error))?;
+        self.note_txn_index(&writer.active);
         self.take_snapshot(writer, base_offset)?;
         let directory = self.directory();
         let segment = Segment::create(&self.storage, &directory, base_offset, now_ms)

@@ -14,7 +14,7 @@ use super::open::list_names;
 use super::tail::LogPosition;
 use super::{Log, Writer};
 use crate::error::LogError;
-use crate::recovery;
+use crate::recovery::producers::{self, Snapshots};
 use crate::segment::list::SegmentList;
 use crate::segment::{Segment, Trust};
 
@@ -130,7 +130,8 @@ impl Log {
         end_offset: i64,
         now_ms: i64,
     ) -> Result<(), LogError> {
-        let rescan = active.rescan(Trust::Indexes, self.config().index_interval_bytes, &mut |_| {})?;
+        let rescan =
+            active.rescan(Trust::Below(i64::MAX), self.config().index_interval_bytes, &mut |_| {})?;
         writer.since_entry = rescan.since_entry;
         writer.reserved_to = active.size();
         let end =
@@ -142,15 +143,14 @@ impl Log {
         self.recovery_point.fetch_min(end_offset, AcqRel);
         self.cut_epochs(writer, end_offset)?;
         let directory = self.directory();
-        let restored = recovery::producers::restore(
-            &self.storage,
-            &directory,
-            &list_names(&self.storage, &directory)?,
-            &self.segments(),
-            end_offset,
-            i64::MAX,
-            now_ms,
-        )?;
+        let snapshots = Snapshots {
+            storage: &self.storage,
+            directory: &directory,
+            segments: &self.segments(),
+            interval_bytes: self.config().index_interval_bytes,
+        };
+        let names = list_names(&self.storage, &directory)?;
+        let restored = producers::restore(&snapshots, &names, end_offset, i64::MAX, now_ms)?;
         (writer.producers, writer.snapshot_offset) = restored;
         self.publish_unstable(writer);
         Ok(())

@@ -18,7 +18,7 @@ pub(crate) mod snapshot;
 mod tests;
 
 pub(crate) use control::{Marker, read_marker};
-use entry::BatchEntry;
+pub(crate) use entry::BatchEntry;
 pub(crate) use entry::{ProducerEntry, Verdict};
 
 /// A producer that a partition remembers, for those who ask (`DescribeProducers`).
@@ -153,6 +153,29 @@ impl ProducerState {
     pub(crate) fn oldest_sequence(&self, producer_id: i64, producer_epoch: i16) -> Option<i32> {
         let entry = self.entries.get(&producer_id).filter(|it| it.producer_epoch == producer_epoch)?;
         entry.batches.front().map(BatchEntry::first_sequence)
+    }
+
+    /// The largest offset that it names, if it names any.
+    pub(crate) fn last_offset(&self) -> Option<i64> {
+        let written = self.newest_batch().map(|(_, batch)| batch.last_offset);
+        written.max(self.open.keys().next_back().copied())
+    }
+
+    /// The batch with the largest offset among those that are remembered, and its producer.
+    pub(crate) fn newest_batch(&self) -> Option<(i64, BatchEntry)> {
+        let last = self.entries.iter().filter_map(|(id, entry)| Some((*id, *entry.batches.back()?)));
+        last.max_by_key(|(_, batch)| batch.last_offset)
+    }
+
+    /// Whether the producer of a batch of the log is remembered, and that batch or a later one of its is not. (Who was idle
+    /// for long is not remembered, which says nothing.)
+    pub(crate) fn is_behind(&self, header: &BatchHeader) -> bool {
+        let known = self.entries.get(&header.producer_id).filter(|_| header.producer_id >= 0);
+        !header.attributes.is_control()
+            && known.is_some_and(|known| {
+                let last = known.batches.back().map_or(-1, |batch| batch.last_offset);
+                known.producer_epoch <= header.producer_epoch && last < header.last_offset()
+            })
     }
 
     /// How many producers are remembered.

@@ -53,6 +53,8 @@ pub(crate) struct Recovery<'a> {
 pub(crate) struct Recovered {
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) log_end_offset: i64,
+    /// Leader epoch of the last batch; −1 where none was read.
+    pub(crate) last_epoch: i32,
     /// Bytes since the active segment's last index entry.
     pub(crate) since_entry: u64,
     /// Why nothing may be appended: the end is damaged.
@@ -124,6 +126,7 @@ impl Recovery<'_> {
         Ok(Recovered {
             segments,
             log_end_offset: last.rescan.next_offset,
+            last_epoch: last.rescan.leader_epoch,
             since_entry: last.rescan.since_entry,
             sealed: last.sealed,
             epochs_changed: self.epochs_changed,
@@ -206,7 +209,7 @@ impl Recovery<'_> {
         let Self { epochs, epochs_changed, .. } = self;
         let mut observe = |located: &Located| {
             let header = &located.header;
-            *epochs_changed |= epochs.note(header.partition_leader_epoch, header.base_offset);
+            *epochs_changed |= epochs.note_unsure(header.partition_leader_epoch, header.base_offset);
         };
         let mut rescan = if segment.is_loaded() {
             // made just now, or found with nothing in it

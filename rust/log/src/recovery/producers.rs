@@ -1,7 +1,9 @@
 //! Rebuilding the producers' state: the newest good snapshot, then the batches after it. The replay also completes the
 //! indexes of aborted transactions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use fastlog_protocol::batch::BatchHeader;
 
 use crate::error::{During, LogError};
 use crate::file_name;
@@ -10,28 +12,29 @@ use crate::producer_state::{ProducerState, read_marker, snapshot};
 use crate::segment::Segment;
 use crate::segment::list::SegmentList;
 use crate::segment::scan::Step;
+use crate::segment::txn_index::AbortedTxn;
 
 /// The state as of `end_offset` of a log in whose directory there are `names`, and the offset of the snapshot it began
-/// with (−1 without). Snapshots beyond the end are removed, and those that do not read, those from before the first
-/// segment (batches may be missing between them and it), and those of no segment, but for the newest.
+/// with (−1 without). Snapshots beyond the end are removed, and those that do not read or that the batches contradict,
+/// those from before the first segment (batches may be missing between them and it), and those of no segment, but for
+/// the newest.
 ///
 /// Indexes of aborted transactions may lack entries from offset `unsure_from` on, which may lie below that snapshot.
 ///
 /// Replayed batches count as written at `now_ms`: when they really were is not known (their timestamps are the
 /// producer's), and forgetting a producer too late only costs memory, too early it costs a duplicate.
 pub(crate) fn restore(
-    storage: &Storage,
-    directory: &Path,
+    snapshots: &Snapshots<'_>,
     names: &[String],
-    segments: &SegmentList,
     end_offset: i64,
     unsure_from: i64,
     now_ms: i64,
 ) -> Result<(ProducerState, i64), LogError> {
-    let (mut state, snapshot_offset) = newest_snapshot(storage, directory, names, segments, end_offset)?;
+    let segments = snapshots.segments;
+    let (mut state, snapshot_offset) = snapshots.newest(names, end_offset)?;
     let from = snapshot_offset.max(segments.first_base_offset());
     if unsure_from < from {
-        let (mut earlier, earlier_from) = snapshot_at_or_below(storage, directory, segments, unsure_from);
+        let (mut earlier, earlier_from) = snapshots.at_or_below(unsure_from);
         replay_all(segments, earlier_from, from, &mut earlier, now_ms)?;
     }
     replay_all(segments, from, end_offset, &mut state, now_ms)?;
@@ -47,68 +50,155 @@ fn replay_all(
     now_ms: i64,
 ) -> Result<(), LogError> {
     let holding = segments.holding(from).take_while(|(segment, _)| from < end && segment.base_offset < end);
-    holding.map(|(segment, _)| segment).try_for_each(|segment| replay(segment, from, state, now_ms))
+    holding.map(|(segment, _)| segment).try_for_each(|segment| {
+        replay(segment, from, state, now_ms, &mut |aborted| {
+            let path = segment.txn_index.file().path();
+            segment.txn_index.complete(aborted).during("write the transaction index", path)
+        })
+        .map(|_is_whole| ())
+    })
 }
 
-/// The newest snapshot at the start of a segment at or below `offset`, and that start; nothing known at the log's start
-/// where there is none.
-fn snapshot_at_or_below(
-    storage: &Storage,
-    directory: &Path,
-    segments: &SegmentList,
-    offset: i64,
-) -> (ProducerState, i64) {
-    let bases: Vec<_> = segments.iter().map(|segment| segment.base_offset).collect();
-    let found = bases.iter().rev().filter(|base| **base <= offset).find_map(|base| {
-        let path = directory.join(file_name::of_offset(*base, file_name::SNAPSHOT));
-        snapshot::read(&*storage.file_system, &path).ok().map(|state| (state, *base))
-    });
-    found.unwrap_or_else(|| (ProducerState::default(), segments.first_base_offset()))
+/// The transactions that were aborted in `of`, a segment of the log, by its batches and those before it; false = they do
+/// not read to its end.
+pub(crate) fn aborted_in(
+    snapshots: &Snapshots<'_>,
+    of: &Segment,
+) -> Result<(Vec<AbortedTxn>, bool), LogError> {
+    let (mut state, from) = snapshots.at_or_below(of.base_offset);
+    let before =
+        snapshots.segments.holding(from).take_while(|(segment, _)| segment.base_offset < of.base_offset);
+    for (segment, _) in before {
+        replay(segment, from, &mut state, 0, &mut |_| Ok(()))?;
+    }
+    let mut found = Vec::new();
+    let is_whole = replay(of, from, &mut state, 0, &mut |aborted| {
+        found.push(aborted);
+        Ok(())
+    })?;
+    Ok((found, is_whole))
 }
 
-fn newest_snapshot(
-    storage: &Storage,
-    directory: &Path,
-    names: &[String],
-    segments: &SegmentList,
-    end_offset: i64,
-) -> Result<(ProducerState, i64), LogError> {
-    let file_system = &*storage.file_system;
-    let mut offsets: Vec<i64> = names
-        .iter()
-        .filter_map(|name| file_name::parse(name))
-        .filter_map(|(offset, suffix)| (suffix == file_name::SNAPSHOT).then_some(offset))
-        .collect();
-    offsets.sort_unstable();
-    let mut found = None;
-    let mut removed = false;
-    for offset in offsets.into_iter().rev() {
-        let path = directory.join(file_name::of_offset(offset, file_name::SNAPSHOT));
-        let is_of_segment = segments.iter().any(|segment| segment.base_offset == offset);
-        let counts = (segments.first_base_offset()..=end_offset).contains(&offset);
-        if counts && found.is_none() {
-            match snapshot::read(file_system, &path) {
-                Ok(state) => {
-                    found = Some((state, offset));
-                    continue;
+/// The snapshots of one log, and what they are compared with.
+pub(crate) struct Snapshots<'a> {
+    pub(crate) storage: &'a Storage,
+    pub(crate) directory: &'a Path,
+    pub(crate) segments: &'a SegmentList,
+    /// The index interval.
+    pub(crate) interval_bytes: u64,
+}
+
+impl Snapshots<'_> {
+    /// The newest one at the start of a segment at or below `offset`, and that start; nothing known at the log's start
+    /// where there is none.
+    fn at_or_below(&self, offset: i64) -> (ProducerState, i64) {
+        let bases: Vec<_> = self.segments.iter().map(|segment| segment.base_offset).collect();
+        let below = bases.iter().rev().filter(|base| **base <= offset);
+        let mut found = below.filter_map(|base| self.read(*base).ok().map(|state| (state, *base)));
+        found.next().unwrap_or_else(|| (ProducerState::default(), self.segments.first_base_offset()))
+    }
+
+    /// The newest one of those among `names` up to `end_offset`, and its offset (−1 without). Those that are of no use are
+    /// removed.
+    fn newest(&self, names: &[String], end_offset: i64) -> Result<(ProducerState, i64), LogError> {
+        let file_system = &*self.storage.file_system;
+        let mut offsets: Vec<i64> = names
+            .iter()
+            .filter_map(|name| file_name::parse(name))
+            .filter_map(|(offset, suffix)| (suffix == file_name::SNAPSHOT).then_some(offset))
+            .collect();
+        offsets.sort_unstable();
+        let mut found = None;
+        let mut removed = false;
+        for offset in offsets.into_iter().rev() {
+            let is_of_segment = self.segments.iter().any(|segment| segment.base_offset == offset);
+            let counts = (self.segments.first_base_offset()..=end_offset).contains(&offset);
+            if counts && found.is_none() {
+                match self.read(offset) {
+                    Ok(state) => {
+                        found = Some((state, offset));
+                        continue;
+                    }
+                    Err(error) => tracing::warn!(%error, "a producer snapshot is passed over"),
                 }
-                Err(error) => tracing::warn!(%error, "a producer snapshot is passed over"),
+            } else if counts && is_of_segment {
+                continue;
             }
-        } else if counts && is_of_segment {
-            continue;
+            let path = self.path(offset);
+            file_system.remove_file(&path).during("remove", &path)?;
+            removed = true;
         }
-        file_system.remove_file(&path).during("remove", &path)?;
-        removed = true;
+        if removed {
+            // one of another history (before a truncation) that came back after a power cut would be believed
+            file_system.sync_directory(self.directory).during("sync", self.directory)?;
+        }
+        Ok(found.unwrap_or_else(|| (ProducerState::default(), -1)))
     }
-    if removed {
-        // one of another history (before a truncation) that came back after a power cut would be believed
-        file_system.sync_directory(directory).during("sync", directory)?;
+
+    fn path(&self, offset: i64) -> PathBuf {
+        self.directory.join(file_name::of_offset(offset, file_name::SNAPSHOT))
     }
-    Ok(found.unwrap_or_else(|| (ProducerState::default(), -1)))
+
+    /// The one of `offset`; an error where it does not read, or says what the batches do not.
+    fn read(&self, offset: i64) -> Result<ProducerState, LogError> {
+        let path = self.path(offset);
+        let state = snapshot::read(&*self.storage.file_system, &path)?;
+        match self.contradiction(&state, offset)? {
+            None => Ok(state),
+            Some(reason) => Err(LogError::BadFile { path, reason }),
+        }
+    }
+
+    /// What the log says against a snapshot of that offset. Its checksum does not tell that it is another log's, or of
+    /// another offset: then sequences of new records would pass for old ones, and be acknowledged without being written.
+    fn contradiction(&self, state: &ProducerState, offset: i64) -> Result<Option<String>, LogError> {
+        if state.count() == 0 {
+            return Ok(None);
+        }
+        if let Some(beyond) = state.last_offset().filter(|last| *last >= offset) {
+            return Ok(Some(format!("it knows of offset {beyond}, and is of offset {offset}")));
+        }
+        if let Some((producer_id, last)) = state.newest_batch()
+            && let Some(header) = self.batch_of(last.last_offset)?
+            && (header.producer_id, header.last_offset(), header.last_sequence())
+                != (producer_id, last.last_offset, last.last_sequence)
+        {
+            return Ok(Some(format!(
+                "the batch of offset {} is not producer {producer_id}'s",
+                last.last_offset
+            )));
+        }
+        let behind = self.batch_of(offset - 1)?.filter(|header| state.is_behind(header));
+        Ok(behind.map(|header| {
+            format!(
+                "it does not know of producer {}'s batch of offset {}",
+                header.producer_id, header.base_offset
+            )
+        }))
+    }
+
+    /// The header of the batch that holds `offset`; `None` where the log has none, or it does not read.
+    fn batch_of(&self, offset: i64) -> Result<Option<BatchHeader>, LogError> {
+        let holding = self.segments.holding(offset).next().filter(|(it, _)| it.base_offset <= offset);
+        let Some((segment, _)) = holding else { return Ok(None) };
+        segment.ensure_loaded(self.interval_bytes)?;
+        match segment.find_batch(offset, segment.size()) {
+            Ok(located) => Ok(located.map(|it| it.header).filter(|it| it.base_offset <= offset)),
+            Err(LogError::Corrupt { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
-/// Goes through the batches of a segment from offset `from` on. It stops at damage, where sequences cannot be known.
-fn replay(segment: &Segment, from: i64, state: &mut ProducerState, now_ms: i64) -> Result<(), LogError> {
+/// Goes through the batches of a segment from offset `from` on. It stops at damage, where sequences cannot be known; false
+/// = there was some. `note` is told of transactions that were aborted.
+fn replay(
+    segment: &Segment,
+    from: i64,
+    state: &mut ProducerState,
+    now_ms: i64,
+    note: &mut dyn FnMut(AbortedTxn) -> Result<(), LogError>,
+) -> Result<bool, LogError> {
     let path = || segment.log.path();
     let start = segment.offset_index.position_before(from).during("read the index of", path())?;
     let mut scan = segment.scan_from(start, segment.size())?;
@@ -120,12 +210,12 @@ fn replay(segment: &Segment, from: i64, state: &mut ProducerState, now_ms: i64) 
                 let aborted =
                     marker.and_then(|marker| state.end_transaction(&located.header, marker, now_ms));
                 if let Some(aborted) = aborted {
-                    let path = segment.txn_index.file().path();
-                    segment.txn_index.complete(aborted).during("write the transaction index", path)?;
+                    note(aborted)?;
                 }
             }
             Step::Batch(located) => state.append(&located.header, now_ms),
-            Step::Bad(_) | Step::End => return Ok(()),
+            Step::Bad(_) => return Ok(false),
+            Step::End => return Ok(true),
         }
     }
 }

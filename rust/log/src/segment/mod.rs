@@ -33,6 +33,8 @@ use txn_index::TxnIndex;
 
 /// Stands for a first timestamp that nobody has looked up yet.
 const UNKNOWN: i64 = i64::MIN;
+/// Stands for a time index that was compared with all batches.
+const CHECKED: i64 = -1;
 /// Index entries kept in memory before they are written together: 4 KiB of the offset index.
 const PENDING_ENTRIES_MAX: usize = 512;
 
@@ -52,6 +54,8 @@ pub(crate) struct Segment {
     unsynced: AtomicBool,
     /// The largest timestamp and where.
     newest: Mutex<TimestampOffset>,
+    /// The last offset that the time index knows of, while nobody has looked whether a later batch is younger; else −1.
+    newest_unchecked: AtomicI64,
     /// The largest timestamp of the first batch, or `UNKNOWN`.
     first_timestamp: AtomicI64,
     /// The indexes have been checked and completed.
@@ -62,6 +66,8 @@ pub(crate) struct Segment {
     damage_counter: Arc<AtomicU64>,
     /// Made by the cleaner in this run: places of batches that were noted when they were appended are not true here.
     pub(crate) is_rewritten: bool,
+    /// That its records are dated in the future was said.
+    future_told: AtomicBool,
 }
 
 impl Segment {
@@ -106,6 +112,7 @@ impl Segment {
             return Err(LogError::BadFile { path: segment.log.path(), reason });
         }
         segment.loaded.store(true, Release);
+        segment.txn_index.set_checked();
         Ok(segment)
     }
 
@@ -118,6 +125,7 @@ impl Segment {
             .and_then(|()| times.create())
             .and_then(|()| offsets.load(|_, _| false))
             .and_then(|_| times.load(|_, _| false))
+            .and_then(|_| self.txn_index.truncate_to(self.base_offset))
             .during("create the index of", self.log.path())?;
         Ok(self)
     }
@@ -153,12 +161,14 @@ impl Segment {
             size: AtomicU64::new(0),
             unsynced: AtomicBool::new(true),
             newest: Mutex::new(TimestampOffset::NONE),
+            newest_unchecked: AtomicI64::new(CHECKED),
             first_timestamp: AtomicI64::new(UNKNOWN),
             loaded: AtomicBool::new(false),
             loading: Mutex::new(()),
             damages: Mutex::default(),
             damage_counter: storage.damage_counter(),
             is_rewritten: false,
+            future_told: AtomicBool::new(false),
         }
     }
 
@@ -224,6 +234,11 @@ impl Segment {
         self.flush_indexes()?;
         self.loaded.store(true, Release);
         Ok(())
+    }
+
+    /// True for the first caller.
+    pub(crate) fn tell_of_the_future_once(&self) -> bool {
+        !self.future_told.swap(true, Relaxed)
     }
 
     pub(crate) fn set_loaded(&self) {
@@ -323,6 +338,10 @@ impl Segment {
 
     /// Ends the time index with the segment's largest timestamp, so that it need not be looked for.
     pub(crate) fn note_newest(&self) {
+        if self.newest_unchecked.load(Acquire) != CHECKED {
+            // an entry at the end would hide that some before it are missing
+            return;
+        }
         let newest = *self.newest.lock();
         if newest.timestamp >= 0 {
             self.time_index.maybe_append(newest);
@@ -405,6 +424,15 @@ impl Segment {
         }
     }
 
+    /// An offset above those of all batches that start before `position`; `None` where no later one has an entry, or one
+    /// that is not true.
+    pub(crate) fn offset_beyond(&self, position: u64) -> Result<Option<i64>, LogError> {
+        match self.offset_index.entry_from(position).during("read the index of", self.log.path())? {
+            Some(entry) if self.is_sound(entry)? => Ok(Some(entry.offset)),
+            _ => Ok(None),
+        }
+    }
+
     fn starts_batch(&self, position: u64) -> bool {
         self.scan_from(position, self.size())
             .and_then(|mut scan| scan.step(i64::MAX).during("read", self.log.path()))
@@ -419,6 +447,9 @@ impl Segment {
     /// The largest timestamp and where; loads the segment's indexes.
     pub(crate) fn newest(&self, interval_bytes: u64) -> Result<TimestampOffset, LogError> {
         self.ensure_loaded(interval_bytes)?;
+        if self.newest_unchecked.load(Acquire) != CHECKED {
+            self.check_newest(interval_bytes)?;
+        }
         Ok(*self.newest.lock())
     }
 

@@ -72,11 +72,11 @@ impl OffsetIndex {
         Ok(found.map_or(0, |(_, entry)| self.decode(&entry).position))
     }
 
-    /// An offset above those of all batches that start before `position`; `None` where no later one has an entry.
-    pub(crate) fn offset_beyond(&self, position: u64) -> io::Result<Option<i64>> {
+    /// The first entry of a batch that starts at `position` or later.
+    pub(crate) fn entry_from(&self, position: u64) -> io::Result<Option<OffsetEntry>> {
         let before = self.entries.last_where(|entry| self.decode(entry).position < position)?;
         let next = self.entries.get(before.map_or(0, |(number, _)| number + 1))?;
-        Ok(next.map(|entry| self.decode(&entry).offset))
+        Ok(next.map(|entry| self.decode(&entry)))
     }
 
     /// Drops entries of batches that reach `offset` or beyond.

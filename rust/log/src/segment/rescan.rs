@@ -1,14 +1,16 @@
 //! Makes a segment's indexes sound: what is good stays, the rest is built from the batches.
 
+use std::sync::atomic::Ordering::{Acquire, Release};
+
 use super::scan::{Bad, Located, Step};
 use super::time_index::TimestampOffset;
-use super::{OffsetEntry, Segment};
+use super::{CHECKED, OffsetEntry, Segment};
 use crate::error::{During, LogError};
 
 /// How much of a segment is believed without a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// Batches, and index entries as far as they are plausible.
+    /// Batches, and index entries as far as they are plausible; of a segment that no longer grows.
     Indexes,
     /// What lies below this offset; the CRCs of the rest are checked, and index entries of it dropped.
     Below(i64),
@@ -122,6 +124,12 @@ impl Segment {
             // without a time index nobody knows the largest timestamp before the last entry
             Some(last) => match self.time_index.last() {
                 Some(newest) if self.is_sound(last)? && self.is_sound_time(newest)? => {
+                    if trust == Trust::Indexes {
+                        // a reader needs no timestamps; who does has that looked at
+                        self.newest_unchecked.store(newest.offset, Release);
+                    } else if self.is_younger_after(newest.offset, newest.timestamp, last.position)? {
+                        return self.reset_indexes();
+                    }
                     self.set_newest(newest);
                     Ok(last.position)
                 }
@@ -145,14 +153,50 @@ impl Segment {
         Ok(false)
     }
 
+    /// Whether a batch after the one that ends with `offset` is younger than `timestamp`, up to byte `end`: an index that
+    /// lost its last entries looks like one of fewer. Where timestamps go up that is one of the last batches, so there is
+    /// little to read.
+    fn is_younger_after(&self, offset: i64, timestamp: i64, end: u64) -> Result<bool, LogError> {
+        let path = || self.log.path();
+        let from = self.offset_index.position_before(offset).during("read the index of", path())?;
+        let mut scan = self.scan_from(from.min(end), end)?;
+        while let Step::Batch(located) = scan.step(i64::MAX).during("read", path())? {
+            if located.header.max_timestamp > timestamp && located.header.last_offset() > offset {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Looks whether the time index of a segment that no longer grows lacks entries, and builds both indexes anew if so.
+    pub(super) fn check_newest(&self, interval_bytes: u64) -> Result<(), LogError> {
+        let _one = self.loading.lock();
+        let offset = self.newest_unchecked.load(Acquire);
+        if offset == CHECKED {
+            return Ok(());
+        }
+        let known = self.newest.lock().timestamp;
+        if self.is_younger_after(offset, known, self.size())? {
+            tracing::warn!(segment = %self.log.path().display(), "the time index lacks entries and is built anew");
+            let start = self.reset_indexes()?;
+            self.rescan_from(start, None, i64::MAX, interval_bytes, &mut |_| {})?;
+        }
+        self.newest_unchecked.store(CHECKED, Release);
+        self.note_newest();
+        self.flush_indexes()
+    }
+
     fn reset_indexes(&self) -> Result<u64, LogError> {
         self.offset_index.entries().load(|_, _| false).during("reset the index of", self.log.path())?;
         self.time_index.entries().load(|_, _| false).during("reset the time index of", self.log.path())?;
         self.set_newest(TimestampOffset::NONE);
+        // the walk from the start finds the largest timestamp
+        self.newest_unchecked.store(CHECKED, Release);
         Ok(0)
     }
 
-    fn is_sound(&self, entry: OffsetEntry) -> Result<bool, LogError> {
+    /// Whether a batch starts where an entry of the offset index says, and ends with its offset.
+    pub(super) fn is_sound(&self, entry: OffsetEntry) -> Result<bool, LogError> {
         let step = self.scan_from(entry.position, self.size())?.step(i64::MAX);
         let step = step.during("read", self.log.path())?;
         Ok(matches!(step, Step::Batch(located) if located.header.last_offset() == entry.offset))

@@ -7,11 +7,13 @@
 //! when it ended 8.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
+use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 
+use fastlog_protocol::crc::crc32c;
 use parking_lot::Mutex;
 
 use crate::file_system::{LazyFile, read_up_to_at, write_all_at};
+use crate::txn_index_checkpoint::Summary;
 
 const ENTRY_BYTES: usize = 34;
 
@@ -35,15 +37,69 @@ pub(crate) struct TxnIndex {
     entries: Mutex<Option<Vec<AbortedTxn>>>,
     /// Written to since it was last synced, perhaps by an earlier run.
     unsynced: AtomicBool,
+    /// Known to be right: made in this run, or compared.
+    checked: AtomicBool,
 }
 
 impl TxnIndex {
     pub(crate) fn new(file: LazyFile) -> Self {
-        Self { file, entries: Mutex::new(None), unsynced: AtomicBool::new(true) }
+        Self {
+            file,
+            entries: Mutex::new(None),
+            unsynced: AtomicBool::new(true),
+            checked: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn file(&self) -> &LazyFile {
         &self.file
+    }
+
+    /// Whether it is known to be right.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.checked.load(Acquire)
+    }
+
+    /// Notes that it is.
+    pub(crate) fn set_checked(&self) {
+        self.checked.store(true, Release);
+    }
+
+    /// Whether it was read or written to in this run.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.entries.lock().is_some()
+    }
+
+    /// What it holds, to be noted.
+    pub(crate) fn summary(&self) -> io::Result<Summary> {
+        self.with(|entries, _| {
+            let bytes: Vec<u8> = entries.iter().flat_map(encode).collect();
+            let crc = if bytes.is_empty() { 0 } else { crc32c(&bytes) };
+            Ok(Summary { count: entries.len(), crc })
+        })
+    }
+
+    /// All that it holds.
+    pub(crate) fn all(&self) -> io::Result<Vec<AbortedTxn>> {
+        self.with(|entries, _| Ok(entries.clone()))
+    }
+
+    /// Has it hold `aborted` in memory only.
+    pub(crate) fn set(&self, aborted: Vec<AbortedTxn>) {
+        *self.entries.lock() = Some(aborted);
+    }
+
+    /// Has it hold nothing but `aborted`.
+    pub(crate) fn replace(&self, aborted: Vec<AbortedTxn>) -> io::Result<()> {
+        self.with(|entries, file| {
+            let bytes: Vec<u8> = aborted.iter().flat_map(encode).collect();
+            let file = file.create()?;
+            write_all_at(&*file, &mut [IoSlice::new(&bytes)], 0)?;
+            file.set_len(bytes.len() as u64)?;
+            self.unsynced.store(true, Release);
+            *entries = aborted;
+            Ok(())
+        })
     }
 
     pub(crate) fn append(&self, aborted: AbortedTxn) -> io::Result<()> {

@@ -190,6 +190,35 @@ fn readers_with_the_originals_in_hand_go_on() {
 }
 
 #[test]
+fn a_segment_that_is_cleaned_twice_leaves_each_of_its_files_until_that_is_due() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = LogConfig { file_delete_delay_ms: 1_000, ..compacted() };
+    let (log, _) = open(directory.path(), config, LastStop::Clean);
+    let left = || {
+        let names = std::fs::read_dir(directory.path().join("t-0")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names
+            .filter(|name| name.starts_with("00000000000000000000.log") && name.ends_with(".deleted"))
+            .count()
+    };
+    for round in 0..2 {
+        for _ in 0..40 {
+            keyed(&log, 1, Some(&[b'x'; 100]));
+        }
+        clean_at(&log, 0, NOW_MS + 500 * round).unwrap();
+    }
+    assert_eq!(left(), 2);
+    log.purge_deleted(NOW_MS + 1_000).unwrap();
+    assert_eq!(left(), 1, "the second one is not due");
+    log.purge_deleted(NOW_MS + 1_500).unwrap();
+    assert_eq!(left(), 0);
+    drop(log);
+    // nor does one of them stay when the process dies
+    let (log, _) = open(directory.path(), compacted(), LastStop::ProcessDied);
+    assert_eq!(offsets(&log).last(), Some(&79));
+}
+
+#[test]
 fn a_damaged_log_is_left_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let (log, _) = open(directory.path(), compacted(), LastStop::Clean);

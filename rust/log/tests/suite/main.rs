@@ -13,6 +13,7 @@ mod compaction_rules;
 mod concurrency;
 mod crash;
 mod faults;
+mod foreign_files;
 mod idempotence;
 mod kafka;
 mod lifecycle;

@@ -1,0 +1,195 @@
+"""One partition of a backup: what is kept already is used again where the leader has it still, the rest is fetched.
+
+An unclean election takes records away and puts others at their offsets. Leader epochs tell: a leader that has the end
+of what was fetched in an epoch has all before it just so. Each epoch of what is used again, and of what was fetched in
+this run, is compared with the leader's: a backup never has records of two histories.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from fastlog.backup.batches import checked, whole
+from fastlog.backup.manifest import Chunk, PartitionBackup
+from fastlog.backup.partitions import PATIENCE_MS, Partitions
+from fastlog.client.connection import monotonic_ms
+from fastlog.errors import BackupError, OffsetOutOfRangeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from fastlog.backup.archive import Archive
+
+#: a chunk is closed when it has so many bytes; it is in memory meanwhile
+CHUNK_BYTES = 32 << 20
+CHUNKS = "chunks/"
+CHUNK_NAME = re.compile(r"(\d{20})-(\d{20})-([0-9a-f]{64})$")
+#: how often a partition may lose records to elections while it is backed up
+HISTORIES_MAX = 10
+#: of batches older than leader epochs
+NO_EPOCH = -1
+
+#: leader epoch -> the offset after the last record that was fetched of it
+Ends = dict[int, int]
+
+
+class SavedLog:
+    """Keeps one partition in an archive. Methods block, and raise what the cluster answers, and BackupError."""
+
+    def __init__(
+        self,
+        partitions: Partitions,
+        archive: Archive,
+        done: Callable[[int], None],
+        topic_id: str,
+        place: tuple[str, int],
+    ) -> None:
+        """`done` is told of records as they come."""
+        self._partitions = partitions
+        self._archive = archive
+        self._done = done
+        self._topic_id = topic_id
+        self._place = place
+        self._what = f"{place[0]}-{place[1]}"
+        self._folder = f"{CHUNKS}{topic_id}/{place[1]}/"
+        self._sizes: Mapping[str, int] = {}
+
+    def known(self, chunks: Sequence[Chunk], start: int) -> list[Chunk]:
+        """The chunks from `start` on that are kept already, and that the leader has just so.
+
+        `chunks` are those of the last backup.
+        """
+        self._sizes = self._archive.sizes(self._folder)
+        # what is not there any more, or not all of it, is fetched anew with all that follows
+        named = list(takewhile(self._is_kept, (it for it in chunks if it.end > start)))
+        if named and named[0].start > start:
+            return []
+        found = [(it, {it.leader_epoch: it.end}) for it in named]
+        if named:
+            found += self._interrupted(named[-1].end)
+        else:
+            found += self._interrupted(start, from_start=True)
+        asked: dict[int, tuple[int, int]] = {}
+        return [chunk for chunk, _ in takewhile(lambda it: self._lost_from(it[1], asked) is None, found)]
+
+    def _is_kept(self, chunk: Chunk) -> bool:
+        return self._sizes.get(chunk.name) == chunk.size_bytes
+
+    def _interrupted(self, position: int, *, from_start: bool = False) -> Iterator[tuple[Chunk, Ends]]:
+        """Chunks that no manifest names: what an interrupted backup has written, from `position` on."""
+        names = [name for name in self._sizes if CHUNK_NAME.search(name)]
+        by_start = {_words(name)[0]: name for name in names}
+        if from_start:
+            position = max((it for it in by_start if it <= position), default=position)
+        while (found := by_start.get(position)) is not None:
+            data = self._archive.get(found)
+            _, end, digest = _words(found)
+            if hashlib.sha256(data).hexdigest() != digest:
+                return
+            ends: Ends = {}
+            for batch in checked(memoryview(data), found):
+                ends[batch.leader_epoch] = batch.last_offset + 1
+            yield self._chunk(found, position, end, data, digest, max(ends)), ends
+            position = end
+
+    def _lost_from(self, ends: Ends, asked: dict[int, tuple[int, int]]) -> int | None:
+        """The first offset that the leader does not have as it was fetched; None where it has all.
+
+        `asked` are the answers about epochs that are known already.
+        """
+        for epoch, end in sorted(ends.items()):
+            if epoch == NO_EPOCH:
+                continue
+            if epoch not in asked:
+                asked[epoch] = self._partitions.end_of_epoch(self._place, epoch)
+            known, its_end = asked[epoch]
+            if known != epoch or its_end < end:
+                return max(its_end, 0)
+        return None
+
+    def save(self, known: list[Chunk], start: int, end: int) -> PartitionBackup:
+        """Keeps what is missing up to `end`; `known` are the chunks that are kept."""
+        chunks = [it for it in known if it.start < end]
+        for _ in range(HISTORIES_MAX):
+            ends: Ends = {chunks[-1].leader_epoch: chunks[-1].end} if chunks else {}
+            try:
+                saved = self._fetch(chunks, start, end, ends)
+            except OffsetOutOfRangeError:
+                saved = None
+            lost = self._lost_from(ends, {})
+            if saved is not None and lost is None:
+                return saved
+            # an election took records away while they came
+            start = self._partitions.starts([self._place])[self._place]
+            end = max(start, self._partitions.stable_ends([self._place])[self._place])
+            kept_to = end if lost is None else min(lost, end)
+            chunks = [it for it in chunks if it.end <= kept_to]
+        raise BackupError(
+            f"{self._what} lost records to elections {HISTORIES_MAX} times while it was backed up; look at its replicas"
+        )
+
+    def _fetch(self, chunks: list[Chunk], start: int, end: int, ends: Ends) -> PartitionBackup:
+        """Adds to `chunks` up to `end`, and to `ends` what came.
+
+        Raises OffsetOutOfRangeError where the leader ends before.
+        """
+        position = chunks[-1].end if chunks else start
+        parts: list[memoryview] = []
+        first, epoch = position, NO_EPOCH
+        waits_until_ms = monotonic_ms() + PATIENCE_MS
+        while position < end:
+            try:
+                data = whole(memoryview(self._partitions.fetch(self._place, self._topic_id, position)))
+            except OffsetOutOfRangeError:
+                # retention was here; what is kept of before is of no use any more
+                start = self._partitions.starts([self._place])[self._place]
+                if start <= position:
+                    raise
+                chunks.clear()
+                parts = []
+                first = position = start = min(start, end)
+                continue
+            before = position
+            for batch in checked(data, self._what):
+                if batch.last_offset >= position:
+                    parts.append(batch.data)
+                    position, epoch = batch.last_offset + 1, batch.leader_epoch
+                    ends[epoch] = position
+            if position > before:
+                self._done(position - before)
+                waits_until_ms = monotonic_ms() + PATIENCE_MS
+            elif monotonic_ms() > waits_until_ms:
+                raise BackupError(
+                    f"{self._what}: nothing came from offset {position} on for {PATIENCE_MS / 1000:.0f} s, but it ends "
+                    f"at {end}; look at the leader's log"
+                )
+            if parts and (position >= end or sum(map(len, parts)) >= CHUNK_BYTES):
+                chunks.append(self._put(b"".join(parts), first, position, epoch))
+                parts, first = [], position
+        return PartitionBackup(
+            partition=self._place[1], start=start, end=max(position, end), chunks=tuple(chunks)
+        )
+
+    def _put(self, data: bytes, start: int, end: int, leader_epoch: int) -> Chunk:
+        """Keeps a chunk."""
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"{self._folder}{start:020}-{end:020}-{digest}"
+        self._archive.put(name, data)
+        return self._chunk(name, start, end, data, digest, leader_epoch)
+
+    @staticmethod
+    def _chunk(name: str, start: int, end: int, data: bytes, digest: str, leader_epoch: int) -> Chunk:
+        return Chunk(
+            name=name, start=start, end=end, size_bytes=len(data), sha256=digest, leader_epoch=leader_epoch
+        )
+
+
+def _words(name: str) -> tuple[int, int, str]:
+    """The offsets and the checksum that a chunk is named by."""
+    match = CHUNK_NAME.search(name)
+    if match is None:
+        raise BackupError(f"{name} is not the name of a chunk")
+    return int(match[1]), int(match[2]), match[3]

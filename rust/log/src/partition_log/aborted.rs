@@ -1,0 +1,158 @@
+//! Aborted transactions of the log, for read-committed consumers and the cleaner; and whether the indexes that tell of
+//! them can be believed.
+//!
+//! An index is compared with what was noted of it (`txn-index-checkpoint`) when it is first used in a run. One that
+//! differs is another segment's, or damaged, or was written by Kafka or after the last note: it is built anew from the
+//! batches. Crash points: an index that was half rewritten differs from what is noted, and is built anew again.
+
+use std::sync::Arc;
+
+use super::Log;
+use super::read::Slice;
+use crate::error::{During, LogError};
+use crate::producer_state::read_marker;
+use crate::recovery::producers::{self, Snapshots};
+use crate::segment::Segment;
+use crate::segment::scan::Step;
+use crate::segment::txn_index::AbortedTxn;
+use crate::txn_index_checkpoint::{Summary, TxnIndexCheckpoint};
+
+impl Log {
+    /// Aborted transactions of which a reader of `[from, to)` may see records.
+    pub fn aborted_transactions(&self, from: i64, to: i64) -> Result<Vec<AbortedTxn>, LogError> {
+        let mut aborted = Vec::new();
+        // one that began below `to` may have ended in a later segment
+        for (segment, _) in self.segments().holding(from) {
+            self.check_txn_index(segment)?;
+            let found = segment.txn_index.overlapping(from, to);
+            aborted.extend(found.during("read the transaction index of", segment.log.path())?);
+            if aborted.last().is_some_and(|txn| txn.last_stable_offset >= to) {
+                break;
+            }
+        }
+        Ok(aborted)
+    }
+
+    /// The same for one who reads `slice` from `offset` on, below `bound`: of read-committed fetches. There may be some
+    /// more, of transactions right behind it.
+    pub fn aborted_in(&self, slice: &Slice, offset: i64, bound: i64) -> Result<Vec<AbortedTxn>, LogError> {
+        let list = self.segments();
+        let holding = list.holding(slice.segment_base_offset).next();
+        let Some((segment, next_base)) = holding else { return self.aborted_transactions(offset, bound) };
+        let mut aborted = self.aborted_transactions(offset, bound.min(next_base.unwrap_or(bound)))?;
+        if !aborted.is_empty()
+            && let Some(beyond) = segment.offset_beyond(slice.position + slice.length as u64)?
+        {
+            aborted.retain(|txn| txn.first_offset < beyond);
+        }
+        Ok(aborted)
+    }
+
+    /// Notes what the transaction index of a segment holds, of which the last batch came. A hint: where it is not noted the
+    /// index is compared with the batches.
+    pub(super) fn note_txn_index(&self, segment: &Segment) {
+        if !segment.txn_index.is_in_use() {
+            return;
+        }
+        let noted = self.txn_summary(segment).and_then(|summary| {
+            self.with_txn_indexes(|indexes| {
+                let list = self.segments();
+                let is_there = |base| list.iter().any(|it| it.base_offset == base);
+                let is_news = indexes.note(segment.base_offset, summary, is_there);
+                if is_news { indexes.write(&*self.storage.file_system, &self.directory()) } else { Ok(()) }
+            })
+        });
+        if let Err(error) = noted {
+            tracing::warn!(%error, "the next start will compare a transaction index with the batches");
+        }
+    }
+
+    fn with_txn_indexes<T>(
+        &self,
+        work: impl FnOnce(&mut TxnIndexCheckpoint) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        let mut indexes = self.txn_indexes.lock();
+        let read = match indexes.take() {
+            Some(read) => read,
+            None => TxnIndexCheckpoint::read(&*self.storage.file_system, &self.directory())?,
+        };
+        work(indexes.insert(read))
+    }
+
+    fn txn_summary(&self, segment: &Segment) -> Result<Summary, LogError> {
+        segment.txn_index.summary().during("read the transaction index of", segment.log.path())
+    }
+
+    /// Makes sure that the transaction index of a segment is right.
+    fn check_txn_index(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
+        if segment.txn_index.is_checked() {
+            return Ok(());
+        }
+        let found = self.txn_summary(segment)?;
+        if self.with_txn_indexes(|indexes| Ok(indexes.of(segment.base_offset)))? == found {
+            segment.txn_index.set_checked();
+            return Ok(());
+        }
+        // nobody appends to it, cuts it or puts a copy in its place meanwhile
+        let _writer = self.writer.lock();
+        if !segment.txn_index.is_checked() {
+            self.rebuild_txn_index(segment)?;
+            segment.txn_index.set_checked();
+        }
+        Ok(())
+    }
+
+    fn rebuild_txn_index(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
+        let path = || segment.log.path();
+        let list = self.segments();
+        let (directory, interval_bytes) = (self.directory(), self.config().index_interval_bytes);
+        let snapshots =
+            Snapshots { storage: &self.storage, directory: &directory, segments: &list, interval_bytes };
+        let (mut rebuilt, is_whole) = producers::aborted_in(&snapshots, segment)?;
+        let before = segment.txn_index.all().during("read the transaction index of", path())?;
+        if !is_whole {
+            // behind damage: what the index says as far as its markers are there
+            for txn in &before {
+                if !rebuilt.contains(txn) && self.has_marker(segment, txn)? {
+                    rebuilt.push(*txn);
+                }
+            }
+        }
+        if rebuilt == before {
+            self.note_txn_index(segment);
+            return Ok(());
+        }
+        tracing::warn!(
+            segment = %path().display(),
+            entries = before.len(),
+            rebuilt = rebuilt.len(),
+            "the index of aborted transactions is not this segment's, or damaged; it is built anew from the batches"
+        );
+        if !list.iter().any(|it| Arc::ptr_eq(it, segment)) {
+            // deleted, or a copy took its place: its files are on their way out
+            segment.txn_index.set(rebuilt);
+            return Ok(());
+        }
+        segment.txn_index.replace(rebuilt).during("write the transaction index of", path())?;
+        self.note_txn_index(segment);
+        Ok(())
+    }
+
+    /// Whether an entry names the marker of a transaction of its producer that was aborted.
+    fn has_marker(&self, segment: &Segment, txn: &AbortedTxn) -> Result<bool, LogError> {
+        segment.ensure_loaded(self.config().index_interval_bytes)?;
+        let Ok(Some(located)) = segment.find_batch(txn.last_offset, segment.size()) else { return Ok(false) };
+        if located.header.last_offset() != txn.last_offset || located.header.producer_id != txn.producer_id {
+            return Ok(false);
+        }
+        let path = || segment.log.path();
+        let mut scan = segment.scan_from(located.position, segment.size())?;
+        match scan.step(i64::MIN).during("read", path())? {
+            Step::Batch(located) if located.header.attributes.is_control() => {
+                let marker = read_marker(scan.batch(&located).during("read", path())?);
+                Ok(marker.is_some_and(|marker| marker.is_abort))
+            }
+            _ => Ok(false),
+        }
+    }
+}
