@@ -20,3 +20,4 @@ mod recovery;
 mod restore;
 mod scrub;
 mod timestamps;
+mod topic_id;
