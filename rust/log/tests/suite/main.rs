@@ -15,6 +15,8 @@ mod crash;
 mod faults;
 mod idempotence;
 mod kafka;
+mod lazy_model;
+mod lazy_segments;
 mod lifecycle;
 mod recovery;
 mod restore;
