@@ -303,7 +303,8 @@ def soak(*, bootstrap: str | None, directory: Path | None, as_json: bool, **give
     """Run a steady load for long, and look for losses, duplicates and growth.
 
     Retention deletes meanwhile; one consumer reads as records come, one returns in batches, one rewinds again and
-    again. Exit status 1 where a promise was broken.
+    again to records that are not in memory, one reads a topic that is compacted. Exit status 1 where a promise was
+    broken.
     """
     from fastlog.bench.soak.run import Settings, run
 
@@ -312,7 +313,7 @@ def soak(*, bootstrap: str | None, directory: Path | None, as_json: bool, **give
             report.print_json(result.as_json())
         else:
             times = f"p50 {shown(result.p50_ms)} ms, p99 {shown(result.p99_ms)} ms"
-            click.echo(f"minute {result.details['minute']}: {result.records} records, {times}")
+            click.echo(f"window {result.details['window']}: {result.records} records, {times}")
 
     settings = Settings(**given)
     with measured("soak", round(settings.seconds)) as done:

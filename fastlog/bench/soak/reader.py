@@ -1,8 +1,8 @@
 """The consumers of a soak, each in a process: `python -m fastlog.bench.soak.reader`.
 
 Standard input brings a job (one line of JSON) and later the ends of the partitions, when nothing more is written; when
-it is closed the process ends. Standard output has a line for each minute that is over, and a last one with what was
-found.
+it is closed the process ends. Standard output has a line when it begins, one for each window that is over, and a last
+one with what was found.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastlog.bench.soak.minutes import Minutes
+from fastlog.bench.soak.compacted import CompactedChecker, digest
 from fastlog.bench.soak.record import Checker
+from fastlog.bench.soak.windows import Windows
 from fastlog.client.admin import Admin
 from fastlog.client.consumer.consumer import Consumer
 from fastlog.errors import FastlogError, OffsetOutOfRangeError
@@ -39,6 +42,8 @@ class Job:
     partitions: int
     #: how long a batch consumer is away, and a rewinding one rests
     interval_seconds: float
+    #: the broker's data directory where it is the soak's own: what a rewinding consumer drops from memory first
+    data_dir: str | None = None
 
 
 class Reader:
@@ -89,21 +94,21 @@ class Reader:
 
 
 class OnlineReader(Reader):
-    """Reads what comes as it comes, and tells the latencies of each minute."""
+    """Reads what comes as it comes, and tells the latencies of each window."""
 
     def run(self) -> None:
         """See Reader."""
-        minutes = Minutes()
+        windows = Windows()
         with self.new_consumer() as consumer:
             while self.ends is None or not self.has_read(self.ends):
                 records = consumer.poll(POLL_RECORDS, POLL_SECONDS)
                 now = time.perf_counter_ns()
                 for record in records:
-                    minutes.note(self.checker.note(record), now)
-                for minute in minutes.take_over(now):
-                    tell(minute)
-        for minute in minutes.take_over(None):
-            tell(minute)
+                    windows.note(self.checker.note(record), now)
+                for window in windows.take_over(now):
+                    tell(window)
+        for window in windows.take_over(None):
+            tell(window)
 
 
 class BatchReader(Reader):
@@ -120,11 +125,14 @@ class BatchReader(Reader):
 
 
 class RewindingReader(Reader):
-    """Goes back to the oldest record there is and reads up to the end, again and again."""
+    """Goes back to the oldest record there is and reads up to the end, again and again.
+
+    What the disk has by then is dropped from memory before, where that can be done: it reads cold.
+    """
 
     def run(self) -> None:
         """See Reader."""
-        self.details = {"passes": 0, "overtaken": 0}
+        self.details = {"passes": 0, "cold_passes": 0, "overtaken": 0}
         with self.new_consumer() as consumer:
             last = False
             while not last:
@@ -135,6 +143,7 @@ class RewindingReader(Reader):
 
     def _pass(self, consumer: Consumer) -> None:
         ends = self.present_ends()
+        self.details["cold_passes"] += self._forget()
         while True:
             consumer.seek_to_beginning()
             self.checker.jump()
@@ -148,8 +157,54 @@ class RewindingReader(Reader):
             self.details["passes"] += 1
             return
 
+    def _forget(self) -> bool:
+        """Drops the topic's records from memory; false where nothing was there to drop."""
+        if self.job.data_dir is None:
+            return False
+        dropped = False
+        for path in Path(self.job.data_dir).glob(f"{self.job.topic}-*/*.log"):
+            # retention may have been faster
+            with suppress(FileNotFoundError):
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                finally:
+                    os.close(descriptor)
+                dropped = True
+        return dropped
 
-KINDS: dict[str, type[Reader]] = {"online": OnlineReader, "batch": BatchReader, "rewinding": RewindingReader}
+
+class CompactedReader(Reader):
+    """Reads the compacted topic from its start to its end, again and again."""
+
+    def run(self) -> None:
+        """See Reader."""
+        self.details = {"passes": 0, "kept": 0, "digest": 0}
+        with self.new_consumer() as consumer:
+            last = False
+            while not last:
+                self.told.wait(self.job.interval_seconds)
+                last = self.ends is not None
+                self._pass(consumer)
+
+    def _pass(self, consumer: Consumer) -> None:
+        checker = CompactedChecker()
+        (end,) = self.present_ends()
+        consumer.seek_to_beginning()
+        while checker.next < end:
+            for record in consumer.poll(POLL_RECORDS, POLL_SECONDS):
+                checker.note(record)
+        self.checker.records += checker.records
+        self.details["passes"] += 1
+        self.details |= {"kept": checker.records, "digest": digest(checker.latest)}
+
+
+KINDS: dict[str, type[Reader]] = {
+    "online": OnlineReader,
+    "batch": BatchReader,
+    "rewinding": RewindingReader,
+    "compacted": CompactedReader,
+}
 
 
 def tell(document: dict[str, Any]) -> None:
@@ -173,6 +228,7 @@ def main() -> None:
     job = Job(**json.loads(sys.stdin.readline()))
     reader = KINDS[job.kind](job)
     threading.Thread(target=listen, args=(reader,), daemon=True).start()
+    tell({"ready": True})
     found: dict[str, Any] = {"problem": None}
     try:
         reader.run()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fastlog.bench.soak.reader import Job
 
+READY_SECONDS = 60.0
 MODULE = "fastlog.bench.soak.reader"
 
 
@@ -47,16 +48,28 @@ class ReaderProcess:
         self._process.kill()
         self._process.wait()
 
+    def wait_until_ready(self) -> None:
+        """Waits until it reads. Raises FastlogError where it does not come to that."""
+        try:
+            line = self._lines.get(timeout=READY_SECONDS)
+        except Empty:
+            line = ""
+        if not line:
+            raise FastlogError(
+                f"the {self.kind} consumer's process did not begin to read within {READY_SECONDS:.0f} s, "
+                "or ended; see its message above"
+            )
+
     def finish_at(self, ends: list[int]) -> None:
         """Tells where each partition ends, now that nothing more is written."""
         self._say(ends)
 
-    def minutes(self, timeout: float = 0.0) -> list[dict[str, Any]]:
-        """What it told about minutes since the last call, waiting up to `timeout` seconds; `found` may be set then.
+    def windows(self, timeout: float = 0.0) -> list[dict[str, Any]]:
+        """What it told about windows since the last call, waiting up to `timeout` seconds; `found` may be set then.
 
         Raises FastlogError where the process ended without a word.
         """
-        minutes = []
+        windows = []
         try:
             while self.found is None:
                 line = self._lines.get(timeout=timeout) if timeout else self._lines.get_nowait()
@@ -65,13 +78,13 @@ class ReaderProcess:
                         f"the {self.kind} consumer's process ended by itself; see its message above"
                     )
                 document = json.loads(line)
-                if "minute" in document:
-                    minutes.append(document)
+                if "window" in document:
+                    windows.append(document)
                 else:
                     self.found = document
         except Empty:
             pass
-        return minutes
+        return windows
 
     def _say(self, document: object) -> None:
         assert self._process.stdin is not None  # noqa: S101  # it is a pipe

@@ -1,4 +1,7 @@
-"""The producer of a soak: a steady rate in an open loop, every delivery looked at."""
+"""The producer of a soak: a steady rate in an open loop, every delivery looked at.
+
+One record in ten goes, with a key, to the compacted topic as well.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fastlog.bench.harness.open_loop import pace
+from fastlog.bench.soak.compacted import ONE_IN, key_of
 from fastlog.bench.soak.record import SIZE_MIN, SUM_MASK, make_value
 
 if TYPE_CHECKING:
@@ -28,15 +32,19 @@ class EndEarly(Exception):  # noqa: N818  # no error: the soak has seen enough
 class Writer:
     """Writes numbered records to the partitions in turn."""
 
-    def __init__(self, producer: Producer, topic: str, *, partitions: int, size: int) -> None:
+    def __init__(self, producer: Producer, topic: str, compacted: str, *, partitions: int, size: int) -> None:
         self._producer = producer
         self._topic = topic
+        self._compacted = compacted
         self._filling = bytes(size - SIZE_MIN)
         self._open: deque[Delivery] = deque()
         self.records = 0
         #: records and their checksums by partition
         self.counts = [0] * partitions
         self.checksums = [0] * partitions
+        #: how many went to the compacted topic, and the latest of each key
+        self.compacted_records = 0
+        self.latest: dict[bytes, int] = {}
 
     def write(self, *, rate: int, seconds: float, each_tick: Callable[[], bool]) -> None:
         """Writes for so long, or until `each_tick` says no; all is acknowledged then. Raises what one failed with."""
@@ -62,6 +70,16 @@ class Writer:
         self.counts[partition] += 1
         self.records += 1
         self.checksums[partition] = (self.checksums[partition] + crc) & SUM_MASK
+        if self.records % ONE_IN == 0:
+            self._write_compacted(due_ns)
+
+    def _write_compacted(self, due_ns: int) -> None:
+        number = self.compacted_records
+        value, _ = make_value(number, due_ns, self._filling)
+        key = key_of(number)
+        self._open.append(self._producer.send(self._compacted, value, key=key, partition=0))
+        self.latest[key] = number
+        self.compacted_records += 1
 
     def _settle(self, open_max: int) -> None:
         waiting = self._open

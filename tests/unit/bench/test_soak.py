@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fastlog.bench.soak.minutes import MINUTE_NS, STRAGGLERS_NS, Minutes
+from fastlog.bench.soak.compacted import CompactedChecker, digest, key_of
 from fastlog.bench.soak.record import SIZE_MIN, BrokenRecordError, Checker, make_value
 from fastlog.bench.soak.run import Settings
 from fastlog.bench.soak.watch import growth, is_flat
+from fastlog.bench.soak.windows import STRAGGLERS_NS, WINDOW_NS, Windows
 from fastlog.native._records import Record
 
 
@@ -58,18 +59,18 @@ def test_a_rewinding_reader_may_begin_anywhere_but_skips_nothing() -> None:
         checker.note(record(5, offset=6))
 
 
-def test_each_minute_is_told_once_and_who_comes_later_counts_for_the_next() -> None:
-    minutes = Minutes()
+def test_each_window_is_told_once_and_who_comes_later_counts_for_the_next() -> None:
+    windows = Windows()
     start = 1_000
-    minutes.note(start, start + 2_000_000)
-    minutes.note(start + MINUTE_NS, start + MINUTE_NS + 4_000_000)
-    assert minutes.take_over(start + MINUTE_NS + STRAGGLERS_NS - 1) == []
-    first = minutes.take_over(start + MINUTE_NS + STRAGGLERS_NS)
-    assert first == [{"minute": 1, "records": 1, "p50_ms": 2.0, "p99_ms": 2.0}]
-    minutes.note(start, start + MINUTE_NS + 6_000_000)
-    assert minutes.take_over(start + 2 * MINUTE_NS) == []
-    assert minutes.take_over(None) == [{"minute": 2, "records": 2, "p50_ms": 4.0, "p99_ms": 60_006.0}]
-    assert minutes.take_over(None) == []
+    windows.note(start, start + 2_000_000)
+    windows.note(start + WINDOW_NS, start + WINDOW_NS + 4_000_000)
+    assert windows.take_over(start + WINDOW_NS + STRAGGLERS_NS - 1) == []
+    first = windows.take_over(start + WINDOW_NS + STRAGGLERS_NS)
+    assert first == [{"window": 1, "records": 1, "p50_ms": 2.0, "p99_ms": 2.0}]
+    windows.note(start, start + WINDOW_NS + 6_000_000)
+    assert windows.take_over(start + 2 * WINDOW_NS) == []
+    assert windows.take_over(None) == [{"window": 2, "records": 2, "p50_ms": 4.0, "p99_ms": 10_006.0}]
+    assert windows.take_over(None) == []
 
 
 def test_growth_is_the_last_third_by_the_second() -> None:
@@ -105,3 +106,40 @@ def test_a_slow_soak_need_not_delete() -> None:
     settings = Settings(minutes=0.1, rate=10)
     assert settings.topic_configs()["segment.bytes"] == str(1 << 20)
     assert not settings.must_delete()
+
+
+def keyed(number: int, *, offset: int | None = None, key: bytes | None = None) -> Record:
+    value, _ = make_value(number, 1000, b"filling")
+    return Record("topic", 0, number if offset is None else offset, 0, key or key_of(number), value)
+
+
+def test_what_a_compacted_topic_may_lack_is_any_record_but_the_latest() -> None:
+    checker = CompactedChecker()
+    for number in (0, 3, 1003, 2000):
+        checker.note(keyed(number))
+    assert (checker.records, checker.next) == (4, 2001)
+    assert checker.latest == {key_of(0): 2000, key_of(3): 1003}
+    assert digest(checker.latest) == digest({key_of(3): 1003, key_of(0): 2000})
+    assert digest(checker.latest) != digest({key_of(3): 3, key_of(0): 2000})
+    assert digest(checker.latest) != digest({key_of(0): 2000})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (keyed(4), "record 4 comes where 6 or a later one may"),
+        (keyed(7, offset=8), "record 7 comes where 6 or a later one may"),
+        (keyed(6, key=key_of(7)), "the bytes have changed"),
+        (record(6), "none of our records"),
+    ],
+)
+def test_what_no_compaction_leaves_is_named(wrong: Record, named: str) -> None:
+    checker = CompactedChecker()
+    checker.note(keyed(5))
+    with pytest.raises(BrokenRecordError, match=named):
+        checker.note(wrong)
+
+
+def test_a_short_soak_need_not_clean() -> None:
+    assert not Settings(minutes=0.1).must_clean()
+    assert Settings(minutes=10).must_clean()

@@ -22,14 +22,22 @@ pub(crate) fn read(file_system: &dyn FileSystem, directory: &Path) -> Result<Opt
     Ok(Some(topic_id).filter(|topic_id| !topic_id.is_nil()))
 }
 
-/// Written without a sync: it counts from the first flush of the log on, as all that lies beside it.
-pub(crate) fn write(file_system: &dyn FileSystem, directory: &Path, topic_id: Uuid) -> Result<(), LogError> {
+/// `is_synced`: beside records that are on disk, where a torn file would keep the log from being opened. Without, it
+/// counts from the first flush of the log on, as all that lies beside it.
+pub(crate) fn write(
+    file_system: &dyn FileSystem,
+    directory: &Path,
+    topic_id: Uuid,
+    is_synced: bool,
+) -> Result<(), LogError> {
     let path = directory.join(FILE_NAME);
-    atomic_file::replace_unsynced(file_system, &path, text_of(topic_id).as_bytes()).during("write", path)
+    let text = text_of(topic_id);
+    let replace = if is_synced { atomic_file::replace } else { atomic_file::replace_unsynced };
+    replace(file_system, &path, text.as_bytes()).during("write", path)
 }
 
-/// The same in a directory that was just made. A crash may leave a torn file, beside which nothing was written yet: it
-/// counts as none.
+/// Written without a sync in a directory that was just made. A crash may leave a torn file, beside which nothing was
+/// written yet: it counts as none.
 pub(crate) fn write_first(
     file_system: &dyn FileSystem,
     directory: &Path,

@@ -91,8 +91,10 @@ impl Log {
             // what checkpoints say is of an earlier topic of that name
             (options.log_start_offset, options.recovery_point, options.high_watermark) = (0, 0, 0);
         }
-        let mut names = if is_new { Vec::new() } else { list_names(storage, &directory)? };
+        let was_there = !is_new;
         let (topic_id, is_written) = match_topic_id(storage, &directory, &options, is_new)?;
+        // after the topic id, whose writing takes over what a crash left of an earlier try
+        let mut names = if was_there { list_names(storage, &directory)? } else { Vec::new() };
         // what a machine that died lost of it is to be synced like that of a new one
         is_new |= is_written;
         let segments = open_segments(storage, &directory, &mut names, now_ms)?;
@@ -233,7 +235,8 @@ fn match_topic_id(
             Err(LogError::InconsistentTopicId { path: directory.to_owned(), found, expected })
         }
         (None, Some(topic_id)) => {
-            partition_metadata::write(&*storage.file_system, directory, topic_id)?;
+            let is_synced = options.recovery_point > 0;
+            partition_metadata::write(&*storage.file_system, directory, topic_id, is_synced)?;
             Ok((Some(topic_id), true))
         }
         (found, _) => Ok((found, false)),

@@ -75,27 +75,35 @@ pub(crate) fn values_below(
     let mut found = Vec::new();
     let mut offset = from;
     while let Some(slice) = log.read(offset, max_bytes, bound, true)? {
-        let bytes = bytes_of(&slice);
-        let before = offset;
-        for batch in batches(&bytes) {
-            let batch = batch.unwrap();
-            check_crc(batch).unwrap();
-            let header = BatchHeader::parse(batch).unwrap();
-            assert!(header.last_offset() >= offset, "the slice starts before the batch of offset {offset}");
-            records(batch, |record| {
-                if record.offset >= from {
-                    let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
-                    found.push((record.offset, value));
-                }
-                std::ops::ControlFlow::Continue(())
-            })
-            .unwrap();
-            offset = header.next_offset();
-        }
-        assert!(offset > before, "no progress at {offset}");
-        assert!(offset <= bound);
+        let (next, values) = values_in(&bytes_of(&slice), offset);
+        assert!(next > offset, "no progress at {offset}");
+        assert!(next <= bound);
+        found.extend(values);
+        offset = next;
     }
     Ok(found)
+}
+
+/// What a slice that was read from `from` on holds: the offset behind it, and offset and value of each record.
+pub(crate) fn values_in(bytes: &[u8], from: i64) -> (i64, Vec<(i64, String)>) {
+    let mut found = Vec::new();
+    let mut next = from;
+    for batch in batches(bytes) {
+        let batch = batch.unwrap();
+        check_crc(batch).unwrap();
+        let header = BatchHeader::parse(batch).unwrap();
+        assert!(header.last_offset() >= next, "the slice starts before the batch of offset {next}");
+        records(batch, |record| {
+            if record.offset >= from {
+                let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
+                found.push((record.offset, value));
+            }
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+        next = header.next_offset();
+    }
+    (next, found)
 }
 
 pub(crate) fn values(log: &Log) -> Vec<(i64, String)> {

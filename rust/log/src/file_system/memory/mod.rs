@@ -58,6 +58,7 @@ struct State {
     durable: Names,
     journal: Vec<NameChange>,
     directories: BTreeSet<String>,
+    open_count: usize,
 }
 
 /// The file system; clones are the same one.
@@ -81,6 +82,12 @@ impl Drop for Held {
 struct MemoryFile {
     file_system: MemoryFileSystem,
     number: usize,
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        self.file_system.state().open_count -= 1;
+    }
 }
 
 fn eio() -> io::Error {
@@ -207,6 +214,11 @@ impl MemoryFileSystem {
         self.state().calls
     }
 
+    /// How many handles of files are open.
+    pub fn open_count(&self) -> usize {
+        self.state().open_count
+    }
+
     /// How many times fdatasync was called.
     pub fn syncs(&self) -> u64 {
         self.state().syncs
@@ -234,8 +246,8 @@ impl MemoryFileSystem {
     /// Loses every file, synced or not: a disk that was replaced.
     pub fn wipe(&self) {
         let mut state = self.state();
-        let (random, boot) = (std::mem::take(&mut state.random), state.boot);
-        *state = State { random, boot, ..State::default() };
+        let (random, boot, open_count) = (std::mem::take(&mut state.random), state.boot, state.open_count);
+        *state = State { random, boot, open_count, ..State::default() };
     }
 
     /// Turns the bits of one byte of a file over, also on the disk; false where there is none.
@@ -332,6 +344,7 @@ impl FileSystem for MemoryFileSystem {
             }
             None => return Err(io::ErrorKind::NotFound.into()),
         };
+        state.open_count += 1;
         Ok(Arc::new(MemoryFile { file_system: self.clone(), number }))
     }
 
@@ -341,6 +354,9 @@ impl FileSystem for MemoryFileSystem {
         let (from, to) = (text(from), text(to));
         if names::of(&state.names, &from).is_empty() {
             return Err(io::ErrorKind::NotFound.into());
+        }
+        if state.directories.remove(&from) {
+            state.directories.insert(to.clone());
         }
         state.change_names(NameChange::Rename(from, to));
         Ok(())

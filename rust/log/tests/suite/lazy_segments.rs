@@ -1,0 +1,357 @@
+//! Several logs of one data directory with more segments than files may be open, against plain lists: random reads, opens,
+//! closes, rolls, deletions and deaths, while readers hold what they were given.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::common::*;
+use crate::compaction_model::few_cases;
+use crate::lazy_model::{Bounds, Model};
+use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
+use fastlog_log::file_system::read_exact_at;
+use fastlog_log::{
+    AppendOptions, FileSystem, LastStop, Log, LogConfig, LogError, LogOptions, Slice, Storage,
+};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use uuid::Uuid;
+
+const LOGS: usize = 3;
+const DIRECTORY: &str = "/data";
+/// Fewer than the files of three segments.
+const OPEN_FILES_MAX: usize = 8;
+/// A segment older than this is rolled by the next append.
+const SEGMENT_MS: i64 = 3_600_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Death {
+    Process,
+    Machine,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append {
+        records: usize,
+        bytes: usize,
+    },
+    /// An append so much later that it begins a segment.
+    Roll,
+    Flush,
+    /// Reads from a place in the log to its end, so many bytes at once.
+    Read {
+        from: Index,
+        bytes: usize,
+    },
+    /// Looks for the record of a time.
+    Seek {
+        to: Index,
+    },
+    /// Takes a slice as a fetch does whose answer is not sent yet.
+    Hold {
+        from: Index,
+    },
+    /// All slices that are held are read and let go.
+    Release,
+    DeleteRecords {
+        to: Index,
+    },
+    /// Retention by size to about half; `purge`: the files go at once.
+    Retain {
+        purge: bool,
+    },
+    /// Closes files that were not used since the last time.
+    CloseIdle,
+    /// Closes the log; the next step on it opens it again.
+    Close,
+    /// Deletes the whole partition and makes it again.
+    Recreate,
+    /// Dies in the so-manyth call from here on.
+    Die {
+        death: Death,
+        after: u64,
+    },
+}
+
+fn a_step() -> impl Strategy<Value = Step> {
+    let death = prop_oneof![Just(Death::Process), Just(Death::Machine)];
+    prop_oneof![
+        10 => (1usize..4, 0usize..300).prop_map(|(records, bytes)| Step::Append { records, bytes }),
+        3 => Just(Step::Roll),
+        2 => Just(Step::Flush),
+        6 => (any::<Index>(), 1usize..1_000).prop_map(|(from, bytes)| Step::Read { from, bytes }),
+        3 => any::<Index>().prop_map(|to| Step::Seek { to }),
+        3 => any::<Index>().prop_map(|from| Step::Hold { from }),
+        1 => Just(Step::Release),
+        1 => any::<Index>().prop_map(|to| Step::DeleteRecords { to }),
+        2 => any::<bool>().prop_map(|purge| Step::Retain { purge }),
+        4 => Just(Step::CloseIdle),
+        2 => Just(Step::Close),
+        1 => Just(Step::Recreate),
+        2 => (death, 0u64..60).prop_map(|(death, after)| Step::Die { death, after }),
+    ]
+}
+
+fn small() -> LogConfig {
+    LogConfig {
+        segment_bytes: 1_100,
+        segment_ms: SEGMENT_MS,
+        index_interval_bytes: 200,
+        retention_ms: -1,
+        ..LogConfig::default()
+    }
+}
+
+/// A slice and what it holds.
+struct Held {
+    log: usize,
+    slice: Slice,
+    bytes: Vec<u8>,
+}
+
+/// A slice from offset `from` on, read. `None` = the process died in it.
+fn hold(number: usize, log: &Log, from: i64, max_bytes: usize, end: i64) -> Option<Option<Held>> {
+    let Some(slice) = log.read(from, max_bytes, end, true).ok()? else { return Some(None) };
+    let bytes = read(&slice)?;
+    Some(Some(Held { log: number, slice, bytes }))
+}
+
+fn read(slice: &Slice) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; slice.length];
+    read_exact_at(&*slice.file, &mut bytes, slice.position).ok()?;
+    Some(bytes)
+}
+
+struct Run {
+    file_system: MemoryFileSystem,
+    storage: Arc<Storage>,
+    logs: [Option<Log>; LOGS],
+    models: [Model; LOGS],
+    held: Vec<Held>,
+    now_ms: i64,
+    /// What comes when the process dies.
+    death: Death,
+    idle_calls: usize,
+}
+
+fn storage_of(file_system: &MemoryFileSystem) -> Arc<Storage> {
+    Storage::new(Arc::new(file_system.clone()), PathBuf::from(DIRECTORY), OPEN_FILES_MAX)
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let file_system = MemoryFileSystem::new(seed);
+        Self {
+            storage: storage_of(&file_system),
+            file_system,
+            logs: Default::default(),
+            models: Default::default(),
+            held: Vec::new(),
+            now_ms: NOW_MS,
+            death: Death::Process,
+            idle_calls: 0,
+        }
+    }
+
+    /// Opens the log if it is closed; reads nothing that stays open. `None` = the process died in it.
+    fn open(&mut self, number: usize, last_stop: LastStop) -> Option<()> {
+        if self.logs[number].is_some() {
+            return Some(());
+        }
+        let model = &self.models[number];
+        let options = LogOptions {
+            recovery_point: model.recovery_point,
+            log_start_offset: model.start_checkpoint,
+            topic_id: Some(Uuid::from_u128(1 + model.incarnation)),
+            config: Arc::new(small()),
+            ..LogOptions::new("t", number as i32, last_stop)
+        };
+        let open_before = self.file_system.open_count();
+        let opened = match Log::open(&self.storage, options.clone(), self.now_ms) {
+            // one whose deletion was not synced before the machine died; who knows the topics deletes it again
+            Err(LogError::InconsistentTopicId { path, .. }) if last_stop == LastStop::MachineDied => {
+                self.file_system.remove_directory(&path).ok()?;
+                Log::open(&self.storage, options, self.now_ms)
+            }
+            opened => opened,
+        };
+        let is_dead = self.file_system.is_dead();
+        let (log, report) = opened.inspect_err(|error| assert!(is_dead, "{number}: {error}")).ok()?;
+        assert!(report.damages.is_empty(), "{report:?}");
+        assert!(last_stop != LastStop::Clean || report.cut.is_none(), "{report:?}");
+        assert!(self.file_system.open_count() <= open_before, "opening a log left files open");
+        self.logs[number] = Some(log);
+        Some(())
+    }
+
+    /// Does one step. `None` = the process died in it; the model then allows for both outcomes.
+    fn step(&mut self, number: usize, step: &Step) -> Option<()> {
+        match step {
+            Step::CloseIdle => {
+                self.storage.open_files.close_idle();
+                self.idle_calls += 1;
+                return Some(());
+            }
+            Step::Release => return self.release(),
+            Step::Die { death, after } => {
+                self.death = *death;
+                let at = self.file_system.calls() + after;
+                self.file_system.set_faults(Faults { die_at_call: Some(at), ..Faults::default() });
+                return Some(());
+            }
+            _ => self.idle_calls = 0,
+        }
+        self.open(number, LastStop::Clean)?;
+        let (model, log) = (&mut self.models[number], self.logs[number].as_ref()?);
+        match step {
+            Step::Append { records, bytes } => {
+                self.now_ms += *records as i64;
+                let sent = model.next_batch(number, *records, *bytes, self.now_ms);
+                log.append(&sent, 0, self.now_ms, AppendOptions::default()).ok()?;
+            }
+            Step::Roll => {
+                self.now_ms += SEGMENT_MS + 1;
+                let sent = model.next_batch(number, 1, 10, self.now_ms);
+                log.append(&sent, 0, self.now_ms, AppendOptions::default()).ok()?;
+            }
+            Step::Flush => {
+                assert_eq!(log.flush().ok()?, model.end());
+                model.flushed();
+            }
+            Step::Read { from, bytes } => {
+                let mut next = model.place(*from);
+                while let Some(held) = hold(number, log, next, *bytes, model.end())? {
+                    let (beyond, found) = values_in(&held.bytes, next);
+                    assert!(found == model.values(next, beyond), "{next} to {beyond} reads as {found:?}");
+                    next = beyond;
+                }
+                assert_eq!(next, model.end());
+            }
+            Step::Seek { to } => {
+                let time = model.time(*to);
+                let found = log.offset_for_timestamp(time, model.end()).ok()?;
+                assert_eq!(found.map(|found| (found.offset, found.timestamp)), model.first_since(time));
+            }
+            Step::Hold { from } => {
+                self.held.extend(hold(number, log, model.place(*from), 500, model.end())?);
+            }
+            Step::DeleteRecords { to } => {
+                log.advance_high_watermark(model.end());
+                let to = model.place(*to);
+                model.start.1 = to;
+                assert_eq!(log.delete_records(to).ok()?, to);
+                model.starts_at(to);
+            }
+            Step::Retain { purge } => {
+                log.advance_high_watermark(model.end());
+                let half = LogConfig { retention_bytes: log.size_bytes() as i64 / 2, ..small() };
+                model.start.1 = model.end();
+                log.set_config(Arc::new(half));
+                log.enforce_retention(self.now_ms).ok()?;
+                if *purge {
+                    log.purge_deleted(self.now_ms + 60_000).ok()?;
+                }
+                log.set_config(Arc::new(small()));
+                model.starts_at(log.log_start_offset());
+            }
+            Step::Close => {
+                log.close(true).ok()?;
+                model.flushed();
+                self.logs[number] = None;
+            }
+            Step::Recreate => {
+                model.may_be_gone = true;
+                let path = log.mark_deleted().ok()?;
+                model.recreated();
+                self.logs[number] = None;
+                self.file_system.remove_directory(&path).ok()?;
+            }
+            Step::CloseIdle | Step::Release | Step::Die { .. } => {}
+        }
+        self.models[number].settle();
+        Some(())
+    }
+
+    /// Whatever became of log, segment and file meanwhile, who holds a slice can read it.
+    fn release(&mut self) -> Option<()> {
+        for Held { log, slice, bytes } in std::mem::take(&mut self.held) {
+            assert!(read(&slice)? == bytes, "{log}: a slice at {} changed while it was held", slice.position);
+        }
+        Some(())
+    }
+
+    /// No more files are open than may be, those apart that are held; none when nobody used one for two looks.
+    fn check_open_files(&self) {
+        let held: BTreeSet<_> = self.held.iter().map(|it| Arc::as_ptr(&it.slice.file).addr()).collect();
+        let max = if self.idle_calls >= 2 { 0 } else { OPEN_FILES_MAX + 1 };
+        let open = self.file_system.open_count();
+        assert!(open <= max + held.len(), "{open} files are open, {} of them held", held.len());
+    }
+
+    /// Starts again after the death and compares all logs.
+    fn recover(&mut self) {
+        self.logs = Default::default();
+        self.held.clear();
+        let last_stop = match self.death {
+            Death::Process => {
+                self.file_system.restart_process();
+                LastStop::ProcessDied
+            }
+            Death::Machine => {
+                self.file_system.restart_machine();
+                self.models.iter_mut().for_each(Model::lost_power);
+                LastStop::MachineDied
+            }
+        };
+        self.storage = storage_of(&self.file_system);
+        for number in 0..LOGS {
+            self.open(number, last_stop).unwrap();
+            let log = self.logs[number].as_ref().unwrap();
+            let found = Bounds { start: log.log_start_offset(), end: log.log_end_offset() };
+            self.models[number].recovered(found);
+            if self.models[number].may_be_gone {
+                self.step(number, &Step::Recreate).unwrap();
+            }
+        }
+        self.compare();
+    }
+
+    /// All that the logs hold, to the last record.
+    fn compare(&mut self) {
+        self.idle_calls = 0;
+        for number in 0..LOGS {
+            self.open(number, LastStop::Clean).unwrap();
+            let (log, model) = (self.logs[number].as_ref().unwrap(), &self.models[number]);
+            assert_eq!((log.log_start_offset(), log.log_end_offset()), (model.start.0, model.end()));
+            assert!(values(log) == model.values(model.start.0, model.end()), "values of log {number} differ");
+        }
+    }
+
+    fn run(&mut self, steps: &[(usize, Step)]) {
+        for (number, step) in steps {
+            let done = self.step(*number, step);
+            assert!(done.is_some() || self.file_system.is_dead(), "{step:?} failed without a fault");
+            if self.file_system.is_dead() {
+                self.recover();
+            }
+            self.check_open_files();
+        }
+        self.file_system.set_faults(Faults::default());
+        self.release().unwrap();
+        self.compare();
+        self.check_open_files();
+    }
+}
+
+proptest! {
+    #![proptest_config(few_cases(96))]
+
+    #[test]
+    fn logs_that_open_their_segments_when_needed_are_lists(
+        steps in proptest::collection::vec((0..LOGS, a_step()), 20..160),
+        seed in any::<u64>(),
+    ) {
+        Run::new(seed).run(&steps);
+    }
+}
