@@ -131,7 +131,8 @@ impl Log {
     }
 
     /// Takes the whole log out of service: its directory gets a name that ends in `-delete`, under which it is found
-    /// and removed even after a crash. Returns that directory for [`crate::LogDir::remove_deleted`].
+    /// and removed even after a crash. The name is on the disk once the caller has synced the data directory, for many
+    /// logs together ([`crate::LogDir::sync`]). Returns the directory for [`crate::LogDir::remove_deleted`].
     pub fn mark_deleted(&self) -> Result<PathBuf, LogError> {
         let _cleaner = self.cleaner.stop();
         let _flush = self.flushing.lock();
@@ -154,9 +155,6 @@ impl Log {
         }
         self.epochs.lock().set_directory(&to);
         self.directory.write().clone_from(&to);
-        if let Some(parent) = to.parent() {
-            self.storage.file_system.sync_directory(parent).during("sync", parent)?;
-        }
         Ok(to)
     }
 }
