@@ -138,7 +138,7 @@ impl Log {
         let _flush = self.flushing.lock();
         let mut writer = self.writer.lock();
         self.storage.check()?;
-        writer.closed = Some(LogError::Gone { path: self.directory(), state: "deleted" });
+        writer.closed = Some(Box::new(LogError::Gone { path: self.directory(), state: "deleted" }));
         let from = self.directory();
         let to = from.with_file_name(file_name::of_deleted_partition(
             &self.topic,
