@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -23,7 +23,6 @@ from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.api import ApiKey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from fastlog.broker.addresses import Addresses
@@ -126,6 +125,9 @@ class ControlApi(msgspec.Struct, frozen=True, kw_only=True):
     change: Callable[[Services, RequestContext, Any], Any] | None = None
     """As `handle`, of an API of `Lane.ASKS` for a request that has to change something first: others need not wait
     behind those that do."""
+    together: Callable[[Services, Sequence[tuple[RequestContext, Any]]], Sequence[Any]] | None = None
+    """As `handle`, for requests that came together, an answer for each: of an API of `Lane.CHANGES` whose requests cost
+    less together than one after the other, a sync of the disk for all as a rule."""
 
 
 def attempt(

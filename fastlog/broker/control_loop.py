@@ -2,14 +2,16 @@
 
 The thread only hands over: handlers may block on the metadata store or on a disk, so they run on threads of their own,
 one for what only asks and others for what changes metadata. One node alone has one of those, which does one change
-after the other in their order. In a cluster the controller does that, and each change has a thread that waits for it:
-while there is no controller, nobody waits behind others. Requests of groups have a queue and a thread of their own,
+after the other; requests of an API that wait for it are served together where that API knows how, so that they share
+what they wait for (group commit). In a cluster the controller does that, and each change has a thread that waits for
+it: while there is no controller, nobody waits behind others. Requests of groups have a queue and a thread of their own,
 see `groups.coordinator`.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from fastlog.broker.control_api import Lane
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from fastlog.broker.control_api import ControlApi
     from fastlog.broker.serving import ControlRequest, Serving
+    from fastlog.protocol.api import ApiKey
 
 # taken from the engine's bounded queue and not handled yet, of each lane; the rest waits there, where the bound is
 IN_HAND_MAX = 64
@@ -67,6 +70,8 @@ class ControlLoop:
             Lane.ASKS: Worker(f"fastlog-{Lane.ASKS.value}"),
             Lane.CHANGES: Worker(changes) if changes_at_once == 1 else Workers(changes, changes_at_once),
         }
+        # those of an API that wait for the one thread of changes
+        self._gathered: dict[ApiKey, deque[ControlRequest]] | None = {} if changes_at_once == 1 else None
         self._in_hand_max = {Lane.ASKS: IN_HAND_MAX, Lane.CHANGES: max(IN_HAND_MAX, changes_at_once)}
         # what follows is touched in the thread only
         self._in_hand = dict.fromkeys(self._in_hand_max, 0)
@@ -115,10 +120,26 @@ class ControlLoop:
             api = self._serving.api_of(request)
             if api is not None:
                 self._in_hand[api.lane] += 1
-                self._workers[api.lane].put(self._serve, api, request)
+                self._hand_over(api, request)
         if self._draining and self._room() <= 0:
             # the descriptor stays readable while requests wait
             self._inbox.unwatch(self._source.control_fd())
+
+    def _hand_over(self, api: ControlApi, asked: ControlRequest) -> None:
+        if api.together is None or self._gathered is None:
+            self._workers[api.lane].put(self._serve, api, asked)
+            return
+        waiting = self._gathered.setdefault(api.key, deque())
+        waiting.append(asked)
+        self._workers[api.lane].put(self._serve_gathered, api, waiting)
+
+    def _serve_gathered(self, api: ControlApi, waiting: deque[ControlRequest]) -> None:
+        """Serves all that wait by now; the turns that were meant for them find nothing."""
+        asked = [waiting.popleft() for _ in range(len(waiting))]
+        if asked:
+            self._serving.serve_together(api, asked)
+        for _ in asked:
+            self._inbox.put(self._done, api.lane)
 
     def _serve(self, api: ControlApi, asked: ControlRequest) -> None:
         if self._serving.serve(api, asked):

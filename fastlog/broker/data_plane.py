@@ -26,10 +26,12 @@ class DataPlane(Protocol):
         """
         ...
 
-    def delete_topic(self, topic: str, topic_id: bytes) -> int:
-        """Closes the topic's partitions and renames their directories for a later purge; answers how many.
+    def delete_topics(self, topics: Sequence[tuple[str, bytes]]) -> list[int | KafkaError]:
+        """Closes the partitions of topics and renames their directories for a later purge.
 
-        Directories of that id are found whether they are open or not; others of the same name are left alone.
+        Each is a name and an id: directories of that id are found whether they are open or not, others of the same name
+        are left alone. All are tried. Answers for each how many there were, or why not all of it is put away, which may
+        then be repeated. Many at once cost less than each alone.
         """
         ...
 

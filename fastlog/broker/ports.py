@@ -96,6 +96,10 @@ class Topics(Protocol):
         """Deletes a topic; its files stay for file.delete.delay.ms under another name."""
         ...
 
+    def delete_all(self, topics: Sequence[Topic], *, timeout_ms: int = TIMEOUT_MS) -> list[KafkaError | None]:
+        """As `delete` for each, which costs less than one after the other; of each why it was not, if so."""
+        ...
+
 
 class Placement(Protocol):
     """Who leads and who holds partitions. Each answer is an error, or None, by partition; all calls may block."""

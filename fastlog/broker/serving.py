@@ -77,6 +77,31 @@ class Serving:
         """
         return self._guarded(api, asked, api.handle)
 
+    def serve_together(self, api: ControlApi, asked: Sequence[ControlRequest]) -> None:
+        """Answers requests that came together, of an API that takes such; raises nothing."""
+        assert api.together is not None  # noqa: S101  # the caller looked
+        requests = [(it, request) for it in asked if (request := self._decoded(api, it)) is not None]
+        try:
+            responses = api.together(self._services, requests)
+        except StoreUnavailableError as error:
+            refusal = storage_error(error)
+            responses = [api.refuse(request, refusal) for _, request in requests]
+        except Exception:
+            responses = [self._failed(api, it, request) for it, request in requests]
+        for (it, request), response in zip(requests, responses, strict=True):
+            try:
+                self._answer(api, it, request, response)
+            except Exception:
+                self._log.exception("a request was given up without an answer")
+
+    def _decoded(self, api: ControlApi, asked: ControlRequest) -> Any:
+        """The request, or None: its connection is closed then."""
+        try:
+            return decode_request(api.key, asked.api_version, asked.request, asked.body_offset)
+        except MalformedMessageError as error:
+            asked.close(f"a {api.key.name} version {asked.api_version} request does not parse: {error}")
+            return None
+
     def change(self, api: ControlApi, asked: ControlRequest) -> None:
         """Answers a request for which something has to be changed first; raises nothing."""
         if api.change is not None:
@@ -90,10 +115,8 @@ class Serving:
         return True
 
     def _serve(self, api: ControlApi, asked: ControlRequest, handle: Handle) -> bool:
-        try:
-            request = decode_request(api.key, asked.api_version, asked.request, asked.body_offset)
-        except MalformedMessageError as error:
-            asked.close(f"a {api.key.name} version {asked.api_version} request does not parse: {error}")
+        request = self._decoded(api, asked)
+        if request is None:
             return True
         try:
             response = handle(self._services, asked, request)

@@ -25,6 +25,20 @@ SIZE = click.IntRange(8, 1 << 19)
 SIGNIFICANT = 4
 
 
+class Counts(click.ParamType[tuple[int, ...]]):
+    """Numbers from 1 on, separated by commas."""
+
+    name = "COUNT[,…]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The numbers; fails for what is none."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(int(COUNT(part.strip(), param, ctx)) for part in str(value).split(","))
+
+
 @click.group()
 def bench() -> None:
     """Measure this machine and this build, each figure beside its limit.
@@ -246,18 +260,25 @@ def start(*, directory: Path | None, as_json: bool, **given: Any) -> int:
 
 
 @bench.command()
-@option("--topics", COUNT, 10_000, "How many, of one partition each.")
+@option(
+    "--topics", Counts(), "10000", "How many, of one partition each; several numbers by commas for a curve."
+)
 @option("--per-request", click.IntRange(1, 10_000), 1, "How many topics are asked for at once.")
+@option("--clients", COUNT, 1, "How many connections ask at the same time.")
+@option(
+    "--records", click.IntRange(min=0), 200_000, "What is written to all of them, and read; 0 is nothing."
+)
 @option("--idle-seconds", click.FloatRange(min=0.1), 5.0, "How long the broker idles with them.")
 @directory_option
 @json_option
 def topics(*, directory: Path | None, as_json: bool, **given: Any) -> int:
-    """Make thousands of topics: time, memory, and a start with them. There is no limit to compare with."""
+    """Make topics, use them, start with them, delete them. There is no limit to compare with."""
     from fastlog.bench.topics import STEPS, Settings, run
 
-    with measured("topics", STEPS) as done:
-        found = run(Settings(**given), directory=directory, done=done)
-    return tell([found], as_json=as_json)
+    settings = Settings(**given)
+    with measured("topics", STEPS * len(settings.topics)) as done:
+        found = list(run(settings, directory=directory, done=done))
+    return tell(found, as_json=as_json)
 
 
 @bench.command()

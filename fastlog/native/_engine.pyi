@@ -51,8 +51,11 @@ class Engine:
         All are tried; of each topic the first failure, if any, and each failure is logged.
         """
 
-    def delete_topic(self, topic: str, topic_id: bytes) -> int:
-        """Closes and renames the directories of the topic with that id, for a later purge; how many there were."""
+    def delete_topics(self, topics: Sequence[tuple[str, bytes]]) -> list[int | KafkaError]:
+        """Closes and renames the directories of topics, each a name and an id, for a later purge.
+
+        All are tried; of each how many there were, or why not all of it is put away.
+        """
 
     def configure(self, settings: BrokerSettings) -> None:
         """Takes what may be changed while it runs: the cleaner's settings, the limits of connections, and how long

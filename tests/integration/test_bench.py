@@ -29,7 +29,18 @@ TINY = {
     "groups": ("--groups", "3", "--interval", "0.1", "--large", "3", "--committers", "2", "--seconds", "0.3"),
     "start": ("--idle-seconds", "0"),
     "clean": ("--bytes", "300000", "--keys", "100"),
-    "topics": ("--topics", "30", "--per-request", "7", "--idle-seconds", "0.1"),
+    "topics": (
+        "--topics",
+        "1,30",
+        "--per-request",
+        "7",
+        "--clients",
+        "2",
+        "--records",
+        "500",
+        "--idle-seconds",
+        "0.1",
+    ),
     "recovery": ("--bytes", "300000", "--batch-bytes", "65536"),
 }
 WITHOUT_LIMIT = {"limits", "groups", "topics"}

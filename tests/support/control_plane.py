@@ -112,8 +112,11 @@ class FakeDataPlane:
                 self.open[topic, partition] = settings
         return [None] * len(topics)
 
-    def delete_topic(self, topic: str, topic_id: bytes) -> int:
-        self._step("delete_topic")
+    def delete_topics(self, topics: Sequence[tuple[str, bytes]]) -> list[int | KafkaError]:
+        self._step("delete_topics")
+        return [self._delete(topic, topic_id) for topic, topic_id in topics]
+
+    def _delete(self, topic: str, topic_id: bytes) -> int:
         gone = [key for key, found in self.directories.items() if key[0] == topic and found == topic_id]
         for key in gone:
             del self.directories[key]
@@ -236,6 +239,13 @@ class ControlPlane:
         self.settle()
         assert answer, f"{request!r} is not answered yet"
         return answer[0]
+
+    def ask_together(self, *requests: Any) -> list[Any]:
+        """What is answered to requests of one API that came together."""
+        api = next(api for api in APIS if api.key == requests[0].API_KEY)
+        assert api.together is not None
+        asked = context(min(api.versions[1], BY_NAME.get(api.key, 99)))
+        return list(api.together(self.services, [(asked, request) for request in requests]))
 
     def begin(self, request: Any, version: int = -1) -> list[Any]:
         """A list that has what the handler answers, once it does."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fastlog.config import BrokerSettings, TopicSettings
+    from fastlog.errors import KafkaError
 
 ME = 1
 EPOCHS = {1: 11, 2: 12, 3: 13}
@@ -116,10 +117,11 @@ class NotingEngine:
         self._notes.append(("delete", topic, UUID(bytes=topic_id), tuple(partitions)))
         return len(partitions)
 
-    def delete_topic(self, topic: str, topic_id: bytes) -> int:
+    def delete_topics(self, topics: Sequence[tuple[str, bytes]]) -> list[int | KafkaError]:
         """Notes it."""
-        self._notes.append(("delete", topic, UUID(bytes=topic_id), "all"))
-        return 1
+        for topic, topic_id in topics:
+            self._notes.append(("delete", topic, UUID(bytes=topic_id), "all"))
+        return [1] * len(topics)
 
     def configure(self, settings: BrokerSettings) -> None:
         """Notes how long producers are remembered."""

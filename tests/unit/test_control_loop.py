@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -227,6 +227,63 @@ def test_who_only_asks_does_not_wait_behind_who_has_to_change_something_first(so
     assert first.result is not None
     assert first.result[1].cluster_id == "changed"
     assert threads == ["fastlog-changes"]
+
+
+class Together:
+    """Serves changes; notes which were served together, and holds the first up until `go`."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.served: list[int] = []
+        self.began, self.go = threading.Event(), threading.Event()
+        self.error = error
+
+    def handle(self, _: object, asked: Asked, request: object) -> Any:
+        raise AssertionError("it is to be served with those that came with it")
+
+    def together(self, _: object, asked: Sequence[tuple[Any, Any]]) -> list[DescribeClusterResponse]:
+        self.served.append(len(asked))
+        self.began.set()
+        self.go.wait()
+        if self.error is not None:
+            raise self.error
+        return [DescribeClusterResponse(cluster_id=it.client_address) for it, _ in asked]
+
+    def run(self, source: Source, first: Asked, *others: Asked) -> None:
+        """Serves the first, and the others that come while it is at that."""
+        served = msgspec.structs.replace(api(self.handle), lane=Lane.CHANGES, together=self.together)
+        control = ControlLoop(source, Serving(None, [served]))  # type: ignore[arg-type]
+        control.start()
+        source.put(first)
+        self.began.wait()
+        source.put(*others)
+        wait_until("they were taken", lambda: not source.waiting)
+        self.go.set()
+        wait_until("all have an answer", lambda: all(it.result is not None for it in (first, *others)))
+        control.stop()
+
+
+def test_changes_that_came_together_are_served_together_and_each_has_its_answer(source: Source) -> None:
+    served, first, others = Together(), Asked(), [Asked() for _ in range(5)]
+    for number, asked in enumerate(others):
+        asked.client_address = f"client {number}"
+    broken = Asked(cut=1)
+    served.run(source, first, *others[:3], broken, *others[3:])
+    assert [asked.result[1].cluster_id for asked in others] == [asked.client_address for asked in others]
+    assert "does not parse" in broken.result
+    assert sum(served.served) == 6
+    # the engine's queue may be drained in two halves
+    assert len(served.served) <= 3
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(StoreUnavailableError("the disk is full"), 56), (ZeroDivisionError("by nobody"), -1)]
+)
+def test_where_changes_that_came_together_fail_each_is_told(
+    source: Source, error: Exception, code: int
+) -> None:
+    served, asked = Together(error), [Asked() for _ in range(4)]
+    served.run(source, *asked)
+    assert [it.result[1].error_code for it in asked] == [code] * 4
 
 
 def test_changes_that_wait_hold_up_no_other_change_and_nobody_who_asks(source: Source) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -322,7 +323,7 @@ def test_a_topic_whose_logs_cannot_be_made_leaves_nothing(plane: ControlPlane) -
 
 def test_a_kill_between_the_steps_of_a_deletion(plane: ControlPlane) -> None:
     topic = plane.topics.create("orders", partition_count=2)
-    plane.data_plane.dies_before = "delete_topic"
+    plane.data_plane.dies_before = "delete_topics"
     with pytest.raises(Crash):
         plane.topics.delete(topic)
     plane.restart()
@@ -332,6 +333,120 @@ def test_a_kill_between_the_steps_of_a_deletion(plane: ControlPlane) -> None:
     plane.topics.create("orders", partition_count=1)
     plane.restart()
     assert len(plane.data_plane.directories) == 1
+
+
+def commits(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is synced from now on: the calls of the store that change something."""
+    made: list[str] = []
+    for name in ("create_topics", "delete_topics", "forget_deletions"):
+        call = getattr(plane.store, name)
+
+        def noted(*arguments: object, name: str = name, call: Callable[..., object] = call) -> object:
+            made.append(name)
+            return call(*arguments)
+
+        monkeypatch.setattr(plane.store, name, noted)
+    return made
+
+
+def codes_of(answers: Sequence[Any]) -> list[list[int]]:
+    return [
+        [it.error_code for it in (*getattr(answer, "topics", ()), *getattr(answer, "responses", ()))]
+        for answer in answers
+    ]
+
+
+def creating(*names: str, validate_only: bool = False) -> CreateTopicsRequest:
+    return CreateTopicsRequest(topics=[creatable(name) for name in names], validate_only=validate_only)
+
+
+def test_creations_that_come_together_share_a_sync(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = commits(plane, monkeypatch)
+    answers = plane.ask_together(creating("a"), creating("b", "c"), creating("bad name"), creating("d"))
+    assert codes_of(answers) == [[0], [0, 0], [17], [0]]
+    assert [topic.name for topic in answers[1].topics] == ["b", "c"]
+    assert made == ["create_topics"]
+    assert sorted(plane.published) == ["a", "b", "c", "d"]
+    plane.restart()
+    assert sorted(plane.published) == ["a", "b", "c", "d"]
+
+
+def test_what_creations_that_come_together_both_name_is_made_once(plane: ControlPlane) -> None:
+    answers = plane.ask_together(
+        creating("a", "x.y"),
+        creating("a", "b"),
+        creating("x_y"),
+        creating("new", validate_only=True),
+        creating("new"),
+    )
+    assert codes_of(answers) == [[0, 0], [36, 0], [17], [0], [0]]
+    assert sorted(plane.published) == ["a", "b", "new", "x.y"]
+
+
+def test_where_creations_that_come_together_cannot_be_stored_each_is_told(plane: ControlPlane) -> None:
+    plane.store.close()
+    answers = plane.ask_together(creating("a"), creating("b"))
+    assert codes_of(answers) == [[KafkaStorageError.code]] * 2
+    plane.restart()
+    assert plane.published == {}
+
+
+def test_deletions_that_come_together_share_their_syncs(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(plane, *(creatable(name) for name in "abcd"))
+    made = commits(plane, monkeypatch)
+    by_id = DeleteTopicState(name=None, topic_id=plane.topics.named("c").topic_id.bytes)
+    answers = plane.ask_together(
+        DeleteTopicsRequest(topics=[DeleteTopicState(name="a"), DeleteTopicState(name="b")]),
+        DeleteTopicsRequest(topics=[by_id, DeleteTopicState(name="absent")]),
+    )
+    assert codes_of(answers) == [[0, 0], [0, 3]]
+    assert made == ["delete_topics", "forget_deletions"]
+    assert sorted(plane.published) == ["d"]
+    assert sorted(plane.data_plane.directories) == [("d", 0)]
+    plane.restart()
+    assert sorted(plane.published) == ["d"]
+
+
+def test_what_deletions_that_come_together_both_name_is_gone_for_the_second(plane: ControlPlane) -> None:
+    create(plane, creatable("a"), creatable("b"))
+    topic_id = plane.topics.named("a").topic_id.bytes
+    answers = plane.ask_together(
+        DeleteTopicsRequest(topics=[DeleteTopicState(name="a")]),
+        DeleteTopicsRequest(topics=[DeleteTopicState(name=None, topic_id=topic_id)]),
+        DeleteTopicsRequest(topics=[DeleteTopicState(name="a"), DeleteTopicState(name="b")]),
+    )
+    assert codes_of(answers) == [[0], [100], [3, 0]]
+
+
+def test_where_one_of_many_topics_is_not_put_away_the_next_start_does_it(plane: ControlPlane) -> None:
+    create(plane, creatable("a"), creatable("b"))
+    put_away = plane.data_plane.delete_topics
+
+    def fails(topics: Sequence[tuple[str, bytes]]) -> list[int | KafkaError]:
+        rest = put_away([it for it in topics if it[0] != "a"])
+        return [KafkaStorageError("no room") if name == "a" else rest.pop(0) for name, _ in topics]
+
+    plane.data_plane.delete_topics = fails
+    assert delete(plane, "a", "b") == [KafkaStorageError.code, 0]
+    assert [it.name for it in plane.store.deletions()] == ["a"]
+    plane.data_plane.delete_topics = put_away
+    plane.restart()
+    assert (plane.store.deletions(), plane.data_plane.directories, plane.published) == ([], {}, {})
+
+
+def test_a_kill_between_the_steps_of_a_deletion_of_many_topics(plane: ControlPlane) -> None:
+    create(plane, creatable("a", partitions=2), creatable("b"), creatable("c"))
+    plane.data_plane.dies_before = "delete_topics"
+    with pytest.raises(Crash):
+        plane.topics.delete_all([plane.topics.named("a"), plane.topics.named("b")])
+    plane.restart()
+    assert sorted(plane.data_plane.directories) == [("c", 0)]
+    assert sorted(plane.published) == ["c"]
+    assert plane.store.deletions() == []
 
 
 def test_a_kill_between_the_steps_of_a_growth(plane: ControlPlane) -> None:
@@ -369,6 +484,15 @@ def test_metadata_creates_absent_topics_where_both_sides_allow_it(plane: Control
     assert sorted(plane.published) == ["clicks", "orders"]
     metadata(plane, "views", allow=False)
     assert sorted(plane.published) == ["clicks", "orders"]
+
+
+def test_topics_that_one_request_of_metadata_creates_share_a_sync(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = commits(plane, monkeypatch)
+    metadata(plane, "a", "b", "../x", "c")
+    assert sorted(plane.published) == ["a", "b", "c"]
+    assert made == ["create_topics"]
 
 
 def test_metadata_does_not_create_topics_by_the_ten_thousands(plane: ControlPlane) -> None:

@@ -2,7 +2,8 @@
 
 Each topic succeeds or fails alone, but more than 10,000 partitions together are refused as a whole, and none is made
 where the metadata store fails. Differs from Apache Kafka: one node alone answers when the logs are open, whatever the
-request's time-out, a cluster waits for its controller from 1 to 30 s for all topics together.
+request's time-out, and requests that come together share a sync of its metadata; a cluster waits for its controller
+from 1 to 30 s for all topics of a request together.
 
 KIPs: 4 -1 for the default partitions and replication factor (464), 5 settings in the answer (525), 7 topic ids (516).
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastlog.broker.api._runs import runs
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of, repeated
 from fastlog.broker.topic_directory import NewTopic
@@ -29,8 +31,11 @@ from fastlog.protocol.messages.create_topics import (
     CreateTopicsRequest,
     CreateTopicsResponse,
 )
+from fastlog.state.topic_names import collision_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastlog.broker.context import RequestContext
     from fastlog.ports import Topic
 
@@ -40,24 +45,59 @@ SHOWN_MAX = 5
 
 def handle(services: Services, context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse:
     """Creates, or only checks, each topic."""
+    (answer,) = together(services, [(context, request)])
+    return answer
+
+
+def together(
+    services: Services, asked: Sequence[tuple[RequestContext, CreateTopicsRequest]]
+) -> list[CreateTopicsResponse]:
+    """Answers requests that came together, each as if it had come alone, in this order."""
+    parts = [_part(services, context, request) for context, request in asked]
+    for run in runs(parts):
+        _create(services, run)
+    return [part.response() for part in parts]
+
+
+class _Part:
+    """One request of those that came together."""
+
+    def __init__(self, request: CreateTopicsRequest) -> None:
+        self.request = request
+        self.wanted: list[NewTopic] = []
+        self.results: dict[str, CreatableTopicResult] = {}
+        self.refusal: CreateTopicsResponse | None = None
+
+    def names(self) -> set[str]:
+        """What no other request of a run may name: what collides is refused, once the first is there."""
+        return {collision_key(topic.name) for topic in self.wanted}
+
+    def is_alone(self) -> bool:
+        """Whether it shares its run with no other."""
+        return self.request.validate_only
+
+    def response(self) -> CreateTopicsResponse:
+        """The answer, when all is done."""
+        if self.refusal is not None:
+            return self.refusal
+        return CreateTopicsResponse(topics=list(self.results.values()))
+
+
+def _part(services: Services, context: RequestContext, request: CreateTopicsRequest) -> _Part:
+    part = _Part(request)
     try:
         services.topics.check_together(len(it.assignments) or it.num_partitions for it in request.topics)
     except PolicyViolationError as error:
-        return refuse(request, error)
-    twice = repeated([topic.name for topic in request.topics])
-    results = {
-        name: _failed(name, InvalidRequestError(f"topic {name!r} stands twice in one request"))
-        for name in sorted(twice)
-    }
-    asked: list[NewTopic] = []
+        part.refusal = refuse(request, error)
+        return part
+    for name in sorted(twice := repeated([topic.name for topic in request.topics])):
+        part.results[name] = _failed(name, InvalidRequestError(f"topic {name!r} stands twice in one request"))
     for topic in request.topics:
         if topic.name not in twice:
-            refused = attempt("CreateTopics", topic.name, _ask, services, context, topic, asked)
-            if refused is not None:
-                results[topic.name] = _failed(topic.name, refused)
-    results.update(_create(services, request, asked))
-    order = dict.fromkeys([*sorted(twice), *(topic.name for topic in request.topics)])
-    return CreateTopicsResponse(topics=[results[name] for name in order])
+            refused = attempt("CreateTopics", topic.name, _ask, services, context, topic, part.wanted)
+            # the place in the answer; what comes of the topic is not known yet
+            part.results[topic.name] = _failed(topic.name, refused)
+    return part
 
 
 def _ask(services: Services, context: RequestContext, topic: CreatableTopic, asked: list[NewTopic]) -> None:
@@ -72,9 +112,10 @@ def _ask(services: Services, context: RequestContext, topic: CreatableTopic, ask
     asked.append(wanted)
 
 
-def _create(
-    services: Services, request: CreateTopicsRequest, asked: list[NewTopic]
-) -> dict[str, CreatableTopicResult]:
+def _create(services: Services, run: Sequence[_Part]) -> None:
+    """Creates the topics of a run and fills in its results."""
+    request = run[0].request
+    asked = [topic for part in run for topic in part.wanted]
     made: list[Topic | KafkaError] = []
 
     def create() -> None:
@@ -86,13 +127,15 @@ def _create(
 
     error = attempt("CreateTopics", [it.name for it in asked[:SHOWN_MAX]], create)
     if error is not None:
-        return {it.name: _failed(it.name, error) for it in asked}
-    return {
-        it.name: _failed(it.name, result)
-        if isinstance(result, KafkaError)
-        else _made(services, result, it, validate_only=request.validate_only)
-        for it, result in zip(asked, made, strict=True)
-    }
+        made = [error] * len(asked)
+    results = iter(made)
+    for part in run:
+        for wanted, result in zip(part.wanted, results, strict=False):
+            part.results[wanted.name] = (
+                _failed(wanted.name, result)
+                if isinstance(result, KafkaError)
+                else _made(services, result, wanted, validate_only=request.validate_only)
+            )
 
 
 def _assignments(wanted: CreatableTopic) -> dict[int, list[int]]:
@@ -127,7 +170,7 @@ def _made(services: Services, topic: Topic, wanted: NewTopic, *, validate_only: 
     return result
 
 
-def _failed(name: str, error: KafkaError) -> CreatableTopicResult:
+def _failed(name: str, error: KafkaError | None) -> CreatableTopicResult:
     return CreatableTopicResult(name=name, error_code=code_of(error), error_message=message_of(error))
 
 
@@ -136,4 +179,11 @@ def refuse(request: CreateTopicsRequest, error: KafkaError) -> CreateTopicsRespo
     return CreateTopicsResponse(topics=[_failed(topic.name, error) for topic in request.topics])
 
 
-API = ControlApi(key=ApiKey.CREATE_TOPICS, versions=(2, 7), lane=Lane.CHANGES, handle=handle, refuse=refuse)
+API = ControlApi(
+    key=ApiKey.CREATE_TOPICS,
+    versions=(2, 7),
+    lane=Lane.CHANGES,
+    handle=handle,
+    refuse=refuse,
+    together=together,
+)

@@ -11,15 +11,14 @@ KIPs: 4 creation only if the client allows it (203), 13 an error of the whole an
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt
 from fastlog.broker.groups.offsets_topic import create as create_offsets_topic
 from fastlog.broker.patience import TimeLeft
-from fastlog.broker.topic_directory import DEFAULT, NEEDED_TIMEOUT_MS
-from fastlog.errors import PolicyViolationError, TopicAlreadyExistsError
+from fastlog.broker.topic_directory import DEFAULT, NEEDED_TIMEOUT_MS, NewTopic
+from fastlog.errors import KafkaError, PolicyViolationError, TopicAlreadyExistsError
 from fastlog.events import EventLog
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.metadata import (
@@ -30,8 +29,13 @@ from fastlog.protocol.messages.metadata import (
 from fastlog.state.topic_names import OFFSETS_TOPIC
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastlog.broker.context import RequestContext
-    from fastlog.errors import KafkaError
+    from fastlog.ports import Topic
+
+#: names of topics in a line of the log
+SHOWN_MAX = 5
 
 
 def handle(services: Services, context: RequestContext, request: MetadataRequest) -> None:
@@ -41,17 +45,6 @@ def handle(services: Services, context: RequestContext, request: MetadataRequest
         or not request.allow_auto_topic_creation
     ):
         return
-
-    left = TimeLeft(NEEDED_TIMEOUT_MS, is_bounded=services.is_in_cluster)
-
-    def create(name: str) -> None:
-        services.require_topic(context, Operation.CREATE, name)
-        # somebody else may ask for it at the same moment
-        with suppress(TopicAlreadyExistsError):
-            if name == OFFSETS_TOPIC:
-                create_offsets_topic(services, timeout_ms=left.ms())
-            else:
-                services.topics.create(name, timeout_ms=left.ms())
 
     log = EventLog("topics")
     asked = dict.fromkeys(topic.name for topic in request.topics or ())
@@ -63,10 +56,38 @@ def handle(services: Services, context: RequestContext, request: MetadataRequest
             "topics not created on request of their metadata", topics=len(absent), reason=str(refusal)
         )
         return
-    for name in absent:
-        error = attempt("Metadata", name, create, name)
-        if error:
+    for name, error in _create(services, context, absent).items():
+        # somebody else may ask for it at the same moment
+        if error is not None and not isinstance(error, TopicAlreadyExistsError):
             log.warning("topic not created on request of its metadata", topic=name, reason=str(error))
+
+
+def _create(
+    services: Services, context: RequestContext, names: Sequence[str]
+) -> dict[str, KafkaError | None]:
+    """Of each topic why it was not created, if so."""
+    left = TimeLeft(NEEDED_TIMEOUT_MS, is_bounded=services.is_in_cluster)
+    made: list[Topic | KafkaError] = []
+    errors: dict[str, KafkaError | None] = {}
+    for name in names:
+        errors[name] = attempt("Metadata", name, services.require_topic, context, Operation.CREATE, name)
+    plain = [name for name, error in errors.items() if error is None and name != OFFSETS_TOPIC]
+
+    def create() -> None:
+        wanted = [NewTopic(name=name) for name in plain]
+        made.extend(services.topics.create_all(wanted, timeout_ms=left.ms()))
+
+    def create_positions() -> None:
+        create_offsets_topic(services, timeout_ms=left.ms())
+
+    if OFFSETS_TOPIC in errors and errors[OFFSETS_TOPIC] is None:
+        errors[OFFSETS_TOPIC] = attempt("Metadata", OFFSETS_TOPIC, create_positions)
+    if plain:
+        failure = attempt("Metadata", plain[:SHOWN_MAX], create)
+        results = [failure] * len(plain) if failure is not None else made
+        for name, result in zip(plain, results, strict=True):
+            errors[name] = result if isinstance(result, KafkaError) else None
+    return errors
 
 
 def refuse(request: MetadataRequest, error: KafkaError) -> MetadataResponse:

@@ -193,6 +193,15 @@ class ClusterTopics:
             self._await(is_gone)
         self._log.info("topic deleted", topic=topic.name, topic_id=str(topic.topic_id))
 
+    def delete_all(self, topics: Sequence[Topic], *, timeout_ms: int = TIMEOUT_MS) -> list[KafkaError | None]:
+        """See Topics; the time is for all of them together."""
+        left = TimeLeft(timeout_ms, is_bounded=True)
+
+        def delete(topic: Topic) -> None:
+            self.delete(topic, timeout_ms=left.ms())
+
+        return [attempt("DeleteTopics", topic.name, delete, topic) for topic in topics]
+
     def _was_first_tried(self, outcome: Outcome, meets: type[Exception], is_so: Callable[[], bool]) -> bool:
         """Whether the command failed because an earlier attempt of it, whose answer was lost, did what was wanted."""
         return outcome.is_uncertain and isinstance(outcome.error, meets) and self._await(is_so)

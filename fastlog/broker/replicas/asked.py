@@ -74,7 +74,10 @@ class Asked:
                 epochs = sorted(command.leader_epochs.items())
                 count = self._engine.delete_partitions(command.name, topic_id, epochs)
             else:
-                count = self._engine.delete_topic(command.name, topic_id)
+                (put_away,) = self._engine.delete_topics([(command.name, topic_id)])
+                if isinstance(put_away, KafkaError):
+                    raise put_away
+                count = put_away
         except (KafkaError, OSError) as error:
             code = error.code if isinstance(error, KafkaError) else KafkaStorageError.code
             self._log.error(

@@ -24,6 +24,10 @@ Record = tuple[Any, Any, Headers, int]
 #: batch header, and more than a record's lengths, deltas and attributes take
 RECORD_OVERHEAD = 61 + 40
 HEADER_OVERHEAD = 12
+#: a batch that fills by and by is given so much room at least: what its builder takes at first
+SHARE_BYTES_MIN = 4096
+#: so many partitions may take turns with large batches from the start
+FEW = 16
 
 
 def size_estimate(value: Any, key: Any, headers: Headers) -> int:
@@ -109,6 +113,7 @@ class Accumulator:
         self.send_at_once: Callable[[PartitionQueue], bool | None] | None = None
         self._space = threading.Condition(self.lock)  # type: ignore[arg-type]
         self._free_bytes = buffer_bytes
+        self._opened_count = 0
         self._buffer_bytes = buffer_bytes
         self._batch_bytes = batch_bytes
         self._bulk_batch_bytes = bulk_batch_bytes
@@ -149,7 +154,7 @@ class Accumulator:
         """
         if partition is None:
             partition = self._partitioner(key, len(topic.queues))
-        batch_bytes = self._bulk_bytes(len(topic.queues)) if more_follow else self._batch_bytes
+        batch_bytes = self._bulk_bytes(len(topic.queues)) if more_follow else None
         record = value, key, headers, timestamp_ms
         if self.send_at_once is None:
             with self.lock:
@@ -171,8 +176,24 @@ class Accumulator:
         share = self._buffer_bytes // (4 * partitions)
         return max(self._batch_bytes, min(self._bulk_batch_bytes, share))
 
+    def _share(self, queue: PartitionQueue) -> int:
+        """The size of a batch that fills by and by: one of each partition that takes turns with it takes half of the
+        buffer, the other half is for those on their way.
+
+        With thousands of topics larger ones would use the buffer up before the first is full. How many take turns is
+        told by the batches that were opened since the last one here. Where there was none, a partition beside many
+        others begins small: they may be the first of thousands.
+        """
+        if queue.opened:
+            turns = self._opened_count - queue.opened + 1
+        elif len(self.active) < FEW:
+            turns = FEW
+        else:
+            return min(self._batch_bytes, SHARE_BYTES_MIN)
+        return min(self._batch_bytes, max(SHARE_BYTES_MIN, self._buffer_bytes // (2 * turns)))
+
     def _append(
-        self, topic: TopicQueues, partition: int | None, record: Record, batch_bytes: int
+        self, topic: TopicQueues, partition: int | None, record: Record, batch_bytes: int | None
     ) -> tuple[Delivery, PartitionQueue | None]:
         """Adds one record, under the lock; also returns the queue where a batch was opened for it."""
         queue = topic.queues[topic.lanes.sticky if partition is None else partition]
@@ -200,8 +221,11 @@ class Accumulator:
         self._close_open(queue)
         return None
 
-    def _room_for(self, queue: PartitionQueue, record: Record, batch_bytes: int) -> int:
-        """The size of a new batch that takes the record; blocks until the buffer has room for it."""
+    def _room_for(self, queue: PartitionQueue, record: Record, batch_bytes: int | None) -> int:
+        """The size of a new batch that takes the record; blocks until the buffer has room for it.
+
+        `batch_bytes` is that of one that is filled at once.
+        """
         size = size_estimate(*record[:3])
         if size > self._max_request_bytes:
             raise MessageTooLargeError(
@@ -209,6 +233,8 @@ class Accumulator:
                 f"max_request_bytes={self._max_request_bytes}; split it, or raise max_request_bytes and the topic's "
                 "max.message.bytes"
             )
+        if batch_bytes is None:
+            batch_bytes = self._share(queue)
         size = max(size, min(batch_bytes, queue.batch_bytes_max))
         if self.closed is not None or self._free_bytes < size:
             self._wait_for_space(queue, size)
@@ -221,6 +247,8 @@ class Accumulator:
         batch.reserved_bytes = size
         queue.lane.open(batch)
         queue.started = True
+        self._opened_count += 1
+        queue.opened = self._opened_count
         queue.waiting.append(batch)
         self.active[queue] = None
         if self.send_at_once is None and (
@@ -325,6 +353,16 @@ class Accumulator:
         self.active.pop(queue, None)
         if queue.waiting:
             self.active[queue] = None
+
+    def trim(self, batch: Batch) -> None:
+        """Gives back the room that a batch was given and did not need, now that it takes no more records."""
+        # a builder takes so much at least
+        surplus = batch.reserved_bytes - max(batch.size_bytes, SHARE_BYTES_MIN)
+        if surplus > 0:
+            batch.reserved_bytes -= surplus
+            self._free_bytes += surplus
+            if self.blocked:
+                self._space.notify_all()
 
     def release(self, batches: Sequence[Batch]) -> None:
         """Gives back the room of batches whose memory nobody needs any more."""

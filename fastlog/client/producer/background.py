@@ -11,7 +11,7 @@ from fastlog.errors import FastlogError, NotReachableError, UnknownTopicOrPartit
 from fastlog.protocol.messages.init_producer_id import InitProducerIdRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from fastlog.client.backoff import Backoff
     from fastlog.client.leader_hint import LeaderHint
@@ -28,7 +28,8 @@ ROUND_TIMEOUT_MS = 5_000.0
 class Background(threading.Thread):
     """Keeps the cluster image fresh and fetches producer ids, when asked to.
 
-    `on_image` is called on this thread after each new image, `on_identity` after each new producer id.
+    `on_image` is called on this thread after each new image, with the topics that were asked for, `on_identity` after
+    each new producer id.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Background(threading.Thread):
         *,
         backoff: Backoff,
         clock_ms: Callable[[], float],
-        on_image: Callable[[ClusterImage], None],
+        on_image: Callable[[ClusterImage, Collection[str]], None],
         on_identity: Callable[[], None],
     ) -> None:
         super().__init__(name="fastlog-producer-metadata", daemon=True)
@@ -50,6 +51,8 @@ class Background(threading.Thread):
         self._on_identity = on_identity
         self._condition = threading.Condition()
         self._topics: set[str] = set()
+        #: those that somebody waits for: with thousands of topics in use, one more is not to cost an answer about all
+        self._missing: set[str] = set()
         self._wants_refresh = False
         self._wants_identity = False
         self._identity: tuple[int, int] | None = None
@@ -107,7 +110,7 @@ class Background(threading.Thread):
                 if left <= 0:
                     raise self._topic_missing(name, timeout_ms, error)
                 self._topics.add(name)
-                self._wants_refresh = True
+                self._missing.add(name)
                 self._condition.notify_all()
                 self._condition.wait(left / 1000)
 
@@ -145,15 +148,18 @@ class Background(threading.Thread):
 
     def _wait_for_work(self) -> bool:
         with self._condition:
-            if not self._wants_refresh and not self._wants_identity:
+            if not self._wants_something():
                 self._condition.wait(METADATA_AGE_MS_MAX / 1000)
-                if not self._wants_identity:
+                if not self._wants_something():
                     self._wants_refresh = True
             return not self._closed
 
+    def _wants_something(self) -> bool:
+        return self._wants_refresh or self._wants_identity or bool(self._missing)
+
     def _work(self) -> None:
         try:
-            if self._wants_refresh:
+            if self._wants_refresh or self._missing:
                 self._refresh()
             if self._wants_identity:
                 self._fetch_identity()
@@ -164,20 +170,21 @@ class Background(threading.Thread):
             self.last_problem, self._last_error = "", None
         with self._condition:
             self._condition.notify_all()
-            if not self._closed and (self._wants_refresh or self._wants_identity or self._failures):
+            if not self._closed and (self._wants_something() or self._failures):
                 # what is wanted again so soon is not there yet: a leader being elected, a topic being created
                 self._condition.wait(self._backoff.delay_ms(max(self._failures, 1)) / 1000)
 
     def _refresh(self) -> None:
         with self._condition:
-            topics = set(self._topics)
+            topics = set(self._topics if self._wants_refresh else self._missing)
+            self._missing.clear()
             self._wants_refresh = False
         try:
             image = self._metadata.refresh(topics, timeout_ms=ROUND_TIMEOUT_MS, create=True)
         except FastlogError:
             self._wants_refresh = True
             raise
-        self._on_image(image)
+        self._on_image(image, topics)
 
     def _fetch_identity(self) -> None:
         request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=60_000)

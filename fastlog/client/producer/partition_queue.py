@@ -111,6 +111,8 @@ class PartitionQueue:
         self.decided_ms = -math.inf
         #: a batch was opened since the topic is known
         self.started = False
+        #: which of all batches of the producer the last one opened here was, counted from 1
+        self.opened = 0
         #: new batches are made no larger: halved when the broker finds one too large
         self.batch_bytes_max = SEQUENCE_END
         #: the connection that the batches in flight are on

@@ -26,7 +26,7 @@ from fastlog.native._bulk import Handover, append_many
 from fastlog.native._sending import Sending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from types import TracebackType
 
     from fastlog.client.metadata import BrokerAddress
@@ -340,11 +340,13 @@ class Producer(Sending):
 
         return choose
 
-    def _image_changed(self, image: ClusterImage) -> None:
+    def _image_changed(self, image: ClusterImage, topics: Collection[str]) -> None:
         with self._accumulator.lock:
-            for name, queues in self._accumulator.topics.items():
-                known = image.topics.get(name)
-                for index in range(len(queues.queues), len(known.partitions) if known is not None else 0):
+            for name in topics:
+                queues, known = self._accumulator.topics.get(name), image.topics.get(name)
+                if queues is None or known is None:
+                    continue
+                for index in range(len(queues.queues), len(known.partitions)):
                     queues.add(self._new_queue(name, index))
             self._accumulator.wake()
 

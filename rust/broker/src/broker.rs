@@ -278,7 +278,8 @@ impl Broker {
     }
 
     /// Stops serving a partition because its topic is deleted: requests that wait get
-    /// `UNKNOWN_TOPIC_OR_PARTITION`, and the directory is renamed, to be purged later. False when there is none.
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, and the directory is renamed, to be purged later; the data directory is the caller's
+    /// to sync. False when there is none.
     pub fn delete_partition(&self, topic: &str, index: i32) -> Result<bool, LogError> {
         let Some(partition) = self.partitions.remove(topic, index) else { return Ok(false) };
         partition.set_deleted();
@@ -287,7 +288,8 @@ impl Broker {
     }
 
     /// Puts a replica away that is of no later leader epoch: requests that wait get `UNKNOWN_TOPIC_OR_PARTITION`, and the
-    /// directory is renamed, to be purged later. None when there is none of that topic id, or a later one.
+    /// directory is renamed, to be purged later; the data directory is the caller's to sync. None when there is none of
+    /// that topic id, or a later one.
     pub(crate) fn delete_replica(
         &self,
         topic: &str,

@@ -75,9 +75,9 @@ pub struct ImagePartition {
     /// The leader's epoch.
     pub leader_epoch: i32,
     /// Node ids, the preferred leader first.
-    pub replicas: Vec<i32>,
-    /// Node ids of the in-sync replicas.
-    pub isr: Vec<i32>,
+    pub replicas: Arc<[i32]>,
+    /// Node ids of the in-sync replicas: the same list, as a rule.
+    pub isr: Arc<[i32]>,
 }
 
 /// An API and the versions served, both inclusive.

@@ -63,6 +63,10 @@ fn names(path: &Path) -> Vec<String> {
     names
 }
 
+fn delete_topic(node: &Node, topic: &str, id: u128) -> Result<usize, LogError> {
+    node.logs.delete_topics(&[(topic, Uuid::from_u128(id))], NOW_MS).remove(0)
+}
+
 fn offsets(node: &Node, topic: &str) -> (i64, i64, i64) {
     let partition = node.broker.partitions().get(topic, 0).expect("an open partition");
     (partition.log().log_start_offset(), partition.log().high_watermark(), partition.log().log_end_offset())
@@ -102,8 +106,8 @@ fn a_deleted_topic_is_renamed_at_once_and_purged_after_its_delay() {
     }
     node.logs.open_partition(&partition("clicks", 2, 0), NOW_MS).expect("open");
     append(&node, "orders", 0, 3);
-    assert_eq!(node.logs.delete_topic("orders", Uuid::from_u128(1), NOW_MS).expect("deleted"), 2);
-    assert_eq!(node.logs.delete_topic("orders", Uuid::from_u128(1), NOW_MS).expect("again"), 0);
+    assert_eq!(delete_topic(&node, "orders", 1).expect("deleted"), 2);
+    assert_eq!(delete_topic(&node, "orders", 1).expect("again"), 0);
     assert_eq!(names(dir.path()).iter().filter(|it| it.ends_with("-delete")).count(), 2);
     assert_eq!(node.logs.purge_deleted(NOW_MS + 999).expect("purged"), 0);
     assert_eq!(node.logs.purge_deleted(NOW_MS + 1000).expect("purged"), 2);
@@ -147,8 +151,8 @@ fn a_deletion_left_half_done_is_finished_by_id_and_leaves_others_alone() {
     kill(node);
 
     let node = start(dir.path());
-    assert_eq!(node.logs.delete_topic("orders", Uuid::from_u128(9), NOW_MS).expect("another id"), 0);
-    assert_eq!(node.logs.delete_topic("orders", Uuid::from_u128(1), NOW_MS).expect("deleted"), 1);
+    assert_eq!(delete_topic(&node, "orders", 9).expect("another id"), 0);
+    assert_eq!(delete_topic(&node, "orders", 1).expect("deleted"), 1);
     // the offsets of what is not open yet are kept
     kill(node);
     let node = start(dir.path());
@@ -166,7 +170,7 @@ fn a_topic_made_anew_starts_from_nothing() {
     append(&node, "orders", 0, 10);
     node.logs.delete_records("orders", 0, 8).expect("deleted");
     node.logs.write_checkpoint(Checkpoint::HighWatermark).expect("written");
-    node.logs.delete_topic("orders", Uuid::from_u128(1), NOW_MS).expect("deleted");
+    delete_topic(&node, "orders", 1).expect("deleted");
     node.logs.open_partition(&partition("orders", 2, 0), NOW_MS).expect("open");
     assert_eq!(offsets(&node, "orders"), (0, 0, 0));
     append(&node, "orders", 0, 2);
@@ -174,6 +178,41 @@ fn a_topic_made_anew_starts_from_nothing() {
     let node = start(dir.path());
     node.logs.open_partition(&partition("orders", 2, 0), NOW_MS).expect("open");
     assert_eq!(offsets(&node, "orders"), (0, 2, 2));
+}
+
+#[test]
+fn topics_that_are_deleted_together_leave_each_checkpoint_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    let topics: Vec<_> = (0..20).map(|number| (format!("t{number}"), Uuid::from_u128(number + 1))).collect();
+    for ((topic, _), id) in topics.iter().zip(1..) {
+        node.logs.open_partition(&partition(topic, id, 0), NOW_MS).expect("open");
+    }
+    append(&node, "t7", 0, 3);
+    append(&node, "t19", 0, 2);
+    node.logs.write_checkpoint(Checkpoint::RecoveryPoint).expect("written");
+    node.logs.write_checkpoint(Checkpoint::LogStart).expect("written");
+    node.logs.write_checkpoint(Checkpoint::HighWatermark).expect("written");
+    let path = dir.path().join("replication-offset-checkpoint");
+    let file = || {
+        let text = std::fs::read_to_string(&path).expect("a file");
+        (std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).expect("a file")), text)
+    };
+    let before = file();
+    assert_eq!(before.1, "0\n2\nt19 0 2\nt7 0 3\n");
+    let delete = |topics: &[(String, Uuid)]| -> Vec<usize> {
+        node.logs.delete_topics(topics, NOW_MS).into_iter().map(|it| it.expect("deleted")).collect()
+    };
+    // nobody ever wrote to these: there is nothing to drop
+    assert_eq!(delete(topics.get(..5).expect("five")), [1; 5]);
+    assert_eq!(file(), before);
+    assert_eq!(delete(topics.get(5..19).expect("fourteen")), [1; 14]);
+    assert_eq!(file().1, "0\n1\nt19 0 2\n");
+    kill(node);
+    let node = start(dir.path());
+    node.logs.open_partition(&partition("t19", 20, 0), NOW_MS).expect("open");
+    assert_eq!(offsets(&node, "t19"), (0, 2, 2));
+    assert_eq!(node.logs.finish_opening().expect("done"), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]
@@ -300,7 +339,7 @@ fn the_cleaner_takes_what_is_due_and_knows_it_after_a_restart() {
         node.logs.open_partition(&compacted(topic, id), NOW_MS).expect("open");
     }
     assert_eq!(clean_all(&node), 0, "clean already");
-    node.logs.delete_topic("a", Uuid::from_u128(1), NOW_MS).expect("deleted");
+    delete_topic(&node, "a", 1).expect("deleted");
     assert_eq!(text(), "0\n1\nb 0 27\n", "a namesake starts anew");
     append_keyed(&node, "b", 30);
     node.logs.stop_cleaner();

@@ -91,6 +91,61 @@ def test_room_is_bounded_and_given_back() -> None:
     harness.send(b"x" * 800, partition=0)
 
 
+def take(harness: Harness, queue: PartitionQueue) -> Any:
+    """The waiting batch, as the sender takes it."""
+    with harness.accumulator.lock:
+        batch = queue.take(None)
+        harness.accumulator.trim(batch)
+        harness.accumulator.changed(queue)
+    return batch
+
+
+def answer(harness: Harness, queue: PartitionQueue, batch: Any) -> None:
+    with harness.accumulator.lock:
+        queue.answered(batch, 0, 0.0)
+        harness.accumulator.changed(queue)
+        harness.accumulator.release([batch])
+
+
+def test_partitions_that_take_turns_share_half_of_the_buffer() -> None:
+    harness = Harness(buffer_bytes=8_000_000, batch_bytes=256_000)
+    make = PartitionQueue
+    queues = [
+        make("t", n, idempotent=False, in_flight_max=5, retriable=bool, retry_delay_ms=lambda attempt: 0)
+        for n in range(500)
+    ]
+    harness.topic = TopicQueues("t", queues, lambda current, count: 0)
+    for number in range(3):
+        batches = []
+        for queue in queues:
+            harness.send(partition=queue.partition)
+            batches.append((queue, queue.waiting[0]))
+        if number > 0:
+            assert harness.accumulator.buffered_bytes <= 4_000_000
+            assert {batch.reserved_bytes for _, batch in batches} == {8_000}
+        # none of them finds the buffer full: max_block_ms is 0
+        for queue, batch in batches:
+            assert take(harness, queue) is batch
+            answer(harness, queue, batch)
+    assert harness.accumulator.buffered_bytes == 0
+    # one that is written to alone has the whole size again
+    for expected in (8_000, 256_000):
+        harness.send(partition=0)
+        batch = take(harness, queues[0])
+        assert batch.builder.limit_bytes == expected
+        answer(harness, queues[0], batch)
+
+
+def test_room_that_a_batch_did_not_need_is_given_back_when_it_leaves() -> None:
+    harness = Harness(buffer_bytes=300_000, batch_bytes=9_000)
+    harness.send(partition=0)
+    assert harness.accumulator.buffered_bytes == 9_000
+    batch = take(harness, harness.topic.queues[0])
+    assert harness.accumulator.buffered_bytes == 4096
+    answer(harness, harness.topic.queues[0], batch)
+    assert harness.accumulator.buffered_bytes == 0
+
+
 def test_a_record_larger_than_a_batch_goes_alone_and_one_larger_than_a_request_is_refused() -> None:
     harness = Harness()
     assert harness.send(b"x" * 3000, partition=0).batch.builder.count == 1

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from fastlog.cluster.local import FILE_NAME, LocalStore, encode_cluster_id
-from fastlog.ports import AlreadyExistsError, ConfigResource, StoreError
+from fastlog.ports import AlreadyExistsError, ConfigResource, NotFoundError, StoreError
 from tests.support.store_contract import StoreContract, topic
 
 if TYPE_CHECKING:
@@ -60,6 +60,21 @@ def test_a_store_that_was_not_closed_keeps_what_it_confirmed(tmp_path: Path) -> 
     assert other.topics() == [orders]
     other.close()
     left_open.close()
+
+
+def test_many_topics_are_deleted_at_once(store: LocalStore, reopen: Callable[[], LocalStore]) -> None:
+    orders, clicks, views = (topic(name) for name in ("orders", "clicks", "views"))
+    assert store.create_topics([(it, {"retention.ms": "1"}) for it in (orders, clicks, views)]) == [None] * 3
+    stranger = UUID(int=99)
+    errors = store.delete_topics([orders.topic_id, stranger, clicks.topic_id])
+    assert [type(error) for error in errors] == [type(None), NotFoundError, type(None)]
+    again = reopen()
+    assert again.topics() == [views]
+    assert [it.name for it in again.deletions()] == ["clicks", "orders"]
+    assert list(again.configs()) == [ConfigResource("topic", "views")]
+    assert again.delete_topics([orders.topic_id]) == [None], "again changes nothing"
+    again.forget_deletions([clicks.topic_id, orders.topic_id, stranger])
+    assert reopen().deletions() == []
 
 
 def test_a_store_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ impl<'a> Asked<'a> {
             // there was no field for those that are offline
             (reached(&partition.replicas), reached(&partition.isr))
         } else {
-            (partition.replicas.clone(), partition.isr.clone())
+            (partition.replicas.to_vec(), partition.isr.to_vec())
         };
         let leader = partition.leader_id;
         let is_led = leader >= 0 && self.reachable.has(leader);

@@ -1,8 +1,8 @@
 //! The logs of one data directory: opened, recovered, checkpointed, purged and closed together.
 //!
 //! Crash points. A partition's directory is made by its first open, whole or to be completed by the next. A deletion
-//! renames the directories of one topic id, then drops their offsets from the checkpoints; the control plane remembers
-//! the deletion until both are done, and repeating it is harmless. Offsets of a checkpoint are used only for a directory
+//! renames the directories of topic ids, then drops their offsets from the checkpoints that have them, once for all that
+//! are deleted together; the control plane remembers a deletion until both are done, and repeating it is harmless. Offsets of a checkpoint are used only for a directory
 //! that was there, with that topic id, when the data directory was opened: a topic made anew under an old name starts
 //! from nothing.
 
@@ -14,7 +14,7 @@ pub use replicas::{FetchAnswer, FetchResult, FetchedFrom, ReplicaChange};
 use crate::broker::Broker;
 use crate::cleaner::{Cleaner, CleanerSettings};
 use crate::events::Level;
-use crate::partition::{PartitionSettings, Replication};
+use crate::partition::{Partition, PartitionSettings, Replication};
 use crate::scrubber::Scrubber;
 use fastlog_log::{
     Checkpoint, Due, Identity, LastStop, Log, LogConfig, LogDir, LogError, LogOptions, Offsets,
@@ -210,50 +210,73 @@ impl LogManager {
         Ok(self.found.lock().values().map(|it| it.path.clone()).collect())
     }
 
-    /// Closes the partitions of a topic id and renames their directories, open or not; answers how many there were.
-    pub fn delete_topic(&self, topic: &str, topic_id: Uuid, now_ms: i64) -> Result<usize, LogError> {
-        let directory = self.directory()?;
-        let mut count = 0;
-        for partition in self.broker.partitions().of_topic(topic) {
-            if partition.topic_id() == topic_id && self.broker.delete_partition(topic, partition.index())? {
-                let due = Due::after(now_ms, partition.log().config().file_delete_delay_ms);
-                self.doomed.lock().push((partition.log().directory(), due));
-                count += 1;
+    /// Closes the partitions of topics, each by name and id, and renames their directories, open or not. All are tried;
+    /// a result each: how many there were. It waits for the disk once, not for each.
+    pub fn delete_topics<S: AsRef<str>>(
+        &self,
+        topics: &[(S, Uuid)],
+        now_ms: i64,
+    ) -> Vec<Result<usize, LogError>> {
+        let mut put_away = PutAway::default();
+        let mut each = |topic: &str, topic_id| {
+            for partition in self.broker.partitions().of_topic(topic) {
+                let index = partition.index();
+                if partition.topic_id() == topic_id && self.broker.delete_partition(topic, index)? {
+                    self.doom(&partition, now_ms);
+                    put_away.add(topic, index);
+                }
             }
+            self.delete_unopened(topic, topic_id, |_| true, &mut put_away)?;
+            put_away.was_cleaned |= self.cleaner.forget(topic);
+            Ok(put_away.take_count())
+        };
+        let counts: Vec<_> = topics.iter().map(|(topic, id)| each(topic.as_ref(), *id)).collect();
+        match self.settle(&put_away) {
+            Ok(()) => counts,
+            // what was renamed may not be so on the disk: whoever asks again finds nothing, and comes here
+            Err(error) => counts.into_iter().map(|it| it.and(Err(error.clone()))).collect(),
         }
-        count += self.delete_unopened(&directory, topic, topic_id, |_| true)?;
-        if self.cleaner.forget(topic) {
+    }
+
+    fn doom(&self, gone: &Partition, now_ms: i64) {
+        let due = Due::after(now_ms, gone.log().config().file_delete_delay_ms);
+        self.doomed.lock().push((gone.log().directory(), due));
+    }
+
+    /// Makes what was put away durable, and drops its offsets from the checkpoints: a namesake is not to inherit them.
+    fn settle(&self, put_away: &PutAway) -> Result<(), LogError> {
+        let directory = self.directory()?;
+        directory.sync()?;
+        if put_away.was_cleaned {
             self.write_cleaner_checkpoint(&directory)?;
         }
-        self.write_all(&directory)?;
-        Ok(count)
+        self.write_without(&directory, &put_away.partitions)
     }
 
     fn delete_unopened(
         &self,
-        directory: &LogDir,
         topic: &str,
         topic_id: Uuid,
         is_meant: impl Fn(i32) -> bool,
-    ) -> Result<usize, LogError> {
+        put_away: &mut PutAway,
+    ) -> Result<(), LogError> {
+        let directory = self.directory()?;
         let mut found = self.found.lock();
         let doomed: Vec<_> = found
-            .values()
-            .filter(|it| it.topic == topic && it.topic_id == Some(topic_id) && is_meant(it.partition))
-            .map(|it| (it.partition, it.path.clone()))
+            .range((topic.to_owned(), i32::MIN)..=(topic.to_owned(), i32::MAX))
+            .filter(|(_, it)| it.topic_id == Some(topic_id) && is_meant(it.partition))
+            .map(|(key, it)| (key.clone(), it.path.clone()))
             .collect();
-        for (index, from) in &doomed {
+        for (key, from) in doomed {
             let files = &directory.storage().file_system;
-            let name = file_name::of_deleted_partition(topic, *index, files.random_uuid());
+            let name = file_name::of_deleted_partition(topic, key.1, files.random_uuid());
             let to = from.with_file_name(name);
-            files.rename(from, &to).map_err(|error| failed("rename", from, error))?;
-            files
-                .sync_directory(directory.path())
-                .map_err(|error| failed("sync", directory.path(), error))?;
+            files.rename(&from, &to).map_err(|error| failed("rename", &from, error))?;
             self.doomed.lock().push((to, Due::at_once()));
-            found.remove(&(topic.to_owned(), *index));
+            put_away.add(topic, key.1);
+            found.remove(&key);
         }
-        Ok(doomed.len())
+        Ok(())
     }
 
     /// Moves a partition's log start, and has written it down when this returns.
@@ -360,6 +383,20 @@ impl LogManager {
 
     fn write_all(&self, directory: &LogDir) -> Result<(), LogError> {
         let _one_at_a_time = self.checkpointing.lock();
+        self.write_each(directory)
+    }
+
+    /// Writes the checkpoints anew if one of them has a partition that is put away.
+    fn write_without(&self, directory: &LogDir, gone: &[(String, i32)]) -> Result<(), LogError> {
+        // with the lock: a view that was taken while they were open may be on its way to the disk
+        let _one_at_a_time = self.checkpointing.lock();
+        if gone.iter().any(|(topic, index)| directory.has_checkpointed(topic, *index)) {
+            self.write_each(directory)?;
+        }
+        Ok(())
+    }
+
+    fn write_each(&self, directory: &LogDir) -> Result<(), LogError> {
         for checkpoint in [Checkpoint::RecoveryPoint, Checkpoint::LogStart, Checkpoint::HighWatermark] {
             directory.write_checkpoint(checkpoint, &self.offsets(directory, checkpoint))?;
         }
@@ -417,6 +454,29 @@ impl LogManager {
                 reason: format!("{} is still in use, so it is not marked as clean", shared.path().display()),
             }),
         }
+    }
+}
+
+/// Replicas whose directories were renamed, and that have to be made durable.
+#[derive(Default)]
+struct PutAway {
+    partitions: Vec<(String, i32)>,
+    /// Those that were counted already.
+    counted: usize,
+    /// One of them had an offset in the cleaner's checkpoint.
+    was_cleaned: bool,
+}
+
+impl PutAway {
+    fn add(&mut self, topic: &str, index: i32) {
+        self.partitions.push((topic.to_owned(), index));
+    }
+
+    /// How many came since this was last asked.
+    fn take_count(&mut self) -> usize {
+        let count = self.partitions.len() - self.counted;
+        self.counted = self.partitions.len();
+        count
     }
 }
 

@@ -1,9 +1,9 @@
 //! The replicas of a data directory in a cluster: their roles, and what followers do to their logs.
 
-use super::{LogManager, OpenPartition, at_once};
+use super::{LogManager, OpenPartition, PutAway, at_once};
 use crate::events::Level;
 use crate::partition::{Assignment, ChangeError, Fetched, Partition, PartitionSettings, Replication};
-use fastlog_log::{Checkpoint, Due, LogError};
+use fastlog_log::{Checkpoint, LogError};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;
 use fastlog_protocol::header::read_response_header;
@@ -120,23 +120,18 @@ impl LogManager {
         wanted: &[(i32, i32)],
         now_ms: i64,
     ) -> Result<usize, LogError> {
-        let directory = self.directory()?;
-        let (mut count, mut was_cleaned) = (0, false);
+        let mut put_away = PutAway::default();
         for &(index, leader_epoch) in wanted {
             if let Some(gone) = self.broker.delete_replica(topic, topic_id, index, leader_epoch)? {
-                let due = Due::after(now_ms, gone.log().config().file_delete_delay_ms);
-                self.doomed.lock().push((gone.log().directory(), due));
-                was_cleaned |= self.cleaner.forget_partition(topic, index);
-                count += 1;
+                self.doom(&gone, now_ms);
+                put_away.was_cleaned |= self.cleaner.forget_partition(topic, index);
+                put_away.add(topic, index);
             }
         }
         let is_meant = |index| wanted.iter().any(|it| it.0 == index);
-        count += self.delete_unopened(&directory, topic, topic_id, is_meant)?;
-        if was_cleaned {
-            self.write_cleaner_checkpoint(&directory)?;
-        }
-        self.write_all(&directory)?;
-        Ok(count)
+        self.delete_unopened(topic, topic_id, is_meant, &mut put_away)?;
+        self.settle(&put_away)?;
+        Ok(put_away.take_count())
     }
 
     /// Takes in a leader's answer: what `asked` names of it. Batches are stored as they are, their CRCs checked.

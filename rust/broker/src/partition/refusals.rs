@@ -15,7 +15,7 @@ use super::Partition;
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::BatchHeader;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Longer than requests are on their way that were sent before the refusal of the first was read.
@@ -41,7 +41,7 @@ impl Refusal {
 /// The refusals of one partition, by producer.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    by_producer: Mutex<HashMap<i64, Refusal>>,
+    by_producer: Mutex<BTreeMap<i64, Refusal>>,
     /// How many there are: read for each batch, where there are none as a rule.
     count: AtomicUsize,
 }

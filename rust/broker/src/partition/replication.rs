@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A follower as its fetches show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,11 @@ pub(crate) struct FollowerFetch {
     pub(crate) now_ns: i64,
 }
 
+/// The list, as the other one where that says the same.
+fn shared(list: Vec<i32>, other: &Arc<[i32]>) -> Arc<[i32]> {
+    if *list == **other { other.clone() } else { list.into() }
+}
+
 /// The replicas of a partition, as its leader sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replication {
@@ -39,10 +45,11 @@ pub struct Replication {
     /// Positions of an older leadership say nothing; a follower's say nothing at all.
     leader_epoch: Option<i32>,
     partition_epoch: i32,
-    replicas: Vec<i32>,
-    committed_isr: Vec<i32>,
+    /// These three are one list as a rule, and share it.
+    replicas: Arc<[i32]>,
+    committed_isr: Arc<[i32]>,
     /// The maximal in-sync set: committed members and those whose addition is proposed.
-    isr: Vec<i32>,
+    isr: Arc<[i32]>,
     min_insync_replicas: usize,
     /// Others are eligible to lead because they have all that was committed: nothing may be added to that.
     held: bool,
@@ -53,6 +60,8 @@ pub struct Replication {
 impl Replication {
     /// The replication of a partition led by `node_id`.
     pub fn new(node_id: i32, replicas: Vec<i32>, isr: Vec<i32>, min_insync_replicas: usize) -> Self {
+        let replicas = replicas.into();
+        let isr = shared(isr, &replicas);
         Self {
             node_id,
             leader_epoch: Some(0),
@@ -81,9 +90,9 @@ impl Replication {
     /// are forgotten.
     pub fn set_replicas(&mut self, replicas: Vec<i32>, isr: Vec<i32>) {
         self.followers.retain(|id, _| replicas.contains(id));
-        self.replicas = replicas;
-        self.committed_isr.clone_from(&isr);
-        self.isr = isr;
+        self.replicas = replicas.into();
+        self.isr = shared(isr, &self.replicas);
+        self.committed_isr = self.isr.clone();
     }
 
     /// Leads from now on in another epoch: where followers are is to be told anew. Those in sync count as caught up now.
@@ -126,8 +135,8 @@ impl Replication {
                 follower.caught_up_ns = 0;
             }
         }
-        self.committed_isr = committed;
-        self.isr = maximal;
+        self.committed_isr = shared(committed, &self.replicas);
+        self.isr = shared(maximal, &self.committed_isr);
     }
 
     /// Whether it is led here, in that epoch, and the replica is one of it.

@@ -8,10 +8,18 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// The partitions of one topic that are open here, by number.
+/// The partitions of one topic that are open here, ascending by number: one as a rule, which a map would be large for.
 #[derive(Default)]
-struct TopicPartitions {
-    partitions: HashMap<i32, Arc<Partition>>,
+struct TopicPartitions(Vec<Arc<Partition>>);
+
+impl TopicPartitions {
+    fn find(&self, index: i32) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&index, |it| it.index())
+    }
+
+    fn get(&self, index: i32) -> Option<&Arc<Partition>> {
+        self.find(index).ok().and_then(|place| self.0.get(place))
+    }
 }
 
 #[derive(Default)]
@@ -56,7 +64,7 @@ pub struct PartitionTable {
 impl PartitionTable {
     /// The partition, if it is open here.
     pub fn get(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
-        self.open.read().by_name.get(topic)?.partitions.get(&index).cloned()
+        self.open.read().by_name.get(topic)?.get(index).cloned()
     }
 
     /// The partition of the topic with that id, if it is open here.
@@ -79,24 +87,23 @@ impl PartitionTable {
     pub fn insert(&self, partition: Arc<Partition>) -> bool {
         let open = &mut *self.open.write();
         let topic = open.by_name.entry(partition.topic().clone()).or_default();
-        match topic.partitions.entry(partition.index()) {
-            std::collections::hash_map::Entry::Occupied(_) => false,
-            std::collections::hash_map::Entry::Vacant(place) => {
-                let (id, index) = (partition.topic_id(), partition.index());
-                open.names.entry(id).or_insert_with(|| (0, partition.topic().clone())).0 += 1;
-                open.by_id.insert((id, index), partition.clone());
-                place.insert(partition);
-                true
-            }
+        let (id, index) = (partition.topic_id(), partition.index());
+        let Err(place) = topic.find(index) else { return false };
+        open.names.entry(id).or_insert_with(|| (0, partition.topic().clone())).0 += 1;
+        open.by_id.insert((id, index), partition.clone());
+        if topic.0.is_empty() {
+            topic.0.reserve_exact(1);
         }
+        topic.0.insert(place, partition);
+        true
     }
 
     /// Takes a partition out.
     pub fn remove(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
         let open = &mut *self.open.write();
         let of_topic = open.by_name.get_mut(topic)?;
-        let removed = of_topic.partitions.remove(&index)?;
-        if of_topic.partitions.is_empty() {
+        let removed = of_topic.0.remove(of_topic.find(index).ok()?);
+        if of_topic.0.is_empty() {
             open.by_name.remove(topic);
         }
         let id = removed.topic_id();
@@ -113,17 +120,13 @@ impl PartitionTable {
     /// The open partitions of a topic, ascending by number.
     pub fn of_topic(&self, topic: &str) -> Vec<Arc<Partition>> {
         let open = self.open.read();
-        let of_topic = open.by_name.get(topic);
-        let mut found: Vec<_> =
-            of_topic.map(|it| it.partitions.values().cloned().collect()).unwrap_or_default();
-        found.sort_by_key(|partition: &Arc<Partition>| partition.index());
-        found
+        open.by_name.get(topic).map(|it| it.0.clone()).unwrap_or_default()
     }
 
     /// All open partitions, by topic and number.
     pub fn all(&self) -> Vec<Arc<Partition>> {
         let open = self.open.read();
-        let mut all: Vec<_> = open.by_name.values().flat_map(|it| it.partitions.values().cloned()).collect();
+        let mut all: Vec<_> = open.by_name.values().flat_map(|it| it.0.iter().cloned()).collect();
         all.sort_by(|a, b| (a.topic(), a.index()).cmp(&(b.topic(), b.index())));
         all
     }

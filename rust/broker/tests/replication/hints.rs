@@ -41,7 +41,7 @@ fn know_each_other(trio: &Trio) {
 }
 
 fn describe(node: &Node, leader_id: i32, leader_epoch: i32) {
-    let replicas = vec![1, 2, 3];
+    let replicas: std::sync::Arc<[i32]> = [1, 2, 3].into();
     let partition = |index| ImagePartition {
         index,
         leader_id,

@@ -15,6 +15,7 @@ pub mod atomic_file;
 pub mod memory;
 pub mod open_files;
 pub mod real;
+mod short_name;
 pub mod storage;
 pub(crate) mod unseen;
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::short_name::ShortName;
 use super::{FileHandle, FileSystem, OpenMode};
 
 /// How many files of logs are open at once, and which.
@@ -34,13 +35,13 @@ struct Slot {
 struct Place {
     /// Shared by the files of a segment.
     directory: Arc<Path>,
-    name: Box<str>,
+    name: ShortName,
     handle: Option<Arc<dyn FileHandle>>,
 }
 
 impl Place {
     fn path(&self) -> PathBuf {
-        self.directory.join(&*self.name)
+        self.directory.join(self.name.text())
     }
 }
 
@@ -58,8 +59,9 @@ impl OpenFiles {
     }
 
     /// The file `name` in `directory`, not opened yet.
-    pub fn file(self: &Arc<Self>, directory: &Arc<Path>, name: impl Into<Box<str>>) -> LazyFile {
-        let place = Mutex::new(Place { directory: Arc::clone(directory), name: name.into(), handle: None });
+    pub fn file(self: &Arc<Self>, directory: &Arc<Path>, name: impl Into<String>) -> LazyFile {
+        let name = ShortName::new(name.into());
+        let place = Mutex::new(Place { directory: Arc::clone(directory), name, handle: None });
         LazyFile { files: Arc::clone(self), slot: Arc::new(Slot { place, used: AtomicBool::new(false) }) }
     }
 
@@ -143,17 +145,17 @@ impl LazyFile {
     }
 
     /// Gives the file another name in its directory; open handles stay good.
-    pub fn rename(&self, name: impl Into<Box<str>>) -> io::Result<()> {
+    pub fn rename(&self, name: impl Into<String>) -> io::Result<()> {
         let name = name.into();
         let mut place = self.slot.place.lock();
-        self.files.file_system.rename(&place.path(), &place.directory.join(&*name))?;
-        place.name = name;
+        self.files.file_system.rename(&place.path(), &place.directory.join(&name))?;
+        place.name = ShortName::new(name);
         Ok(())
     }
 
     /// Its name at present, without the directory.
-    pub fn name(&self) -> Box<str> {
-        self.slot.place.lock().name.clone()
+    pub fn name(&self) -> String {
+        self.slot.place.lock().name.text()
     }
 
     /// Notes that the directory it lies in was renamed.

@@ -54,15 +54,20 @@ impl Checkpoint {
         self,
         file_system: &dyn FileSystem,
         directory: &Path,
-        offsets: &Offsets,
+        text: &str,
     ) -> Result<(), LogError> {
-        let mut text = format!("0\n{}\n", offsets.len());
-        for ((topic, partition), offset) in offsets {
-            text.push_str(&format!("{topic} {partition} {offset}\n"));
-        }
         let path = directory.join(self.file_name());
         atomic_file::replace(file_system, &path, text.as_bytes()).during("write", path)
     }
+}
+
+/// What a file says that tells `offsets`.
+pub(crate) fn text(offsets: &Offsets) -> String {
+    let mut text = format!("0\n{}\n", offsets.len());
+    for ((topic, partition), offset) in offsets {
+        text.push_str(&format!("{topic} {partition} {offset}\n"));
+    }
+    text
 }
 
 fn parse(text: &str) -> Option<Offsets> {
@@ -94,7 +99,7 @@ mod tests {
         let offsets = Offsets::from([(("b".to_owned(), 0), 7), (("a-b".to_owned(), 12), i64::MAX)]);
         let checkpoint = Checkpoint::RecoveryPoint;
         assert_eq!(checkpoint.read(&RealFileSystem, directory.path()).unwrap(), Offsets::new());
-        checkpoint.write(&RealFileSystem, directory.path(), &offsets).unwrap();
+        checkpoint.write(&RealFileSystem, directory.path(), &text(&offsets)).unwrap();
         let text =
             std::fs::read_to_string(directory.path().join("recovery-point-offset-checkpoint")).unwrap();
         assert_eq!(text, "0\n2\na-b 12 9223372036854775807\nb 0 7\n");

@@ -1,5 +1,6 @@
 //! A data directory: one broker's, locked while it runs, with what its logs share.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +42,14 @@ pub struct PartitionDirectory {
     pub path: PathBuf,
 }
 
+/// What a checkpoint file says.
+#[derive(Debug)]
+struct Written {
+    text: String,
+    /// It was written in this run. What an earlier one left may not be on the disk, if it died before its sync.
+    is_synced: bool,
+}
+
 /// A data directory in use by this process.
 #[derive(Debug)]
 pub struct LogDir {
@@ -50,8 +59,9 @@ pub struct LogDir {
     recovery_points: Offsets,
     high_watermarks: Offsets,
     log_starts: Offsets,
-    /// Checkpoint files are written one at a time: they share the names of their temporary files.
-    writing: Mutex<()>,
+    /// What the checkpoint files say, where that is known. Files are written one at a time: they share the names of their
+    /// temporary files.
+    written: Mutex<HashMap<Checkpoint, Written>>,
     /// Held for its drop.
     _lock: Box<dyn Send + Sync + Debug>,
 }
@@ -85,6 +95,15 @@ impl LogDir {
         let run = Run { boot_id, incarnation: file_system.random_uuid() };
         run_marker::begin(&*file_system, &directory, &run)?;
         tracing::debug!(directory = %directory.display(), ?last_stop, ?last_run, "data directory in use");
+        let read = [
+            (Checkpoint::RecoveryPoint, &recovery_points),
+            (Checkpoint::HighWatermark, &high_watermarks),
+            (Checkpoint::LogStart, &log_starts),
+        ];
+        // one that tells nothing may not be there
+        let told = read.into_iter().filter(|(_, offsets)| !offsets.is_empty());
+        let written = |offsets| Written { text: checkpoint::text(offsets), is_synced: false };
+        let written = told.map(|(checkpoint, offsets)| (checkpoint, written(offsets))).collect();
         Ok(Self {
             storage,
             last_stop,
@@ -92,7 +111,7 @@ impl LogDir {
             recovery_points,
             high_watermarks,
             log_starts,
-            writing: Mutex::new(()),
+            written: Mutex::new(written),
             _lock: lock,
         })
     }
@@ -165,11 +184,32 @@ impl LogDir {
         self.storage.file_system.remove_directory(path).during("remove", path)
     }
 
-    /// Replaces a checkpoint file by `offsets`, synced.
+    /// Replaces a checkpoint file by `offsets`, synced; one that says just that already is left alone.
     pub fn write_checkpoint(&self, checkpoint: Checkpoint, offsets: &Offsets) -> Result<(), LogError> {
         self.storage.check()?;
-        let _one = self.writing.lock();
-        checkpoint.write(&*self.storage.file_system, self.path(), offsets)
+        let mut written = self.written.lock();
+        let text = checkpoint::text(offsets);
+        if written.get(&checkpoint).is_some_and(|it| it.is_synced && it.text == text) {
+            return Ok(());
+        }
+        // where it fails nobody knows which of the two the file says
+        written.remove(&checkpoint);
+        checkpoint.write(&*self.storage.file_system, self.path(), &text)?;
+        written.insert(checkpoint, Written { text, is_synced: true });
+        Ok(())
+    }
+
+    /// Whether the last run or this one may have written down an offset of the partition that is not 0, the cleaner's apart.
+    pub fn has_checkpointed(&self, topic: &str, partition: i32) -> bool {
+        let line = format!("\n{topic} {partition} ");
+        let written = self.written.lock();
+        let all = [Checkpoint::RecoveryPoint, Checkpoint::HighWatermark, Checkpoint::LogStart];
+        all.iter().any(|it| written.get(it).is_none_or(|it| it.text.contains(&line)))
+    }
+
+    /// Syncs the names of what is in it.
+    pub fn sync(&self) -> Result<(), LogError> {
+        self.storage.file_system.sync_directory(self.path()).during("sync", self.path())
     }
 
     /// Up to where logs were compacted. A file that does not read counts as none: they are cleaned from their starts.

@@ -153,6 +153,47 @@ fn checkpoints_and_partitions_are_found_again() {
 }
 
 #[test]
+fn a_checkpoint_that_says_the_same_is_not_written_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let inode = || {
+        let file = fs::metadata(directory.path().join("replication-offset-checkpoint")).unwrap();
+        std::os::unix::fs::MetadataExt::ino(&file)
+    };
+    let offsets = |offset| Offsets::from([(("a".to_owned(), 0), offset)]);
+    let write = |log_dir: &LogDir, offset| {
+        log_dir.write_checkpoint(Checkpoint::HighWatermark, &offsets(offset)).unwrap();
+        inode()
+    };
+    let log_dir = open(directory.path()).unwrap();
+    let first = write(&log_dir, 5);
+    assert_eq!(write(&log_dir, 5), first);
+    let second = write(&log_dir, 6);
+    assert_ne!(second, first);
+    drop(log_dir);
+    // what is there may have been renamed by a process that died before it had synced the name
+    assert_ne!(write(&open(directory.path()).unwrap(), 6), second);
+}
+
+#[test]
+fn a_partition_is_known_to_be_in_no_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let all = [Checkpoint::RecoveryPoint, Checkpoint::LogStart, Checkpoint::HighWatermark];
+    let log_dir = open(directory.path()).unwrap();
+    assert!(log_dir.has_checkpointed("a", 0), "nobody knows yet");
+    for checkpoint in all {
+        log_dir.write_checkpoint(checkpoint, &Offsets::new()).unwrap();
+    }
+    assert!(!log_dir.has_checkpointed("a", 0));
+    let offsets = Offsets::from([(("long-a".to_owned(), 0), 1), (("a".to_owned(), 10), 2)]);
+    log_dir.write_checkpoint(Checkpoint::LogStart, &offsets).unwrap();
+    let known = [("a", 10), ("long-a", 0), ("a", 0), ("a", 1), ("long-a", 1)];
+    assert_eq!(
+        known.map(|(topic, index)| log_dir.has_checkpointed(topic, index)),
+        [true, true, false, false, false]
+    );
+}
+
+#[test]
 fn a_directory_of_another_incarnation_of_the_topic_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let log_dir = open(directory.path()).unwrap();

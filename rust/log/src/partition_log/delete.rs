@@ -166,13 +166,14 @@ impl Log {
     }
 
     /// Takes the whole log out of service: its directory gets a name that ends in `-delete`, under which it is found
-    /// and removed even after a crash. Returns that directory for [`crate::LogDir::remove_deleted`].
+    /// and removed even after a crash. The name is on the disk once the caller has synced the data directory, for many
+    /// logs together ([`crate::LogDir::sync`]). Returns the directory for [`crate::LogDir::remove_deleted`].
     pub fn mark_deleted(&self) -> Result<PathBuf, LogError> {
         let _cleaner = self.cleaner.stop();
         let _flush = self.flushing.lock();
         let mut writer = self.writer.lock();
         self.storage.check()?;
-        writer.closed = Some(LogError::Gone { path: self.directory(), state: "deleted" });
+        writer.closed = Some(Box::new(LogError::Gone { path: self.directory(), state: "deleted" }));
         let from = self.directory();
         let to = from.with_file_name(file_name::of_deleted_partition(
             &self.topic,
@@ -189,9 +190,6 @@ impl Log {
         }
         self.epochs.lock().set_directory(&to);
         self.directory.write().clone_from(&to);
-        if let Some(parent) = to.parent() {
-            self.storage.file_system.sync_directory(parent).during("sync", parent)?;
-        }
         Ok(to)
     }
 }

@@ -37,7 +37,7 @@ impl Log {
         let end = {
             // a batch is either wholly before this or after it
             let writer = self.writer.lock();
-            if let Some(gone @ LogError::Gone { state: "deleted", .. }) = &writer.closed {
+            if let Some(gone @ LogError::Gone { state: "deleted", .. }) = writer.closed.as_deref() {
                 return Err(gone.clone());
             }
             let end = end(&writer);
@@ -112,10 +112,10 @@ impl Log {
         let _cleaner = self.cleaner.stop();
         {
             let mut writer = self.writer.lock();
-            if writer.closed.as_ref().is_some_and(|closed| matches!(closed, LogError::Gone { .. })) {
+            if writer.closed.as_deref().is_some_and(|closed| matches!(closed, LogError::Gone { .. })) {
                 return Ok(());
             }
-            writer.closed = Some(LogError::Gone { path: self.directory(), state: "closed" });
+            writer.closed = Some(Box::new(LogError::Gone { path: self.directory(), state: "closed" }));
             if clean {
                 self.storage.check()?;
                 self.take_snapshot(&mut writer, self.log_end_offset())?;

@@ -90,7 +90,7 @@ struct Writer {
     /// The offset of the newest producer snapshot.
     snapshot_offset: i64,
     /// Why nothing may be appended any more: closed, deleted, or the end of the log is damaged.
-    closed: Option<LogError>,
+    closed: Option<Box<LogError>>,
     /// The latest leader epoch, so that an append need not ask the epochs.
     leader_epoch: i32,
     /// A leader's append in an older epoch than this is refused: its leadership is over.
@@ -227,7 +227,7 @@ impl Log {
     /// An error when nothing may be written.
     fn check_writable(&self, writer: &Writer) -> Result<(), LogError> {
         self.storage.check()?;
-        writer.closed.clone().map_or(Ok(()), Err)
+        writer.closed.as_ref().map_or(Ok(()), |closed| Err(LogError::clone(closed)))
     }
 
     /// A write that failed: without room the caller may try again later, anything else takes the directory offline.

@@ -164,7 +164,7 @@ impl Log {
             active,
             producers,
             snapshot_offset,
-            closed: recovered.sealed,
+            closed: recovered.sealed.map(Box::new),
             leader_epoch: epochs.latest().map_or(-1, |latest| latest.epoch),
             least_epoch: i32::MIN,
         };

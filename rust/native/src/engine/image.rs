@@ -3,6 +3,7 @@
 use fastlog_broker::{ApiRange, Image, ImageBroker, ImagePartition, ImageTopic, is_internal_topic};
 use pyo3::prelude::*;
 use std::collections::HashMap;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Host and port by listener name.
@@ -51,12 +52,10 @@ pub(super) fn change_topics(image: &mut Image, put: Vec<Topic>, removed: &[Strin
 
 impl From<Topic> for ImageTopic {
     fn from(topic: Topic) -> Self {
-        let partitions = (0..).zip(topic.partitions).map(|(index, it)| ImagePartition {
-            index,
-            leader_id: it.leader,
-            leader_epoch: it.leader_epoch,
-            replicas: it.replicas,
-            isr: it.isr,
+        let partitions = (0..).zip(topic.partitions).map(|(index, it)| {
+            let replicas: Arc<[i32]> = it.replicas.into();
+            let isr = if *it.isr == *replicas { replicas.clone() } else { it.isr.into() };
+            ImagePartition { index, leader_id: it.leader, leader_epoch: it.leader_epoch, replicas, isr }
         });
         Self {
             is_internal: is_internal_topic(&topic.name),

@@ -213,9 +213,20 @@ impl Engine {
         Ok(counts.into_iter().map(first_failure).map(|error| error.map(|it| to_python(&it))).collect())
     }
 
-    fn delete_topic(&self, py: Python<'_>, topic: &str, topic_id: [u8; 16]) -> PyResult<usize> {
+    /// Of each topic how many directories were put away, or why not all of them.
+    fn delete_topics<'py>(
+        &self,
+        py: Python<'py>,
+        topics: Vec<(String, [u8; 16])>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let named: Vec<_> = topics.into_iter().map(|(topic, id)| (topic, Uuid::from_bytes(id))).collect();
         let now_ms = self.broker.clock().now_ms();
-        self.with_logs(py, |logs| logs.delete_topic(topic, Uuid::from_bytes(topic_id), now_ms))
+        let results = self.with_logs(py, |logs| Ok(logs.delete_topics(&named, now_ms)))?;
+        let told = |result: Result<usize, LogError>| match result {
+            Ok(count) => Ok(count.into_pyobject(py)?.into_any()),
+            Err(error) => Ok(to_python(&error).into_pyobject(py)?.into_any()),
+        };
+        results.into_iter().map(told).collect()
     }
 
     fn set_topic_settings(&self, py: Python<'_>, topic: &str, settings: TopicSettings) -> PyResult<()> {

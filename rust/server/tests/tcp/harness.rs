@@ -87,8 +87,8 @@ impl Node {
             index,
             leader_id: 1,
             leader_epoch: 0,
-            replicas: vec![1],
-            isr: vec![1],
+            replicas: [1].into(),
+            isr: [1].into(),
         });
         let partitions = described.collect();
         self.broker.image().update(|image| {

@@ -106,7 +106,7 @@ fn a_partition_without_a_leader_says_so() {
             name: "t".into(),
             id: Uuid::from_u128(3),
             is_internal: false,
-            partitions: vec![ImagePartition { leader_id: -1, replicas: vec![2], ..Default::default() }],
+            partitions: vec![ImagePartition { leader_id: -1, replicas: [2].into(), ..Default::default() }],
         });
     });
     ask(&mut node.client(), 12, &named(&["t"]), |response| {
@@ -165,8 +165,13 @@ fn a_partition_is_described_by_the_brokers_that_the_client_can_reach() {
             image.brokers =
                 vec![ImageBroker { id: 1, ..Default::default() }, at("PLAINTEXT", 2), at("INSIDE", 3)];
             let (replicas, isr) = (vec![2, 1, 3, 4], vec![2, 3]);
-            let partition =
-                ImagePartition { leader_id, leader_epoch: 5, replicas, isr, ..Default::default() };
+            let partition = ImagePartition {
+                leader_id,
+                leader_epoch: 5,
+                replicas: replicas.into(),
+                isr: isr.into(),
+                ..Default::default()
+            };
             let (name, id, partitions) = ("t".into(), Uuid::from_u128(3), vec![partition]);
             image.put_topic(ImageTopic { name, id, is_internal: false, partitions });
         });
