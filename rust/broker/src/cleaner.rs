@@ -128,12 +128,9 @@ impl Cleaner {
         now_ms: i64,
     ) -> Option<(Arc<Partition>, Cleanable)> {
         let mut best: Option<(Arc<Partition>, Cleanable)> = None;
-        for partition in broker.partitions().all() {
+        for partition in broker.partitions().those(|it| it.log().config().cleanup_compact) {
             let key = key_of(&partition);
-            if !partition.log().config().cleanup_compact
-                || failed.contains(&key)
-                || self.damaged.lock().contains(&key)
-            {
+            if failed.contains(&key) || self.damaged.lock().contains(&key) {
                 continue;
             }
             let checkpoint = self.progress.lock().offsets.get(&key).copied();

@@ -298,7 +298,7 @@ impl LogManager {
 
     /// Deletes the segments that retention says; answers how many. A log that fails does not keep the others.
     pub fn enforce_retention(&self, now_ms: i64) -> usize {
-        self.each_log("retention failed", |partition| {
+        self.each_log(self.broker.partitions().all(), "retention failed", |partition| {
             let deleted = partition.log().enforce_retention(now_ms)?;
             if deleted > 0 {
                 partition.notify();
@@ -310,7 +310,9 @@ impl LogManager {
     /// Removes the files of deleted segments and partitions whose delay is over; answers how many.
     pub fn purge_deleted(&self, now_ms: i64) -> Result<usize, LogError> {
         let directory = self.directory()?;
-        let segments = self.each_log("purging deleted segments failed", |it| it.log().purge_deleted(now_ms));
+        let purged = self.broker.partitions().those(|it| it.log().has_deleted_segments());
+        let segments =
+            self.each_log(purged, "purging deleted segments failed", |it| it.log().purge_deleted(now_ms));
         let due: Vec<_> = self.doomed.lock().extract_if(.., |(_, due)| due.is_over(now_ms)).collect();
         let mut failed = None;
         for (path, when) in &due {
@@ -329,11 +331,12 @@ impl LogManager {
 
     fn each_log(
         &self,
+        partitions: Vec<Arc<Partition>>,
         failure: &'static str,
-        work: impl Fn(&crate::partition::Partition) -> Result<usize, LogError>,
+        work: impl Fn(&Partition) -> Result<usize, LogError>,
     ) -> usize {
         let mut count = 0;
-        for partition in self.broker.partitions().all() {
+        for partition in partitions {
             match work(&partition) {
                 Ok(done) => count += done,
                 Err(error) => self.broker.events().push(
@@ -419,17 +422,14 @@ impl LogManager {
                 offsets.insert(key.clone(), offset);
             }
         }
-        for partition in self.broker.partitions().all() {
-            let log = partition.log();
-            let offset = match checkpoint {
-                Checkpoint::RecoveryPoint => log.recovery_point(),
-                Checkpoint::HighWatermark => log.high_watermark(),
-                Checkpoint::LogStart => log.log_start_offset(),
-                Checkpoint::Cleaner => continue,
-            };
-            if offset != 0 {
-                offsets.insert((partition.topic().to_string(), partition.index()), offset);
-            }
+        let offset_of = |partition: &Partition| match checkpoint {
+            Checkpoint::RecoveryPoint => partition.log().recovery_point(),
+            Checkpoint::HighWatermark => partition.log().high_watermark(),
+            Checkpoint::LogStart => partition.log().log_start_offset(),
+            Checkpoint::Cleaner => 0,
+        };
+        for partition in self.broker.partitions().those(|it| offset_of(it) != 0) {
+            offsets.insert((partition.topic().to_string(), partition.index()), offset_of(&partition));
         }
         offsets
     }

@@ -125,9 +125,17 @@ impl PartitionTable {
 
     /// All open partitions, by topic and number.
     pub fn all(&self) -> Vec<Arc<Partition>> {
+        self.those(|_| true)
+    }
+
+    /// The open partitions that are meant, by topic and number: of ten thousand that nobody uses few are, as a rule, and
+    /// the others cost a look. Must not touch this table.
+    pub fn those(&self, is_meant: impl Fn(&Partition) -> bool) -> Vec<Arc<Partition>> {
         let open = self.open.read();
-        let mut all: Vec<_> = open.by_name.values().flat_map(|it| it.0.iter().cloned()).collect();
-        all.sort_by(|a, b| (a.topic(), a.index()).cmp(&(b.topic(), b.index())));
-        all
+        let each = open.by_name.values().flat_map(|it| it.0.iter());
+        let mut found: Vec<_> = each.filter(|it| is_meant(it)).cloned().collect();
+        drop(open);
+        found.sort_by(|a, b| (a.topic(), a.index()).cmp(&(b.topic(), b.index())));
+        found
     }
 }

@@ -149,6 +149,11 @@ impl Log {
         removed.during("remove", &snapshot).map_err(|error| self.write_failed(error))
     }
 
+    /// Whether files of deleted segments are still there.
+    pub fn has_deleted_segments(&self) -> bool {
+        !self.deleted.lock().is_empty()
+    }
+
     /// Removes the files of segments that were deleted `file.delete.delay.ms` ago; returns how many segments.
     pub fn purge_deleted(&self, now_ms: i64) -> Result<usize, LogError> {
         let due: Vec<_> = {
