@@ -42,8 +42,6 @@ EXPIRY_INTERVAL_MS = LOOK_INTERVAL_MS
 #: a leader that is silent for so long may be one no more, and a broker that is stopped or cut off cannot say so: others
 #: are asked then, and again at the interval. Replicas that lag behind are a reason to be silent too
 SILENCE_MS, SILENCE_INTERVAL_MS = 1_500.0, 500.0
-#: while no broker takes more it is looked again so often; its answer comes earlier as a rule
-FULL_LOOK_MS = 5.0
 #: so long after a send on a caller's thread the next one is expected, and this thread goes on looking after deadlines
 LIVELY_MS = 1_000.0
 
@@ -268,7 +266,6 @@ class Sender(threading.Thread):
 
     def _plan(self, now_ms: float) -> tuple[dict[LinkSlot, ProduceToken], float]:
         plan: dict[LinkSlot, ProduceToken] = {}
-        full: set[LinkSlot] = set()
         due_ms = math.inf
         image = self._background.image
         accumulator = self._accumulator
@@ -283,34 +280,26 @@ class Sender(threading.Thread):
                     if image.knows(queue.topic, queue.partition):
                         queue.waiting[0].last_problem = "no broker leads the partition now"
                     self._background.request_refresh(queue.topic)
-                elif not slot.usable(now_ms):
+                elif slot.usable(now_ms):
+                    self._add(plan, slot, queue, now_ms)
+                else:
                     due_ms = min(due_ms, slot.retry_at_ms)
-                elif not self._add(plan, slot, queue, now_ms):
-                    full.add(slot)
-                    if len(full) >= len(image.brokers):
-                        # nobody takes more: thousands of queues need not be asked before somebody has answered
-                        due_ms = min(due_ms, now_ms + max(self._settings.linger_ms, FULL_LOOK_MS))
-                        break
         return plan, due_ms
 
     def _add(
         self, plan: dict[LinkSlot, ProduceToken], slot: LinkSlot, queue: PartitionQueue, now_ms: float
-    ) -> bool:
-        """Takes the next batch of `queue`, if it may be sent, into the request; False where that takes no more."""
-        if slot.in_flight >= self._settings.max_in_flight:
-            return False
-        if not self._may_send(queue, slot, now_ms):
-            return True
+    ) -> None:
+        if slot.in_flight >= self._settings.max_in_flight or not self._may_send(queue, slot, now_ms):
+            return
         token = plan.get(slot)
         size = queue.waiting[0].size_bytes
         if token is None:
             token = plan[slot] = ProduceToken()
         elif token.size_bytes + size > REQUEST_BYTES_AIM:
-            return False
+            return
         token.take(queue, slot.link)
         self._accumulator.trim(token.entries[-1][1])
         self._accumulator.changed(queue)
-        return True
 
     def _may_send(self, queue: PartitionQueue, slot: LinkSlot, now_ms: float) -> bool:
         if queue.may_send(now_ms, slot.link):
