@@ -2,7 +2,7 @@
 //! closes, rolls, deletions and deaths, while readers hold what they were given.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::common::*;
@@ -219,23 +219,6 @@ impl Run {
                 assert_eq!(log.flush().ok()?, model.end());
                 model.flushed();
             }
-            Step::Read { from, bytes } => {
-                let mut next = model.place(*from);
-                while let Some(held) = hold(number, log, next, *bytes, model.end())? {
-                    let (beyond, found) = values_in(&held.bytes, next);
-                    assert!(found == model.values(next, beyond), "{next} to {beyond} reads as {found:?}");
-                    next = beyond;
-                }
-                assert_eq!(next, model.end());
-            }
-            Step::Seek { to } => {
-                let time = model.time(*to);
-                let found = log.offset_for_timestamp(time, model.end()).ok()?;
-                assert_eq!(found.map(|found| (found.offset, found.timestamp)), model.first_since(time));
-            }
-            Step::Hold { from } => {
-                self.held.extend(hold(number, log, model.place(*from), 500, model.end())?);
-            }
             Step::DeleteRecords { to } => {
                 log.advance_high_watermark(model.end());
                 let to = model.place(*to);
@@ -263,13 +246,41 @@ impl Run {
             Step::Recreate => {
                 model.may_be_gone = true;
                 let path = log.mark_deleted().ok()?;
+                // as whoever deletes many does once for all of them
+                self.file_system.sync_directory(Path::new(DIRECTORY)).ok()?;
                 model.recreated();
                 self.logs[number] = None;
                 self.file_system.remove_directory(&path).ok()?;
             }
-            Step::CloseIdle | Step::Release | Step::Die { .. } => {}
+            _ => self.look(number, step)?,
         }
         self.models[number].settle();
+        Some(())
+    }
+
+    /// The steps that change nothing.
+    fn look(&mut self, number: usize, step: &Step) -> Option<()> {
+        let (model, log) = (&self.models[number], self.logs[number].as_ref()?);
+        match step {
+            Step::Read { from, bytes } => {
+                let mut next = model.place(*from);
+                while let Some(held) = hold(number, log, next, *bytes, model.end())? {
+                    let (beyond, found) = values_in(&held.bytes, next);
+                    assert!(found == model.values(next, beyond), "{next} to {beyond} reads as {found:?}");
+                    next = beyond;
+                }
+                assert_eq!(next, model.end());
+            }
+            Step::Seek { to } => {
+                let time = model.time(*to);
+                let found = log.offset_for_timestamp(time, model.end()).ok()?;
+                assert_eq!(found.map(|found| (found.offset, found.timestamp)), model.first_since(time));
+            }
+            Step::Hold { from } => {
+                self.held.extend(hold(number, log, model.place(*from), 500, model.end())?);
+            }
+            _ => {}
+        }
         Some(())
     }
 
