@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fastlog.broker.groups.complaints import Complaints
@@ -73,8 +74,6 @@ class GroupCoordinator:
     ) -> None:
         self._clock = clock
         self._random = random
-        self._settings = groups, offsets
-        self._consumer_settings = consumer_groups
         self._topics = KnownTopics()
         self._memory = Memory(groups.memory_bytes_max)
         self._retention_check_interval_ms = retention_check_interval_ms
@@ -86,7 +85,10 @@ class GroupCoordinator:
             self._deadlines,
             self._complaints,
             self._moment(),
-            make=self._coordinator,
+            # no method of ours: a broker that is over is to be freed at once
+            make=partial(
+                Coordinator, self._deadlines, groups, offsets, self._memory, consumer_groups, self._topics
+            ),
             topic_exists=topic_exists,
         )
         self._expiring: list[Shard] = []
@@ -257,11 +259,6 @@ class GroupCoordinator:
             self._shards.carry_out(shard, shard.coordinator().expire_offsets(self.now))
 
     # --- what shards are told ---
-
-    def _coordinator(self) -> Coordinator:
-        return Coordinator(
-            self._deadlines, *self._settings, self._memory, self._consumer_settings, self._topics
-        )
 
     def _topics_told(self, put: Sequence[Topic], removed: Sequence[str]) -> None:
         changed = self._topics.tell(put, removed)
