@@ -306,14 +306,15 @@ pub(super) fn list_names(storage: &Storage, directory: &Path) -> Result<Vec<Stri
     Ok(entries.into_iter().map(|entry| entry.name).collect())
 }
 
-/// A log that ends before its start lost records with the machine, after they were deleted. Nothing else explains it: who
-/// takes a checkpoint of another directory for this one's must not lose all records by it.
+/// A log that ends before its start lost records with the machine, after they were deleted; or the process died as it began
+/// anew where its leader's log starts, which is written down first. A clean stop leaves neither: who takes a checkpoint
+/// of another directory for this one's must not lose all records by it.
 fn check_all_deleted(directory: &Path, options: &LogOptions, end: i64) -> Result<(), LogError> {
-    if options.last_stop == LastStop::MachineDied {
+    if options.last_stop != LastStop::Clean {
         return Ok(());
     }
     let reason = format!(
-        "{} says that it starts at offset {}, but it ends at {end}, and no power cut explains that: the file is of \
+        "{} says that it starts at offset {}, but it ends at {end}, and no crash explains that: the file is of \
          another directory, or segments were removed; put back what was there, or take the line of {}-{} out of the file",
         Checkpoint::LogStart.file_name(),
         options.log_start_offset,

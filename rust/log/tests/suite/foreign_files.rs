@@ -342,9 +342,9 @@ fn snapshots_that_changed_places_are_not_believed() {
 }
 
 #[test]
-fn a_log_start_beyond_the_end_deletes_nothing_unless_the_machine_died() {
+fn a_log_start_beyond_the_end_deletes_nothing_after_a_clean_stop() {
     for (last_stop, may_be) in
-        [(LastStop::Clean, false), (LastStop::ProcessDied, false), (LastStop::MachineDied, true)]
+        [(LastStop::Clean, false), (LastStop::ProcessDied, true), (LastStop::MachineDied, true)]
     {
         let directory = tempfile::tempdir().unwrap();
         let (log, _) = open(directory.path(), config(), LastStop::Clean);
