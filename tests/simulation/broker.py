@@ -169,6 +169,7 @@ class Broker(Controlling):
 
     def leave(self, gone: Callable[[], None]) -> None:
         """A controlled shutdown: the controller moves elsewhere what is led here, then the process may go."""
+        self.is_leaving = True
         tries = iter(range(LEAVE_TRIES))
 
         def ask() -> None:

@@ -66,6 +66,8 @@ class Cluster:
         self._moves: dict[PartitionKey, list[tuple[int, set[int]]]] = {}
         #: the proposals of the present state of each partition, which may be written though their leader died since
         self._under_way: dict[PartitionKey, list[Proposed]] = {}
+        #: the broker epoch of each broker's last process whose machine lost something as it died
+        self._lost: dict[int, int] = {}
 
     def start(self) -> None:
         """Starts every process, and clients after a while."""
@@ -121,6 +123,8 @@ class Cluster:
         process = self.brokers.pop(broker)
         process.die()
         self.machines[broker].crash(lose_unsynced=lose_unsynced, wipe=wipe)
+        if (lose_unsynced or wipe) and process.registration is not None:
+            self._lost[broker] = process.registration.broker_epoch
         self.on_death(broker, process.registration)
 
     def stop(self, broker: int) -> None:
@@ -136,6 +140,18 @@ class Cluster:
     def may_lose(self, broker: int) -> bool:
         """Whether what the broker's disk holds survives without it, on another that the cluster counts on."""
         return all(self._survives(key, broker) for key in self.keys)
+
+    def is_unaware(self) -> bool:
+        """Whether a partition counts on what a broker has lost, while one in-sync replica suffices.
+
+        Whoever else drops out then is given up for the one that has lost it, so nothing else may befall the cluster
+        until it knows.
+        """
+        return self.bugs.min_isr == 1 and any(
+            self._lost.get(broker) == epoch
+            for state in self.store.states.values()
+            for broker, epoch in zip(state.isr, state.isr_epochs, strict=True)
+        )
 
     def reassign(self, key: PartitionKey, replicas: tuple[int, ...] | None) -> None:
         """Asks who thinks that it is the controller, unless nobody would be left with what was committed."""
@@ -176,7 +192,7 @@ class Cluster:
         may be dead already, with what its machine has lost, and have a session still.
         """
         held = self.brokers.get(broker)
-        if held is None or held.is_stopped or held.registration is None:
+        if held is None or held.is_stopped or held.is_leaving or held.registration is None:
             return False
         is_cut = any(pair in self.network.cuts for pair in ((broker, STORE), (STORE, broker)))
         return registered.get(broker) == held.registration.broker_epoch and not is_cut

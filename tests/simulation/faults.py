@@ -66,7 +66,9 @@ class Faults:
         ]
         kinds += [self._machine, self._wipe, self._bounce, self._jump]
         kinds += [it.strike for it in self._others]
-        self.rng.choice(kinds)()
+        strike = self.rng.choice(kinds)
+        if not self.cluster.is_unaware():
+            strike()
         pause_ms = self.rng.randint(*PAUSE_MS) * self.rng.choice((1, 1, 5)) * self._calm
         self.cluster.agenda.after(pause_ms, self._next)
 
@@ -141,7 +143,7 @@ class Faults:
     def down(self, broker: int, *, lose_unsynced: bool = False, wipe: bool = False) -> bool:
         """Kills a process, unless what is only there would be lost."""
         cluster = self.cluster
-        if broker not in cluster.brokers:
+        if broker not in cluster.brokers or cluster.is_unaware():
             return False
         if (lose_unsynced or wipe) and not cluster.may_lose(broker):
             return False
@@ -182,7 +184,7 @@ class Faults:
 
     def stop_broker(self, broker: Broker, for_ms: int) -> None:
         """SIGSTOP, and SIGCONT after a while."""
-        if broker.is_stopped:
+        if broker.is_stopped or self.cluster.is_unaware():
             return
         self.cluster.note(f"stop {broker.id}")
         broker.is_stopped = True
@@ -206,6 +208,8 @@ class Faults:
 
     def cut_links(self, pairs: list[tuple[int, int]], for_ms: int | None = None) -> None:
         """Lets nothing pass, one way each."""
+        if self.cluster.is_unaware():
+            return
         network = self.cluster.network
         self.cluster.note(f"cut {pairs}")
         for pair in pairs:

@@ -49,6 +49,7 @@ class Process:
         self.machine = machine
         self.is_alive = True
         self.is_stopped = False
+        self.is_leaving = False
         self._late: list[Callable[[], None]] = []
         self._agenda = agenda
         self._booted_ms = rng.randint(0, BOOTED_MS)
