@@ -84,8 +84,9 @@ impl Log {
         let list = self.segments();
         for (segment, next_base) in list.holding(offset) {
             let end = self.bound_position(segment, next_base, bound, &view)?;
-            if let Some(start) = self.start_position(segment, offset, end, &view)? {
-                return slice(segment, start, end, max_bytes, at_least_one);
+            let within = |error| led_on_within(error, next_base, view.end.offset);
+            if let Some(start) = self.start_position(segment, offset, end, &view).map_err(within)? {
+                return slice(segment, start, end, max_bytes, at_least_one).map_err(within);
             }
             // a gap: compaction took the end of this segment
         }
@@ -169,6 +170,16 @@ impl Log {
         segment.ensure_loaded(self.config().index_interval_bytes)?;
         Ok(segment.find_batch(offset, end)?.map(|located| located.position))
     }
+}
+
+/// A base offset has no checksum: what follows the damage may claim one that the next segment has, or beyond the log's
+/// end. Reading goes on at the next segment then, if there is one.
+fn led_on_within(mut error: LogError, next_base: Option<i64>, log_end_offset: i64) -> LogError {
+    if let LogError::Corrupt { next_readable_offset, .. } = &mut error {
+        let limit = next_base.unwrap_or(log_end_offset);
+        *next_readable_offset = next_readable_offset.filter(|next| *next < limit).or(next_base);
+    }
+    error
 }
 
 fn slice(
