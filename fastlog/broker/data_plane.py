@@ -220,7 +220,3 @@ class ReplicationPlane(Protocol):
     def held_back(self) -> list[tuple[bytes, int]]:
         """The followers here that are to be left out of fetches now, for the rate: topic id, partition."""
         ...
-
-    def truncations_below_high_watermark(self) -> int:
-        """How often a follower here dropped what it took for committed: only unclean elections explain it."""
-        ...

@@ -159,10 +159,6 @@ class NotingEngine:
         """Nobody."""
         return []
 
-    def truncations_below_high_watermark(self) -> int:
-        """None."""
-        return 0
-
 
 class NotingFetchers:
     """Who is followed."""

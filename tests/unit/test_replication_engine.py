@@ -65,4 +65,3 @@ def test_roles_positions_and_errors(engine: Engine) -> None:
     plane.set_broker_epochs({1: 10, 2: 20})
     plane.set_lease(time.monotonic_ns())
     assert plane.drain_notices() == []
-    assert plane.truncations_below_high_watermark() == 0

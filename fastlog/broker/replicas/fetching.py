@@ -224,7 +224,15 @@ class Followed:
         key, topic = effect.key, self._topics.get(effect.key)
         if topic is None:
             return
-        self._counts.below_high_watermark += effect.below_high_watermark
+        if effect.below_high_watermark:
+            self._counts.below_high_watermark += 1
+            self._log.error(
+                "committed records are cut: the leader's log does not have them, as after an unclean election",
+                topic=topic,
+                partition=key.partition,
+                leader_epoch=effect.leader_epoch,
+                offset=effect.offset,
+            )
         try:
             with self._cutting:
                 if key in self._forbidden:

@@ -45,8 +45,6 @@ class ReplicaCounts(msgspec.Struct, frozen=True, kw_only=True):
     proposals: int
     """Changes of in-sync replicas that were proposed, again ones too."""
     failed_roles: int
-    truncations_below_high_watermark: int
-    """How often a follower here dropped what it took for committed: only unclean elections explain it."""
     fetching: Counts
 
 
@@ -174,7 +172,6 @@ class ReplicaManager:
             dropped_notices=self._dropped,
             proposals=parts.proposals.count,
             failed_roles=parts.roles.failures,
-            truncations_below_high_watermark=self._engine.truncations_below_high_watermark(),
             fetching=parts.fetchers.counts(),
         )
 

@@ -82,11 +82,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     code: int
 
 
-class Broken(msgspec.Struct, frozen=True, kw_only=True):
-    """Outcome: our own disk refused the append; the partition is fetched no more until it is opened again."""
-
-
-Outcome = Appended | Diverged | Failed | Broken
+Outcome = Appended | Diverged | Failed
 
 
 class Truncate(msgspec.Struct, frozen=True, kw_only=True):
@@ -259,9 +255,7 @@ class Fetcher:
             return []
         if isinstance(outcome, Diverged) and outcome.epoch >= 0:
             return self._diverged(key, it, outcome, now_ms)
-        if isinstance(outcome, Broken):
-            it.stage = "broken"
-        elif isinstance(outcome, Diverged) or outcome.code == OffsetOutOfRangeError.code:
+        if isinstance(outcome, Diverged) or outcome.code == OffsetOutOfRangeError.code:
             # a leader that knows no epoch of ours answers as one whose log does not reach us (Kafka: the error)
             it.stage = "asking"
             return [AskOffsets(key=key, leader_epoch=it.leader_epoch)]

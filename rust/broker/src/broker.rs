@@ -336,11 +336,6 @@ impl Broker {
         &self.cluster.notices
     }
 
-    /// How often a follower dropped what it took for committed: only an unclean election explains it.
-    pub fn truncations_below_high_watermark(&self) -> u64 {
-        self.cluster.truncations_below_high_watermark()
-    }
-
     /// Changes the settings of a topic's open partitions.
     pub fn configure_topic(&self, topic: &str, config: &Arc<LogConfig>, min_insync_replicas: usize) {
         for partition in self.partitions.of_topic(topic) {

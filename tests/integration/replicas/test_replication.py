@@ -9,6 +9,8 @@ from fastlog.ports import PartitionKey
 from tests.support.replica_wiring import wait_until
 
 if TYPE_CHECKING:
+    import pytest
+
     from fastlog.ports import PartitionState
     from tests.support.replica_node import ReplicaNode
     from tests.support.replicas import Cluster
@@ -88,6 +90,27 @@ def test_a_tail_that_nobody_had_is_cut_when_its_leader_comes_back(cluster: Clust
         shows(node, "t", [b"kept", b"new"])
     fetching = first.manager.counts().fetching
     assert (fetching.truncations, fetching.below_high_watermark) == (1, 0)
+
+
+def test_committed_records_that_an_unclean_election_gives_up_are_counted_and_told(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, _ = cluster.start(1, 2)
+    key = cluster.create("t", 1, (1, 2), unclean=True)
+    assert first.produce("t", [b"kept"]) == (0, 0)
+    cluster.kill(2)
+    assert first.produce("t", [b"lost", b"lost too"]) == (0, 1)
+    first.manager.resign()
+    cluster.wiring.unregister(1)
+    (second,) = cluster.start(2, clean=False)
+    assert cluster.leader(key) is second
+    assert second.produce("t", [b"new"]) == (0, 1)
+    first.manager.registered(cluster.wiring.register(first))
+    wait_until(lambda: set(state_of(cluster, key).isr) == {1, 2}, "1 is in sync again")
+    shows(first, "t", [b"kept", b"new"])
+    assert first.manager.counts().fetching.below_high_watermark == 1
+    (told,) = [it for it in caplog.records if "committed records are cut" in it.getMessage()]
+    assert told.levelname == "ERROR"
 
 
 def test_a_replica_that_is_far_behind_its_leaders_log_start_begins_there(cluster: Cluster) -> None:

@@ -131,5 +131,5 @@ def test_nothing_acknowledged_is_lost_while_leaders_die_one_after_another(cluste
     assert kept == acknowledged
     for node in cluster.nodes.values():
         wait_until(lambda it=node: it.consume("t")[1:] == (high_watermark, values), "all have the same")  # type: ignore[misc]
-        assert node.manager.counts().truncations_below_high_watermark == 0
+        assert node.manager.counts().fetching.below_high_watermark == 0
     assert len(acknowledged) >= 100

@@ -13,7 +13,6 @@ use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The cluster as one broker sees it.
@@ -26,7 +25,6 @@ pub(crate) struct Cluster {
     pub(crate) notices: Notices,
     pub(crate) throttle: Throttle,
     broker_epochs: ArcSwap<HashMap<i32, i64>>,
-    truncated_below_high_watermark: AtomicU64,
 }
 
 impl Cluster {
@@ -44,7 +42,6 @@ impl Cluster {
             notices: Notices::new(wakeup),
             throttle: Throttle::default(),
             broker_epochs: ArcSwap::default(),
-            truncated_below_high_watermark: AtomicU64::new(0),
         })
     }
 
@@ -65,13 +62,5 @@ impl Cluster {
     /// Whether what the lease gates must be refused. Without a cluster one atomic load.
     pub(crate) fn is_lease_over(&self) -> bool {
         self.lease.is_over(|| self.clock.monotonic_ns())
-    }
-
-    pub(crate) fn note_truncation_below_high_watermark(&self) {
-        self.truncated_below_high_watermark.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn truncations_below_high_watermark(&self) -> u64 {
-        self.truncated_below_high_watermark.load(Ordering::Relaxed)
     }
 }

@@ -88,10 +88,6 @@ impl Partition {
     ) -> Result<bool, LogError> {
         let changing = self.changing.lock();
         self.check_follows(leader_epoch)?;
-        let high_watermark = self.log.high_watermark();
-        if offset < high_watermark {
-            self.cluster.note_truncation_below_high_watermark();
-        }
         let is_cut = self.log.truncate_to(offset, now_ms, checkpoint)?;
         drop(changing);
         self.notify();

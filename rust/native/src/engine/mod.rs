@@ -584,8 +584,4 @@ impl Engine {
     fn held_back(&self) -> Vec<([u8; 16], i32)> {
         self.broker.held_back().into_iter().map(|(id, index)| (id.into_bytes(), index)).collect()
     }
-
-    fn truncations_below_high_watermark(&self) -> u64 {
-        self.broker.truncations_below_high_watermark()
-    }
 }

@@ -20,7 +20,6 @@ from fastlog.ports import PartitionKey
 from fastlog.state.replica.follower import (
     Appended,
     AskOffsets,
-    Broken,
     Diverged,
     Effect,
     Failed,
@@ -221,8 +220,9 @@ def test_a_cut_goes_on_though_the_leader_is_lost() -> None:
 
 
 def test_a_disk_that_refuses_ends_it_until_the_partition_is_opened_again() -> None:
-    it = following(where(30))
-    fetched(it, Broken())
+    it = following(where(30, epoch=3))
+    fetched(it, Diverged(epoch=3, end_offset=25, own_epoch=3, own_end_offset=30))
+    it.moved(KEY, EPOCH, None)
     assert it.wanted(10**9) == []
     assert it.next_ms(0) is None
 
