@@ -259,7 +259,7 @@ class Fetcher:
             # a leader that knows no epoch of ours answers as one whose log does not reach us (Kafka: the error)
             it.stage = "asking"
             return [AskOffsets(key=key, leader_epoch=it.leader_epoch)]
-        elif outcome.code == FencedLeaderEpochError.code:
+        if outcome.code == FencedLeaderEpochError.code:
             # there is a newer leader, and the next state tells which
             it.stage = "moved"
         elif outcome.code in UNHEARD:

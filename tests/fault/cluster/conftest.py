@@ -28,9 +28,14 @@ def witness(cluster: Cluster, topic_name: str) -> ClusterWitness:
 
 
 def watched(
-    cluster: Cluster, topic: str, *, with_sdk: bool = False, configs: dict[str, str] | None = None
+    cluster: Cluster,
+    topic: str,
+    *,
+    with_sdk: bool = False,
+    configs: dict[str, str] | None = None,
+    digits: int = 1,
 ) -> ClusterWitness:
     """Makes a topic with three replicas and what watches it."""
     with cluster.admin() as admin:
         admin.create_topic(topic, partitions=PARTITIONS, replication_factor=3, configs=configs)
-    return ClusterWitness(cluster, topic, with_sdk=with_sdk)
+    return ClusterWitness(cluster, topic, with_sdk=with_sdk, digits=digits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -183,6 +183,9 @@ def test_a_wiped_broker_alone_does_not_win(cluster: Cluster, witness: ClusterWit
 
 # --- a full disk ---
 
+# a second of them is more than what is reserved ahead
+VALUE_BYTES = 1000
+
 
 class OnDisk(Cluster):
     """A cluster of which one broker has a small disk of its own."""
@@ -212,14 +215,29 @@ def on_disk(disk: LoopDisk, tmp_path: Path) -> Iterator[Cluster]:
 def test_a_full_disk_takes_one_broker_out_and_no_more(
     on_disk: Cluster, disk: LoopDisk, topic_name: str
 ) -> None:
-    with watched(on_disk, topic_name) as witness:
+    """As a leader it can take nothing, as a follower it falls behind; the others go on, and all resumes by itself."""
+    with watched(on_disk, topic_name, digits=VALUE_BYTES) as witness:
+        with on_disk.admin() as admin:
+            leaders = {it.partition: it.leader for it in admin.describe_topic(topic_name).partitions}
+        elsewhere = [partition for partition, leader in leaders.items() if leader != 1]
+        (here,) = leaders.keys() - set(elsewhere)
         with disk.filled():
-            # as leader of one partition and follower of two it can take nothing; the others go on
-            witness.wait_for_more(300)
-        broker = on_disk[1]
-        if broker.is_running:
-            broker.kill()
-        broker.restart()
+            # first what is reserved ahead is used up
+            on_disk.wait_until("it is out of sync", lambda: in_sync(on_disk, topic_name, elsewhere) == {2, 3})
+            witness.wait_for_more(300, partitions=elsewhere)
+            refused = len(witness.moments[here])
+            witness.wait_for_more(300, partitions=elsewhere)
+            assert len(witness.moments[here]) == refused, "it took records that it has no room for"
+            assert "No space left on device" in on_disk[1].log_file.read_text()
+        witness.wait_for_more()
+        assert on_disk[1].is_running
         back_in_sync(on_disk, topic_name)
         print(f"full disk: {witness.gap():.2f} s without an acknowledgement")
     witness.check()
+
+
+def in_sync(cluster: Cluster, topic: str, partitions: Iterable[int]) -> set[int]:
+    """Who is in sync in any of these partitions."""
+    with cluster.admin(2) as admin:
+        found = admin.describe_topic(topic).partitions
+    return {broker for it in found if it.partition in partitions for broker in it.isr}

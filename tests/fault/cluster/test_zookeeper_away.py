@@ -14,6 +14,7 @@ from fastlog.protocol.messages.create_topics import CreatableTopic, CreateTopics
 from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from fastlog.testing import Cluster
 from tests.support.batches import NOW_MS, seal
+from tests.support.cluster_load import read_all
 from tests.support.faults.cluster_witness import PARTITIONS, ClusterWitness
 from tests.support.faults.told_topics import ToldTopic
 from tests.support.raw import RawTcp
@@ -41,12 +42,20 @@ def start_zookeeper(cluster: Cluster) -> None:
     cluster.zookeeper.restart()
 
 
+def produce(topic: str, acks: int, value: bytes = b"one") -> ProduceRequest:
+    data = [PartitionProduceData(index=0, records=seal([(NOW_MS, None, value, ())]))]
+    return ProduceRequest(None, acks, 5_000, [TopicProduceData(name=topic, partition_data=data)])
+
+
+def told(connection: RawTcp, topic: str, acks: int) -> int:
+    """The error code of one record for partition 0."""
+    answer = connection.ask(produce(topic, acks), 9)
+    return int(answer.responses[0].partition_responses[0].error_code)
+
+
 def acks_1(connection: RawTcp, topic: str) -> int:
     """The error code of one record that the leader of partition 0 alone is to acknowledge."""
-    data = [PartitionProduceData(index=0, records=seal([(NOW_MS, None, b"one", ())]))]
-    request = ProduceRequest(None, 1, 5_000, [TopicProduceData(name=topic, partition_data=data)])
-    answer = connection.ask(request, 9)
-    return int(answer.responses[0].partition_responses[0].error_code)
+    return told(connection, topic, 1)
 
 
 def last_success(ask: Callable[[], int], until: float) -> tuple[float, int]:
@@ -100,6 +109,29 @@ def test_what_the_lease_gates_stops_before_a_session_can_be_over(cluster: Cluste
         cluster.wait_until(
             "records are acknowledged by one again", lambda: resumed(cluster, topic_name), SESSION_SECONDS * 3
         )
+
+
+def test_a_leader_alone_in_its_isr_takes_nothing_past_its_lease(cluster: Cluster, topic_name: str) -> None:
+    """With nobody to ask, all the ISR is it: acks=all says no more than acks=1. Of acks=0 nothing is said, or kept."""
+    with cluster.admin() as admin:
+        admin.create_topic(topic_name, configs={"min.insync.replicas": "1"})
+    leader = cluster.leader_of(topic_name)
+    port = leader.ports["PLAINTEXT"]
+    with RawTcp("127.0.0.1", port) as connection:
+        assert told(connection, topic_name, -1) == 0
+        stopped = stop_zookeeper(cluster)
+        until = stopped + SESSION_SECONDS + 1
+        last, code = last_success(lambda: told(connection, topic_name, -1), until)
+        assert last - stopped < SESSION_SECONDS
+        assert code == NOT_LEADER
+    with RawTcp("127.0.0.1", port) as silent:
+        silent.send(produce(topic_name, acks=0, value=b"late"), 9)
+        # Kafka ends the connection, which is all that it can say
+        assert silent.socket.recv(1) == b""
+    start_zookeeper(cluster)
+    cluster.wait_ready()
+    cluster.wait_until("it goes on", lambda: resumed(cluster, topic_name), SESSION_SECONDS * 3)
+    assert b"late" not in read_all(cluster.bootstrap, topic_name, 1).values()
 
 
 def resumed(cluster: Cluster, topic: str) -> bool:

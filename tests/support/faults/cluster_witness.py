@@ -38,9 +38,12 @@ Place = tuple[int, int]
 class ClusterWitness:
     """Writes and reads from the beginning of a `with` block to its end; `check` comes after."""
 
-    def __init__(self, cluster: Cluster, topic: str, *, with_sdk: bool = False, begins: int = 0) -> None:
-        """`begins` is the number of the first record that is written."""
+    def __init__(
+        self, cluster: Cluster, topic: str, *, with_sdk: bool = False, begins: int = 0, digits: int = 1
+    ) -> None:
+        """`begins` is the number of the first record that is written, `digits` how many a value has at least."""
         self.topic = topic
+        self._digits = digits
         self.count = begins
         """The number of the next record."""
         self.acknowledged: dict[int, Place] = {}
@@ -77,7 +80,10 @@ class ClusterWitness:
     def _next(self) -> tuple[int, int, bytes]:
         number = self.count
         self.count += 1
-        return number, number % PARTITIONS, b"%d" % number
+        return number, number % PARTITIONS, self._value(number)
+
+    def _value(self, number: int) -> bytes:
+        return b"%0*d" % (self._digits, number)
 
     def _send(self) -> None:
         producer = ConfluentProducer(
@@ -220,7 +226,9 @@ class ClusterWitness:
     def lost(self) -> list[int]:
         """The numbers of the acknowledged records that are not where they were told to be."""
         found = read_all(self._cluster.bootstrap, self.topic, PARTITIONS)
-        return [number for number, place in self.acknowledged.items() if found.get(place) != b"%d" % number]
+        return [
+            number for number, place in self.acknowledged.items() if found.get(place) != self._value(number)
+        ]
 
     def check_replicas(self, seconds: float = ALIKE_SECONDS) -> None:
         """Every replica of every partition has the same batches, byte for byte, within that time."""
