@@ -199,7 +199,7 @@ impl BatchScan {
     }
 
     /// Nor has the leader epoch one, which never goes down in a log: one that differs from that of the batch before, while
-    /// the next batch's goes with that, is wrong.
+    /// the next batch's goes with that, is wrong. Unless the one after that has the new epoch: then the next one's is.
     fn contradicted_epoch(&mut self, located: &Located) -> io::Result<Option<String>> {
         let (before, epoch) = (self.leader_epoch, located.header.partition_leader_epoch);
         let end = located.end();
@@ -211,8 +211,21 @@ impl BatchScan {
         let is_contradicted = if epoch > before { (before..epoch).contains(&after) } else { after >= before };
         // an older batch may have been copied there
         let follows = next.base_offset >= located.header.next_offset();
-        let is_wrong = is_contradicted && follows && self.is_good(end, &next)?;
+        let is_wrong = is_contradicted
+            && follows
+            && self.is_good(end, &next)?
+            && !(epoch > before && self.has_epoch(end + next.size_bytes() as u64, &next, epoch)?);
         Ok(is_wrong.then(|| format!("the leader epoch {epoch} does not lie between {before} and {after}")))
+    }
+
+    /// Whether the batch at `position`, behind `before`, has that leader epoch or a later one.
+    fn has_epoch(&mut self, position: u64, before: &BatchHeader, epoch: i32) -> io::Result<bool> {
+        if self.end.saturating_sub(position) < HEADER_BYTES as u64 {
+            return Ok(false);
+        }
+        let Ok(header) = BatchHeader::parse(self.bytes(position, HEADER_BYTES)?) else { return Ok(false) };
+        let follows = header.base_offset >= before.next_offset();
+        Ok(follows && header.partition_leader_epoch >= epoch && self.is_good(position, &header)?)
     }
 
     /// Whether a batch lies whole at `position` and its checksum fits: garbage is no witness against the batch before it.
