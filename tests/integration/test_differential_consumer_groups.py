@@ -214,6 +214,32 @@ def test_a_member_may_send_its_first_heartbeat_again(both: Pair, group_id: str) 
     assert answers[0].member_epoch == answers[1].member_epoch
 
 
+def test_a_member_that_was_fenced_joins_again_alike(both: Pair, group_id: str) -> None:
+    a, b, c = (Client(both, group_id, name) for name in "abc")
+    for member in (a, b, c):
+        member.join()
+    settle(a, b, c)
+    # by now its epoch is neither 0 nor the one after it
+    a.owned = {side.name: [] for side in both.sides}
+    answers = a.join()
+    assert answers[0].error_code == 0
+    assert answers[0].member_epoch == answers[1].member_epoch
+    settle(a, b, c)
+    for side in both.sides:
+        owned = sorted(number for it in (a, b, c) for number in it.owned[side.name])
+        assert owned == list(range(PARTITIONS)), side.name
+
+
+def test_a_static_member_that_was_fenced_joins_again(both: Pair, group_id: str) -> None:
+    a, b, c = (Client(both, group_id, name, instance_id=f"{name}-1") for name in "abc")
+    for member in (a, b, c):
+        member.join()
+    settle(a, b, c)
+    both.same(joining(group_id, "a", instance_id="a-1"), 1, but="consumer groups/static member joins again")
+    # with another id it has to leave first
+    both.same(joining(group_id, "d", instance_id="a-1"), 1)
+
+
 def test_partitions_move_alike(both: Pair, group_id: str) -> None:
     a, b, c = (Client(both, group_id, name) for name in "abc")
     a.join()

@@ -1,4 +1,5 @@
-"""Members of the consumer protocol that come, go, stall and are lost, while writes fail and the coordinator restarts.
+"""Members of the consumer protocol that come, go, stall and are lost, while answers get lost, writes fail and the
+coordinator restarts.
 
 The promise: of the members that the coordinator knows, no two believe to have the same partition.
 """
@@ -11,6 +12,7 @@ from tests.support.consumer_members import Member, settle
 from tests.support.group_world import World
 
 TOPICS = ("t", "u", "v")
+UNKNOWN_MEMBER_ID, FENCED_MEMBER_EPOCH = 25, 110
 
 
 class Simulation:
@@ -23,6 +25,7 @@ class Simulation:
             self.world.topics.put(topic, self.chances.randint(1, 8))
         self.live: list[Member] = []
         self.moves = self.restarts = self.failures = 0
+        self.deaf: set[Member] = set()
         self.trace: list[str] = []
         self._names = 0
 
@@ -31,6 +34,7 @@ class Simulation:
         act = self.chances.choices(
             [
                 self.beat,
+                self.deafen,
                 self.come,
                 self.go,
                 self.die,
@@ -40,7 +44,7 @@ class Simulation:
                 self.restart,
                 self.fail,
             ],
-            [30, 4, 2, 1, 3, 2, 1, 1, 1],
+            [40, 6, 4, 2, 1, 3, 2, 1, 1, 1],
         )[0]
         act()
         self.world.wait(self.chances.choice((0, 100, 2_000, 6_000)))
@@ -71,14 +75,27 @@ class Simulation:
         member = self.some()
         if member is None:
             return
-        before = set(member.owned)
+        known = member.epoch, set(member.owned)
         member.beat(full=self.chances.random() < 0.1)
-        self.moves += member.owned != before
         self.note(f"{member.name} beats: {member.error} {member.epoch}")
-        if member.error in (25, 110):
-            # fenced: it abandons what it has and joins again
-            member.join()
-            self.note(f"{member.name} joins again: {member.error} {member.epoch}")
+        if member in self.deaf:
+            member.epoch, member.owned = known
+            return
+        self.moves += member.owned != known[1]
+        if member.error in (UNKNOWN_MEMBER_ID, FENCED_MEMBER_EPOCH):
+            # it abandons what it has and joins again
+            self.join_again(member)
+
+    def deafen(self) -> None:
+        """The answers to a member are lost from now on; or no more, where that was so."""
+        member = None if self.deaf else self.some()
+        self.deaf = set() if member is None else {member}
+        self.note(f"deaf: {[it.name for it in self.deaf]}")
+
+    def join_again(self, member: Member) -> None:
+        member.join()
+        self.note(f"{member.name} joins again: {member.error} {member.epoch}")
+        assert member.error != FENCED_MEMBER_EPOCH, f"{member.name} is fenced until its session ends"
 
     def come(self) -> None:
         if len(self.live) > 6:
@@ -141,6 +158,7 @@ class Simulation:
     def finish(self) -> None:
         """Left alone, every partition that is wanted has one owner."""
         self.world.fails_with = 0
+        self.deaf.clear()
         if not self.live:
             self.come()
         for member in self.live:
@@ -149,7 +167,7 @@ class Simulation:
             for member in self.live:
                 member.beat(full=True)
                 if member.error:
-                    member.join()
+                    self.join_again(member)
             self.world.wait(4_000)
         settle(*self.live, rounds=30)
         self.check()

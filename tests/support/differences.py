@@ -277,6 +277,18 @@ DELIBERATE: dict[str, Difference] = {
         ("error_code", -1, 17),
         ("topic_authorized_operations", -(2**31), 3576),
     ),
+    # ---- groups of the consumer protocol ----
+    **_rows(
+        "consumer groups",
+        "a static member that was fenced and has abandoned all comes back with its own id; with Kafka it cannot before "
+        "its session ends",
+        ["static member joins again"],
+        ("error_code", 111, 0),
+        ("member_id", None, "set"),
+        ("member_epoch", 0, 4),
+        ("heartbeat_interval_ms", 0, 5_000),
+        ("assignment", None, ANY),
+    ),
     # ---- topics and settings ----
     **_rows(
         "create topics",

@@ -58,8 +58,9 @@ def _check_join(request: ConsumerGroupHeartbeatRequest) -> None:
 
 
 def check_epoch(member: ConsumerMember, epoch: int, owned: Collection[Partition] | None) -> None:
-    """FENCED_MEMBER_EPOCH unless the member comes in its epoch, or the answer that told it may have been lost."""
-    if epoch == member.epoch:
+    """FENCED_MEMBER_EPOCH unless the member comes in its epoch, joins (again), or may not have had the last answer."""
+    # who was fenced has abandoned all that it had and joins with its old id (KAFKA-19233)
+    if epoch in (member.epoch, JOIN_EPOCH):
         return
     if epoch < member.epoch:
         is_lost_answer = epoch == member.current.previous_epoch

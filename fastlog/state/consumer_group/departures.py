@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastlog.state.consumer_group.leaving import leave_records
 from fastlog.state.consumer_group.member import MemberState
-from fastlog.state.consumer_group.timers import REVOKE
+from fastlog.state.consumer_group.timers import JOIN, REVOKE, SYNC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -50,6 +50,9 @@ class Departures:
         if group is None or member is None:
             return
         if kind == REVOKE and member.current.state != MemberState.UNREVOKED_PARTITIONS:
+            return
+        if kind in (JOIN, SYNC) and not member.is_classic:
+            # it has joined again since then, in the other protocol
             return
 
         def then(outcome: Outcome, now: Moment, _: Effects) -> None:

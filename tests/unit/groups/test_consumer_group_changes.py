@@ -284,6 +284,23 @@ def test_a_classic_member_that_does_not_join_again_is_lost(world: World) -> None
     assert sorted([*b.numbers, *c.numbers]) == list(range(6))
 
 
+def test_a_classic_member_that_joins_with_its_id_in_the_other_protocol_has_no_classic_duties(
+    world: World,
+) -> None:
+    a, b = classic_group(world)
+    c = Member(world, "c", "t")
+    c.join()
+    # a is told to join again, and does, though not as it did before
+    assert world.heartbeat(a.member_id, a.generation) == REBALANCE_IN_PROGRESS
+    again = Member(world, a.member_id, "t")
+    assert again.join().error_code == 0
+    for _ in range(10):
+        settle_all([b], [c, again])
+        world.wait(4_000)
+    assert again.beat().error_code == 0
+    assert sorted([*b.numbers, *c.numbers, *again.numbers]) == list(range(6))
+
+
 def test_classic_members_leave_such_a_group(world: World) -> None:
     a, b = classic_group(world)
     c = Member(world, "c", "t")

@@ -139,6 +139,43 @@ def test_another_epoch_is_fenced(world: World, change: int) -> None:
     assert a.beat().error_code == FENCED_MEMBER_EPOCH
 
 
+@pytest.mark.parametrize("instance_id", [None, "one"])
+def test_a_fenced_member_joins_again_with_its_id(world: World, instance_id: str | None) -> None:
+    a, b = Member(world, "a", "t", instance_id=instance_id), Member(world, "b", "t")
+    for member in (a, b):
+        member.join()
+    settle(a, b)
+    lost = a.epoch
+    # two answers that tell it of new epochs do not arrive
+    for name in ("c", "d"):
+        c = Member(world, name, "t")
+        c.join()
+        settle(a, b, c)
+        c.leave()
+        settle(a, b)
+    a.epoch = lost
+    assert a.beat().error_code == FENCED_MEMBER_EPOCH
+    assert a.join().error_code == 0
+    settle(a, b)
+    assert sorted(a.numbers + b.numbers) == list(range(6))
+    assert state_of(world) == "Stable"
+
+
+def test_a_member_that_joins_again_has_let_go_of_what_it_was_to_let_go_of(world: World) -> None:
+    (a,) = joined(world, "a")
+    a.is_slow = True
+    b = Member(world, "b", "t")
+    b.join()
+    a.beat()
+    assert b.beat().error_code == 0
+    assert b.owned == set(), "a has not said that it has let go"
+    a.is_slow = False
+    assert a.join().error_code == 0
+    assert a.numbers == [0, 1, 2]
+    b.beat()
+    assert b.numbers == [3, 4, 5]
+
+
 def test_a_request_that_says_all_is_told_all(world: World) -> None:
     (a,) = joined(world, "a")
     assert a.beat().assignment is None

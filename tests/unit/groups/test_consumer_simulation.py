@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastlog.state.consumer_group import reconcile
+from fastlog.state.consumer_group import checks, reconcile
 from tests.support.consumer_simulation import run
 
 # another one each run; the failing seed is in the message
@@ -18,7 +18,7 @@ BASE = int(os.environ.get("FASTLOG_SEED", "0")) or random.randrange(1 << 32)
 def test_groups_keep_their_promises() -> None:
     runs = [run(BASE + number, 150) for number in range(30)]
     # it would prove nothing if nothing happened
-    assert sum(it.moves for it in runs) > 300
+    assert sum(it.moves for it in runs) > 200
     assert sum(it.restarts for it in runs) > 30
     assert sum(it.failures for it in runs) > 30
 
@@ -48,4 +48,9 @@ def test_partitions_that_are_given_too_early_would_be_found(monkeypatch: pytest.
         return False
 
     monkeypatch.setattr(reconcile, "_still_has", still_has)
+    assert finds(10)
+
+
+def test_a_member_that_stays_fenced_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "JOIN_EPOCH", None)
     assert finds(10)
