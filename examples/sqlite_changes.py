@@ -16,6 +16,8 @@ What is rebuilt is the database as it was after the newest transaction that was 
   What a killed process had under way may still arrive behind what its successor sends, and compaction would take it for
   the newest. Such a copy is known by its `seq`: `rebuild` passes it over, and `capture`, which reads what it writes,
   sends the row anew, long before the topic's `min.compaction.lag.ms` is over.
+- Compaction goes on while `rebuild` reads, and drops records for the sake of newer ones behind the end that was known
+  at first; within `min.compaction.lag.ms` there are none. A `rebuild` that takes longer reads on, to the end of now.
 
 One `capture` at a time. Tables need a primary key. Where a table has other UNIQUE constraints, whoever says INSERT OR
 REPLACE has to set `PRAGMA recursive_triggers = ON`, or SQLite tells no trigger of the rows that this deletes.
@@ -44,7 +46,13 @@ IDLE_SECONDS = 0.05
 WAIT_SECONDS = 10.0
 #: marks, in a file's header, the databases that `rebuild` made
 REBUILT = 0x666C6F67
-TOPIC_SETTINGS = {"cleanup.policy": "compact", "min.compaction.lag.ms": "1000"}
+#: how long each record stays at least, counted from when it came in: it may have been on its way for long
+LAG_SECONDS = 1.0
+TOPIC_SETTINGS = {
+    "cleanup.policy": "compact",
+    "min.compaction.lag.ms": f"{LAG_SECONDS * 1000:.0f}",
+    "message.timestamp.type": "LogAppendTime",
+}
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, value TEXT);
 """
@@ -139,6 +147,11 @@ def schema_version(database: sqlite3.Connection) -> int:
 # --- capture ---
 
 
+def end_of(admin: fastlog.Admin, topic: str) -> int:
+    """The offset behind the topic's newest record."""
+    return admin.list_offsets({(topic, 0): "latest"})[topic, 0].offset
+
+
 class Capture:
     """Sends the changes of a database to the one partition of a topic."""
 
@@ -150,7 +163,7 @@ class Capture:
         self._reader = fastlog.Consumer(bootstrap, auto_offset_reset="earliest")
         self._reader.assign([(topic, 0)])
         # what was sent last and is not forgotten lies within these, and within what is under way
-        self._reader.seek((topic, 0), max(0, self._end() - 2 * BATCH))
+        self._reader.seek((topic, 0), max(0, end_of(self._admin, topic) - 2 * BATCH))
         #: the newest change that is in the topic
         self._newest = 0
 
@@ -181,11 +194,8 @@ class Capture:
             delivery.result()
         return bool(changes)
 
-    def _end(self) -> int:
-        return self._admin.list_offsets({(self._topic, 0): "latest"})[self._topic, 0].offset
-
     def _read_back(self) -> None:
-        end = self._end()
+        end = end_of(self._admin, self._topic)
         while self._reader.position((self._topic, 0)) < end:
             for record in self._reader.poll(timeout=1.0):
                 seq = seq_of(record)
@@ -238,17 +248,29 @@ def is_whole(record: fastlog.Record) -> bool:
     return dict(record.headers)["whole"] == b"1"
 
 
-def rows(bootstrap: str, topic: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    """The newest change in the topic, the last one of its transaction, and by key every row as it was after it."""
-    known: dict[str, tuple[int, bytes | None]] = {}
-    newest, whole = 0, True
-    with fastlog.Admin(bootstrap) as admin:
-        end = admin.list_offsets({(topic, 0): "latest"})[topic, 0].offset
-    with fastlog.Consumer(bootstrap, auto_offset_reset="earliest") as consumer:
-        consumer.assign([(topic, 0)])
+class Found:
+    """What a topic tells of a database, as far as it was read."""
+
+    def __init__(self) -> None:
+        #: by key: the newest change that was read, and the row after it
+        self.known: dict[str, tuple[int, bytes | None]] = {}
+        self.newest = 0
+        #: whether the newest change is the last one of its transaction
+        self.is_whole = True
+
+    def take(self, record: fastlog.Record) -> None:
+        """The next record."""
+        seq, key = seq_of(record), (record.key or b"").decode()
+        if seq > self.known.get(key, (0, None))[0]:
+            self.known[key] = seq, record.value
+        if seq > self.newest:
+            self.newest, self.is_whole = seq, is_whole(record)
+
+    def read(self, consumer: fastlog.Consumer, topic: str, end: int) -> None:
+        """Takes all records before offset `end`, and what belongs to the same transaction."""
         deadline = time.monotonic() + WAIT_SECONDS
-        while consumer.position((topic, 0)) < end or not whole:
-            # one at a time: behind the end that it had, the first change that is the last of its transaction is enough
+        while consumer.position((topic, 0)) < end or not self.is_whole:
+            # one at a time: behind the end the first change that is the last of its transaction is enough
             is_at_end = consumer.position((topic, 0)) >= end
             records = consumer.poll(1 if is_at_end else BATCH, timeout=1.0)
             if records:
@@ -258,12 +280,27 @@ def rows(bootstrap: str, topic: str) -> tuple[int, dict[str, dict[str, Any]]]:
                     f"topic {topic} ends within a transaction: `capture` has to send the rest first"
                 )
             for record in records:
-                seq, key = seq_of(record), (record.key or b"").decode()
-                if seq > known.get(key, (0, None))[0]:
-                    known[key] = seq, record.value
-                if seq > newest:
-                    newest, whole = seq, is_whole(record)
-    return newest, {key: json.loads(value) for key, (_, value) in known.items() if value is not None}
+                self.take(record)
+
+
+def rows(bootstrap: str, topic: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The newest change in the topic, the last one of its transaction, and by key every row as it was after it."""
+    found = Found()
+    with (
+        fastlog.Admin(bootstrap) as admin,
+        fastlog.Consumer(bootstrap, auto_offset_reset="earliest") as consumer,
+    ):
+        asked_at, end = time.monotonic(), end_of(admin, topic)
+        consumer.assign([(topic, 0)])
+        found.read(consumer, topic, end)
+        # what came in later is too young to have taken the place of what was to be read (half of that: clocks differ)
+        while time.monotonic() - asked_at > LAG_SECONDS / 2:
+            asked_at, end = time.monotonic(), end_of(admin, topic)
+            if end <= consumer.position((topic, 0)):
+                break
+            found.read(consumer, topic, end)
+    rows_found = {key: json.loads(value) for key, (_, value) in found.known.items() if value is not None}
+    return found.newest, rows_found
 
 
 def rebuild(database: sqlite3.Connection, found: dict[str, dict[str, Any]]) -> None:

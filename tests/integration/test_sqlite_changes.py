@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import json
 import os
 import random
 import signal
@@ -80,7 +81,9 @@ class Shop:
 
     def execute(self, statement: str) -> sqlite3.Cursor:
         """One statement, one transaction."""
-        return self._database.execute(statement)
+        cursor = self._database.execute(statement)
+        self._past.append((self.last_change(), self.now()))
+        return cursor
 
     def last_change(self) -> int:
         """The number of the newest change."""
@@ -218,6 +221,43 @@ def test_what_is_rebuilt_is_the_database_at_any_moment_and_after_any_crash(
 
     wait_until("it is compacted", is_compacted, seconds=60)
     wait_for_all(shop, broker, topic_name)
+
+
+def test_what_is_compacted_while_it_is_read_is_found_further_on(
+    broker: BrokerProcess, shop: Shop, topic_name: str, capturing: Capturing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = json.dumps({"table": "orders", "key": {"id": 1000}}, separators=(",", ":")).encode()
+    shop.execute("INSERT INTO orders VALUES (1000, 'first', 1)")
+    # this one stays: the end that is known is reached
+    shop.execute("INSERT INTO orders VALUES (1001, 'last', 1)")
+    wait_for_all(shop, broker, topic_name)
+    assign = fastlog.Consumer.assign
+    slow = [True]
+
+    def places() -> list[int]:
+        return [it.offset for it in records(broker, topic_name) if it.key == key]
+
+    def assign_slowly(consumer: fastlog.Consumer, *arguments: Any) -> None:
+        """The end is known. Before anything is read, the row's record goes, for the sake of one behind that end."""
+        if slow:
+            slow.clear()
+            (first,) = places()
+            shop.change()
+            shop.execute("UPDATE orders SET item = 'second' WHERE id = 1000")
+
+            def is_gone() -> bool:
+                shop.change()
+                return first not in places()
+
+            wait_until("the first one is compacted away", is_gone, seconds=60)
+        assign(consumer, *arguments)
+
+    monkeypatch.setattr(fastlog.Consumer, "assign", assign_slowly)
+    # or it would find more behind the end by chance
+    monkeypatch.setattr(sqlite_changes, "BATCH", 1)
+    newest, told = rebuilt(broker.bootstrap, topic_name)
+    assert not slow
+    assert told == shop.was_after(newest), f"after change {newest}"
 
 
 def test_a_late_copy_of_a_change_does_not_win(
