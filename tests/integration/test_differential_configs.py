@@ -124,7 +124,7 @@ def test_settings_of_a_group_are_changed(pair: Pair) -> None:
         [("share.isolation.level", APPEND, "x")],
     ):
         pair.same(alter("changed-group", *changes, kind=GROUP), 1)
-        pair.same(describe("changed-group", ["share.isolation.level"], kind=GROUP, synonyms=False), 4)
+        pair.soon_same(describe("changed-group", ["share.isolation.level"], kind=GROUP, synonyms=False), 4)
     pair.same(ListConfigResourcesRequest([GROUP]), 1)
     pair.same(alter("changed-group", ("share.isolation.level", DELETE, None), kind=GROUP), 1)
 
@@ -215,7 +215,7 @@ CHANGES: dict[str, list[tuple[str, int, str | None]]] = {
 def test_incremental_change(pair: Pair, topic_name: str, case: str, validate_only: bool) -> None:
     pair.topic(topic_name, configs={"retention.bytes": "123456"})
     pair.same(alter(topic_name, *CHANGES[case], validate_only=validate_only), 1, but=f"configs/{case}")
-    pair.same(describe(topic_name, [*KEYS, "retention.bytes", "segment.ms"], synonyms=False), 4)
+    pair.soon_same(describe(topic_name, [*KEYS, "retention.bytes", "segment.ms"], synonyms=False), 4)
 
 
 REPLACEMENTS: dict[str, dict[str, str | None]] = {
@@ -234,7 +234,7 @@ def test_all_settings_are_replaced_by(pair: Pair, topic_name: str, case: str, va
     pair.topic(topic_name, configs={"retention.bytes": "123456"})
     for version in range(3):
         pair.same(replace(topic_name, REPLACEMENTS[case], validate_only=validate_only), version)
-        pair.same(describe(topic_name, [*KEYS, "retention.bytes", "segment.ms"], synonyms=False), 4)
+        pair.soon_same(describe(topic_name, [*KEYS, "retention.bytes", "segment.ms"], synonyms=False), 4)
 
 
 @pytest.mark.parametrize("version", [0, 1])

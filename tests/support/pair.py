@@ -161,6 +161,18 @@ class Pair:
         self.check(message, version, answers, but=but)
         return answers
 
+    def soon_same(self, message: Any, version: int) -> None:
+        """Asserts that both come to answer alike what is asked after a change, which Kafka hears of later."""
+        deadline = time.monotonic() + TOPIC_SECONDS
+        while True:
+            try:
+                self.same(message, version)
+                return
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+
     def check(self, what: Any, version: int, answers: list[Any], *, but: str = "") -> None:
         """Asserts that two answers to `what` are alike, or differ as the table says under `but`."""
         kafka, fastlog = (plain(answer) for answer in answers)
