@@ -21,10 +21,8 @@ pub(super) struct Filter<'a> {
     pub(super) plain: Vec<u8>,
     pub(super) hashes: Vec<Option<KeyHash>>,
     pub(super) kept: Vec<u8>,
+    pub(super) rebased: Vec<u8>,
 }
-
-/// Of batches with more records, keys are hashed when they are needed, one by one.
-const HASHES_MAX: i32 = 1 << 16;
 
 /// What [`Filter::batch`] did.
 #[derive(Debug, Default)]
@@ -108,8 +106,7 @@ impl Filter<'_> {
         let (map, is_control) = (self.map, header.attributes.is_control());
         self.hashes.clear();
         let hashes = &mut self.hashes;
-        let is_warmed = !is_control && header.record_count <= HASHES_MAX;
-        if is_warmed {
+        if !is_control {
             batch::filter(&header, section, header.base_timestamp, &mut self.kept, |record| {
                 hashes.push(record.key.map(|key| map.hash(key)));
                 false
@@ -118,11 +115,7 @@ impl Filter<'_> {
         }
         let mut hashes = hashes.iter();
         let keep = |record: &RecordView<'_>| {
-            let hash = if is_warmed {
-                hashes.next().copied().flatten()
-            } else {
-                record.key.map(|key| map.hash(key))
-            };
+            let hash = hashes.next().copied().flatten();
             is_control || map.last_offset().is_none_or(|last| record.offset > last) || {
                 // one without a key is from before the topic was compacted
                 hash.is_some_and(|hash| map.get(hash).is_none_or(|last| record.offset >= last))
@@ -144,10 +137,9 @@ impl Filter<'_> {
         let mut records = &self.kept;
         if starts_horizon {
             let horizon_ms = self.now_ms.saturating_add(self.delete_retention_ms.max(0));
-            // what it came from is needed no more
-            self.plain.clear();
-            batch::filter(&header, &self.kept, horizon_ms, &mut self.plain, |_| true)?;
-            records = &self.plain;
+            self.rebased.clear();
+            batch::filter(&header, &self.kept, horizon_ms, &mut self.rebased, |_| true)?;
+            records = &self.rebased;
             header.base_timestamp = horizon_ms;
             header.attributes = header.attributes.with_delete_horizon(true);
         }

@@ -44,12 +44,12 @@ impl OffsetMap {
         }
     }
 
-    /// Notes the offsets of keys, each larger than those before, and empties `entries`; false = there was no room for
-    /// another key. It may come in the midst of a batch: then the map reaches to the record before, or one batch of many
-    /// keys would end all passes where they begin.
-    pub(crate) fn put_all(&mut self, entries: &mut Vec<(KeyHash, i64)>) -> bool {
+    /// Notes the offsets of keys, each larger than those before; false = there was no room for another key. It may come
+    /// in the midst of a batch: then the map reaches to the record before, or one batch of many keys would end all passes
+    /// where they begin.
+    pub(crate) fn put_all(&mut self, entries: &[(KeyHash, i64)]) -> bool {
         self.warm(entries.iter().map(|(hash, _)| *hash));
-        entries.drain(..).all(|(hash, offset)| self.put(hash, offset))
+        entries.iter().all(|(hash, offset)| self.put(*hash, *offset))
     }
 
     fn put(&mut self, (high, low): KeyHash, offset: i64) -> bool {
