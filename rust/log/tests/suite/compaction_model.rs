@@ -182,8 +182,7 @@ impl Model {
 
     /// Appends a batch of random records, as a part of the producer's transaction or by itself.
     pub(crate) fn batch(&mut self, log: &Log, random: &mut Random, id: Option<i64>, transactional: bool) {
-        // now and then of more keys than `little_memory` holds
-        let count = if random.one_in(6) { 16 } else { 1 + random.below(4) };
+        let count = 1 + random.below(4);
         let mut builder = Builder::new();
         let first = log.log_end_offset();
         if let Some(id) = id {
