@@ -12,6 +12,7 @@ from tests.integration.kafka import java, tool
 
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
 READY_SECONDS = 180.0
+STOP_SECONDS = 120.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -77,7 +78,13 @@ class KafkaServer:
         self.stop()
         raise AssertionError(f"Kafka was not ready in {READY_SECONDS} s: {self.log_file.read_text()[-4000:]}")
 
-    def stop(self) -> None:
-        """Ends the broker."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+    def stop(self, *, cleanly: bool = False) -> None:
+        """Ends the broker; `cleanly` lets it complete its files, which takes some seconds."""
+        self.process.send_signal(signal.SIGTERM if cleanly else signal.SIGKILL)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(
+                f"Kafka did not stop in {STOP_SECONDS} s: {self.log_file.read_text()[-4000:]}"
+            ) from None
