@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -156,6 +156,30 @@ def test_a_member_joins_heartbeats_and_leaves(both: Pair, group_id: str) -> None
     both.same(request(group_id, "m", member_epoch=epoch), 1)
     both.same(request(group_id, "m", member_epoch=-1), 1)
     both.same(request(group_id, "m", member_epoch=epoch), 1)
+
+
+def test_version_0_is_answered_alike(both: Pair, group_id: str) -> None:
+    answers = both.both(joining(group_id, ""), 0)
+    assert counts(answers) == [PARTITIONS] * 2
+    ids = {side.name: it.member_id for side, it in zip(both.sides, answers, strict=True)}
+    assert all(ids.values()), "the coordinator makes the ids"
+    epoch = answers[0].member_epoch
+    assert answers[1].member_epoch == epoch
+
+    def beats(at: int) -> Callable[[Side], ConsumerGroupHeartbeatRequest]:
+        return lambda side: request(group_id, ids[side.name], member_epoch=at)
+
+    both.same(beats(epoch), 0)
+    both.same(beats(epoch + 1), 0)
+    both.same(joining(group_id, "m", subscribed_topic_names=None), 0)
+    both.same(joining(group_id, "m", server_assignor="sticky"), 0)
+    both.same(request(group_id, "", member_epoch=epoch), 0)
+    both.same(ConsumerGroupDescribeRequest([group_id, "nobody-at-all", ""]), 0)
+    both.same(beats(-1), 0)
+    both.same(ConsumerGroupDescribeRequest([group_id]), 0)
+    # a member that has an id may bring it
+    assert counts(both.both(joining(f"{group_id}-own", "m"), 0)) == [PARTITIONS] * 2
+    both.same(ConsumerGroupDescribeRequest([f"{group_id}-own"]), 0)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from fastlog.protocol.messages.describe_producers import DescribeProducersRequest, TopicRequest
+from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from tests.integration.kafka.server import KafkaServer
 from tests.support.broker import BrokerProcess
 from tests.support.compared_tools import Both
 from tests.support.java_tools import SCRIPTS, TOOLS, rows_of
 from tests.support.pair import Pair
+from tests.support.wire import Batch
 
 CONFIGS = "kafka.admin.ConfigCommand"
 TOPICS = f"{TOOLS}.TopicCommand"
@@ -147,6 +150,30 @@ def test_leaders_are_elected(both: Both, pair: Pair, topic_name: str) -> None:
     preferred = ["--election-type", "preferred", "--topic"]
     both.same(ELECTION, *preferred, topic_name, "--partition", "0")
     both.same(ELECTION, *preferred, f"{topic_name}-absent", "--partition", "0")
+    both.same(ELECTION, "--election-type", "unclean", "--topic", topic_name, "--partition", "0")
+    both.same(ELECTION, "--election-type", "unclean", "--topic", topic_name, "--partition", "7")
+    both.same(ELECTION, "--election-type", "sometimes", "--topic", topic_name, "--partition", "0")
+
+
+@pytest.mark.parametrize("kind", ["preferred", "unclean"])
+def test_leaders_of_all_partitions_are_elected(both: Both, pair: Pair, topic_name: str, kind: str) -> None:
+    pair.topic(topic_name, 3)
+    # where nothing changes nothing is said
+    both.same(ELECTION, "--election-type", kind, "--all-topic-partitions")
+
+
+@pytest.mark.parametrize("kind", ["preferred", "unclean"])
+def test_leaders_are_elected_by_a_file(
+    both: Both, pair: Pair, topic_name: str, tmp_path: Path, kind: str
+) -> None:
+    pair.topic(topic_name, 3)
+    file = tmp_path / "partitions.json"
+    for numbers in ([0, 2], [1, 9], []):
+        listed = [{"topic": topic_name, "partition": number} for number in numbers]
+        file.write_text(json.dumps({"partitions": listed}))
+        both.same(ELECTION, "--election-type", kind, "--path-to-json-file", str(file))
+    file.write_text("no JSON")
+    both.same(ELECTION, "--election-type", kind, "--path-to-json-file", str(file))
 
 
 def test_what_there_is_none_of(both: Both) -> None:
@@ -225,7 +252,24 @@ def test_producers_of_partitions(both: Both, pair: Pair, topic_name: str) -> Non
     pair.topic(topic_name)
     transactions = SCRIPTS["kafka-transactions.sh"]
     both.same(transactions, "describe-producers", "--topic", topic_name, "--partition", "0")
+    # one that wrote, and one that wrote again in a later epoch
+    for producer_id, epoch, sequence in ((4711, 0, 0), (4712, 5, 0), (4712, 5, 1), (4712, 6, 0)):
+        batch = Batch(producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence).encode()
+        data = [TopicProduceData(name=topic_name, partition_data=[PartitionProduceData(0, batch)])]
+        pair.same(ProduceRequest(None, -1, 30_000, data), 9)
+    told = both.run(transactions, "describe-producers", "--topic", topic_name, "--partition", "0")
+    # when one wrote last is told by the broker's clock, Kafka's by its records (docs/log.md)
+    kafka, ours = (re.sub(r"\b\d{13}\b", "…", it.said) for it in told)
+    assert kafka == ours
+    assert "4712" in ours
     both.same(transactions, "find-hanging", "--broker-id", "1")
+    answers = pair.both(DescribeProducersRequest([TopicRequest(topic_name, [0])]), 0)
+    for answer in answers:
+        producers = answer.topics[0].partitions[0].active_producers
+        assert [it.producer_id for it in producers] == [4711, 4712]
+        for it in producers:
+            it.last_timestamp = 0
+    pair.check("active producers", 0, answers)
 
 
 def test_features(both: Both) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.context import GROUP_OPERATIONS, Operation, ResourceType
 from fastlog.broker.control_api import ControlApi, Lane, Services
-from fastlog.errors import KafkaError, TopicAuthorizationFailedError
+from fastlog.errors import InvalidGroupIdError, KafkaError, TopicAuthorizationFailedError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.consumer_group_describe import (
     ConsumerGroupDescribeRequest,
@@ -34,6 +34,8 @@ def _describe(
     services: Services, context: RequestContext, group_id: str, request: ConsumerGroupDescribeRequest
 ) -> DescribedGroup:
     try:
+        if not group_id:
+            raise InvalidGroupIdError("a group id is not empty")
         services.require_group(context, Operation.DESCRIBE, group_id)
         group = services.groups.coordinator_of(group_id).describe_consumer_group(group_id)
         _check_topics(services, context, group)
