@@ -213,6 +213,8 @@ class World:
                 results = (Unknown("the connection was lost"),) * len(effect.items)
             return ev.WriteEnded(write_id=effect.write_id, results=results)
         if isinstance(effect, Read):
+            if not outcome:
+                self.settle_late(set(effect.keys))
             states = tuple(self.store.states.get(it) for it in effect.keys)
             return ev.ReadBack(read_id=effect.read_id, states=None if outcome else states)
         if isinstance(effect, TopicWrite):
@@ -220,6 +222,18 @@ class World:
             word: Any = "unknown" if outcome else "done" if done else "refused"
             return ev.TopicWriteEnded(write_id=effect.write_id, outcome=word, topic=topic)
         return None
+
+    def settle_late(self, keys: set[PartitionKey]) -> None:
+        """What is read back is certain: ZooKeeper's sync and read come behind all that the session sent before, and
+        what a server still has of a session that went on to another is refused (SessionTrackerImpl.checkSession).
+        """
+        settled = [it for it in self.late if keys & {item.key for item in it[0].items}]
+        for it in settled:
+            self.late.remove(it)
+            effect, epoch = it
+            # either may be
+            if epoch == self.store.epoch and effect.write_id % 2:
+                self.store.write(effect)
 
     def land_late(self) -> None:
         """A write of which nobody expects anything any more reaches the store, unless it is fenced off by now."""
