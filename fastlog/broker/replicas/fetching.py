@@ -224,19 +224,12 @@ class Followed:
         key, topic = effect.key, self._topics.get(effect.key)
         if topic is None:
             return
-        if effect.below_high_watermark:
-            self._counts.below_high_watermark += 1
-            self._log.error(
-                "committed records are cut: the leader's log does not have them, as after an unclean election",
-                topic=topic,
-                partition=key.partition,
-                leader_epoch=effect.leader_epoch,
-                offset=effect.offset,
-            )
         try:
             with self._cutting:
                 if key in self._forbidden:
                     return
+                if effect.below_high_watermark:
+                    self._tell_of_loss(effect, topic)
                 if isinstance(effect, Truncate):
                     self._counts.truncations += 1
                     self._engine.truncate(topic, key.partition, effect.leader_epoch, effect.offset)
@@ -256,6 +249,16 @@ class Followed:
         )
         (place,) = self._engine.fetch_positions([(topic, key.partition)])
         self._fetcher.moved(key, effect.leader_epoch, None if place is None else self._where(key, place))
+
+    def _tell_of_loss(self, effect: Truncate | RestartAt, topic: str) -> None:
+        self._counts.below_high_watermark += 1
+        self._log.error(
+            "committed records are cut: the leader's log does not have them, as after an unclean election",
+            topic=topic,
+            partition=effect.key.partition,
+            leader_epoch=effect.leader_epoch,
+            offset=effect.offset,
+        )
 
     def _not_cut(self, effect: Truncate | RestartAt, error: KafkaError | OSError) -> None:
         if isinstance(error, KafkaError) and error.code == NotLeaderOrFollowerError.code:
