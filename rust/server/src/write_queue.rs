@@ -20,7 +20,6 @@ const CHARGED_FROM_BYTES: usize = 64 << 10;
 
 /// So much of a file range is looked at, and read by the disk thread, at once.
 const WARM_BYTES: usize = 1 << 20;
-const PAGE_BYTES: usize = 4096;
 
 /// How far a write came.
 #[derive(Debug)]
@@ -329,12 +328,10 @@ fn rest_of(range: &FileRange, written: usize) -> FileRange {
     }
 }
 
-/// Whether the first `count` bytes of a range are in the page cache, judged by both ends.
+/// Whether the first `count` bytes of a range are in the page cache.
 fn is_in_memory(range: &FileRange, count: usize) -> bool {
     let Some(file) = range.file.descriptor() else { return true };
-    let last = range.position + (count as u64).saturating_sub(1);
-    fastlog_sys::file::is_in_memory(file, range.position)
-        && (count <= PAGE_BYTES || fastlog_sys::file::is_in_memory(file, last))
+    fastlog_sys::page_cache::is_in_memory(file, range.position, count as u64)
 }
 
 /// Sends a part of a range; an error when the file has become shorter than it.

@@ -1,10 +1,9 @@
-//! Positioned vectored writes, preallocation, read-ahead and sendfile(2).
+//! Positioned vectored writes, preallocation and sendfile(2).
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{Advice, FallocateFlags};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::fs::FallocateFlags;
 
 /// Writes `parts` one after another at byte `position` by one pwritev(2); the file's own position is untouched.
 ///
@@ -19,37 +18,6 @@ pub fn write_vectored_at(file: impl AsFd, parts: &[IoSlice<'_>], position: u64) 
 /// Fails with `ENOSPC` when there is no room and `EOPNOTSUPP` where the file system cannot.
 pub fn allocate_keep_size(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
     Ok(rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, position, length)?)
-}
-
-/// Asks the kernel to read `length` bytes from `position` on into the page cache. Does not wait for the disk.
-pub fn read_ahead(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
-    // A length of 0 means "to the end of the file" to posix_fadvise, which is never what is wanted here.
-    match std::num::NonZeroU64::new(length) {
-        Some(length) => Ok(rustix::fs::fadvise(file, position, Some(length), Advice::WillNeed)?),
-        None => Ok(()),
-    }
-}
-
-/// Has the kernel read no more than is asked for by this descriptor.
-pub fn expect_random_reads(file: impl AsFd) -> io::Result<()> {
-    Ok(rustix::fs::fadvise(file, 0, None, Advice::Random)?)
-}
-
-/// Drops whole pages of `length` bytes from `position` on from the page cache, but for those that wait to be written.
-pub fn drop_from_memory(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
-    // A length of 0 means "to the end of the file", as above.
-    match std::num::NonZeroU64::new(length) {
-        Some(length) => Ok(rustix::fs::fadvise(file, position, Some(length), Advice::DontNeed)?),
-        None => Ok(()),
-    }
-}
-
-/// Whether the byte at `position` can be read without waiting for the disk. True also where the file system cannot
-/// tell, and at the end of the file.
-pub fn is_in_memory(file: impl AsFd, position: u64) -> bool {
-    let mut byte = [0];
-    let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], position, ReadWriteFlags::NOWAIT);
-    read != Err(Errno::AGAIN)
 }
 
 /// Sends up to `count` bytes of `file` from `*position` on to `socket` and moves `*position` past what was sent.
@@ -106,31 +74,5 @@ mod tests {
         let mut text = String::new();
         far.read_to_string(&mut text).unwrap();
         assert_eq!(text, "456789");
-    }
-
-    #[test]
-    fn what_was_just_written_is_in_memory_and_so_is_the_end() {
-        let file = file();
-        write_vectored_at(&file, &[IoSlice::new(b"0123456789")], 0).unwrap();
-        assert!(is_in_memory(&file, 0));
-        assert!(is_in_memory(&file, 10));
-    }
-
-    #[test]
-    fn dropping_nothing_is_nothing_and_what_is_dropped_still_reads() {
-        let file = file();
-        write_vectored_at(&file, &[IoSlice::new(&[7; 8192])], 0).unwrap();
-        expect_random_reads(&file).unwrap();
-        drop_from_memory(&file, 0, 0).unwrap();
-        drop_from_memory(&file, 0, 8192).unwrap();
-        let mut bytes = [0; 8192];
-        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
-        assert_eq!(bytes, [7; 8192]);
-    }
-
-    #[test]
-    fn read_ahead_of_nothing_is_nothing() {
-        read_ahead(file(), 0, 0).unwrap();
-        read_ahead(file(), 0, 4096).unwrap();
     }
 }

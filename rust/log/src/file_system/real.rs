@@ -43,7 +43,7 @@ impl FileHandle for RealFile {
     }
 
     fn read_ahead(&self, position: u64, length: u64) -> io::Result<()> {
-        fastlog_sys::file::read_ahead(&self.0, position, length)
+        fastlog_sys::page_cache::read_ahead(&self.0, position, length)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

@@ -20,7 +20,7 @@ impl UnseenFile {
     pub(crate) fn new(file: Arc<dyn FileHandle>) -> Self {
         if let Some(descriptor) = file.descriptor() {
             // pages that the kernel read ahead would pass for somebody else's; without the hint they only stay
-            let _hint = fastlog_sys::file::expect_random_reads(descriptor);
+            let _hint = fastlog_sys::page_cache::expect_random_reads(descriptor);
         }
         Self { file }
     }
@@ -30,7 +30,7 @@ impl UnseenFile {
         let Some(descriptor) = self.file.descriptor() else { return Vec::new() };
         let starts = (0..length).step_by(STEP_BYTES);
         let parts = starts.map(|start| (position + start as u64, STEP_BYTES.min(length - start) as u64));
-        parts.filter(|(start, _)| !fastlog_sys::file::is_in_memory(descriptor, *start)).collect()
+        parts.filter(|(start, _)| !fastlog_sys::page_cache::is_in_memory(descriptor, *start, 1)).collect()
     }
 }
 
@@ -40,7 +40,7 @@ impl FileHandle for UnseenFile {
         let read = self.file.read_at(buffer, position);
         if let Some(descriptor) = self.file.descriptor() {
             for (start, length) in absent {
-                let _hint = fastlog_sys::file::drop_from_memory(descriptor, start, length);
+                let _hint = fastlog_sys::page_cache::drop_from_memory(descriptor, start, length);
             }
         }
         read

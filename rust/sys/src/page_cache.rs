@@ -1,0 +1,228 @@
+//! What of a file is in the page cache, and hints about it.
+
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
+use std::os::fd::AsFd;
+
+use rustix::fs::Advice;
+use rustix::io::{Errno, ReadWriteFlags};
+
+/// How finely [`is_in_memory`] looks where the kernel cannot count pages: its usual read-ahead.
+const STEP_BYTES: u64 = 128 << 10;
+
+/// Asks the kernel to read `length` bytes from `position` on into the page cache. Does not wait for their arrival, though
+/// for a place in the disk's queue.
+pub fn read_ahead(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
+    advise(file, position, length, Advice::WillNeed)
+}
+
+/// Has the kernel read no more than is asked for by this descriptor.
+pub fn expect_random_reads(file: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::fadvise(file, 0, None, Advice::Random)?)
+}
+
+/// Drops whole pages of `length` bytes from `position` on from the page cache, but for those that wait to be written or are
+/// in use, as pages are that sendfile(2) gave to a socket which has not sent them yet.
+pub fn drop_from_memory(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
+    advise(file, position, length, Advice::DontNeed)
+}
+
+fn advise(file: impl AsFd, position: u64, length: u64, advice: Advice) -> io::Result<()> {
+    // A length of 0 means "to the end of the file" to posix_fadvise, which is never what is wanted here.
+    match NonZeroU64::new(length) {
+        Some(length) => Ok(rustix::fs::fadvise(file, position, Some(length), advice)?),
+        None => Ok(()),
+    }
+}
+
+/// Begins to write what of `length` bytes from `position` on is not on the disk yet, and is not being written. Waits at most
+/// for a place in the disk's queue; says nothing of what becomes of it, and makes nothing durable.
+#[allow(unsafe_code)]
+pub fn begin_write_back(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    if length == 0 {
+        return Ok(()); // it would mean "to the end of the file"
+    }
+    let too_large = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let position = libc::off64_t::try_from(position).map_err(too_large)?;
+    let length = libc::off64_t::try_from(length).map_err(too_large)?;
+    let descriptor = file.as_fd().as_raw_fd();
+    // SAFETY: the call takes numbers only, and the descriptor is open as long as it is borrowed
+    let result = unsafe { libc::sync_file_range(descriptor, position, length, libc::SYNC_FILE_RANGE_WRITE) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads into `buffer` from `position` on if all of that is in the page cache; fewer bytes than asked for only at the end of
+/// the file. Fails with `WouldBlock` where it is not, or the file system cannot tell. Never waits for the disk.
+pub fn read_from_memory(file: impl AsFd, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    let file = file.as_fd();
+    let length = buffer.len() as u64;
+    // a hole in the middle is seen before it is met: see `is_in_memory`
+    if pages_in_memory(file, position, length).is_some_and(|pages| pages < pages_of(position, length)) {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let wanted = buffer.len();
+    match rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer)], position, ReadWriteFlags::NOWAIT) {
+        Ok(read) if read == wanted || is_byte_in_memory(file, position + read as u64) => Ok(read),
+        Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether `length` bytes from `position` on can be read without waiting for the disk, all of them. True also where the file
+/// system cannot tell, and for what lies beyond the end of the file within its last page. Never waits for the disk.
+pub fn is_in_memory(file: impl AsFd, position: u64, length: u64) -> bool {
+    let file = file.as_fd();
+    let last = position + length.saturating_sub(1);
+    let steps = match pages_in_memory(file, position, length) {
+        // first: a read that may not wait has the kernel read ahead all the same, on the caller's time
+        Some(pages) if pages < pages_of(position, length) => return false,
+        // pages that are counted may be on their way from the disk; they come in the order in which they were asked for, as a
+        // rule, so the last one tells
+        Some(_) => 1,
+        None => length / STEP_BYTES + 1,
+    };
+    (0..steps).all(|step| is_byte_in_memory(file, position + step * STEP_BYTES))
+        && is_byte_in_memory(file, last)
+}
+
+/// How many pages `length` bytes from `position` on lie in.
+fn pages_of(position: u64, length: u64) -> u64 {
+    let page_bytes = page_bytes();
+    match length {
+        0 => 0,
+        _ => (position + length - 1) / page_bytes - position / page_bytes + 1,
+    }
+}
+
+#[allow(unsafe_code)]
+fn page_bytes() -> u64 {
+    // SAFETY: takes a number and may be called at any time
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(bytes).unwrap_or(4096).max(1)
+}
+
+fn is_byte_in_memory(file: impl AsFd, position: u64) -> bool {
+    let mut byte = [0];
+    let parts = &mut [IoSliceMut::new(&mut byte)];
+    rustix::io::preadv2(file, parts, position, ReadWriteFlags::NOWAIT) != Err(Errno::AGAIN)
+}
+
+/// How many pages of `length` bytes from `position` on the page cache has, those included that are on their way from the
+/// disk; `None` before Linux 6.5, and on file systems that cannot tell.
+#[allow(unsafe_code)]
+fn pages_in_memory(file: impl AsFd, position: u64, length: u64) -> Option<u64> {
+    use std::os::fd::AsRawFd;
+    /// cachestat(2) has this number on every architecture that Linux gives common numbers.
+    const CACHESTAT: libc::c_long = 451;
+    #[repr(C)]
+    struct Range {
+        position: u64,
+        length: u64,
+    }
+    #[repr(C)]
+    #[derive(Default)]
+    struct Counts {
+        cached: u64,
+        dirty: u64,
+        in_write_back: u64,
+        evicted: u64,
+        recently_evicted: u64,
+    }
+    let range = Range { position, length };
+    let mut counts = Counts::default();
+    let descriptor = file.as_fd().as_raw_fd();
+    // SAFETY: both structs are laid out as the kernel's `cachestat_range` and `cachestat`, live across the call, and the
+    // descriptor is open as long as it is borrowed; an unknown number fails with ENOSYS
+    let result =
+        unsafe { libc::syscall(CACHESTAT, descriptor, &raw const range, &raw mut counts, 0 as libc::c_uint) };
+    (result == 0).then_some(counts.cached)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{IoSlice, Write};
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::file::write_vectored_at;
+
+    fn file() -> File {
+        tempfile::tempfile().unwrap()
+    }
+
+    /// 1 MiB that is on the disk and nowhere else, or `None` on a file system in memory.
+    fn cold_file() -> Option<File> {
+        let mut file = file();
+        file.write_all(&vec![7; 1 << 20]).unwrap();
+        file.sync_all().unwrap();
+        drop_from_memory(&file, 0, 1 << 20).unwrap();
+        expect_random_reads(&file).unwrap();
+        let is_dropped = !is_in_memory(&file, 0, 1 << 20);
+        is_dropped.then_some(file)
+    }
+
+    #[test]
+    fn what_was_just_written_is_in_memory() {
+        let file = file();
+        write_vectored_at(&file, &[IoSlice::new(&[1; 300_000])], 0).unwrap();
+        for (position, length) in [(0, 0), (0, 1), (0, 300_000), (4095, 2), (100_000, 200_000), (299_999, 2)]
+        {
+            assert!(is_in_memory(&file, position, length), "{length} bytes at {position}");
+        }
+        let mut bytes = [0; 10];
+        assert_eq!(read_from_memory(&file, &mut bytes, 299_995).unwrap(), 5);
+        assert_eq!(bytes, [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(read_from_memory(&file, &mut bytes, 300_000).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_hole_in_the_middle_is_seen_and_looking_reads_nothing() {
+        let Some(file) = cold_file() else { return }; // tmpfs keeps what it is told to drop: nothing to see there
+        let mut bytes = vec![0; 1 << 20];
+        for _ in 0..2 {
+            let refused = read_from_memory(&file, &mut bytes, 0).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+            assert!(!is_in_memory(&file, 0, 1 << 20));
+        }
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(is_in_memory(&file, 0, 1 << 20));
+        assert_eq!(read_from_memory(&file, &mut bytes, 0).unwrap(), 1 << 20);
+        drop_from_memory(&file, 512 << 10, 64 << 10).unwrap();
+        assert!(is_in_memory(&file, 0, 256 << 10));
+        assert!(!is_in_memory(&file, 0, 1 << 20), "both ends are there, the middle is not");
+        let refused = read_from_memory(&file, &mut bytes, 0).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn dropping_nothing_is_nothing_and_what_is_dropped_still_reads() {
+        let file = file();
+        write_vectored_at(&file, &[IoSlice::new(&[7; 8192])], 0).unwrap();
+        expect_random_reads(&file).unwrap();
+        drop_from_memory(&file, 0, 0).unwrap();
+        drop_from_memory(&file, 0, 8192).unwrap();
+        let mut bytes = [0; 8192];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(bytes, [7; 8192]);
+    }
+
+    #[test]
+    fn what_was_written_back_can_be_dropped() {
+        let file = file();
+        write_vectored_at(&file, &[IoSlice::new(&[7; 1 << 20])], 0).unwrap();
+        begin_write_back(&file, 0, 0).unwrap();
+        begin_write_back(&file, 0, 1 << 20).unwrap();
+        let mut bytes = [0; 8192];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(bytes, [7; 8192]);
+        assert_eq!(begin_write_back(&file, u64::MAX, 1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn read_ahead_of_nothing_is_nothing() {
+        read_ahead(file(), 0, 0).unwrap();
+        read_ahead(file(), 0, 4096).unwrap();
+    }
+}
