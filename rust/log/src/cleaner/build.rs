@@ -10,6 +10,9 @@ use crate::error::{During, LogError};
 use crate::segment::Segment;
 use crate::segment::scan::{BatchScan, Located, Step};
 
+/// Keys that are noted together: enough for the memory to be asked for many at a time, whatever a batch holds.
+const KEYS_AT_ONCE: usize = 1024;
+
 impl Pass<'_> {
     /// Reads `[from, upper)` until memory is used up; the map tells how far it came. Records of aborted transactions count
     /// for nothing.
@@ -42,7 +45,7 @@ impl Pass<'_> {
         transactions: &mut Transactions,
     ) -> Result<bool, LogError> {
         segment.ensure_loaded(self.log.config().index_interval_bytes)?;
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(KEYS_AT_ONCE);
         let mut scan = segment.scan_from(0, segment.size())?;
         while let Some(located) = self.next_batch(segment, &mut scan)? {
             let header = &located.header;
@@ -50,15 +53,18 @@ impl Pass<'_> {
             if header.attributes.is_control() {
                 transactions.note_control(header, batch);
             } else if !transactions.note_batch(header) && header.last_offset() >= from {
-                entries.clear();
+                let mut has_room = true;
                 let read = records(batch, |record| {
                     if let Some(key) = record.key.filter(|_| record.offset >= from) {
                         entries.push((map.hash(key), record.offset));
                     }
-                    ControlFlow::Continue(())
+                    if entries.len() == KEYS_AT_ONCE {
+                        has_room = map.put_all(&mut entries);
+                    }
+                    if has_room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 });
                 read.map_err(|error| segment.unreadable(&located, error.to_string()))?;
-                if !map.put_all(&entries) {
+                if !has_room || !map.put_all(&mut entries) {
                     return Ok(false);
                 }
             }

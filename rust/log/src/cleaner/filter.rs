@@ -21,8 +21,10 @@ pub(super) struct Filter<'a> {
     pub(super) plain: Vec<u8>,
     pub(super) hashes: Vec<Option<KeyHash>>,
     pub(super) kept: Vec<u8>,
-    pub(super) rebased: Vec<u8>,
 }
+
+/// Of batches with more records, keys are hashed when they are needed, one by one.
+const HASHES_MAX: i32 = 1 << 16;
 
 /// What [`Filter::batch`] did.
 #[derive(Debug, Default)]
@@ -106,7 +108,8 @@ impl Filter<'_> {
         let (map, is_control) = (self.map, header.attributes.is_control());
         self.hashes.clear();
         let hashes = &mut self.hashes;
-        if !is_control {
+        let is_warmed = !is_control && header.record_count <= HASHES_MAX;
+        if is_warmed {
             batch::filter(&header, section, header.base_timestamp, &mut self.kept, |record| {
                 hashes.push(record.key.map(|key| map.hash(key)));
                 false
@@ -115,7 +118,11 @@ impl Filter<'_> {
         }
         let mut hashes = hashes.iter();
         let keep = |record: &RecordView<'_>| {
-            let hash = hashes.next().copied().flatten();
+            let hash = if is_warmed {
+                hashes.next().copied().flatten()
+            } else {
+                record.key.map(|key| map.hash(key))
+            };
             is_control || map.last_offset().is_none_or(|last| record.offset > last) || {
                 // one without a key is from before the topic was compacted
                 hash.is_some_and(|hash| map.get(hash).is_none_or(|last| record.offset >= last))
@@ -137,9 +144,10 @@ impl Filter<'_> {
         let mut records = &self.kept;
         if starts_horizon {
             let horizon_ms = self.now_ms.saturating_add(self.delete_retention_ms.max(0));
-            self.rebased.clear();
-            batch::filter(&header, &self.kept, horizon_ms, &mut self.rebased, |_| true)?;
-            records = &self.rebased;
+            // what it came from is needed no more
+            self.plain.clear();
+            batch::filter(&header, &self.kept, horizon_ms, &mut self.plain, |_| true)?;
+            records = &self.plain;
             header.base_timestamp = horizon_ms;
             header.attributes = header.attributes.with_delete_horizon(true);
         }

@@ -44,10 +44,12 @@ impl OffsetMap {
         }
     }
 
-    /// Notes the offsets of keys, each larger than those before; false = there was no room for another key.
-    pub(crate) fn put_all(&mut self, entries: &[(KeyHash, i64)]) -> bool {
+    /// Notes the offsets of keys, each larger than those before, and empties `entries`; false = there was no room for
+    /// another key. It may come in the midst of a batch: then the map reaches to the record before, or one batch of many
+    /// keys would end all passes where they begin.
+    pub(crate) fn put_all(&mut self, entries: &mut Vec<(KeyHash, i64)>) -> bool {
         self.warm(entries.iter().map(|(hash, _)| *hash));
-        entries.iter().all(|(hash, offset)| self.put(*hash, *offset))
+        entries.drain(..).all(|(hash, offset)| self.put(hash, offset))
     }
 
     fn put(&mut self, (high, low): KeyHash, offset: i64) -> bool {
@@ -61,6 +63,7 @@ impl OffsetMap {
             self.count += 1;
         }
         *slot = Slot { high, low, next_offset: offset as u64 + 1 };
+        self.reached(offset);
         true
     }
 
@@ -128,6 +131,7 @@ mod tests {
             assert!(put(&mut map, key));
         }
         assert!(!put(&mut map, 90), "a 91st key has no place in 100 slots at 0.9");
+        assert_eq!(map.last_offset(), Some(89));
         assert!(map.put(map.hash(&5i64.to_be_bytes()), 1000), "one that is there has");
         assert_eq!(map.slots.len(), 100);
         for key in 0..90i64 {

@@ -74,7 +74,6 @@ impl Pass<'_> {
             plain: Vec::new(),
             hashes: Vec::new(),
             kept: Vec::new(),
-            rebased: Vec::new(),
         };
         self.copy_all(group, copy, &mut filter)?;
         self.finish(group, copy)

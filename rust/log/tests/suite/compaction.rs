@@ -115,6 +115,31 @@ fn a_tombstone_stays_for_its_time_from_the_first_cleaning_on() {
 }
 
 #[test]
+fn a_batch_of_more_keys_than_memory_holds_is_cleaned_piece_by_piece() {
+    let log = open_on(&MemoryFileSystem::new(0), 0, LastStop::Clean).unwrap();
+    for _ in 0..2 {
+        let mut builder = Builder::new();
+        for key in 0..30 {
+            builder.append(NOW_MS, Some(&[key]), Some(b"value"));
+        }
+        append(&log, &builder.seal(Compression::Lz4).unwrap()).unwrap();
+    }
+    while log.segment_count() < 3 {
+        keyed(&log, 30, Some(&[b'x'; 100]));
+    }
+    let (mut clean_to, mut passes) = (0, 0);
+    while let Some(cleaned) = log.clean(clean_to, little_memory(), &Unpaced, NOW_MS).unwrap() {
+        assert!(cleaned.end_offset > clean_to, "a pass comes further");
+        clean_to = cleaned.end_offset;
+        passes += 1;
+    }
+    assert!(passes > 4, "{passes} passes with room for 9 keys");
+    assert_eq!(clean_to, log.full_end_offset());
+    let found = offsets(&log);
+    assert!(found.iter().take(30).copied().eq(30..60), "the second record of each key stays: {found:?}");
+}
+
+#[test]
 fn what_may_not_be_cleaned_is_not() {
     let log = open_on(&MemoryFileSystem::new(0), 0, LastStop::Clean).unwrap();
     for _ in 0..40 {

@@ -182,7 +182,8 @@ impl Model {
 
     /// Appends a batch of random records, as a part of the producer's transaction or by itself.
     pub(crate) fn batch(&mut self, log: &Log, random: &mut Random, id: Option<i64>, transactional: bool) {
-        let count = 1 + random.below(4);
+        // now and then of more keys than `little_memory` holds
+        let count = if random.one_in(6) { 16 } else { 1 + random.below(4) };
         let mut builder = Builder::new();
         let first = log.log_end_offset();
         if let Some(id) = id {
@@ -264,6 +265,17 @@ impl Model {
             match last.get(&key) {
                 Some(found) => assert_eq!(found, &(offset, value), "key {key} from {from}"),
                 None => assert_eq!(value, None, "key {key} is lost from {from}, it was at {offset}"),
+            }
+        }
+    }
+
+    /// The log was opened again after a death, and starts at `start`: of a producer whose batches lay below, no more may be
+    /// known than its epoch, from a marker. Then any sequence but 0 is out of order (as in Kafka), so it begins a new epoch.
+    pub(crate) fn begin_epochs_of_those_before(&mut self, start: i64) {
+        for producer in self.producers.values_mut() {
+            if producer.last_offset.is_some_and(|last| last < start) {
+                producer.epoch += 1;
+                producer.next_sequence = 0;
             }
         }
     }

@@ -146,7 +146,9 @@ impl Life {
             LastStop::ProcessDied
         };
         self.open(last_stop);
-        assert!(self.log.log_start_offset() >= self.start_checkpoint, "the start goes back");
+        let start = self.log.log_start_offset();
+        assert!(start >= self.start_checkpoint, "the start goes back");
+        self.model.begin_epochs_of_those_before(start);
         None
     }
 
