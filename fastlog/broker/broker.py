@@ -1,9 +1,9 @@
 """One broker: everything is built here, in the order in which it depends on each other, and ended in reverse.
 
-Start: data directory (locked), metadata, logs opened and recovered, ZeroMQ bound, the place in the cluster taken, TCP
+Start: data directories (locked), metadata, logs opened and recovered, ZeroMQ bound, the place in the cluster taken, TCP
 listeners, control loop, ZeroMQ thread, housekeeping. Stop: the place given up, listeners take no more, what is in
-flight is answered, logs are closed and the directory is marked as closed cleanly. `node` has what one node alone does
-of it, `cluster` what a broker of a cluster does.
+flight is answered, logs are closed and the directories are marked as closed cleanly. `node` has what one node alone
+does of it, `cluster` what a broker of a cluster does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fastlog.broker.configs import group_times, warn_of_unmet
 from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Services
 from fastlog.broker.control_loop import ControlLoop
+from fastlog.broker.directories import make_directories
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.groups.offsets_log import OffsetsLog
 from fastlog.broker.housekeeping import Housekeeping, cleaner_task, scrub_task, tasks
@@ -29,7 +30,6 @@ from fastlog.broker.node import Foundation, LocalNode
 from fastlog.broker.serving import Serving
 from fastlog.broker.system import SystemClock, SystemRandom
 from fastlog.config import Endpoint, parse_advertised, parse_listeners
-from fastlog.errors import FastlogError
 from fastlog.events import EventLog
 from fastlog.native._engine import Engine
 from fastlog.state.consumer_group.assignors import ASSIGNORS
@@ -49,7 +49,7 @@ ZMQ = "ZMQ"
 
 
 class Broker:
-    """A broker on one data directory, from `start` to `stop`, each called once.
+    """A broker on its data directories, from `start` to `stop`, each called once.
 
     All threads, descriptors and the loop are its own: it may live in a process of its own or beside others in one.
     """
@@ -68,7 +68,7 @@ class Broker:
         self._random = random or SystemRandom()
         self._authorizer = authorizer or AllowAll()
         self._log = EventLog("broker")
-        self._data_dir = Path(self._settings.log_dirs[0])
+        self._data_dirs = tuple(Path(it) for it in self._settings.log_dirs)
         in_cluster = self._settings.zookeeper_connect is not None
         self._listeners = parse_listeners(self._settings.listeners, in_cluster=in_cluster)
         self._advertised = parse_advertised(self._settings.advertised_listeners or (), self._listeners)
@@ -77,8 +77,8 @@ class Broker:
 
     @property
     def data_dir(self) -> Path:
-        """The data directory."""
-        return self._data_dir
+        """The first data directory, which has the metadata."""
+        return self._data_dirs[0]
 
     def start(self) -> tuple[Endpoint, ...]:
         """Starts the broker and blocks until it serves; answers its listeners with their real ports.
@@ -93,35 +93,28 @@ class Broker:
             raise
 
     def _open(self) -> None:
-        """Opens the directory with all that is in it."""
+        """Opens the directories with all that is in them."""
         warn_of_unmet("broker", self._config.static)
-        try:
-            self._data_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = (
-                f"cannot make the data directory {self._data_dir}: {error.strerror}; name another (log.dirs)"
-            )
-            raise FastlogError(reason) from error
+        directories = make_directories(self._data_dirs)
         self._engine = Engine(self._settings)
         self._undo.callback(self._engine.shutdown)
         self._node = self._make_node()
-        known = self._engine.read_cluster_id(str(self._data_dir))
+        known = self._engine.read_cluster_id(str(self.data_dir))
         self._cluster_id = self._node.join(known)
-        last_stop = self._engine.open_directory(str(self._data_dir), self._cluster_id)
-        self._undo.callback(self._engine.close_directory)
-        self._node.open(self._cluster_id, last_stop)
+        last_stop, has_lost = self._engine.open_directories(directories, self._cluster_id)
+        self._undo.callback(self._engine.close_directories)
+        self._node.open(self._cluster_id, last_stop, has_lost=has_lost)
         self._groups = self._group_coordinator()
         self._undo.callback(self._groups.stop)
         self._node.load(self._groups)
-        self._log.info(
-            "logs open", directory=str(self._data_dir), cluster_id=self._cluster_id, last_stop=last_stop
-        )
+        named = ",".join(map(str, self._data_dirs))
+        self._log.info("logs open", directory=named, cluster_id=self._cluster_id, last_stop=last_stop)
 
     def _make_node(self) -> Node:
         foundation = Foundation(
             config=self._config,
             settings=self._settings,
-            data_dir=self._data_dir,
+            data_dirs=self._data_dirs,
             listeners=self._listeners,
             advertised=self._advertised,
             engine=self._engine,
@@ -235,7 +228,6 @@ class Broker:
         return Services(
             node_id=self._settings.node_id,
             cluster_id=self._cluster_id,
-            data_dir=self._data_dir,
             topics=node.topics,
             placement=node.placement,
             brokers=node.brokers,

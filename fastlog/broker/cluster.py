@@ -110,13 +110,13 @@ class ClusterNode:
         session_ms = self._base.settings.zookeeper_session_timeout_ms
         return ZooKeeperConnection(self._address.hosts, self._address.root, session_ms=session_ms, tell=tell)
 
-    def open(self, cluster_id: str, last_stop: str) -> None:
+    def open(self, cluster_id: str, last_stop: str, *, has_lost: bool) -> None:
         """See Node."""
         base = self._base
         self._cluster_id = cluster_id
         self._unclean = UncleanMark(base.data_dir)
         # a fresh directory may stand for one that was lost
-        if last_stop != CLEAN or not self._is_known:
+        if last_stop != CLEAN or not self._is_known or has_lost:
             self._unclean.set()
         # until there is a registration whose lease says more
         base.engine.set_lease(0)
@@ -345,7 +345,8 @@ class ClusterNode:
         unreadable = self._replicas.image.view.unreadable
         if not unreadable:
             return {}
-        topics = {path: path.name.rpartition("-")[0] for path in sorted(self._base.data_dir.glob("*-*"))}
+        found = [path for directory in self._base.data_dirs for path in sorted(directory.glob("*-*"))]
+        topics = {path: path.name.rpartition("-")[0] for path in found}
         return {path: topic for path, topic in topics.items() if topic in unreadable}
 
     def _controller_id(self) -> int:

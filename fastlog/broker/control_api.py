@@ -23,8 +23,6 @@ from fastlog.ports import StoreUnavailableError
 from fastlog.protocol.api import ApiKey
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fastlog.broker.addresses import Addresses
     from fastlog.broker.configs import Configs
     from fastlog.broker.context import Authorizer, Operation
@@ -44,7 +42,6 @@ class Services:
         *,
         node_id: int,
         cluster_id: str,
-        data_dir: Path,
         topics: Topics,
         placement: Placement,
         brokers: Brokers,
@@ -57,7 +54,6 @@ class Services:
     ) -> None:
         self.node_id = node_id
         self.cluster_id = cluster_id
-        self.data_dir = data_dir
         self.topics = topics
         self.placement = placement
         self.brokers = brokers

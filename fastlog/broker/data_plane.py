@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from fastlog.config import BrokerSettings, TopicSettings
     from fastlog.errors import KafkaError
 
+#: a data directory: its path, why it cannot be used (empty where it can), the bytes of its disk in all and those that
+#: are free, and (topic, partition, bytes on disk) of each open partition in it, sorted
+Directory: TypeAlias = "tuple[str, str, int, int, list[tuple[str, int, int]]]"
+
 #: a topic's name and id, (partition, leader epoch) pairs of it, and its settings
 TopicLogs: TypeAlias = "tuple[str, bytes, Sequence[tuple[int, int]], TopicSettings]"
 
@@ -77,6 +81,10 @@ class DataPlane(Protocol):
 
     def log_sizes(self) -> list[tuple[str, int, int]]:
         """(topic, partition, bytes on disk) of each open partition, sorted."""
+        ...
+
+    def describe_directories(self) -> list[Directory]:
+        """The data directories, in the order of `log.dirs`, each by its path without links."""
         ...
 
 

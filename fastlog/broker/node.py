@@ -38,7 +38,7 @@ class Foundation:
         *,
         config: Config,
         settings: BrokerSettings,
-        data_dir: Path,
+        data_dirs: tuple[Path, ...],
         listeners: tuple[Endpoint, ...],
         advertised: tuple[Endpoint, ...],
         engine: Engine,
@@ -49,7 +49,7 @@ class Foundation:
         """`listeners` are as they are configured, where port 0 is any; `undo` ends what was begun, in reverse."""
         self.config = config
         self.settings = settings
-        self.data_dir = data_dir
+        self.data_dirs = data_dirs
         self.listeners = listeners
         self.advertised = advertised
         self.engine = engine
@@ -57,9 +57,14 @@ class Foundation:
         self.random = random
         self.undo = undo
 
+    @property
+    def data_dir(self) -> Path:
+        """The first data directory, which has what is not of one directory."""
+        return self.data_dirs[0]
+
 
 class LocalNode:
-    """A node that is a cluster by itself: its metadata lies in its own data directory."""
+    """A node that is a cluster by itself: its metadata lies in its own (first) data directory."""
 
     def __init__(self, foundation: Foundation) -> None:
         self._foundation = foundation
@@ -80,7 +85,7 @@ class LocalNode:
         check_store(directory, known)
         return known or encode_cluster_id(self._foundation.random.uuid())
 
-    def open(self, cluster_id: str, last_stop: str) -> None:
+    def open(self, cluster_id: str, last_stop: str, *, has_lost: bool) -> None:
         """See Node."""
         base, node_id = self._foundation, self._foundation.settings.node_id
         self._cluster_id = cluster_id

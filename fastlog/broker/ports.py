@@ -150,11 +150,14 @@ class Node(Protocol):
     """A broker's metadata, and its part in keeping it. Calls come in this order, from the thread that starts it."""
 
     def join(self, known: str | None) -> str:
-        """The id of the cluster, for a data directory that belongs to the cluster `known` or to none yet."""
+        """The id of the cluster, for a first data directory that belongs to the cluster `known` or to none yet."""
         ...
 
-    def open(self, cluster_id: str, last_stop: str) -> None:
-        """Makes all that is below, when the directory is locked; `last_stop` is the engine's word for how it ended."""
+    def open(self, cluster_id: str, last_stop: str, *, has_lost: bool) -> None:
+        """Makes all that is below, when the directories are locked.
+
+        `last_stop` is the engine's word for how the last run ended; `has_lost` says that a directory was lost since.
+        """
         ...
 
     @property

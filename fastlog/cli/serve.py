@@ -34,7 +34,13 @@ SWITCH_INTERVAL_SECONDS = 0.0002
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting; overrides the file."
 )
-@click.option("--data-dir", metavar="DIR", help="The data directory (log.dirs).  [./fastlog-data]")
+@click.option(
+    "--data-dir",
+    "data_dirs",
+    multiple=True,
+    metavar="DIR",
+    help="A data directory (log.dirs); one for each disk, the first has the metadata.  [./fastlog-data]",
+)
 @click.option("--node-id", metavar="N", help="The broker's id (node.id).  [1]")
 @click.option(
     "--listen",
@@ -59,7 +65,7 @@ def serve(
     *,
     file: Path | None,
     assignments: tuple[str, ...],
-    data_dir: str | None,
+    data_dirs: tuple[str, ...],
     node_id: str | None,
     listeners: tuple[str, ...],
     zookeeper: str | None,
@@ -74,7 +80,7 @@ def serve(
     from fastlog.config import load
 
     options = {
-        "log.dirs": data_dir,
+        "log.dirs": ",".join(data_dirs) or None,
         "node.id": node_id,
         "listeners": ",".join(listeners) or None,
         "zookeeper.connect": zookeeper,

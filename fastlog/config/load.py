@@ -56,8 +56,10 @@ def _check_together(config: Config) -> None:
         parse_zookeeper(settings.zookeeper_connect)
     listeners = parse_listeners(settings.listeners, in_cluster=in_cluster)
     parse_advertised(settings.advertised_listeners or (), listeners)
-    if len(settings.log_dirs) != 1:
-        raise ConfigError(f"log.dirs={','.join(settings.log_dirs)}: it takes one directory")
+    if not settings.log_dirs or "" in settings.log_dirs:
+        raise ConfigError(
+            f"log.dirs={','.join(settings.log_dirs)}: name a directory, or some with a comma between"
+        )
     config.check_group_times({})
     wait_ms, lag_ms = settings.replica_fetch_wait_max_ms, settings.replica_lag_time_max_ms
     if wait_ms >= lag_ms:

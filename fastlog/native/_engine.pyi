@@ -31,17 +31,26 @@ class Engine:
     def read_cluster_id(directory: str) -> str | None:
         """The cluster that a data directory belongs to; None for a fresh one. Takes no lock."""
 
-    def open_directory(self, directory: str, cluster_id: str) -> str:
-        """Locks a data directory and takes it into use; how its last run ended, for the log line.
+    def open_directories(self, directories: Sequence[str], cluster_id: str) -> tuple[str, bool]:
+        """Locks data directories and takes them into use, in the order of log.dirs.
 
-        Raises a KafkaError, with nothing touched, when it is in use, of another broker or cluster, or newer than this.
+        Answers how the last run ended, `clean`, `process died` or `machine died`, in the directory where it ended
+        worst, and whether one was lost since then, as a person wrote down. Raises a KafkaError, with nothing touched,
+        when one is in use, of another broker or cluster, or newer than this, when one that the broker has is not among
+        them, or when a partition is in two.
         """
 
     def finish_opening(self) -> list[Path]:
         """To be called when all partitions are open after a start; the directories that belong to no topic."""
 
-    def close_directory(self) -> None:
-        """Closes all logs and marks the directory as closed cleanly; raises what kept it from that."""
+    def describe_directories(self) -> list[tuple[str, str, int, int, list[tuple[str, int, int]]]]:
+        """Each data directory: path, what is wrong with it if anything, bytes of its disk in all and free, its logs.
+
+        Each log is (topic, partition, bytes on disk), sorted.
+        """
+
+    def close_directories(self) -> None:
+        """Closes all logs and marks each directory as closed cleanly; raises what kept one from that."""
 
     def open_topics(
         self, topics: Sequence[tuple[str, bytes, Sequence[tuple[int, int]], TopicSettings]]

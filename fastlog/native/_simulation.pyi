@@ -20,7 +20,7 @@ class SimulatedNode:
         """A machine with an empty disk, at 0 ms; no process runs."""
 
     def start(self, *, replica_lag_max_ms: int = ...) -> str:
-        """Starts a process on the disk: `clean`, `process died` or `machine died`, as for `Engine.open_directory`.
+        """Starts a process on the disk: `clean`, `process died` or `machine died`, as for `Engine.open_directories`.
 
         A high watermark waits for followers that are about to join, if they were caught up not longer ago than
         `replica_lag_max_ms` (`replica.lag.time.max.ms`).

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastlog.broker.context import RequestContext
-    from fastlog.broker.data_plane import TopicLogs
+    from fastlog.broker.data_plane import Directory, TopicLogs
     from fastlog.config import BrokerSettings, TopicSettings
     from fastlog.ports import Topic
 
@@ -154,6 +154,10 @@ class FakeDataPlane:
     def log_sizes(self) -> list[tuple[str, int, int]]:
         return [(topic, partition, 100) for topic, partition in sorted(self.open)]
 
+    def describe_directories(self) -> list[Directory]:
+        failed: Directory = ("/failed", "it failed", 0, 0, [])
+        return [("/data", "", 2000, 1000, self.log_sizes()), ("/other", "", 200, 100, []), failed]
+
 
 class ControlPlane:
     """One broker's control plane; `restart` is a new process on the same directory."""
@@ -199,7 +203,6 @@ class ControlPlane:
         self.services = Services(
             node_id=1,
             cluster_id=self.store.cluster_id(),
-            data_dir=self.directory,
             topics=self.topics,
             placement=LocalPlacement(self.topics, 1),
             brokers=LocalBrokers(self.topics, 1),

@@ -48,7 +48,7 @@ class ReplicaNode:
         self.node_id = node_id
         config = load(assignments=[f"node.id={node_id}", f"replica.lag.time.max.ms={settings.lag_ms}"])
         self.engine = Engine(config.broker())
-        self.last_stop = self.engine.open_directory(str(path), CLUSTER_ID)
+        self.last_stop, _ = self.engine.open_directories([str(path)], CLUSTER_ID)
         self.commands = WiredCommands()
         self.peers = wiring.peers_of(node_id)
         self.accepted: list[tuple[int, int]] = []
@@ -97,7 +97,7 @@ class ReplicaNode:
     def stop(self) -> None:
         """Closes the logs."""
         self._end()
-        self.engine.close_directory()
+        self.engine.close_directories()
         self.engine.shutdown()
 
     def _end(self) -> None:

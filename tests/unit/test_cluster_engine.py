@@ -51,7 +51,7 @@ class Node:
     def __init__(self, directory: Path) -> None:
         assignments = ["node.id=1", "broker.rack=a", "replica.selector.class=rack-aware"]
         self.engine = Engine(load(assignments=assignments).broker())
-        self.engine.open_directory(str(directory), "AAAAAAAAAAAAAAAAAAAAAQ")
+        self.engine.open_directories([str(directory)], "AAAAAAAAAAAAAAAAAAAAAQ")
         self.plane: ReplicationPlane = self.engine
         self.clients = self.engine.zmq_intake("ZMQ", "here.example", 9192)
         self.brokers = self.engine.zmq_intake("BROKER", "here.example", 9193, inter_broker=True)

@@ -107,11 +107,11 @@ def test_a_file_may_nest_quote_and_list(tmp_path: Path) -> None:
             "group.consumer.heartbeat.interval.ms=15001",
             "at most group.consumer.max.heartbeat.interval.ms=15000",
         ),
-        ("log.dirs=a,b", "it takes one directory"),
+        ("log.dirs=,", "with a comma between"),
         ("nonsense", "it takes KEY=VALUE"),
         ("authorizer.class.name=x.Y", "authorizer.class.name=x.Y: who may do what is not checked yet"),
         ("security.inter.broker.protocol=SSL", "it takes only PLAINTEXT"),
-        ("log.dir=/tmp/x", "log.dirs names the data directory here"),
+        ("log.dir=/tmp/x", "log.dirs names the data directories here"),
         (
             "ssl.keystore.password=hunter2",
             "ssl.keystore.password=(hidden): there is no TLS yet; leave it out",

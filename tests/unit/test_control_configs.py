@@ -385,13 +385,15 @@ def test_the_answer_waits_until_replicas_deleted_the_records_too(plane: ControlP
     assert results(answers.get(timeout=20)) == [(4, 0), (-1, 3)]
 
 
-def test_the_data_directory_is_described(plane: ControlPlane) -> None:
-    (result,) = plane.ask(DescribeLogDirsRequest(topics=None)).results
-    assert result.log_dir == str(plane.directory.resolve())
+def test_the_data_directories_are_described(plane: ControlPlane) -> None:
+    result, other, failed = plane.ask(DescribeLogDirsRequest(topics=None)).results
+    assert [it.log_dir for it in (result, other, failed)] == ["/data", "/other", "/failed"]
     assert [(topic.name, len(topic.partitions)) for topic in result.topics] == [("orders", 2)]
-    assert 0 < result.usable_bytes <= result.total_bytes
+    assert (result.total_bytes, result.usable_bytes, result.error_code) == (2000, 1000, 0)
+    assert (other.total_bytes, other.usable_bytes, other.topics, other.error_code) == (200, 100, [], 0)
+    assert (failed.total_bytes, failed.usable_bytes, failed.topics, failed.error_code) == (-1, -1, [], 56)
     wanted = [DescribableLogDirTopic("orders", [1, 7]), DescribableLogDirTopic("absent", [0])]
-    (result,) = plane.ask(DescribeLogDirsRequest(topics=wanted)).results
+    result, *_ = plane.ask(DescribeLogDirsRequest(topics=wanted)).results
     assert [(topic.name, [p.partition_index for p in topic.partitions]) for topic in result.topics] == [
         ("orders", [1])
     ]
@@ -420,8 +422,8 @@ def test_producer_ids_that_are_refused(plane: ControlPlane) -> None:
     assert plane.ask(InitProducerIdRequest(transactional_id=None, producer_id=5)).error_code == 42
 
 
-def test_a_replica_is_in_the_one_directory_or_in_none(plane: ControlPlane) -> None:
-    here = str(plane.directory.resolve())
+def test_a_replica_is_in_its_directory_or_in_none(plane: ControlPlane) -> None:
+    here = "/data"
     orders, other = AlterReplicaLogDirTopic("orders", [0, 7]), AlterReplicaLogDirTopic("absent", [0])
 
     def codes(*dirs: AlterReplicaLogDir) -> dict[tuple[str, int], int]:
@@ -435,6 +437,7 @@ def test_a_replica_is_in_the_one_directory_or_in_none(plane: ControlPlane) -> No
     wanted = AlterReplicaLogDir(here, [orders, other])
     assert codes(wanted) == {("orders", 0): 0, ("orders", 7): 3, ("absent", 0): 3}
     elsewhere = AlterReplicaLogDir("/elsewhere", [orders])
+    assert codes(AlterReplicaLogDir("/other", [orders])) == {("orders", 0): 57, ("orders", 7): 3}
     assert codes(wanted, elsewhere) == {("orders", 0): 57, ("orders", 7): 57, ("absent", 0): 3}
     del plane.data_plane.open["orders", 0]
     assert codes(wanted)["orders", 0] == 9

@@ -32,7 +32,7 @@ def change(leader: int, epoch: int, isr: list[int]) -> Change:
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = Engine(load(assignments=["node.id=1"]).broker())
-    engine.open_directory(str(tmp_path), CLUSTER_ID)
+    engine.open_directories([str(tmp_path)], CLUSTER_ID)
     yield engine
     engine.shutdown()
 

@@ -1,8 +1,8 @@
 """AlterReplicaLogDirs (API key 34), versions 1-2.
 
 Answers for each replica of this broker whether it is in the directory named. `kafka-reassign-partitions.sh` asks when a
-plan has `log_dirs`, as the plan to go back that it prints has. Differs from Apache Kafka: a broker has one directory;
-nothing is ever moved. To be there already succeeds, as in Kafka; any other directory is LOG_DIR_NOT_FOUND.
+plan has `log_dirs`, as the plan to go back that it prints has. Differs from Apache Kafka: nothing is moved. To be there
+already succeeds, as in Kafka; any other directory is LOG_DIR_NOT_FOUND.
 
 KIPs: 1 the API (113).
 """
@@ -41,14 +41,18 @@ def handle(
         services.require_cluster(context, Operation.ALTER)
     except KafkaError as error:
         return refuse(request, error)
-    directory = str(services.data_dir.resolve())
-    here = {(topic, partition) for topic, partition, _ in services.data_plane.log_sizes()}
+    directories = services.data_plane.describe_directories()
+    paths = {path for path, *_ in directories}
+    here = {(topic, partition): path for path, *_, sizes in directories for topic, partition, _ in sizes}
 
     def check(path: str, topic: str, partition: int) -> None:
-        if path != directory:
-            raise LogDirNotFoundError(f"this broker has no log directory {path!r}, only {directory!r}")
-        if (topic, partition) in here:
+        if path not in paths:
+            raise LogDirNotFoundError(f"this broker has no log directory {path!r}, only {sorted(paths)!r}")
+        at = here.get((topic, partition))
+        if at == path:
             return
+        if at is not None:
+            raise LogDirNotFoundError(f"{topic}-{partition} is in {at!r}, and replicas are not moved")
         if topic not in services.topics or not 0 <= partition < len(services.topics.named(topic).partitions):
             raise UnknownTopicOrPartitionError(f"there is no partition {topic}-{partition}")
         raise ReplicaNotAvailableError(f"no replica of {topic}-{partition} is here")

@@ -1,19 +1,18 @@
 """DescribeLogDirs (API key 35), versions 1-5.
 
-Answers the data directory with the size of each partition in it and the space of its file system. Differs from Apache
-Kafka: a broker has one directory, so there are no future replicas, and it is never cordoned.
+Answers each data directory with the size of each partition in it and the space of its file system. Differs from Apache
+Kafka: there are no future replicas, and no directory is cordoned.
 
 KIPs: 1 the API (113), 4 total and usable bytes (827), 5 cordoned directories (1066).
 """
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services
-from fastlog.errors import KafkaError
+from fastlog.errors import KafkaError, KafkaStorageError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.describe_log_dirs import (
     DescribeLogDirsPartition,
@@ -24,33 +23,45 @@ from fastlog.protocol.messages.describe_log_dirs import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastlog.broker.context import RequestContext
+    from fastlog.broker.data_plane import Directory
 
 
 def handle(
     services: Services, context: RequestContext, request: DescribeLogDirsRequest
 ) -> DescribeLogDirsResponse:
-    """Describes the data directory."""
+    """Describes the data directories."""
     try:
         services.require_cluster(context, Operation.DESCRIBE)
     except KafkaError as error:
         return refuse(request, error)
-    space = os.statvfs(services.data_dir)
-    result = DescribeLogDirsResult(
-        log_dir=str(services.data_dir.resolve()),
-        topics=_topics(services, request),
-        total_bytes=space.f_blocks * space.f_frsize,
-        usable_bytes=space.f_bavail * space.f_frsize,
+    return DescribeLogDirsResponse(
+        results=[_describe(it, request) for it in services.data_plane.describe_directories()]
     )
-    return DescribeLogDirsResponse(results=[result])
 
 
-def _topics(services: Services, request: DescribeLogDirsRequest) -> list[DescribeLogDirsTopic]:
+def _describe(directory: Directory, request: DescribeLogDirsRequest) -> DescribeLogDirsResult:
+    path, reason, total_bytes, usable_bytes, sizes = directory
+    if reason:
+        return DescribeLogDirsResult(log_dir=path, error_code=KafkaStorageError.code)
+    return DescribeLogDirsResult(
+        log_dir=path,
+        topics=_topics(sizes, request),
+        total_bytes=total_bytes,
+        usable_bytes=usable_bytes,
+    )
+
+
+def _topics(
+    sizes: Sequence[tuple[str, int, int]], request: DescribeLogDirsRequest
+) -> list[DescribeLogDirsTopic]:
     wanted: set[tuple[str, int]] | None = None
     if request.topics is not None:
         wanted = {(topic.topic, partition) for topic in request.topics for partition in topic.partitions}
     topics: dict[str, DescribeLogDirsTopic] = {}
-    for name, partition, size_bytes in services.data_plane.log_sizes():
+    for name, partition, size_bytes in sizes:
         if wanted is None or (name, partition) in wanted:
             topic = topics.setdefault(name, DescribeLogDirsTopic(name=name))
             topic.partitions.append(

@@ -38,7 +38,9 @@ pub use image::{
     ApiRange, Image, ImageBroker, ImagePartition, ImageTopic, Lane, PublishedImage, is_internal_topic,
     is_valid_topic_name,
 };
-pub use log_manager::{FetchAnswer, FetchResult, FetchedFrom, LogManager, OpenPartition, ReplicaChange};
+pub use log_manager::{
+    DescribedDirectory, FetchAnswer, FetchResult, FetchedFrom, LogManager, OpenPartition, ReplicaChange,
+};
 pub use partition::{
     Assignment, ChangeError, Duty, Fetched, FollowerPosition, FollowerState, Partition, PartitionSettings,
     PartitionTable, Replication, Role,

@@ -130,7 +130,7 @@ impl Node {
         let broker = Broker::without_threads(config, Arc::new(AllowAll), self.clock.clone())
             .map_err(|error| LogError::Invalid { reason: format!("cannot make a broker: {error}") })?;
         let storage = Storage::new(Arc::new(self.files.clone()), directory, OPEN_FILES_MAX);
-        let logs = Arc::new(LogManager::open(broker.clone(), storage, &self.identity)?);
+        let logs = Arc::new(LogManager::open(broker.clone(), vec![storage], &self.identity)?);
         let last_stop = logs.last_stop();
         self.process = Some(Process { broker, logs, late: Late::default(), last_stop });
         Ok(last_stop)

@@ -24,7 +24,8 @@ fn start(path: &Path) -> Node {
     let broker =
         Broker::new(BrokerConfig::default(), Arc::new(AllowAll), Arc::new(SystemClock)).expect("a broker");
     let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
-    let logs = LogManager::open(broker.clone(), Storage::real(path), &identity).expect("a data directory");
+    let logs =
+        LogManager::open(broker.clone(), vec![Storage::real(path)], &identity).expect("a data directory");
     Node { broker, logs }
 }
 
@@ -293,7 +294,7 @@ fn a_directory_in_use_is_refused() {
         Some("AAAAAAAAAAAAAAAAAAAAAQ")
     );
     let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
-    let second = LogManager::open(node.broker.clone(), Storage::real(dir.path()), &identity);
+    let second = LogManager::open(node.broker.clone(), vec![Storage::real(dir.path())], &identity);
     assert!(matches!(second, Err(LogError::Refused { .. })));
 }
 

@@ -23,7 +23,8 @@ fn start(path: &Path, topics: &[&str]) -> Node {
     let broker =
         Broker::new(BrokerConfig::default(), Arc::new(AllowAll), Arc::new(SystemClock)).expect("a broker");
     let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
-    let logs = LogManager::open(broker.clone(), Storage::real(path), &identity).expect("a data directory");
+    let logs =
+        LogManager::open(broker.clone(), vec![Storage::real(path)], &identity).expect("a data directory");
     let node = Node { broker, logs };
     for (topic, id) in topics.iter().zip(1..) {
         let wanted = OpenPartition {

@@ -20,7 +20,7 @@ pub use cleaner::{Cleanable, Cleaned, CleanerLimits, Pace, Unpaced};
 pub use config::{Durability, LogConfig};
 pub use epoch_cache::EpochStart;
 pub use error::{AppendError, LogError};
-pub use file_system::{FileHandle, FileSystem, OpenFiles, OpenMode, RealFileSystem, Storage};
+pub use file_system::{FileHandle, FileSystem, OpenFiles, OpenMode, RealFileSystem, Space, Storage};
 pub use log_dir::{Checkpoint, Identity, LogDir, Offsets, PartitionDirectory};
 pub use partition_log::append::{AppendOptions, Appended};
 pub use partition_log::delete::Due;

@@ -9,5 +9,6 @@ pub mod file;
 pub mod limits;
 pub mod page_cache;
 pub mod panics;
+pub mod space;
 
 pub use event_fd::EventFd;

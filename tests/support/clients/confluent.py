@@ -12,7 +12,13 @@ from tests.support.samples import Sample
 
 
 def produce(
-    bootstrap: str, topic: str, samples: Sequence[Sample], compression: str, *, idempotent: bool = True
+    bootstrap: str,
+    topic: str,
+    samples: Sequence[Sample],
+    compression: str,
+    *,
+    idempotent: bool = True,
+    partition: int = 0,
 ) -> None:
     """Sends all and returns when all are acknowledged."""
     failures: list[object] = []
@@ -29,8 +35,9 @@ def produce(
 
     for sample in samples:
         extra = {} if sample.timestamp_ms is None else {"timestamp": sample.timestamp_ms}
+        headers = list(sample.headers)
         producer.produce(
-            topic, sample.value, sample.key, 0, on_delivery=delivered, headers=list(sample.headers), **extra
+            topic, sample.value, sample.key, partition, on_delivery=delivered, headers=headers, **extra
         )
     left = producer.flush(CONSUME_SECONDS)
     assert not failures, failures[:3]

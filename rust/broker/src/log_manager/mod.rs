@@ -1,4 +1,4 @@
-//! The logs of one data directory: opened, recovered, checkpointed, purged and closed together.
+//! The logs of a broker's data directories: opened, recovered, checkpointed, purged and closed together.
 //!
 //! Crash points. A partition's directory is made by its first open, whole or to be completed by the next. A deletion
 //! renames the directories of topic ids, then drops their offsets from the checkpoints that have them, once for all that
@@ -6,9 +6,13 @@
 //! that was there, with that topic id, when the data directory was opened: a topic made anew under an old name starts
 //! from nothing.
 
+mod checkpoints;
+mod closing;
+mod directories;
 mod replicas;
 mod scrub;
 
+use directories::Directories;
 pub use replicas::{FetchAnswer, FetchResult, FetchedFrom, ReplicaChange};
 
 use crate::broker::Broker;
@@ -18,7 +22,7 @@ use crate::partition::{Partition, PartitionSettings, Replication};
 use crate::scrubber::Scrubber;
 use fastlog_log::{
     Checkpoint, Due, Identity, LastStop, Log, LogConfig, LogDir, LogError, LogOptions, Offsets,
-    PartitionDirectory, RecoveryReport, Storage, file_name,
+    PartitionDirectory, RecoveryReport, Space, Storage, file_name,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -48,14 +52,26 @@ pub struct OpenPartition {
     pub min_insync_replicas: usize,
 }
 
-/// What the partitions of a data directory have in common. Every call blocks on the disk.
+/// One data directory, for those who ask.
+#[derive(Debug)]
+pub struct DescribedDirectory {
+    /// Its path.
+    pub path: PathBuf,
+    /// The room of its disk.
+    pub space: Result<Space, LogError>,
+    /// Topic, partition and bytes on disk of each open log in it, sorted.
+    pub sizes: Vec<(Arc<str>, i32, u64)>,
+}
+
+/// What the partitions of a broker's data directories have in common. Every call blocks on the disk.
 pub struct LogManager {
     broker: Arc<Broker>,
     /// None once closed.
-    directory: Mutex<Option<Arc<LogDir>>>,
+    directories: Mutex<Option<Arc<Directories>>>,
+    /// The first data directory.
     path: PathBuf,
     last_stop: LastStop,
-    /// Directories that were there at the start and are not opened yet, with their topic ids.
+    /// Directories of partitions that were there at the start and are not opened yet, with their topic ids.
     found: Mutex<BTreeMap<(String, i32), PartitionDirectory>>,
     /// Directories of deleted partitions, and when they may be removed.
     doomed: Mutex<Vec<(PathBuf, Due)>>,
@@ -73,24 +89,36 @@ impl LogManager {
         Ok(found.map(|identity| identity.cluster_id))
     }
 
-    /// Takes the data directory of `storage` into use; no partition is opened yet.
-    pub fn open(broker: Arc<Broker>, storage: Arc<Storage>, identity: &Identity) -> Result<Self, LogError> {
-        let path = storage.directory().to_owned();
-        let directory = LogDir::open(storage, identity)?;
-        let found = directory.partitions()?;
-        let doomed = directory.deleted_partitions()?;
-        let last_stop = directory.last_stop();
-        let cleaner = Cleaner::new(directory.cleaner_offsets());
+    /// Takes the data directories of `storages` into use, at least one; no partition is opened yet. Where one is refused,
+    /// all are left as they are.
+    pub fn open(
+        broker: Arc<Broker>,
+        storages: Vec<Arc<Storage>>,
+        identity: &Identity,
+    ) -> Result<Self, LogError> {
+        let directories = Directories::open(storages, identity)?;
+        let (mut found, mut doomed, mut cleaned) = (BTreeMap::new(), Vec::new(), Offsets::new());
+        for directory in directories.all() {
+            let here: BTreeMap<_, _> = directory
+                .partitions()?
+                .into_iter()
+                .map(|it| ((it.topic.clone(), it.partition), it))
+                .collect();
+            let offsets = directory.cleaner_offsets().into_iter();
+            cleaned.extend(offsets.filter(|(key, _)| here.contains_key(key)));
+            found.extend(here);
+            // nobody reads what was deleted in an earlier run
+            doomed.extend(directory.deleted_partitions()?.into_iter().map(|path| (path, Due::at_once())));
+        }
         Ok(Self {
             broker,
-            directory: Mutex::new(Some(Arc::new(directory))),
-            path,
-            last_stop,
-            found: Mutex::new(found.into_iter().map(|it| ((it.topic.clone(), it.partition), it)).collect()),
-            // nobody reads what was deleted in an earlier run
-            doomed: Mutex::new(doomed.into_iter().map(|path| (path, Due::at_once())).collect()),
+            path: directories.first()?.path().to_owned(),
+            last_stop: directories.last_stop(),
+            directories: Mutex::new(Some(Arc::new(directories))),
+            found: Mutex::new(found),
+            doomed: Mutex::new(doomed),
             checkpointing: Mutex::new(()),
-            cleaner,
+            cleaner: Cleaner::new(cleaned),
             scrubber: Scrubber::default(),
         })
     }
@@ -99,14 +127,19 @@ impl LogManager {
         if self.broker.has_threads { SYNCING_THREADS } else { 1 }
     }
 
-    /// How the last run on the directory ended.
+    /// How the last run ended, in the directory where it ended worst.
     pub fn last_stop(&self) -> LastStop {
         self.last_stop
     }
 
-    fn directory(&self) -> Result<Arc<LogDir>, LogError> {
-        let directory = self.directory.lock().clone();
-        directory.ok_or_else(|| LogError::Gone { path: self.path.clone(), state: "closed" })
+    /// Whether a data directory was lost since the last start, as a person said: what it had is not here.
+    pub fn has_lost(&self) -> Result<bool, LogError> {
+        Ok(self.directories()?.has_lost())
+    }
+
+    fn directories(&self) -> Result<Arc<Directories>, LogError> {
+        let directories = self.directories.lock().clone();
+        directories.ok_or_else(|| LogError::Gone { path: self.path.clone(), state: "closed" })
     }
 
     /// Opens or makes partitions and leads them. All are tried; a result each, and each failure is an event.
@@ -152,8 +185,14 @@ impl LogManager {
     }
 
     fn open_log(&self, wanted: &OpenPartition, now_ms: i64) -> Result<Log, LogError> {
-        let directory = self.directory()?;
-        let options = self.options(&directory, wanted);
+        let directories = self.directories()?;
+        let found =
+            self.found.lock().get(&(wanted.topic.to_string(), wanted.index)).map(|it| it.path.clone());
+        let directory = match found {
+            Some(path) => directories.of_path(&path)?,
+            None => directories.place(&self.broker, wanted.config.segment_bytes)?,
+        };
+        let options = self.options(directory, wanted);
         let (log, report) = Log::open(directory.storage(), options, now_ms)?;
         // what comes in the place of what was lost, or cut, was never cleaned
         self.cleaner.is_cut(&wanted.topic, wanted.index, log.log_end_offset());
@@ -204,7 +243,11 @@ impl LogManager {
     /// To be called when all partitions were opened after a start. Answers the directories of no known topic, which are
     /// left alone.
     pub fn finish_opening(&self) -> Result<Vec<PathBuf>, LogError> {
-        self.directory()?.mark_recovered()?;
+        let directories = self.directories()?;
+        for directory in directories.all() {
+            directory.mark_recovered()?;
+        }
+        directories.note()?;
         // what ten thousand logs took to be found and opened
         fastlog_sys::allocator::give_back_freed_memory();
         Ok(self.found.lock().values().map(|it| it.path.clone()).collect())
@@ -245,12 +288,15 @@ impl LogManager {
 
     /// Makes what was put away durable, and drops its offsets from the checkpoints: a namesake is not to inherit them.
     fn settle(&self, put_away: &PutAway) -> Result<(), LogError> {
-        let directory = self.directory()?;
-        directory.sync()?;
-        if put_away.was_cleaned {
-            self.write_cleaner_checkpoint(&directory)?;
+        let directories = self.directories()?;
+        for directory in directories.all() {
+            directory.sync()?;
+            if put_away.was_cleaned {
+                self.write_checkpoint_of(directory, Checkpoint::Cleaner)?;
+            }
+            self.write_without(directory, &put_away.partitions)?;
         }
-        self.write_without(&directory, &put_away.partitions)
+        Ok(())
     }
 
     fn delete_unopened(
@@ -260,7 +306,7 @@ impl LogManager {
         is_meant: impl Fn(i32) -> bool,
         put_away: &mut PutAway,
     ) -> Result<(), LogError> {
-        let directory = self.directory()?;
+        let directories = self.directories()?;
         let mut found = self.found.lock();
         let doomed: Vec<_> = found
             .range((topic.to_owned(), i32::MIN)..=(topic.to_owned(), i32::MAX))
@@ -268,7 +314,7 @@ impl LogManager {
             .map(|(key, it)| (key.clone(), it.path.clone()))
             .collect();
         for (key, from) in doomed {
-            let files = &directory.storage().file_system;
+            let files = &directories.of_path(&from)?.storage().file_system;
             let name = file_name::of_deleted_partition(topic, key.1, files.random_uuid());
             let to = from.with_file_name(name);
             files.rename(&from, &to).map_err(|error| failed("rename", &from, error))?;
@@ -286,8 +332,24 @@ impl LogManager {
             state: "deleted",
         })?;
         let start = partition.delete_records(offset)?;
-        self.write_checkpoint(Checkpoint::LogStart)?;
+        let directories = self.directories()?;
+        self.write_checkpoint_of(directories.of_log(partition.log())?, Checkpoint::LogStart)?;
         Ok(start)
+    }
+
+    /// What each data directory has: in the order of `log.dirs`.
+    pub fn described(&self) -> Result<Vec<DescribedDirectory>, LogError> {
+        let partitions = self.broker.partitions().all();
+        let directories = self.directories()?;
+        let each = directories.all().iter().map(|directory| {
+            let here = partitions.iter().filter(|it| directories::has(directory, it.log()));
+            DescribedDirectory {
+                path: directory.path().to_owned(),
+                space: directory.space(),
+                sizes: here.map(|it| (it.topic().clone(), it.index(), it.log().size_bytes())).collect(),
+            }
+        });
+        Ok(each.collect())
     }
 
     /// Topic, partition and bytes on disk of each open log, sorted.
@@ -309,14 +371,14 @@ impl LogManager {
 
     /// Removes the files of deleted segments and partitions whose delay is over; answers how many.
     pub fn purge_deleted(&self, now_ms: i64) -> Result<usize, LogError> {
-        let directory = self.directory()?;
+        let directories = self.directories()?;
         let purged = self.broker.partitions().those(|it| it.log().has_deleted_segments());
         let segments =
             self.each_log(purged, "purging deleted segments failed", |it| it.log().purge_deleted(now_ms));
         let due: Vec<_> = self.doomed.lock().extract_if(.., |(_, due)| due.is_over(now_ms)).collect();
         let mut failed = None;
         for (path, when) in &due {
-            if let Err(error) = directory.remove_deleted(path) {
+            if let Err(error) = directories.of_path(path).and_then(|it| it.remove_deleted(path)) {
                 self.doomed.lock().push((path.clone(), *when));
                 failed = Some(error);
             }
@@ -326,7 +388,8 @@ impl LogManager {
 
     /// Closes the files of logs that nobody used since this was last called; answers how many.
     pub fn close_idle_files(&self) -> Result<usize, LogError> {
-        Ok(self.directory()?.storage().open_files.close_idle())
+        // they share what is open
+        Ok(self.directories()?.first()?.storage().open_files.close_idle())
     }
 
     fn each_log(
@@ -356,104 +419,16 @@ impl LogManager {
     /// Cleans the compacted log that needs it most; false when none does, or the cleaner was stopped. One thread calls it.
     /// The new segments are in place before the checkpoint is; one that is too low only means more work.
     pub fn clean_one(&self, settings: &CleanerSettings, now_ms: i64) -> Result<bool, LogError> {
-        let directory = self.directory()?;
         let did = self.cleaner.clean_one(&self.broker, settings, now_ms);
         if did {
-            self.write_cleaner_checkpoint(&directory)?;
+            self.write_checkpoint(Checkpoint::Cleaner)?;
         }
         Ok(did)
-    }
-
-    fn write_cleaner_checkpoint(&self, directory: &LogDir) -> Result<(), LogError> {
-        let _one_at_a_time = self.checkpointing.lock();
-        directory.write_checkpoint(Checkpoint::Cleaner, &self.cleaner.offsets())
     }
 
     /// Stops the cleaner for good; returns without waiting for it.
     pub fn stop_cleaner(&self) {
         self.cleaner.stop();
-    }
-
-    /// Replaces one checkpoint file by what holds now.
-    pub fn write_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), LogError> {
-        let directory = self.directory()?;
-        if checkpoint == Checkpoint::Cleaner {
-            return self.write_cleaner_checkpoint(&directory);
-        }
-        let _one_at_a_time = self.checkpointing.lock();
-        directory.write_checkpoint(checkpoint, &self.offsets(&directory, checkpoint))
-    }
-
-    fn write_all(&self, directory: &LogDir) -> Result<(), LogError> {
-        let _one_at_a_time = self.checkpointing.lock();
-        self.write_each(directory)
-    }
-
-    /// Writes the checkpoints anew if one of them has a partition that is put away.
-    fn write_without(&self, directory: &LogDir, gone: &[(String, i32)]) -> Result<(), LogError> {
-        // with the lock: a view that was taken while they were open may be on its way to the disk
-        let _one_at_a_time = self.checkpointing.lock();
-        if gone.iter().any(|(topic, index)| directory.has_checkpointed(topic, *index)) {
-            self.write_each(directory)?;
-        }
-        Ok(())
-    }
-
-    fn write_each(&self, directory: &LogDir) -> Result<(), LogError> {
-        for checkpoint in [Checkpoint::RecoveryPoint, Checkpoint::LogStart, Checkpoint::HighWatermark] {
-            directory.write_checkpoint(checkpoint, &self.offsets(directory, checkpoint))?;
-        }
-        Ok(())
-    }
-
-    /// The offsets of open logs, and for those that are not open what the last run said of them. One that is not there is
-    /// 0, as are those of logs that nobody ever wrote to.
-    fn offsets(&self, directory: &LogDir, checkpoint: Checkpoint) -> Offsets {
-        let mut offsets = Offsets::new();
-        for (key, it) in self.found.lock().iter() {
-            let options = directory.log_options(&it.topic, it.partition);
-            let offset = match checkpoint {
-                Checkpoint::RecoveryPoint => options.recovery_point,
-                Checkpoint::HighWatermark => options.high_watermark,
-                Checkpoint::LogStart => options.log_start_offset,
-                Checkpoint::Cleaner => continue,
-            };
-            if offset != 0 {
-                offsets.insert(key.clone(), offset);
-            }
-        }
-        let offset_of = |partition: &Partition| match checkpoint {
-            Checkpoint::RecoveryPoint => partition.log().recovery_point(),
-            Checkpoint::HighWatermark => partition.log().high_watermark(),
-            Checkpoint::LogStart => partition.log().log_start_offset(),
-            Checkpoint::Cleaner => 0,
-        };
-        for partition in self.broker.partitions().those(|it| offset_of(it) != 0) {
-            offsets.insert((partition.topic().to_string(), partition.index()), offset_of(&partition));
-        }
-        offsets
-    }
-
-    /// Closes all logs and, when every one of them closed well, marks the directory as closed cleanly. The first failure
-    /// is answered; again is harmless. After an unclean stop the mark is left out while a directory was not opened, and
-    /// so not recovered: the next start must not trust it.
-    pub fn close(&self) -> Result<(), LogError> {
-        let Some(directory) = self.directory.lock().take() else { return Ok(()) };
-        at_once(&self.broker.partitions().all(), self.threads(), |partition| partition.log().close(true))?;
-        self.write_all(&directory)?;
-        let unrecovered = self.found.lock().len();
-        if self.last_stop != LastStop::Clean && unrecovered > 0 {
-            let fields = vec![("directories", unrecovered.to_string())];
-            let message = "not marked as closed cleanly: directories were not recovered since the last crash";
-            self.broker.events().push(Level::Warning, message, fields);
-            return Ok(());
-        }
-        match Arc::try_unwrap(directory) {
-            Ok(directory) => directory.close_clean(),
-            Err(shared) => Err(LogError::Invalid {
-                reason: format!("{} is still in use, so it is not marked as clean", shared.path().display()),
-            }),
-        }
     }
 }
 

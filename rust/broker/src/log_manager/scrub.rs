@@ -12,7 +12,7 @@ impl LogManager {
     /// Checks the next segment of the pass that is under way, or of one that is due; false when there is none. One thread
     /// calls it.
     pub fn scrub_next(&self, settings: &ScrubSettings, now_ms: i64) -> Result<bool, LogError> {
-        self.scrubber.scrub_next(&self.broker, &*self.directory()?, settings, now_ms)
+        self.scrubber.scrub_next(&self.broker, self.directories()?.first()?, settings, now_ms)
     }
 
     /// Stops the scrub for good; returns without waiting for it.
@@ -22,7 +22,7 @@ impl LogManager {
 
     /// How often damage was found since the start; when it grew, [`LogManager::damaged`] has more to say. Cheap.
     pub fn damages_found(&self) -> Result<u64, LogError> {
-        Ok(self.directory()?.storage().damages_found())
+        Ok(self.directories()?.all().iter().map(|it| it.storage().damages_found()).sum())
     }
 
     /// The damaged ranges of all logs that another replica could mend. A log that cannot be looked at is told of.

@@ -165,7 +165,7 @@ impl Node {
         let config = BrokerConfig { node_id: id, rack, rack_aware: true, ..BrokerConfig::default() };
         let broker = Broker::new(config, Arc::new(AllowAll), clock.clone()).unwrap();
         let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: id };
-        let logs = LogManager::open(broker.clone(), Storage::real(path), &identity).unwrap();
+        let logs = LogManager::open(broker.clone(), vec![Storage::real(path)], &identity).unwrap();
         broker.set_broker_epochs((1..=3).map(|id| (id, broker_epoch(id))).collect());
         Self { id, broker, logs, clock }
     }

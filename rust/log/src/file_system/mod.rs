@@ -66,6 +66,15 @@ pub struct DirectoryEntry {
     pub is_directory: bool,
 }
 
+/// The room of a file system, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Used or not.
+    pub total: u64,
+    /// What this process may still write.
+    pub usable: u64,
+}
+
 /// Directories and the files in them. Every call blocks.
 pub trait FileSystem: Send + Sync + Debug {
     /// Opens or makes a file.
@@ -86,6 +95,8 @@ pub trait FileSystem: Send + Sync + Debug {
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
     /// Takes the exclusive lock of a file, made when absent, until the answer is dropped; `None` = someone has it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync + Debug>>>;
+    /// The room of the file system that the directory is on.
+    fn space(&self, path: &Path) -> io::Result<Space>;
     /// Something that changes with each start of the machine.
     fn boot_id(&self) -> io::Result<String>;
     /// A new identifier that nobody else has.

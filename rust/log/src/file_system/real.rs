@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{DirectoryEntry, FileHandle, FileSystem, OpenMode};
+use super::{DirectoryEntry, FileHandle, FileSystem, OpenMode, Space};
 
 /// Files of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,6 +105,11 @@ impl FileSystem for RealFileSystem {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let (total, usable) = fastlog_sys::space::of(path)?;
+        Ok(Space { total, usable })
     }
 
     fn boot_id(&self) -> io::Result<String> {

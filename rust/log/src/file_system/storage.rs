@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{FileSystem, OpenFiles, RealFileSystem};
-use crate::error::LogError;
+use super::{FileSystem, OpenFiles, RealFileSystem, Space};
+use crate::error::{During, LogError};
 
 /// How many places that could not be read are told: a bound on memory and on log lines.
 const UNREADABLE_TOLD_MAX: usize = 1_000;
@@ -31,6 +31,14 @@ impl Storage {
     /// The storage of the data directory `directory`, which keeps at most about `open_count_max` files open.
     pub fn new(file_system: Arc<dyn FileSystem>, directory: PathBuf, open_count_max: usize) -> Arc<Self> {
         let open_files = OpenFiles::new(Arc::clone(&file_system), open_count_max);
+        Self::with_open_files(open_files, file_system, directory)
+    }
+
+    fn with_open_files(
+        open_files: Arc<OpenFiles>,
+        file_system: Arc<dyn FileSystem>,
+        directory: PathBuf,
+    ) -> Arc<Self> {
         Arc::new(Self {
             file_system,
             open_files,
@@ -45,13 +53,25 @@ impl Storage {
     /// On the machine's own file system, with half of the descriptors that this process may have: the other half is
     /// for connections.
     pub fn real(directory: impl Into<PathBuf>) -> Arc<Self> {
-        let limit = fastlog_sys::limits::open_files_max().unwrap_or(1 << 16).min(1 << 16);
-        Self::new(Arc::new(RealFileSystem), directory.into(), (limit / 2) as usize)
+        Self::new(Arc::new(RealFileSystem), directory.into(), open_count_max())
+    }
+
+    /// The same for each of several data directories of one broker, which share the descriptors.
+    pub fn all_real(directories: impl IntoIterator<Item = PathBuf>) -> Vec<Arc<Self>> {
+        let file_system: Arc<dyn FileSystem> = Arc::new(RealFileSystem);
+        let open_files = OpenFiles::new(Arc::clone(&file_system), open_count_max());
+        let each = directories.into_iter();
+        each.map(|it| Self::with_open_files(Arc::clone(&open_files), Arc::clone(&file_system), it)).collect()
     }
 
     /// The data directory.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The room that its disk has.
+    pub fn space(&self) -> Result<Space, LogError> {
+        self.file_system.space(&self.directory).during("ask for the room of", &self.directory)
     }
 
     /// Takes the directory offline for good: after a failed write or fsync nobody knows what is on disk. The first
@@ -93,4 +113,9 @@ impl Storage {
         let reason = self.reason.lock().clone().unwrap_or_default();
         Err(LogError::Poisoned { path: self.directory.clone(), reason })
     }
+}
+
+fn open_count_max() -> usize {
+    let limit = fastlog_sys::limits::open_files_max().unwrap_or(1 << 16).min(1 << 16);
+    (limit / 2) as usize
 }

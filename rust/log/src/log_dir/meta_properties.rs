@@ -64,6 +64,16 @@ pub(crate) fn check(
     }
 }
 
+/// The directory's own id, by which it is known again under another path; `None` where the file has none, as those of old
+/// Kafka brokers.
+pub(crate) fn directory_id(
+    file_system: &dyn FileSystem,
+    directory: &Path,
+) -> Result<Option<String>, LogError> {
+    let properties = read(file_system, directory)?.unwrap_or_default();
+    Ok(properties.get("directory.id").filter(|id| !id.is_empty()).cloned())
+}
+
 pub(crate) fn write(
     file_system: &dyn FileSystem,
     directory: &Path,

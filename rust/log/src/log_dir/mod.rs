@@ -10,11 +10,14 @@ use uuid::Uuid;
 
 use crate::error::{During, LogError};
 use crate::file_name;
-use crate::file_system::{DirectoryEntry, FileSystem, Storage};
+use crate::file_system::{Space, Storage};
 use crate::partition_log::LogOptions;
 use crate::recovery::LastStop;
 
 pub mod checkpoint;
+mod claim;
+mod duplicates;
+pub mod known;
 pub mod meta_properties;
 pub(crate) mod partition_metadata;
 mod run_marker;
@@ -22,12 +25,10 @@ mod run_marker;
 mod tests;
 
 pub use checkpoint::{Checkpoint, Offsets};
+use claim::Claim;
+pub use known::KnownDirectories;
 pub use meta_properties::{Identity, read_identity};
 use run_marker::Run;
-
-const LOCK_FILE: &str = ".lock";
-/// Stands for the boot id while logs still have to be recovered after a power cut: it equals none.
-const NOT_RECOVERED: &str = "not-recovered";
 
 /// A partition's directory found in a data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ struct Written {
 #[derive(Debug)]
 pub struct LogDir {
     storage: Arc<Storage>,
+    /// `directory.id` of `meta.properties`.
+    id: Option<String>,
     last_stop: LastStop,
     run: Mutex<Run>,
     recovery_points: Offsets,
@@ -70,50 +73,21 @@ impl LogDir {
     /// Takes the data directory of `storage` into use for the broker `identity`; makes it when absent. Refused, and left
     /// as it is, when another process has it, or it is another broker's or cluster's, or a newer version's.
     pub fn open(storage: Arc<Storage>, identity: &Identity) -> Result<Self, LogError> {
-        let directory = storage.directory().to_owned();
-        let file_system = Arc::clone(&storage.file_system);
-        file_system.create_directory(&directory).during("create", &directory)?;
-        // so that one that is refused gets not even a lock file; the look that counts is the one under the lock
-        look(&*file_system, &directory, identity)?;
-        let lock = file_system.lock(&directory.join(LOCK_FILE)).during("lock", &directory)?;
-        let Some(lock) = lock else {
-            let reason = "a running broker has it (.lock); stop that broker or name another directory";
-            return Err(LogError::Refused { path: directory, reason: reason.to_owned() });
-        };
-        let (is_known, (last_stop, last_run)) = look(&*file_system, &directory, identity)?;
-        let recovery_points = Checkpoint::RecoveryPoint.read(&*file_system, &directory)?;
-        let high_watermarks = Checkpoint::HighWatermark.read(&*file_system, &directory)?;
-        let log_starts = Checkpoint::LogStart.read(&*file_system, &directory)?;
-        if !is_known {
-            meta_properties::write(&*file_system, &directory, identity)?;
-        }
-        let boot_id = match last_stop {
-            // until every log has been recovered, another crash must lead to the same rules
-            LastStop::MachineDied => NOT_RECOVERED.to_owned(),
-            _ => file_system.boot_id().during("read the boot id for", &directory)?,
-        };
-        let run = Run { boot_id, incarnation: file_system.random_uuid() };
-        run_marker::begin(&*file_system, &directory, &run)?;
-        tracing::debug!(directory = %directory.display(), ?last_stop, ?last_run, "data directory in use");
-        let read = [
-            (Checkpoint::RecoveryPoint, &recovery_points),
-            (Checkpoint::HighWatermark, &high_watermarks),
-            (Checkpoint::LogStart, &log_starts),
-        ];
-        // one that tells nothing may not be there
-        let told = read.into_iter().filter(|(_, offsets)| !offsets.is_empty());
-        let written = |offsets| Written { text: checkpoint::text(offsets), is_synced: false };
-        let written = told.map(|(checkpoint, offsets)| (checkpoint, written(offsets))).collect();
-        Ok(Self {
-            storage,
-            last_stop,
-            run: Mutex::new(run),
-            recovery_points,
-            high_watermarks,
-            log_starts,
-            written: Mutex::new(written),
-            _lock: lock,
-        })
+        Claim::take(storage, identity)?.begin(identity)
+    }
+
+    /// The same for all data directories of a broker: where one is refused, all are left as they are. The first one has what
+    /// the broker knows of the others, see [`known`].
+    pub fn open_all(
+        storages: Vec<Arc<Storage>>,
+        identity: &Identity,
+    ) -> Result<(Vec<Self>, KnownDirectories), LogError> {
+        let each = storages.into_iter();
+        let claims = each.map(|it| Claim::take(it, identity)).collect::<Result<Vec<_>, _>>()?;
+        let known = KnownDirectories::of(&claims)?;
+        duplicates::refuse(&claims)?;
+        let begun = claims.into_iter().map(|it| it.begin(identity));
+        Ok((begun.collect::<Result<_, _>>()?, known))
     }
 
     /// What its logs share.
@@ -124,6 +98,16 @@ impl LogDir {
     /// The directory.
     pub fn path(&self) -> &Path {
         self.storage.directory()
+    }
+
+    /// `directory.id` of `meta.properties`; `None` where it has none.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// The room that its disk has.
+    pub fn space(&self) -> Result<Space, LogError> {
+        self.storage.space()
     }
 
     /// How the last run ended.
@@ -244,18 +228,4 @@ impl LogDir {
         let entries = self.storage.file_system.list(self.path()).during("list", self.path())?;
         Ok(entries.into_iter().filter(|entry| entry.is_directory).map(|entry| entry.name).collect())
     }
-}
-
-/// Whether the directory is known as `identity`'s, how the last run ended and which it was. It only reads. Refused where
-/// the directory is another broker's or cluster's, or a newer version's.
-fn look(
-    file_system: &dyn FileSystem,
-    directory: &Path,
-    identity: &Identity,
-) -> Result<(bool, (LastStop, Option<Run>)), LogError> {
-    let is_known = meta_properties::check(file_system, directory, identity)?;
-    let entries = file_system.list(directory).during("list", directory)?;
-    let is_log =
-        |entry: &DirectoryEntry| entry.is_directory && file_name::parse_partition(&entry.name).is_some();
-    Ok((is_known, run_marker::last(file_system, directory, entries.iter().any(is_log))?))
 }

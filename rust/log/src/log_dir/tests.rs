@@ -237,3 +237,105 @@ fn a_new_brokers_cluster_is_read_from_the_directory() {
     drop(open(directory.path()).unwrap());
     assert_eq!(read_identity(&crate::RealFileSystem, directory.path()).unwrap(), Some(identity()));
 }
+
+fn open_all(paths: &[&Path]) -> Result<(Vec<Arc<LogDir>>, KnownDirectories), LogError> {
+    let (all, known) =
+        LogDir::open_all(Storage::all_real(paths.iter().map(|it| it.to_path_buf())), &identity())?;
+    Ok((all.into_iter().map(Arc::new).collect(), known))
+}
+
+fn refused(paths: &[&Path]) -> String {
+    open_all(paths).map(|_| ()).unwrap_err().to_string()
+}
+
+/// One whole run on the directories.
+fn run(paths: &[&Path]) {
+    let (all, known) = open_all(paths).unwrap();
+    known.note(&all).unwrap();
+    all.into_iter().for_each(|it| Arc::into_inner(it).unwrap().close_clean().unwrap());
+}
+
+#[test]
+fn where_one_of_several_directories_is_refused_the_others_are_left_as_they_are() {
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    run(&[first.path(), second.path()]);
+    let before = listing(first.path());
+    let held = open(second.path()).unwrap();
+    let reason = refused(&[first.path(), second.path()]);
+    assert!(
+        reason.contains("a running broker has it") && reason.contains(&second.path().display().to_string())
+    );
+    assert_eq!(listing(first.path()), before);
+    drop(held);
+    let (all, known) = open_all(&[first.path(), second.path()]).unwrap();
+    assert_eq!(
+        all.iter().map(|it| it.last_stop()).collect::<Vec<_>>(),
+        [LastStop::Clean, LastStop::ProcessDied]
+    );
+    assert!(!known.has_lost());
+}
+
+#[test]
+fn a_directory_that_is_missing_is_not_taken_for_an_empty_one() {
+    let [first, second, third] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    run(&[first.path(), second.path()]);
+    for given in [vec![first.path()], vec![first.path(), third.path()]] {
+        let reason = refused(&given);
+        assert!(reason.contains(&second.path().display().to_string()), "{reason}");
+        assert!(reason.contains("mount its disk"), "{reason}");
+    }
+    assert!(listing(third.path()).iter().all(|(name, _)| name.ends_with(".lock")), "it was not begun");
+    // a disk that is mounted elsewhere is the same directory; a new one is taken in
+    let moved = third.path().join("moved");
+    fs::rename(second.path(), &moved).unwrap();
+    let fourth = tempfile::tempdir().unwrap();
+    run(&[first.path(), &moved, fourth.path()]);
+    assert!(refused(&[first.path(), &moved]).contains(&fourth.path().display().to_string()));
+
+    // until somebody says that it is lost, which counts once
+    let list = first.path().join("fastlog.directories");
+    let text = fs::read_to_string(&list).unwrap();
+    let line = text.lines().find(|it| it.ends_with(&moved.display().to_string())).unwrap();
+    fs::write(&list, text.replace(line, &line.replace("present", "lost"))).unwrap();
+    let (all, known) = open_all(&[first.path(), fourth.path()]).unwrap();
+    assert!(known.has_lost());
+    drop((all, known));
+    let (all, known) = open_all(&[first.path(), fourth.path()]).unwrap();
+    assert!(known.has_lost(), "as long as nobody took note of it");
+    known.note(&all).unwrap();
+    drop((all, known));
+    assert!(!open_all(&[first.path(), fourth.path()]).unwrap().1.has_lost());
+}
+
+#[test]
+fn the_first_directory_stays_the_first() {
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    run(&[first.path()]);
+    assert!(!first.path().join("fastlog.directories").exists(), "one directory needs no list");
+    let reason = refused(&[second.path(), first.path()]);
+    assert!(reason.contains("name that one first"), "{reason}");
+    run(&[first.path(), second.path()]);
+    let reason = refused(&[second.path(), first.path()]);
+    assert!(reason.contains(&format!("its in {}", first.path().display())), "{reason}");
+    fs::write(first.path().join("fastlog.directories"), "version: 1\n").unwrap();
+    assert!(refused(&[first.path(), second.path()]).contains("use the release that wrote it"));
+    fs::write(first.path().join("fastlog.directories"), "version: 0\nhere x /y\n").unwrap();
+    assert!(refused(&[first.path(), second.path()]).contains("\"here x /y\""));
+}
+
+#[test]
+fn a_partition_in_two_directories_is_refused_with_what_each_has() {
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (all, known) = open_all(&[first.path(), second.path()]).unwrap();
+    make_log(&all[0], "t", None).close(true).unwrap();
+    fs::create_dir(second.path().join("t-0")).unwrap();
+    fs::write(second.path().join("t-0/00000000000000000007.log"), b"12345").unwrap();
+    drop((all, known));
+    let reason = refused(&[first.path(), second.path()]);
+    let told = |path: &Path, what: &str| format!("{} ({what})", path.join("t-0").display());
+    assert!(reason.contains(&told(first.path(), "0 bytes, the last segment begins at offset 0")), "{reason}");
+    assert!(
+        reason.contains(&told(second.path(), "5 bytes, the last segment begins at offset 7")),
+        "{reason}"
+    );
+}

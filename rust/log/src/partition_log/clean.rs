@@ -8,16 +8,11 @@ use parking_lot::MutexGuard;
 use super::Log;
 use crate::cleaner::CleanerState;
 use crate::error::LogError;
-use crate::file_system::Storage;
 use crate::segment::Segment;
 
 impl Log {
     pub(crate) fn cleaner(&self) -> &CleanerState {
         &self.cleaner
-    }
-
-    pub(crate) fn storage(&self) -> &Storage {
-        &self.storage
     }
 
     pub(crate) fn poison(&self, error: &LogError) {

@@ -118,6 +118,11 @@ impl Log {
         self.directory.read().clone()
     }
 
+    /// The data directory that it lies in.
+    pub fn storage(&self) -> &Arc<Storage> {
+        &self.storage
+    }
+
     /// The settings in force.
     pub fn config(&self) -> Arc<LogConfig> {
         Arc::clone(&self.config.read())

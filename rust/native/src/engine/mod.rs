@@ -2,6 +2,7 @@
 //! network releases the GIL.
 
 mod control;
+mod directories;
 mod failure;
 mod image;
 mod intake;
@@ -141,38 +142,45 @@ impl Engine {
         *self.settings.lock() = settings;
     }
 
-    // --- the data directory ---
+    // --- the data directories ---
 
     #[staticmethod]
     fn read_cluster_id(py: Python<'_>, directory: PathBuf) -> PyResult<Option<String>> {
         py.detach(|| LogManager::cluster_id(&directory)).map_err(|error| to_python(&error))
     }
 
-    fn open_directory(
+    fn open_directories(
         &self,
         py: Python<'_>,
-        directory: PathBuf,
+        directories: Vec<PathBuf>,
         cluster_id: String,
-    ) -> PyResult<&'static str> {
+    ) -> PyResult<(&'static str, bool)> {
         let identity = Identity { cluster_id, node_id: self.node_id };
         let broker = self.broker.clone();
         let logs = py
-            .detach(|| LogManager::open(broker, Storage::real(directory), &identity))
+            .detach(|| LogManager::open(broker, Storage::all_real(directories), &identity))
             .map_err(|error| to_python(&error))?;
+        let has_lost = logs.has_lost().map_err(|error| to_python(&error))?;
         let last_stop = match logs.last_stop() {
             LastStop::Clean => "clean",
             LastStop::ProcessDied => "process died",
             LastStop::MachineDied => "machine died",
         };
         *self.logs.lock() = Some(Arc::new(logs));
-        Ok(last_stop)
+        Ok((last_stop, has_lost))
     }
 
     fn finish_opening(&self, py: Python<'_>) -> PyResult<Vec<PathBuf>> {
         self.with_logs(py, LogManager::finish_opening)
     }
 
-    fn close_directory(&self, py: Python<'_>) -> PyResult<()> {
+    /// Of each directory its path, why it cannot be looked at, the bytes of its disk in all and free, and its logs.
+    fn describe_directories(&self, py: Python<'_>) -> PyResult<Vec<directories::Described>> {
+        let described = self.with_logs(py, LogManager::described)?;
+        Ok(described.into_iter().map(directories::described).collect())
+    }
+
+    fn close_directories(&self, py: Python<'_>) -> PyResult<()> {
         let Some(logs) = self.logs.lock().take() else { return Ok(()) };
         py.detach(|| logs.close()).map_err(|error| to_python(&error))
     }

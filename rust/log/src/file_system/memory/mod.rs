@@ -19,10 +19,13 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use uuid::Uuid;
 
-use super::{DirectoryEntry, FileHandle, FileSystem, OpenMode};
+use super::{DirectoryEntry, FileHandle, FileSystem, OpenMode, Space};
 use contents::{Change, Contents};
 use names::{NameChange, Names};
 use random::Random;
+
+/// What it says that it has.
+const TOTAL_BYTES: u64 = 1 << 40;
 
 /// What the next calls meet.
 #[derive(Clone, Copy, Debug, Default)]
@@ -419,6 +422,10 @@ impl FileSystem for MemoryFileSystem {
 
     fn lock(&self, _path: &Path) -> io::Result<Option<Box<dyn Send + Sync + Debug>>> {
         Ok(Some(Box::new(())))
+    }
+
+    fn space(&self, _path: &Path) -> io::Result<Space> {
+        Ok(Space { total: TOTAL_BYTES, usable: self.state().faults.room.unwrap_or(TOTAL_BYTES) })
     }
 
     fn boot_id(&self) -> io::Result<String> {

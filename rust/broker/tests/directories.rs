@@ -1,0 +1,172 @@
+//! Several data directories of one broker: where partitions go, and what each directory keeps for its own.
+
+#![allow(clippy::expect_used, reason = "helpers of tests")]
+
+use fastlog_broker::{AllowAll, Broker, BrokerConfig, LogManager, OpenPartition, SystemClock};
+use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
+use fastlog_log::{AppendOptions, Identity, LastStop, LogConfig, LogError, Storage};
+use fastlog_protocol::batch::Builder;
+use fastlog_protocol::compression::Compression;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use uuid::Uuid;
+
+const NOW_MS: i64 = 1_700_000_000_000;
+const SEGMENT_BYTES: u64 = 1 << 20;
+
+struct Node {
+    broker: Arc<Broker>,
+    logs: LogManager,
+}
+
+impl Node {
+    fn on(storages: Vec<Arc<Storage>>) -> Result<Self, LogError> {
+        let broker = Broker::new(BrokerConfig::default(), Arc::new(AllowAll), Arc::new(SystemClock))
+            .expect("a broker");
+        let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
+        let logs = LogManager::open(broker.clone(), storages, &identity)?;
+        Ok(Self { broker, logs })
+    }
+
+    fn start(paths: &[&Path]) -> Self {
+        Self::on(Storage::all_real(paths.iter().map(|it| it.to_path_buf()))).expect("data directories")
+    }
+
+    fn open(&self, index: i32) {
+        let wanted = OpenPartition {
+            topic: "t".into(),
+            topic_id: Uuid::from_u128(1),
+            index,
+            leader_epoch: 0,
+            config: Arc::new(LogConfig { segment_bytes: SEGMENT_BYTES, ..LogConfig::default() }),
+            min_insync_replicas: 1,
+        };
+        self.logs.open_partition(&wanted, NOW_MS).expect("a partition");
+    }
+
+    fn append(&self, index: i32, count: usize) {
+        let partition = self.broker.partitions().get("t", index).expect("an open partition");
+        for _ in 0..count {
+            let mut builder = Builder::new();
+            builder.append(NOW_MS, None, Some(&[0; 1000]));
+            let batch = builder.seal(Compression::None).expect("a batch");
+            partition.append(&batch, NOW_MS, AppendOptions::default()).expect("an append");
+        }
+    }
+
+    fn end(&self, index: i32) -> i64 {
+        self.broker.partitions().get("t", index).expect("an open partition").log().log_end_offset()
+    }
+
+    /// The directory that has each of the partitions.
+    fn places(&self, count: i32) -> Vec<PathBuf> {
+        let table = self.broker.partitions();
+        let each =
+            (0..count).map(|index| table.get("t", index).expect("an open partition").log().directory());
+        each.map(|it| it.parent().expect("a data directory").to_owned()).collect()
+    }
+
+    fn kill(self) {
+        self.broker.shutdown();
+    }
+}
+
+fn with_room(room: u64, path: &str) -> (MemoryFileSystem, Arc<Storage>) {
+    let files = MemoryFileSystem::new(1);
+    files.set_faults(Faults { room: Some(room), ..Faults::default() });
+    (files.clone(), Storage::new(Arc::new(files), PathBuf::from(path), 100))
+}
+
+#[test]
+fn a_new_partition_goes_where_most_room_is_promised_to_nobody() {
+    let (_, small) = with_room(10 * SEGMENT_BYTES, "/small");
+    let (_, large) = with_room(13 * SEGMENT_BYTES - 1, "/large");
+    let node = Node::on(vec![small, large]).expect("data directories");
+    (0..7).for_each(|index| node.open(index));
+    let places = node.places(7);
+    let counted = |path: &str| places.iter().filter(|it| **it == Path::new(path)).count();
+    // the larger one has room for some segments more; from there on they take turns
+    assert_eq!(&places[..2], ["/large", "/large"].map(PathBuf::from));
+    assert_eq!((counted("/small"), counted("/large")), (2, 5));
+    node.kill();
+}
+
+#[test]
+fn where_room_is_the_same_the_fewest_partitions_count_and_then_the_order() {
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let node = Node::start(&[first.path(), second.path()]);
+    (0..4).for_each(|index| node.open(index));
+    assert_eq!(node.places(4), [first.path(), second.path(), first.path(), second.path()]);
+    node.kill();
+}
+
+#[test]
+fn records_stay_in_their_directory_over_every_kind_of_end() {
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let paths = [first.path(), second.path()];
+    let node = Node::start(&paths);
+    (0..4).for_each(|index| node.open(index));
+    let places = node.places(4);
+    node.logs.finish_opening().expect("done");
+    (0..4).for_each(|index| node.append(index, 3 + index as usize));
+    node.logs.delete_records("t", 1, 2).expect("deleted");
+    node.kill();
+
+    let node = Node::start(&paths);
+    assert_eq!(node.logs.last_stop(), LastStop::ProcessDied);
+    (0..4).rev().for_each(|index| node.open(index));
+    assert_eq!(node.places(4), places);
+    assert_eq!((0..4).map(|index| node.end(index)).collect::<Vec<_>>(), [3, 4, 5, 6]);
+    node.logs.finish_opening().expect("done");
+    node.logs.close().expect("closed");
+    for (path, own) in paths.iter().zip([["t 0 3", "t 2 5"], ["t 1 4", "t 3 6"]]) {
+        let text = std::fs::read_to_string(path.join("recovery-point-offset-checkpoint")).expect("a file");
+        assert_eq!(text.lines().skip(2).collect::<Vec<_>>(), own, "each has its own partitions alone");
+    }
+    let text = std::fs::read_to_string(second.path().join("log-start-offset-checkpoint")).expect("a file");
+    assert_eq!(text.lines().skip(2).collect::<Vec<_>>(), ["t 1 2"]);
+    node.kill();
+
+    let node = Node::start(&paths);
+    assert_eq!(node.logs.last_stop(), LastStop::Clean);
+    (0..4).for_each(|index| node.open(index));
+    assert_eq!(node.places(4), places);
+    let described = node.logs.described().expect("open");
+    assert_eq!(described.iter().map(|it| &*it.path).collect::<Vec<_>>(), paths);
+    assert!(
+        described.iter().all(|it| it.sizes.len() == 2 && it.space.as_ref().is_ok_and(|it| it.usable > 0))
+    );
+    assert_eq!(node.logs.delete_topics(&[("t", Uuid::from_u128(1))], NOW_MS).remove(0).expect("deleted"), 4);
+    node.logs.purge_deleted(NOW_MS + 100_000).expect("purged");
+    for path in paths {
+        let left = std::fs::read_dir(path).expect("a directory").map(|it| it.expect("an entry").path());
+        assert!(left.filter(|it| it.is_dir()).collect::<Vec<_>>().is_empty(), "nothing of the topic is left");
+    }
+    node.kill();
+}
+
+#[test]
+fn a_directory_that_died_with_its_machine_does_not_make_the_others_so() {
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let paths = [first.path(), second.path()];
+    let node = Node::start(&paths);
+    (0..2).for_each(|index| node.open(index));
+    node.logs.finish_opening().expect("done");
+    node.append(1, 5);
+    node.logs.close().expect("closed");
+    node.kill();
+    // as when one disk was mounted elsewhere meanwhile, and that machine died
+    std::fs::remove_file(second.path().join(".kafka_cleanshutdown")).expect("the marker");
+    let run = second.path().join("fastlog.run");
+    let text = std::fs::read_to_string(&run).expect("a file");
+    let changed = text.lines().map(|it| if it.starts_with("boot_id") { "boot_id: other" } else { it });
+    std::fs::write(&run, changed.map(|it| format!("{it}\n")).collect::<String>()).expect("written");
+
+    let node = Node::start(&paths);
+    assert_eq!(node.logs.last_stop(), LastStop::MachineDied, "the worst of them");
+    // one that is not opened keeps only its own directory from being marked
+    node.open(0);
+    node.logs.close().expect("closed");
+    assert_eq!(paths.map(|it| it.join(".kafka_cleanshutdown").exists()), [true, false]);
+    node.kill();
+}

@@ -1,0 +1,107 @@
+//! A data directory that is locked and looked at, before anything in it is changed.
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::checkpoint::{self, Checkpoint};
+use super::run_marker::{self, Run};
+use super::{Identity, LogDir, Written, meta_properties};
+use crate::error::{During, LogError};
+use crate::file_name;
+use crate::file_system::{DirectoryEntry, FileSystem, Storage};
+use crate::recovery::LastStop;
+
+const LOCK_FILE: &str = ".lock";
+/// Stands for the boot id while logs still have to be recovered after a power cut: it equals none.
+const NOT_RECOVERED: &str = "not-recovered";
+
+/// A directory that is this process's alone, as the last run left it.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) storage: Arc<Storage>,
+    /// It has a `meta.properties` of this broker's; else it is fresh.
+    pub(super) is_known: bool,
+    /// `directory.id` there.
+    pub(super) id: Option<String>,
+    last_stop: LastStop,
+    last_run: Option<Run>,
+    lock: Box<dyn Send + Sync + Debug>,
+}
+
+impl Claim {
+    /// Locks the directory, made when absent. Refused, and left as it is, when another process has it, or it is another
+    /// broker's or cluster's, or a newer version's.
+    pub(super) fn take(storage: Arc<Storage>, identity: &Identity) -> Result<Self, LogError> {
+        let directory = storage.directory();
+        let file_system = &*storage.file_system;
+        file_system.create_directory(directory).during("create", directory)?;
+        // so that one that is refused gets not even a lock file; the look that counts is the one under the lock
+        look(file_system, directory, identity)?;
+        let lock = file_system.lock(&directory.join(LOCK_FILE)).during("lock", directory)?;
+        let Some(lock) = lock else {
+            let reason = "a running broker has it (.lock); stop that broker or name another directory";
+            return Err(LogError::Refused { path: directory.to_owned(), reason: reason.to_owned() });
+        };
+        let (is_known, (last_stop, last_run)) = look(file_system, directory, identity)?;
+        let id = meta_properties::directory_id(file_system, directory)?;
+        Ok(Self { storage, is_known, id, last_stop, last_run, lock })
+    }
+
+    /// Begins a run on it.
+    pub(super) fn begin(self, identity: &Identity) -> Result<LogDir, LogError> {
+        let Self { storage, is_known, last_stop, last_run, lock, .. } = self;
+        let (file_system, directory) = (&*storage.file_system, storage.directory());
+        let recovery_points = Checkpoint::RecoveryPoint.read(file_system, directory)?;
+        let high_watermarks = Checkpoint::HighWatermark.read(file_system, directory)?;
+        let log_starts = Checkpoint::LogStart.read(file_system, directory)?;
+        if !is_known {
+            meta_properties::write(file_system, directory, identity)?;
+        }
+        let id = meta_properties::directory_id(file_system, directory)?;
+        let boot_id = match last_stop {
+            // until every log has been recovered, another crash must lead to the same rules
+            LastStop::MachineDied => NOT_RECOVERED.to_owned(),
+            _ => file_system.boot_id().during("read the boot id for", directory)?,
+        };
+        let run = Run { boot_id, incarnation: file_system.random_uuid() };
+        run_marker::begin(file_system, directory, &run)?;
+        tracing::debug!(directory = %directory.display(), ?last_stop, ?last_run, "data directory in use");
+        let read = [
+            (Checkpoint::RecoveryPoint, &recovery_points),
+            (Checkpoint::HighWatermark, &high_watermarks),
+            (Checkpoint::LogStart, &log_starts),
+        ];
+        // one that tells nothing may not be there
+        let told = read.into_iter().filter(|(_, offsets)| !offsets.is_empty());
+        let written = |offsets| Written { text: checkpoint::text(offsets), is_synced: false };
+        let written = told.map(|(checkpoint, offsets)| (checkpoint, written(offsets))).collect();
+        Ok(LogDir {
+            storage,
+            id,
+            last_stop,
+            run: Mutex::new(run),
+            recovery_points,
+            high_watermarks,
+            log_starts,
+            written: Mutex::new(written),
+            _lock: lock,
+        })
+    }
+}
+
+/// Whether the directory is known as `identity`'s, how the last run ended and which it was. It only reads. Refused where
+/// the directory is another broker's or cluster's, or a newer version's.
+fn look(
+    file_system: &dyn FileSystem,
+    directory: &Path,
+    identity: &Identity,
+) -> Result<(bool, (LastStop, Option<Run>)), LogError> {
+    let is_known = meta_properties::check(file_system, directory, identity)?;
+    let entries = file_system.list(directory).during("list", directory)?;
+    let is_log =
+        |entry: &DirectoryEntry| entry.is_directory && file_name::parse_partition(&entry.name).is_some();
+    Ok((is_known, run_marker::last(file_system, directory, entries.iter().any(is_log))?))
+}

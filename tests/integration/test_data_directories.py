@@ -1,0 +1,155 @@
+"""A broker with several data directories: partitions are spread over them and stay there, and none is mixed up."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+from fastlog.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
+from tests.conftest import MakeBroker
+from tests.support.admin import create_topic
+from tests.support.broker import BrokerProcess, wait_until
+from tests.support.clients import confluent
+from tests.support.raw import RawTcp
+from tests.support.samples import Sample
+
+PARTITIONS = 4
+
+
+def broker_on(make_broker: MakeBroker, *others: Path) -> BrokerProcess:
+    broker = make_broker(start=False)
+    name_directories(broker, *others)
+    return broker.start()
+
+
+def name_directories(broker: BrokerProcess, *others: Path) -> None:
+    """Those beside its first one."""
+    broker.arguments = tuple(word for path in others for word in ("--data-dir", str(path)))
+
+
+def described(broker: BrokerProcess) -> dict[str, list[tuple[str, int]]]:
+    """The partitions of each directory, as DescribeLogDirs tells them."""
+    with RawTcp("127.0.0.1", broker.tcp_port) as connection:
+        results = connection.ask(DescribeLogDirsRequest(topics=None), 4).results
+    assert all(it.error_code == 0 and 0 < it.usable_bytes <= it.total_bytes for it in results)
+    return {
+        it.log_dir: [
+            (topic.name, partition.partition_index) for topic in it.topics for partition in topic.partitions
+        ]
+        for it in results
+    }
+
+
+def values(broker: BrokerProcess, topic: str, partition: int, count: int) -> list[bytes | None]:
+    return [it.value for it in confluent.consume(broker.bootstrap, topic, count, partition=partition)]
+
+
+def fill(broker: BrokerProcess, topic: str, text: str) -> None:
+    """A record in each partition."""
+    for partition in range(PARTITIONS):
+        sample = Sample(None, f"{text} {partition}".encode(), (), None)
+        confluent.produce(broker.bootstrap, topic, [sample], "none", partition=partition)
+
+
+def refusal(broker: BrokerProcess) -> str:
+    ended = subprocess.run(broker.command(), capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("fastlog: ")]
+    return line
+
+
+def test_partitions_are_spread_and_stay_where_they_are(make_broker: MakeBroker, tmp_path: Path) -> None:
+    second, third = tmp_path / "second", tmp_path / "third"
+    broker = broker_on(make_broker, second)
+    create_topic(broker.bootstrap, "orders", PARTITIONS)
+    places = described(broker)
+    assert list(places) == [str(broker.data_dir), str(second)]
+    assert Counter({path: len(found) for path, found in places.items()}) == dict.fromkeys(places, 2)
+    fill(broker, "orders", "first")
+    broker.kill()
+    broker.start()
+    assert described(broker) == places
+    fill(broker, "orders", "second")
+    assert broker.stop() == 0, broker.log()
+
+    # one more is taken in, and has all the room that the others promised to their partitions
+    name_directories(broker, second, third)
+    broker.start()
+    assert described(broker) == places | {str(third): []}
+    create_topic(broker.bootstrap, "clicks", 2)
+    assert described(broker)[str(third)] == [("clicks", 0), ("clicks", 1)]
+    for partition in range(PARTITIONS):
+        assert values(broker, "orders", partition, 2) == [
+            f"{text} {partition}".encode() for text in ("first", "second")
+        ]
+    assert broker.stop() == 0, broker.log()
+
+
+def test_directories_that_are_missing_swapped_or_named_twice(make_broker: MakeBroker, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    broker = broker_on(make_broker, second)
+    create_topic(broker.bootstrap, "orders", PARTITIONS)
+    fill(broker, "orders", "kept")
+    assert broker.stop() == 0, broker.log()
+
+    name_directories(broker)
+    line = refusal(broker)
+    assert str(second) in line
+    assert "mount its disk" in line
+    away = tmp_path / "away"
+    second.rename(away)
+    name_directories(broker, second)
+    assert str(second) in refusal(broker)
+    assert not (second / "meta.properties").exists(), "the empty one was not taken into use"
+    name_directories(broker, away, away)
+    assert f"{away} and {away} are the same" in refusal(broker)
+    swapped = make_broker("away", start=False)
+    name_directories(swapped, broker.data_dir)
+    assert f"its in {broker.data_dir}" in refusal(swapped)
+
+    # the same disk under another name is the same directory
+    name_directories(broker, away)
+    broker.start()
+    for partition in range(PARTITIONS):
+        assert values(broker, "orders", partition, 1) == [f"kept {partition}".encode()]
+    assert broker.stop() == 0, broker.log()
+
+
+def test_a_lost_directory_is_done_without_once_a_person_says_so(
+    make_broker: MakeBroker, tmp_path: Path
+) -> None:
+    second = tmp_path / "second"
+    broker = broker_on(make_broker, second)
+    create_topic(broker.bootstrap, "orders", PARTITIONS)
+    fill(broker, "orders", "kept")
+    lost = [partition for _, partition in described(broker)[str(second)]]
+    broker.kill()
+    known = broker.data_dir / "fastlog.directories"
+    text = known.read_text()
+    known.write_text("\n".join(f"lost{it[7:]}" if it.endswith("second") else it for it in text.splitlines()))
+    name_directories(broker)
+    broker.start()
+    wait_until("the lost directory is forgotten", lambda: "second" not in known.read_text())
+    fill(broker, "orders", "again")
+    for partition in range(PARTITIONS):
+        expected = ["again"] if partition in lost else ["kept", "again"]
+        found = values(broker, "orders", partition, len(expected))
+        assert found == [f"{it} {partition}".encode() for it in expected]
+    assert broker.stop() == 0, broker.log()
+
+
+def test_a_partition_that_came_back_twice_is_refused(make_broker: MakeBroker, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    broker = broker_on(make_broker, second)
+    create_topic(broker.bootstrap, "orders", 1)
+    confluent.produce(broker.bootstrap, "orders", [Sample(None, b"kept", (), None)], "none")
+    assert broker.stop() == 0, broker.log()
+    (second / "orders-0").mkdir()
+    line = refusal(broker)
+    for words in (str(second / "orders-0"), str(broker.data_dir / "orders-0"), "move the other away"):
+        assert words in line
+    (second / "orders-0").rmdir()
+    broker.start()
+    assert values(broker, "orders", 0, 1) == [b"kept"]
+    assert broker.stop() == 0, broker.log()
