@@ -9,12 +9,14 @@ from cpython.buffer cimport (
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from wire cimport HEADER_BYTES, PUT_DONE, PUT_FULL, PUT_TOO_LARGE, Item, Put, put_record, put_varint
 
 cdef Py_ssize_t CAPACITY_AT_FIRST = 4096
+# larger memory is not given back in part: that costs page faults, and there are few such batches at a time
+cdef Py_ssize_t SHRINK_BYTES_MAX = 64 * 1024
 # a count of zero
 cdef bytes NO_HEADERS = b"\0"
 
@@ -150,6 +152,26 @@ cdef class BatchBuilder:
         return 0
 
     @cython.critical_section
+    def grow(self, Py_ssize_t limit_bytes, /):
+        """Takes records up to `limit_bytes` from now on; a limit that is lower than the present one is refused."""
+        self.require_open()
+        if not self.space.limit <= limit_bytes <= INT_MAX:
+            raise ValueError(
+                f"limit_bytes is {limit_bytes}; it must be between the present {self.space.limit} and {INT_MAX}"
+            )
+        self.space.limit = limit_bytes
+
+    cdef void shrink(self) noexcept:
+        """Gives back memory that was taken for records which did not come, where that is half or more."""
+        cdef uint8_t* data
+        if self.space.capacity > SHRINK_BYTES_MAX or self.space.capacity < 2 * self.space.size:
+            return
+        data = <uint8_t*> realloc(self.space.data, <size_t> self.space.size)
+        if data != NULL:
+            self.space.data = data
+            self.space.capacity = self.space.size
+
+    @cython.critical_section
     cdef bint begin_filling(self) except -1:
         """Lets the caller add to `space` without the GIL, until `end_filling`."""
         self.require_open()
@@ -173,6 +195,7 @@ cdef class BatchBuilder:
         finally:
             drop(&piece)
         self.sealed = True
+        self.shrink()
 
     @property
     def count(self):

@@ -31,3 +31,4 @@ cdef class BatchBuilder:
     cdef int require_open(self) except -1
     cdef bint begin_filling(self) except -1
     cdef void end_filling(self) noexcept
+    cdef void shrink(self) noexcept

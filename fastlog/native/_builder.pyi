@@ -22,6 +22,9 @@ class BatchBuilder:
         The first record is always taken, whatever its size. Null (None) and empty differ.
         """
 
+    def grow(self, limit_bytes: int, /) -> None:
+        """Takes records up to `limit_bytes` from now on. Raises ValueError where that is less than before."""
+
     def seal_with(self, header: Buffer, /) -> None:
         """Writes the 61 bytes of a header and ends the batch; for `seal_batch`."""
 

@@ -24,8 +24,12 @@ Record = tuple[Any, Any, Headers, int]
 #: batch header, and more than a record's lengths, deltas and attributes take
 RECORD_OVERHEAD = 61 + 40
 HEADER_OVERHEAD = 12
-#: a batch that fills by and by is given so much room at least: what its builder takes at first
+#: a batch that fills by and by may have so much room at least
 SHARE_BYTES_MIN = 4096
+#: so much a batch takes at first where many take turns, and counts for at least: its objects take as much again
+FIRST_BYTES = 512
+#: a batch without room takes so many times as much, as long as its share allows: few steps, and little unused
+GROWTH = 4
 #: so many partitions may take turns with large batches from the start
 FEW = 16
 
@@ -109,6 +113,8 @@ class Accumulator:
         self.closed: Exception | None = None
         #: `send` calls that wait for room
         self.blocked = 0
+        #: batches that still take records are not due before, unless somebody waits for room
+        self.hold_until_ms = -math.inf
         #: sends a batch on the thread that opened it, or says no: then the sender is woken. Called without the lock
         self.send_at_once: Callable[[PartitionQueue], bool | None] | None = None
         self._space = threading.Condition(self.lock)  # type: ignore[arg-type]
@@ -176,21 +182,40 @@ class Accumulator:
         share = self._buffer_bytes // (4 * partitions)
         return max(self._batch_bytes, min(self._bulk_batch_bytes, share))
 
-    def _share(self, queue: PartitionQueue) -> int:
+    def _share(self, turns: int) -> int:
         """The size of a batch that fills by and by: one of each partition that takes turns with it takes half of the
         buffer, the other half is for those on their way.
 
-        With thousands of topics larger ones would use the buffer up before the first is full. How many take turns is
-        told by the batches that were opened since the last one here. Where there was none, a partition beside many
-        others begins small: they may be the first of thousands.
+        With thousands of topics larger ones would use the buffer up before the first is full.
         """
-        if queue.opened:
-            turns = self._opened_count - queue.opened + 1
-        elif len(self.active) < FEW:
-            turns = FEW
-        else:
-            return min(self._batch_bytes, SHARE_BYTES_MIN)
         return min(self._batch_bytes, max(SHARE_BYTES_MIN, self._buffer_bytes // (2 * turns)))
+
+    def _first_bytes(self, queue: PartitionQueue) -> int:
+        """The room of a new batch that fills by and by; it may grow.
+
+        How many partitions take turns is told by the batches that were opened since the last one here. Few get their
+        share at once. Of many each begins with what the last batch needed and somewhat more, so that the buffer holds
+        records and not room for them.
+        """
+        turns = self._opened_count - queue.opened + 1 if queue.opened else max(FEW, len(self.active))
+        share = self._share(turns)
+        if turns <= FEW:
+            return share
+        return min(share, max(FIRST_BYTES, queue.last_bytes + queue.last_bytes // GROWTH))
+
+    def _grow(self, queue: PartitionQueue, batch: Batch, record: Record) -> bool:
+        """Gives the open batch room for the record and more; False where it has its share, or nothing is free."""
+        turns = max(self._opened_count - queue.opened + 1, len(self.active))
+        limit = batch.builder.limit_bytes
+        share = min(self._share(turns), queue.batch_bytes_max)
+        needed = batch.size_bytes + size_estimate(*record[:3])
+        size = min(share, max(GROWTH * limit, needed))
+        if size < needed or size <= limit or self._free_bytes < size - limit:
+            return False
+        batch.builder.grow(size)
+        batch.reserved_bytes += size - limit
+        self._free_bytes -= size - limit
+        return True
 
     def _append(
         self, topic: TopicQueues, partition: int | None, record: Record, batch_bytes: int | None
@@ -216,7 +241,9 @@ class Accumulator:
         batch = queue.lane.batch
         if batch is None:
             return None
-        if batch.builder.append(*record):
+        if batch.builder.append(*record) or (
+            self._grow(queue, batch, record) and batch.builder.append(*record)
+        ):
             return Delivery(batch, batch.builder.count - 1, record[3])
         self._close_open(queue)
         return None
@@ -234,7 +261,7 @@ class Accumulator:
                 "max.message.bytes"
             )
         if batch_bytes is None:
-            batch_bytes = self._share(queue)
+            batch_bytes = self._first_bytes(queue)
         size = max(size, min(batch_bytes, queue.batch_bytes_max))
         if self.closed is not None or self._free_bytes < size:
             self._wait_for_space(queue, size)
@@ -252,7 +279,8 @@ class Accumulator:
         queue.waiting.append(batch)
         self.active[queue] = None
         if self.send_at_once is None and (
-            not self._sleeping or batch.created_ms + self._linger_ms < self._sleeping_until_ms
+            not self._sleeping
+            or max(batch.created_ms + self._linger_ms, self.hold_until_ms) < self._sleeping_until_ms
         ):
             self.wake()
         return batch
@@ -345,7 +373,7 @@ class Accumulator:
         """When the first waiting batch may be sent, as far as linger and back-off say."""
         head = queue.waiting[0]
         if head is queue.lane.batch and not self.blocked:
-            return head.created_ms + self._linger_ms
+            return max(head.created_ms + self._linger_ms, self.hold_until_ms)
         return head.not_before_ms
 
     def changed(self, queue: PartitionQueue) -> None:
@@ -354,10 +382,12 @@ class Accumulator:
         if queue.waiting:
             self.active[queue] = None
 
-    def trim(self, batch: Batch) -> None:
+    def trim(self, queue: PartitionQueue, batch: Batch) -> None:
         """Gives back the room that a batch was given and did not need, now that it takes no more records."""
-        # a builder takes so much at least
-        surplus = batch.reserved_bytes - max(batch.size_bytes, SHARE_BYTES_MIN)
+        size = batch.size_bytes
+        if batch.builder is not None:
+            queue.last_bytes = size
+        surplus = batch.reserved_bytes - max(size, FIRST_BYTES)
         if surplus > 0:
             batch.reserved_bytes -= surplus
             self._free_bytes += surplus

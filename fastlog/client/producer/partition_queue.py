@@ -113,6 +113,8 @@ class PartitionQueue:
         self.started = False
         #: which of all batches of the producer the last one opened here was, counted from 1
         self.opened = 0
+        #: the size of the last batch that was taken for the first time, before compression
+        self.last_bytes = 0
         #: new batches are made no larger: halved when the broker finds one too large
         self.batch_bytes_max = SEQUENCE_END
         #: the connection that the batches in flight are on

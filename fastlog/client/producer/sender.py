@@ -7,11 +7,13 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastlog.client.metadata import NO_LEADER
 from fastlog.client.producer import requests
+from fastlog.client.producer.hold import Hold
 from fastlog.client.producer.inline import LOOK_INTERVAL_MS, InlineSender
 from fastlog.client.producer.outage import Change, Outage
 from fastlog.client.producer.partition_queue import Action, Verdict
@@ -46,6 +48,11 @@ SILENCE_MS, SILENCE_INTERVAL_MS = 1_500.0, 500.0
 LIVELY_MS = 1_000.0
 
 
+def thread_ms() -> float:
+    """The processor time of the calling thread."""
+    return time.thread_time() * 1000
+
+
 class Sender(threading.Thread):
     """Runs until `stop`. While it is awake it has the turn: connections and the taking of batches are its alone. While
     it sleeps, `inline` may send on the thread of a caller.
@@ -71,6 +78,7 @@ class Sender(threading.Thread):
         self._next_expiry_ms = self._next_question_ms = -math.inf
         self._outage = Outage(settings.linger_ms)
         self._stopping = False
+        self._hold = Hold()
         self._turn = Lock()
         #: for callers of `send`, where batches do not linger; None otherwise
         self.inline: InlineSender | None = None
@@ -112,7 +120,7 @@ class Sender(threading.Thread):
 
     def _step(self) -> None:
         with self._turn:
-            until_ms = self._work(self._clock_ms())
+            until_ms = self._work_and_hold()
             channels = self._links.channels()
             with self._accumulator.lock:
                 asleep = self._accumulator.fall_asleep(until_ms)
@@ -123,6 +131,17 @@ class Sender(threading.Thread):
             signalled = self._accumulator.wake_up()
         if signalled:
             self._wakeup.acknowledge()
+
+    def _work_and_hold(self) -> float:
+        """Does what is to be done now, and returns when there will be more; says for how long open batches are held."""
+        began_ms, used_ms = self._clock_ms(), thread_ms()
+        until_ms = self._work(began_ms)
+        now_ms = self._clock_ms()
+        hold_ms = self._hold.worked(now_ms - began_ms, thread_ms() - used_ms)
+        if hold_ms is not None and self._settings.linger_ms:
+            with self._accumulator.lock:
+                self._accumulator.hold_until_ms = now_ms + hold_ms
+        return until_ms
 
     def _work(self, now_ms: float) -> float:
         """Does what is to be done now; returns when there will be more."""
@@ -297,8 +316,10 @@ class Sender(threading.Thread):
             token = plan[slot] = ProduceToken()
         elif token.size_bytes + size > REQUEST_BYTES_AIM:
             return
+        if queue.waiting[0] is queue.lane.batch:
+            self._hold.took()
         token.take(queue, slot.link)
-        self._accumulator.trim(token.entries[-1][1])
+        self._accumulator.trim(*token.entries[-1])
         self._accumulator.changed(queue)
 
     def _may_send(self, queue: PartitionQueue, slot: LinkSlot, now_ms: float) -> bool:

@@ -95,7 +95,7 @@ def take(harness: Harness, queue: PartitionQueue) -> Any:
     """The waiting batch, as the sender takes it."""
     with harness.accumulator.lock:
         batch = queue.take(None)
-        harness.accumulator.trim(batch)
+        harness.accumulator.trim(queue, batch)
         harness.accumulator.changed(queue)
     return batch
 
@@ -107,33 +107,103 @@ def answer(harness: Harness, queue: PartitionQueue, batch: Any) -> None:
         harness.accumulator.release([batch])
 
 
-def test_partitions_that_take_turns_share_half_of_the_buffer() -> None:
-    harness = Harness(buffer_bytes=8_000_000, batch_bytes=256_000)
+def use_in_turn(harness: Harness, count: int) -> list[PartitionQueue]:
+    """So many partitions, each of which was sent a small batch."""
     make = PartitionQueue
     queues = [
         make("t", n, idempotent=False, in_flight_max=5, retriable=bool, retry_delay_ms=lambda attempt: 0)
-        for n in range(500)
+        for n in range(count)
     ]
     harness.topic = TopicQueues("t", queues, lambda current, count: 0)
-    for number in range(3):
-        batches = []
+    for queue in queues:
+        harness.send(partition=queue.partition)
+        answer(harness, queue, take(harness, queue))
+    return queues
+
+
+def test_partitions_that_take_turns_share_half_of_the_buffer() -> None:
+    harness = Harness(buffer_bytes=8_000_000, batch_bytes=256_000)
+    queues = use_in_turn(harness, 500)
+    for _ in range(2):
+        batches = [
+            harness.send(b"x" * 700, partition=queue.partition).batch for _ in range(11) for queue in queues
+        ]
+        # 11 records and no more fit into a share; none finds the buffer full: max_block_ms is 0
+        assert len({id(batch) for batch in batches}) == 500
+        assert {batch.reserved_bytes for batch in batches} == {8_000}
         for queue in queues:
-            harness.send(partition=queue.partition)
-            batches.append((queue, queue.waiting[0]))
-        if number > 0:
-            assert harness.accumulator.buffered_bytes <= 4_000_000
-            assert {batch.reserved_bytes for _, batch in batches} == {8_000}
-        # none of them finds the buffer full: max_block_ms is 0
-        for queue, batch in batches:
-            assert take(harness, queue) is batch
-            answer(harness, queue, batch)
+            harness.send(b"x" * 700, partition=queue.partition)
+            assert len(queue.waiting) == 2
+            while queue.waiting:
+                answer(harness, queue, take(harness, queue))
     assert harness.accumulator.buffered_bytes == 0
     # one that is written to alone has the whole size again
-    for expected in (8_000, 256_000):
-        harness.send(partition=0)
-        batch = take(harness, queues[0])
-        assert batch.builder.limit_bytes == expected
-        answer(harness, queues[0], batch)
+    harness.send(partition=0)
+    answer(harness, queues[0], take(harness, queues[0]))
+    harness.send(partition=0)
+    assert take(harness, queues[0]).builder.limit_bytes == 256_000
+
+
+def test_many_begin_with_what_their_last_batch_needed_and_grow() -> None:
+    harness = Harness(buffer_bytes=8_000_000, batch_bytes=256_000)
+    queues = use_in_turn(harness, 100)
+    # the record alone, or the last batch and a quarter
+    for size, reserved in ((100, 512), (2_000, 2_101), (100, 2_587), (100, 512)):
+        for queue in queues:
+            harness.send(b"x" * size, partition=queue.partition)
+        assert {queue.waiting[0].reserved_bytes for queue in queues} == {reserved}
+        for queue in queues:
+            answer(harness, queue, take(harness, queue))
+    for queue in queues:
+        harness.send(partition=queue.partition)
+    batch = queues[50].waiting[0]
+    held = harness.accumulator.buffered_bytes
+    assert held == 100 * 512
+    for count in range(2, 6):
+        harness.send(b"x" * 400, partition=50)
+        assert batch.builder.count == count
+    assert batch.reserved_bytes == batch.builder.limit_bytes == 4 * 512
+    assert harness.accumulator.buffered_bytes == held + 3 * 512
+    # what a batch does not need when it leaves is free again
+    harness.accumulator.flush()
+    assert take(harness, queues[50]).reserved_bytes == batch.size_bytes < 4 * 512
+
+
+def test_a_batch_does_not_grow_where_nothing_is_free() -> None:
+    harness = Harness(buffer_bytes=100 * 512 + 3 * 512, batch_bytes=9_000)
+    queues = use_in_turn(harness, 100)
+    for queue in queues:
+        harness.send(partition=queue.partition)
+    harness.send(b"x" * 1_500, partition=0)
+    assert harness.accumulator.buffered_bytes == 103 * 512
+    with pytest.raises(BufferFullError):
+        harness.send(b"x" * 1_500, partition=50)
+    # it is closed, so that the sender makes room
+    assert queues[50].waiting[0].count == 1
+    assert harness.accumulator.due_ms(queues[50]) == 0
+
+
+def test_open_batches_are_held_while_nobody_waits_for_room() -> None:
+    harness = Harness()
+    harness.send(partition=0)
+    harness.send(b"x" * 990, partition=1)
+    harness.send(b"x" * 990, partition=1)
+    harness.accumulator.hold_until_ms = 40.0
+    held, full = harness.topic.queues[:2]
+    assert harness.accumulator.due_ms(held) == 40
+    assert harness.accumulator.due_ms(full) == 0
+    harness.accumulator.blocked += 1
+    assert harness.accumulator.due_ms(held) == 0
+    harness.accumulator.blocked -= 1
+    with harness.accumulator.lock:
+        harness.accumulator.look()
+        assert harness.accumulator.fall_asleep(40.0)
+    # one that is opened now is not due before either
+    harness.send(partition=2)
+    assert harness.signals == 0
+    harness.accumulator.flush()
+    assert harness.signals == 1
+    assert harness.accumulator.due_ms(held) == 0
 
 
 def test_room_that_a_batch_did_not_need_is_given_back_when_it_leaves() -> None:
@@ -141,7 +211,7 @@ def test_room_that_a_batch_did_not_need_is_given_back_when_it_leaves() -> None:
     harness.send(partition=0)
     assert harness.accumulator.buffered_bytes == 9_000
     batch = take(harness, harness.topic.queues[0])
-    assert harness.accumulator.buffered_bytes == 4096
+    assert harness.accumulator.buffered_bytes == 512
     answer(harness, harness.topic.queues[0], batch)
     assert harness.accumulator.buffered_bytes == 0
 

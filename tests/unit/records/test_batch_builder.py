@@ -39,6 +39,30 @@ def test_the_limit_is_exact() -> None:
         assert len(_engine.seal_batch(builder)) == builder.size_bytes
 
 
+def test_a_limit_is_raised_while_the_batch_takes_records() -> None:
+    builder = BatchBuilder(200)
+    values = [bytes([number]) * 50 for number in range(40)]
+    for value in values:
+        if not builder.append(value):
+            builder.grow(2 * builder.limit_bytes)
+            assert builder.append(value)
+    assert builder.limit_bytes == 3200
+    with pytest.raises(ValueError, match="present 3200"):
+        builder.grow(3199)
+    batch = _engine.seal_batch(builder)
+    assert RecordBatch(batch).values() == values
+    with pytest.raises(BufferError):
+        builder.grow(5000)
+
+
+@pytest.mark.parametrize("count", [1, 30, 1000])
+def test_sealing_keeps_the_bytes_where_memory_is_given_back(count: int) -> None:
+    builder = BatchBuilder(1_000_000)
+    for number in range(count):
+        assert builder.append(b"%d" % number)
+    assert RecordBatch(_engine.seal_batch(builder)).values() == [b"%d" % number for number in range(count)]
+
+
 def test_a_first_record_beyond_the_limit_is_taken_alone() -> None:
     builder = BatchBuilder(100)
     assert builder.append(b"x" * 5000)
