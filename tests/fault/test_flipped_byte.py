@@ -144,6 +144,22 @@ def test_a_flipped_byte_never_reaches_an_application(
     assert broker.stop() == 0, broker.log()
 
 
+@pytest.mark.parametrize("at", [7, 1], ids=["near", "far"])
+def test_an_offset_that_turned_never_reaches_an_application(
+    broker: BrokerProcess, caplog: pytest.LogCaptureFixture, at: int
+) -> None:
+    """No checksum covers the base offset of a batch. Our consumer holds it against the batches beside it: it neither
+    gives a record another's offset nor passes over those that such an offset would hide."""
+    flip(broker, at=at)
+    assert read_ours(broker.bootstrap)[0] == [VALUE % number for number in range(DAMAGED)]
+    # which it asks for again, and then the broker sees it too
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any(f"flipped-0 cannot be fetched at offset {DAMAGED}" in line for line in told), told
+    assert f"(offset {DAMAGED}): " in broker.log()
+    behind = read_theirs(broker.bootstrap, DAMAGED + 1)
+    assert behind == [VALUE % number for number in range(DAMAGED + 1, RECORDS)]
+
+
 @pytest.mark.parametrize("at", [9, 150], ids=["length", "record"])
 def test_the_scrub_of_one_broker_finds_a_flipped_byte_and_says_what_to_do(
     make_broker: MakeBroker, at: int

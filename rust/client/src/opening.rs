@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use fastlog_protocol::ErrorCode;
-use fastlog_protocol::batch::{self, BatchError, BatchHeader};
+use fastlog_protocol::batch::{self, BatchError, BatchHeader, Order};
 use fastlog_protocol::compression::Compression;
 use fastlog_protocol::messages::fetch::{
     EpochEndOffset, FetchResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
@@ -115,29 +115,59 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     fn all(&mut self, records: &[u8], open_bytes: &mut usize) {
-        for batch in batch::batches(records) {
-            let taken = batch.and_then(|batch| self.one(batch, open_bytes));
-            if let Err(error) = taken {
-                let offset = self.chunk.next_offset;
-                self.chunk.corrupt = Some(Corrupt { offset, reason: error.to_string() });
-                break;
+        let mut sent = batch::batches(records).peekable();
+        let mut is_first = true;
+        while let Some(batch) = sent.next() {
+            let behind = sent.peek().and_then(|behind| BatchHeader::parse(behind.as_ref().ok()?).ok());
+            let taken = batch
+                .map_err(|error| error.to_string())
+                .and_then(|batch| self.next(batch, behind.as_ref(), &mut is_first, open_bytes));
+            match taken {
+                Ok(Order::Follows) => {}
+                Ok(_) => break,
+                Err(reason) => {
+                    self.chunk.corrupt = Some(Corrupt { offset: self.chunk.next_offset, reason });
+                    break;
+                }
             }
         }
     }
 
-    fn one(&mut self, bytes: &[u8], open_bytes: &mut usize) -> Result<(), BatchError> {
-        let header = BatchHeader::parse(bytes)?;
-        if header.next_offset() <= self.chunk.next_offset && header.last_offset_delta >= 0 {
-            // a broker may begin with a batch that ends before the offset asked for, after cleaning
-            return Ok(());
+    /// Takes the next batch; `Unsure` = it is to be asked for again, as the first of an answer.
+    fn next(
+        &mut self,
+        bytes: &[u8],
+        behind: Option<&BatchHeader>,
+        is_first: &mut bool,
+        open_bytes: &mut usize,
+    ) -> Result<Order, String> {
+        let header = BatchHeader::parse(bytes).map_err(|error| error.to_string())?;
+        let expected = self.chunk.next_offset;
+        if *is_first && header.next_offset() <= expected && header.last_offset_delta >= 0 {
+            // a broker may begin with a batch that ends before the offset asked for; what is behind then holds it
+            let holds = behind.is_none_or(|behind| behind.base_offset <= expected);
+            return if holds { Ok(Order::Follows) } else { Err(wrong_place(&header, expected)) };
         }
+        let order = batch::offset_order(&header, expected, behind, *is_first);
+        *is_first = false;
+        match order {
+            Order::Follows => {
+                self.one(&header, bytes, open_bytes).map_err(|error| error.to_string())?;
+            }
+            Order::Unsure => {}
+            Order::Contradicted => return Err(wrong_place(&header, expected)),
+        }
+        Ok(order)
+    }
+
+    fn one(&mut self, header: &BatchHeader, bytes: &[u8], open_bytes: &mut usize) -> Result<(), BatchError> {
         if self.options.check_crcs {
             batch::check_crc(bytes)?;
         }
         if header.last_offset_delta < 0 || header.record_count < 0 {
             return Err(BatchError::Count(header.record_count.min(header.last_offset_delta)));
         }
-        let hidden = self.aborted.hides(&header, bytes);
+        let hidden = self.aborted.hides(header, bytes);
         let leader_epoch = header.partition_leader_epoch;
         if hidden || header.record_count == 0 || header.attributes.is_control() {
             self.chunk.next_offset = header.next_offset();
@@ -157,6 +187,13 @@ impl Opening<'_> {
         self.chunk.batches.push_back(Batch { bytes, open, base_offset, next_offset });
         Ok(())
     }
+}
+
+fn wrong_place(header: &BatchHeader, expected: i64) -> String {
+    let offset = header.base_offset;
+    format!(
+        "it says that it begins at {offset}, which the batches beside it contradict; {expected} comes next"
+    )
 }
 
 /// A copy of a whole batch with its records decompressed, under the cap of the protocol crate. The CRC is not checked.

@@ -115,9 +115,11 @@ def test_bytes_turn_on_all_replicas_each_elsewhere(cluster: Cluster, witness: Cl
     witness.check()
 
 
+# a record, which only a checksum tells; the base offset and the leader epoch, which no checksum covers
+@pytest.mark.parametrize("at", [70, 6, 14], ids=["record", "base-offset", "leader-epoch"])
 @pytest.mark.parametrize("scrub", [UNSCRUBBED], ids=["without a scrub"])
 def test_a_leaders_bad_batch_is_not_appended_by_a_follower_but_reported(
-    cluster: Cluster, witness: ClusterWitness
+    cluster: Cluster, witness: ClusterWitness, at: int
 ) -> None:
     """A follower that has lost everything meets the bad batch on its way, and gets the good one in the end."""
     with witness:
@@ -126,10 +128,12 @@ def test_a_leaders_bad_batch_is_not_appended_by_a_follower_but_reported(
         lost.kill()
         for path in directory(lost, witness).glob("*"):
             path.unlink()
-        offset = turn(leader, witness, at=70)
+        offset = turn(leader, witness, at=at)
         lost.restart()
         cluster.wait_ready()
         wait_mended(cluster, leader, offset)
         cluster.wait_in_sync(witness.topic, 3)
-    assert "what a leader sent was not appended, it is fetched again" in lost.log()
+    # where a batch contradicts its neighbours the leader may see it by itself, when it looks for an offset
+    is_seen = at != 70 and "is damaged at byte" in leader.log()
+    assert is_seen or "what a leader sent was not appended, it is fetched again" in lost.log()
     witness.check()

@@ -204,6 +204,36 @@ fn a_flipped_byte_is_reported_with_its_offset_and_what_came_before_is_kept() {
 }
 
 #[test]
+fn a_base_offset_that_turned_is_never_taken_for_another_one_and_hides_no_batch() {
+    let batches =
+        [plain(0, &[b"a", b"b"]), plain(2, &[b"c", b"d"]), plain(4, &[b"e", b"f"]), plain(6, &[b"g"])];
+    for (number, bit) in (0..batches.len()).flat_map(|number| (0..64).map(move |bit| (number, bit))) {
+        let mut turned = batches.clone();
+        turned[number][bit / 8] ^= 1 << (bit % 8);
+        let landed = land_records(&turned.concat(), 0, &FetchOptions::default());
+        let Landed::Data { chunk, .. } = landed else { panic!("{landed:?}") };
+        let good: Vec<(i64, Vec<u8>)> = (0..7).map(|it| (it, vec![b'a' + it as u8])).collect();
+        let before = 2 * number;
+        assert_eq!(values(&chunk), good[..before], "bit {bit} of batch {number}");
+        assert_eq!(chunk.next_offset, before as i64);
+        // nothing behind the last one tells: it is asked for again
+        let is_last = number == batches.len() - 1;
+        let is_up = turned[number][..8] > batches[number][..8] && turned[number][0] & 0x80 == 0;
+        assert_eq!(chunk.corrupt.is_none(), is_last && is_up, "{:?}", chunk.corrupt);
+    }
+}
+
+#[test]
+fn a_gap_that_a_cleaner_left_is_no_damage() {
+    let batches = [plain(0, &[b"a"]), plain(9, &[b"b"]), plain(20, &[b"c"]), plain(30, &[b"d"])];
+    let first = chunk(&batches.concat(), 0);
+    assert_eq!((values(&first).len(), first.next_offset, first.corrupt), (3, 21, None));
+    // the last one is asked for by its offset then
+    let last = chunk(&batches[3], 21);
+    assert_eq!((values(&last).len(), last.next_offset, last.corrupt), (1, 31, None));
+}
+
+#[test]
 fn without_crc_checks_a_flipped_byte_of_a_value_passes() {
     let mut records = plain(0, &[b"aaaa"]);
     let last = records.len() - 2;

@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering::Release;
 
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{
-    BatchError, BatchHeader, Checked, HEADER_BYTES, Invalid, Rules, Stamp, TimestampType, batches, check_crc,
-    recompress, stamp, validate,
+    BatchError, BatchHeader, Checked, HEADER_BYTES, Invalid, Order, Rules, Stamp, TimestampType, batches,
+    check_crc, epoch_order, offset_order, recompress, stamp, validate,
 };
 use fastlog_protocol::compression::CompressionError;
 
@@ -119,28 +119,29 @@ impl Log {
     }
 
     /// Appends whole batches as a follower of the leader of `leader_epoch`, as they are: offsets and epochs are the
-    /// leader's. Every CRC is checked; sequences are taken as they come. A partial batch at the end is left out, and so
-    /// are a batch of a later epoch and all behind it, which that leader cannot have (KAFKA-18723). Returns the new log
-    /// end offset; after an error the batches before the bad one are in the log.
+    /// leader's. Every CRC is checked, and what no CRC covers with the batches before and behind; sequences are taken as
+    /// they come. A partial batch at the end is left out, and so are a batch of a later epoch and all behind it, which
+    /// that leader cannot have (KAFKA-18723), and a last one of which nobody can tell. Returns the new log end offset;
+    /// after an error the batches before the bad one are in the log.
     pub fn append_replica(&self, bytes: &[u8], leader_epoch: i32, now_ms: i64) -> Result<i64, AppendError> {
         let config = self.config();
         let mut writer = self.writer.lock();
-        for batch in batches(bytes) {
+        let mut before = self.epoch_for_offset(self.log_end_offset() - 1).unwrap_or(-1);
+        let mut sent = batches(bytes).enumerate().peekable();
+        while let Some((number, batch)) = sent.next() {
             let batch = batch.map_err(Invalid::from)?;
             check_crc(batch).map_err(Invalid::from)?;
             let header = BatchHeader::parse(batch).map_err(Invalid::from)?;
-            if header.partition_leader_epoch > leader_epoch {
+            let behind = sent.peek().and_then(|(_, behind)| behind.as_ref().ok());
+            let behind = behind.and_then(|behind| BatchHeader::parse(behind).ok());
+            let end = self.log_end_offset();
+            let place = Place { end, before, leader_epoch, is_first: number == 0 };
+            if place.order(&header, behind.as_ref())? == Order::Unsure {
                 break;
             }
             self.check_writable(&writer)?;
-            let end = self.log_end_offset();
-            if header.base_offset < end || header.last_offset_delta < 0 {
-                return Err(AppendError::new(
-                    ErrorCode::UNKNOWN_SERVER_ERROR,
-                    format!("the leader sent offset {}, but the log ends at {end}", header.base_offset),
-                ));
-            }
             self.append_stamped(&mut writer, &header, batch, now_ms, &config)?;
+            before = header.partition_leader_epoch;
         }
         Ok(self.log_end_offset())
     }
@@ -247,6 +248,43 @@ impl Log {
             self.publish_unstable(writer);
         }
         Ok(())
+    }
+}
+
+/// Where a batch of a leader is to go.
+struct Place {
+    end: i64,
+    /// The epoch of the batch before, −1 when there is none.
+    before: i32,
+    leader_epoch: i32,
+    /// It is the first of an answer: the leader found it by its offset.
+    is_first: bool,
+}
+
+impl Place {
+    /// Whether the batch is to be appended there (`Follows`) or nothing from it on (`Unsure`).
+    fn order(&self, header: &BatchHeader, behind: Option<&BatchHeader>) -> Result<Order, AppendError> {
+        let (offset, epoch) = (header.base_offset, header.partition_leader_epoch);
+        if header.last_offset_delta < 0 || (self.is_first && offset < self.end) {
+            return Err(AppendError::new(
+                ErrorCode::UNKNOWN_SERVER_ERROR,
+                format!("the leader sent offset {offset}, but the log ends at {}", self.end),
+            ));
+        }
+        let orders = [
+            offset_order(header, self.end, behind, self.is_first),
+            epoch_order(header, self.before, behind, self.is_first),
+        ];
+        if orders.contains(&Order::Contradicted) {
+            let Self { end, before, .. } = self;
+            let reason = format!(
+                "the leader sent a batch of offset {offset} and leader epoch {epoch}, where the log ends at {end} in \
+                 epoch {before}, and the batch behind it says otherwise: one of them turned"
+            );
+            return Err(AppendError::new(ErrorCode::CORRUPT_MESSAGE, reason));
+        }
+        let is_later = epoch > self.leader_epoch;
+        Ok(if is_later || orders.contains(&Order::Unsure) { Order::Unsure } else { Order::Follows })
     }
 }
 

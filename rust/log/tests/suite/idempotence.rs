@@ -175,7 +175,7 @@ fn a_follower_takes_nothing_that_its_leader_cannot_have() {
         builder.append(NOW_MS, None, Some(b"v"));
         builder.seal(Compression::None).unwrap()
     };
-    let bytes = [of_epoch(0, 2), of_epoch(1, 3), of_epoch(2, 2)].concat();
+    let bytes = [of_epoch(0, 2), of_epoch(1, 3), of_epoch(2, 3)].concat();
     assert_eq!(log.append_replica(&bytes, 2, NOW_MS), Ok(1), "epoch 3 is later than the leader's");
     let mut flipped = of_epoch(1, 2);
     *flipped.last_mut().unwrap() ^= 1;

@@ -20,6 +20,7 @@ mod lazy_model;
 mod lazy_segments;
 mod lifecycle;
 mod recovery;
+mod replica_order;
 mod restore;
 mod scrub;
 mod timestamps;

@@ -11,6 +11,7 @@ mod error;
 mod filter;
 mod header;
 mod open;
+mod order;
 mod quick;
 mod record;
 mod seal;
@@ -30,6 +31,7 @@ pub use header::{
     crc_is_valid,
 };
 pub use open::{open, records, section};
+pub use order::{Order, epoch_order, offset_order};
 pub use record::{Header, Headers, RecordView};
 pub use seal::{Stamp, recompress, seal, stamp};
 pub use split::{Batches, batches};
