@@ -7,6 +7,7 @@ pub mod clock;
 pub mod event_fd;
 pub mod file;
 pub mod limits;
+pub mod memory_file;
 pub mod page_cache;
 pub mod panics;
 pub mod space;

@@ -14,6 +14,13 @@ use super::{DirectoryEntry, FileHandle, FileSystem, OpenMode, Space};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealFileSystem;
 
+impl RealFileSystem {
+    /// A file that is open already, as a log's files are.
+    pub fn handle(file: File) -> Arc<dyn FileHandle> {
+        Arc::new(RealFile(file))
+    }
+}
+
 #[derive(Debug)]
 struct RealFile(File);
 

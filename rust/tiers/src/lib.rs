@@ -1,0 +1,27 @@
+//! Closed segments of a partition in an object store, beside or instead of the files on the disk (KIP-405).
+//!
+//! Each partition has a *manifest* in the store, which names what is there. What it does not name is not there: an upload
+//! counts when the manifest that names it is durable, a deletion when the one that no longer does is. So a crash leaves at
+//! most objects that nobody names, and those are removed. `docs/adr/0019-…` has the reasons.
+
+pub mod cache;
+pub mod chunks;
+mod encoding;
+pub mod error;
+mod indexes;
+pub mod manifest;
+#[cfg(feature = "memory")]
+pub mod memory;
+pub mod reader;
+pub mod store;
+pub mod tier;
+mod upload;
+
+pub use cache::{Cache, CachedChunk};
+pub use error::{StoreError, TierError};
+pub use indexes::Lookup;
+pub use manifest::{Entry, Manifest, Place};
+pub use reader::{Found, Range, Reader, Wake};
+pub use store::{ObjectStore, Store};
+pub use tier::{Local, Tier, Writer};
+pub use upload::SegmentSource;

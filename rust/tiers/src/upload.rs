@@ -1,0 +1,106 @@
+//! Uploading a closed segment: its batches, then its indexes. It counts when the manifest names it.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fastlog_log::file_system::read_exact_at;
+use fastlog_log::{EpochStart, FileHandle, FileSystem, RealFileSystem};
+use fastlog_protocol::crc::crc32c;
+use uuid::Uuid;
+
+use crate::chunks;
+use crate::error::TierError;
+use crate::indexes;
+use crate::manifest::Entry;
+use crate::store::{PART_BYTES, Store};
+
+/// A closed segment of the local log: all of it synced and below the last stable offset.
+#[derive(Debug)]
+pub struct SegmentSource {
+    /// Its first offset.
+    pub base_offset: i64,
+    /// The base offset of the next segment.
+    pub next_offset: i64,
+    /// Bytes of batches.
+    pub size_bytes: u64,
+    /// The batches.
+    pub log: Arc<dyn FileHandle>,
+    /// `.index`, as it is on the disk.
+    pub offset_index: Vec<u8>,
+    /// `.timeindex`.
+    pub time_index: Vec<u8>,
+    /// `.txnindex`, empty where there is none.
+    pub txn_index: Vec<u8>,
+    /// The producers as of `next_offset`, empty where no snapshot was kept.
+    pub snapshot: Vec<u8>,
+    /// The leader epochs of its records.
+    pub epochs: Vec<EpochStart>,
+}
+
+/// The objects of an upload, under the prefix of the partition.
+pub(crate) fn keys(prefix: &str, base_offset: i64, id: Uuid) -> [String; 2] {
+    ["log", "indexes"].map(|kind| format!("{prefix}/{base_offset:020}-{}.{kind}", id.simple()))
+}
+
+/// Uploads a segment; the entry is for the manifest. Blocks, for as long as the store takes.
+///
+/// Crash points: without a manifest that names the entry's id its objects are strays, whole or not.
+pub(crate) fn upload(store: &dyn Store, prefix: &str, source: &SegmentSource) -> Result<Entry, TierError> {
+    let (base_offset, next_offset) = (source.base_offset, source.next_offset);
+    let chunks = chunks::scan(&*source.log, source.size_bytes, base_offset, next_offset)?;
+    let parts = [&source.txn_index, &source.offset_index, &source.time_index, &source.snapshot];
+    let [txn_index, offset_index, time_index, snapshot] = parts;
+    let (objects, lookup_bytes) = indexes::encode(&chunks, txn_index, offset_index, time_index, snapshot);
+    let entry = Entry {
+        id: RealFileSystem.random_uuid(),
+        base_offset,
+        next_offset,
+        max_timestamp: chunks.iter().map(|it| it.max_timestamp).max().unwrap_or(-1),
+        log_bytes: source.size_bytes,
+        lookup_bytes: length(lookup_bytes)?,
+        lookup_crc: crc32c(objects.get(..lookup_bytes).unwrap_or_default()),
+        indexes_bytes: length(objects.len())?,
+        indexes_crc: crc32c(&objects),
+        aborted_count: indexes::aborted_count(txn_index),
+        epochs: source.epochs.clone(),
+    };
+    let [log_key, indexes_key] = keys(prefix, base_offset, entry.id);
+    store.put(&log_key, source.size_bytes, &mut parts_of(source, &chunks))?;
+    store.put(&indexes_key, objects.len() as u64, &mut std::iter::once(Ok(objects.into())))?;
+    Ok(entry)
+}
+
+fn length(bytes: usize) -> Result<u32, TierError> {
+    let large = |_| TierError::Local {
+        what: "upload the indexes of a segment",
+        reason: format!("they are {bytes} bytes, more than 4 GiB"),
+    };
+    u32::try_from(bytes).map_err(large)
+}
+
+/// The bytes of the segment, in parts. Each chunk is compared once more: what is sent is what was checked.
+fn parts_of<'a>(
+    source: &'a SegmentSource,
+    chunks: &'a [chunks::Chunk],
+) -> impl Iterator<Item = io::Result<Bytes>> + 'a {
+    let mut rest = chunks.iter().peekable();
+    std::iter::from_fn(move || {
+        let mut part = Vec::new();
+        while let Some(chunk) =
+            rest.next_if(|it| part.is_empty() || part.len() + it.length as usize <= PART_BYTES)
+        {
+            let start = part.len();
+            part.resize(start + chunk.length as usize, 0);
+            let bytes = part.get_mut(start..).unwrap_or_default();
+            if let Err(error) = read_exact_at(&*source.log, bytes, chunk.position) {
+                return Some(Err(error));
+            }
+            if crc32c(bytes) != chunk.crc {
+                let reason = format!("bytes from {} on changed while they were uploaded", chunk.position);
+                return Some(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
+            }
+        }
+        (!part.is_empty()).then(|| Ok(part.into()))
+    })
+}
