@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def make_directories(named: Sequence[Path]) -> list[str]:
     """Makes those that are absent, and answers their paths without links, in that order.
 
-    Raises FastlogError for one that cannot be made, or that is named twice.
+    Raises FastlogError for one that is named twice, or where the first cannot be made; of the others the engine says
+    what is wrong with their disks.
     """
     found: dict[str, Path] = {}
     for directory in named:
@@ -22,9 +23,11 @@ def make_directories(named: Sequence[Path]) -> list[str]:
             directory.mkdir(parents=True, exist_ok=True)
             path = str(directory.resolve(strict=True))
         except OSError as error:
-            raise FastlogError(
-                f"cannot make the data directory {directory}: {error.strerror}; name another (log.dirs)"
-            ) from error
+            if not found:
+                raise FastlogError(
+                    f"cannot make the data directory {directory}: {error.strerror}; name another (log.dirs)"
+                ) from error
+            path = str(directory.absolute())
         if path in found:
             raise FastlogError(
                 f"the data directories {found[path]} and {directory} are the same, {path}: name it once (log.dirs)"

@@ -146,7 +146,7 @@ KINDS = (
         "EIO on a write",
         fail_writes,
         BOTH,
-        "appends to all topics: KAFKA_STORAGE_ERROR until a restart; reads go on",
+        "appends to what the directory has: KAFKA_STORAGE_ERROR until a restart; reads go on",
         "as after `kill -9`",
     ),
     Kind(

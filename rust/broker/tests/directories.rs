@@ -4,7 +4,8 @@
 
 use fastlog_broker::{AllowAll, Broker, BrokerConfig, LogManager, OpenPartition, SystemClock};
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
-use fastlog_log::{AppendOptions, Identity, LastStop, LogConfig, LogError, Storage};
+use fastlog_log::{AppendOptions, Checkpoint, Identity, LastStop, LogConfig, LogError, Storage};
+use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::Builder;
 use fastlog_protocol::compression::Compression;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,17 @@ use uuid::Uuid;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 const SEGMENT_BYTES: u64 = 1 << 20;
+
+fn wanted(index: i32) -> OpenPartition {
+    OpenPartition {
+        topic: "t".into(),
+        topic_id: Uuid::from_u128(1),
+        index,
+        leader_epoch: 0,
+        config: Arc::new(LogConfig { segment_bytes: SEGMENT_BYTES, ..LogConfig::default() }),
+        min_insync_replicas: 1,
+    }
+}
 
 struct Node {
     broker: Arc<Broker>,
@@ -33,15 +45,7 @@ impl Node {
     }
 
     fn open(&self, index: i32) {
-        let wanted = OpenPartition {
-            topic: "t".into(),
-            topic_id: Uuid::from_u128(1),
-            index,
-            leader_epoch: 0,
-            config: Arc::new(LogConfig { segment_bytes: SEGMENT_BYTES, ..LogConfig::default() }),
-            min_insync_replicas: 1,
-        };
-        self.logs.open_partition(&wanted, NOW_MS).expect("a partition");
+        self.logs.open_partition(&wanted(index), NOW_MS).expect("a partition");
     }
 
     fn append(&self, index: i32, count: usize) {
@@ -168,5 +172,79 @@ fn a_directory_that_died_with_its_machine_does_not_make_the_others_so() {
     node.open(0);
     node.logs.close().expect("closed");
     assert_eq!(paths.map(|it| it.join(".kafka_cleanshutdown").exists()), [true, false]);
+    node.kill();
+}
+
+#[test]
+fn a_directory_that_fails_takes_its_partitions_and_no_others() {
+    let (files, first) = (MemoryFileSystem::new(1), MemoryFileSystem::new(2));
+    let storage = |files: &MemoryFileSystem, path: &str| {
+        Storage::new(Arc::new(files.clone()), PathBuf::from(path), 100)
+    };
+    let node = Node::on(vec![storage(&first, "/first"), storage(&files, "/second")]).expect("directories");
+    (0..4).for_each(|index| node.open(index));
+    node.logs.finish_opening().expect("done");
+    assert_eq!(node.places(4), ["/first", "/second", "/first", "/second"].map(PathBuf::from));
+    (0..4).for_each(|index| node.append(index, 3));
+    files.set_faults(Faults { write_error: true, sync_error: true, ..Faults::default() });
+    let partition = |index| node.broker.partitions().get("t", index).expect("an open partition");
+    for index in [1, 3] {
+        let mut builder = Builder::new();
+        builder.append(NOW_MS, None, Some(b"refused"));
+        let batch = builder.seal(Compression::None).expect("a batch");
+        let refused = partition(index).append(&batch, NOW_MS, AppendOptions::default());
+        assert_eq!(refused.expect_err("a refusal").code, ErrorCode::KAFKA_STORAGE_ERROR);
+        assert_eq!(node.end(index), 3);
+    }
+    // the others go on, and so does what is done for all of them
+    (0..3).step_by(2).for_each(|index| node.append(index, 2));
+    for checkpoint in [Checkpoint::RecoveryPoint, Checkpoint::HighWatermark, Checkpoint::Cleaner] {
+        node.logs.write_checkpoint(checkpoint).expect("of the one that is left");
+    }
+    (4..8).for_each(|index| node.open(index));
+    assert!(node.places(8)[4..].iter().all(|it| it == Path::new("/first")), "new ones go elsewhere");
+    let described = node.logs.described().expect("open");
+    assert_eq!(described.iter().map(|it| it.space.is_ok()).collect::<Vec<_>>(), [true, false]);
+    // nothing is marked as clean that is not
+    node.logs.close().expect_err("one directory is not whole");
+    node.kill();
+    files.restart_process();
+    files.set_faults(Faults::default());
+    let node = Node::on(vec![storage(&first, "/first"), storage(&files, "/second")]).expect("directories");
+    assert_eq!(node.logs.last_stop(), LastStop::ProcessDied);
+    (0..8).for_each(|index| node.open(index));
+    assert_eq!((0..4).map(|index| node.end(index)).collect::<Vec<_>>(), [5, 3, 5, 3]);
+    node.kill();
+}
+
+#[test]
+fn what_may_be_in_a_directory_that_failed_is_not_made_anew() {
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let paths = [first.path(), second.path()];
+    let node = Node::start(&paths);
+    (0..2).for_each(|index| node.open(index));
+    node.logs.finish_opening().expect("done");
+    node.append(1, 3);
+    node.logs.close().expect("closed");
+    node.kill();
+    let away = second.path().with_extension("away");
+    std::fs::rename(second.path(), &away).expect("renamed");
+    std::fs::write(second.path(), b"no directory").expect("written");
+
+    let node = Node::start(&paths);
+    node.open(0);
+    let refused = node.logs.open_partition(&wanted(1), NOW_MS).expect_err("it is elsewhere");
+    assert_eq!(refused.code(), ErrorCode::KAFKA_STORAGE_ERROR);
+    assert!(refused.to_string().contains(&second.path().display().to_string()), "{refused}");
+    node.logs.finish_opening().expect("done");
+    node.open(2);
+    assert_eq!(node.places(1), [first.path()], "what is new goes where it can");
+    node.logs.close().expect("closed");
+    node.kill();
+    std::fs::remove_file(second.path()).expect("removed");
+    std::fs::rename(&away, second.path()).expect("renamed");
+    let node = Node::start(&paths);
+    (0..3).for_each(|index| node.open(index));
+    assert_eq!(node.end(1), 3);
     node.kill();
 }

@@ -21,7 +21,7 @@ pub use config::{Durability, LogConfig};
 pub use epoch_cache::EpochStart;
 pub use error::{AppendError, LogError};
 pub use file_system::{FileHandle, FileSystem, OpenFiles, OpenMode, RealFileSystem, Space, Storage};
-pub use log_dir::{Checkpoint, Identity, LogDir, Offsets, PartitionDirectory};
+pub use log_dir::{Checkpoint, FailedDirectory, Identity, LogDir, Offsets, PartitionDirectory};
 pub use partition_log::append::{AppendOptions, Appended};
 pub use partition_log::delete::Due;
 pub use partition_log::mend::DamagedRange;

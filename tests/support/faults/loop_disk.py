@@ -63,6 +63,13 @@ class LoopDisk:
         Whoever writes must be dead by then, as it is when the power goes. A process that lived on for a moment could be
         told lies: an fdatasync that meets the aborted journal may return success (4 of 40 times, Linux 6.18).
         """
+        self._shut_down()
+
+    def fail(self) -> None:
+        """Each write fails with EIO from now on, under the hands of those who write; a sync may pass all the same."""
+        self._shut_down()
+
+    def _shut_down(self) -> None:
         source = run("findmnt", "-n", "-o", "SOURCE", "--mountpoint", str(self.path)).strip()
         device = Path(source).stat().st_rdev
         handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)

@@ -8,10 +8,11 @@ use crate::partition::Partition;
 use fastlog_log::{Checkpoint, LogDir, LogError, Offsets};
 
 impl LogManager {
-    /// Replaces one checkpoint file of each directory by what holds now. All are tried; the first failure is answered.
+    /// Replaces one checkpoint file of each directory by what holds now. All are tried; the first failure is answered. One
+    /// that failed is left as it is: what is in memory may not be on its disk.
     pub fn write_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), LogError> {
         let directories = self.directories()?;
-        let each = directories.all().iter().map(|it| self.write_checkpoint_of(it, checkpoint));
+        let each = directories.healthy().map(|it| self.write_checkpoint_of(it, checkpoint));
         each.fold(Ok(()), Result::and)
     }
 

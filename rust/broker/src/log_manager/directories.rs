@@ -6,7 +6,7 @@
 
 use crate::broker::Broker;
 use fastlog_log::log_dir::KnownDirectories;
-use fastlog_log::{Identity, LastStop, Log, LogDir, LogError, Storage};
+use fastlog_log::{FailedDirectory, Identity, LastStop, Log, LogDir, LogError, Storage};
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::path::Path;
@@ -18,6 +18,8 @@ const LOOK_NS: i64 = 1_000_000_000;
 /// The data directories that are in use, in the order of `log.dirs`; at least one.
 pub(crate) struct Directories {
     all: Vec<Arc<LogDir>>,
+    /// Those whose disks did not answer when the broker was started.
+    failed: Vec<FailedDirectory>,
     known: KnownDirectories,
     rooms: Mutex<Rooms>,
 }
@@ -39,8 +41,19 @@ struct Room {
 
 impl Directories {
     pub(super) fn open(storages: Vec<Arc<Storage>>, identity: &Identity) -> Result<Self, LogError> {
-        let (all, known) = LogDir::open_all(storages, identity)?;
-        Ok(Self { all: all.into_iter().map(Arc::new).collect(), known, rooms: Mutex::default() })
+        let opened = LogDir::open_all(storages, identity)?;
+        let all = opened.directories.into_iter().map(Arc::new).collect();
+        Ok(Self { all, failed: opened.failed, known: opened.known, rooms: Mutex::default() })
+    }
+
+    /// Those that this run began without, since their disks failed.
+    pub(super) fn failed(&self) -> &[FailedDirectory] {
+        &self.failed
+    }
+
+    /// Those that can be written to.
+    pub(super) fn healthy(&self) -> impl Iterator<Item = &Arc<LogDir>> {
+        self.all.iter().filter(|it| it.storage().check().is_ok())
     }
 
     pub(crate) fn all(&self) -> &[Arc<LogDir>] {
@@ -68,7 +81,7 @@ impl Directories {
 
     /// All logs are open, and what was lost is known.
     pub(super) fn note(&self) -> Result<(), LogError> {
-        self.known.note(&self.all)
+        self.known.note(&self.all, &self.failed)
     }
 
     /// The directory that a partition's directory is in.

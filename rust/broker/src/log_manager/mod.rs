@@ -21,15 +21,15 @@ use crate::events::Level;
 use crate::partition::{Partition, PartitionSettings, Replication};
 use crate::scrubber::Scrubber;
 use fastlog_log::{
-    Checkpoint, Due, Identity, LastStop, Log, LogConfig, LogDir, LogError, LogOptions, Offsets,
-    PartitionDirectory, RecoveryReport, Space, Storage, file_name,
+    Checkpoint, Due, FailedDirectory, Identity, LastStop, Log, LogConfig, LogDir, LogError, LogOptions,
+    Offsets, PartitionDirectory, RecoveryReport, Space, Storage, file_name,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use uuid::Uuid;
 
 /// Threads that wait for syncs while many logs are opened or closed: 5,000 new ones took 55 s with one.
@@ -75,6 +75,8 @@ pub struct LogManager {
     found: Mutex<BTreeMap<(String, i32), PartitionDirectory>>,
     /// Directories of deleted partitions, and when they may be removed.
     doomed: Mutex<Vec<(PathBuf, Due)>>,
+    /// Partitions that are opened may have been here before.
+    is_opening: AtomicBool,
     /// One checkpoint at a time, so that an older view never replaces a newer one.
     checkpointing: Mutex<()>,
     cleaner: Cleaner,
@@ -97,6 +99,12 @@ impl LogManager {
         identity: &Identity,
     ) -> Result<Self, LogError> {
         let directories = Directories::open(storages, identity)?;
+        for failed in directories.failed() {
+            let fields =
+                vec![("directory", failed.path.display().to_string()), ("reason", failed.reason.to_string())];
+            let message = "a data directory failed, what it has is offline; mend its disk and restart";
+            broker.events().push(Level::Error, message, fields);
+        }
         let (mut found, mut doomed, mut cleaned) = (BTreeMap::new(), Vec::new(), Offsets::new());
         for directory in directories.all() {
             let here: BTreeMap<_, _> = directory
@@ -117,6 +125,7 @@ impl LogManager {
             directories: Mutex::new(Some(Arc::new(directories))),
             found: Mutex::new(found),
             doomed: Mutex::new(doomed),
+            is_opening: AtomicBool::new(true),
             checkpointing: Mutex::new(()),
             cleaner: Cleaner::new(cleaned),
             scrubber: Scrubber::default(),
@@ -190,6 +199,9 @@ impl LogManager {
             self.found.lock().get(&(wanted.topic.to_string(), wanted.index)).map(|it| it.path.clone());
         let directory = match found {
             Some(path) => directories.of_path(&path)?,
+            None if self.is_opening.load(Ordering::Acquire) && !directories.failed().is_empty() => {
+                return Err(may_be_elsewhere(directories.failed()));
+            }
             None => directories.place(&self.broker, wanted.config.segment_bytes)?,
         };
         let options = self.options(directory, wanted);
@@ -244,10 +256,11 @@ impl LogManager {
     /// left alone.
     pub fn finish_opening(&self) -> Result<Vec<PathBuf>, LogError> {
         let directories = self.directories()?;
-        for directory in directories.all() {
+        for directory in directories.healthy() {
             directory.mark_recovered()?;
         }
         directories.note()?;
+        self.is_opening.store(false, Ordering::Release);
         // what ten thousand logs took to be found and opened
         fastlog_sys::allocator::give_back_freed_memory();
         Ok(self.found.lock().values().map(|it| it.path.clone()).collect())
@@ -289,7 +302,8 @@ impl LogManager {
     /// Makes what was put away durable, and drops its offsets from the checkpoints: a namesake is not to inherit them.
     fn settle(&self, put_away: &PutAway) -> Result<(), LogError> {
         let directories = self.directories()?;
-        for directory in directories.all() {
+        // in one that failed what was deleted is found again, and left alone
+        for directory in directories.healthy() {
             directory.sync()?;
             if put_away.was_cleaned {
                 self.write_checkpoint_of(directory, Checkpoint::Cleaner)?;
@@ -337,7 +351,7 @@ impl LogManager {
         Ok(start)
     }
 
-    /// What each data directory has: in the order of `log.dirs`.
+    /// What each data directory has, in the order of `log.dirs`, those behind that failed at the start.
     pub fn described(&self) -> Result<Vec<DescribedDirectory>, LogError> {
         let partitions = self.broker.partitions().all();
         let directories = self.directories()?;
@@ -345,11 +359,16 @@ impl LogManager {
             let here = partitions.iter().filter(|it| directories::has(directory, it.log()));
             DescribedDirectory {
                 path: directory.path().to_owned(),
-                space: directory.space(),
+                space: directory.storage().check().and_then(|()| directory.space()),
                 sizes: here.map(|it| (it.topic().clone(), it.index(), it.log().size_bytes())).collect(),
             }
         });
-        Ok(each.collect())
+        let failed = directories.failed().iter().map(|it| DescribedDirectory {
+            path: it.path.clone(),
+            space: Err(it.reason.clone()),
+            sizes: Vec::new(),
+        });
+        Ok(each.chain(failed).collect())
     }
 
     /// Topic, partition and bytes on disk of each open log, sorted.
@@ -358,9 +377,11 @@ impl LogManager {
         all.iter().map(|it| (it.topic().clone(), it.index(), it.log().size_bytes())).collect()
     }
 
-    /// Deletes the segments that retention says; answers how many. A log that fails does not keep the others.
+    /// Deletes the segments that retention says; answers how many. A log that fails does not keep the others. What is in a
+    /// directory that failed stays as it is.
     pub fn enforce_retention(&self, now_ms: i64) -> usize {
-        self.each_log(self.broker.partitions().all(), "retention failed", |partition| {
+        let logs = self.broker.partitions().those(|it| it.log().storage().check().is_ok());
+        self.each_log(logs, "retention failed", |partition| {
             let deleted = partition.log().enforce_retention(now_ms)?;
             if deleted > 0 {
                 partition.notify();
@@ -429,6 +450,16 @@ impl LogManager {
     /// Stops the cleaner for good; returns without waiting for it.
     pub fn stop_cleaner(&self) {
         self.cleaner.stop();
+    }
+}
+
+/// A partition is in none of the directories that answer, and may be in one that does not: it must not be made anew.
+fn may_be_elsewhere(failed: &[FailedDirectory]) -> LogError {
+    let paths: Vec<_> = failed.iter().map(|it| it.path.display().to_string()).collect();
+    LogError::Io {
+        action: "find the partition, which may be in",
+        path: PathBuf::from(paths.join(", ")),
+        source: Arc::new(io::Error::other("the data directory failed; mend its disk and restart")),
     }
 }
 

@@ -155,3 +155,10 @@ pub fn is_disk_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
+
+/// Whether an error means that the disk itself fails, or that its file system was made read-only since it did.
+pub fn is_disk_bad(error: &io::Error) -> bool {
+    // the standard library has no kind for it
+    const EIO: i32 = 5;
+    error.raw_os_error() == Some(EIO) || error.kind() == io::ErrorKind::ReadOnlyFilesystem
+}

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::LogDir;
 use super::claim::Claim;
+use super::{FailedDirectory, LogDir};
 use crate::error::{During, LogError};
 use crate::file_system::{FileSystem, Storage, atomic_file};
 
@@ -38,7 +38,7 @@ pub struct KnownDirectories {
 
 impl KnownDirectories {
     /// Compares the directories given with those known; changes nothing.
-    pub(super) fn of(claims: &[Claim]) -> Result<Self, LogError> {
+    pub(super) fn of(claims: &[Claim], failed: &[FailedDirectory]) -> Result<Self, LogError> {
         let Some((first, others)) = claims.split_first() else {
             return Err(LogError::Invalid { reason: "a broker needs a data directory".to_owned() });
         };
@@ -61,6 +61,8 @@ impl KnownDirectories {
             };
             match state {
                 "present" if is_among(claims, id, path) => {}
+                // its disk is there, and cannot be asked who it is
+                "present" if failed.iter().any(|it| absolute(&it.path).display().to_string() == path) => {}
                 "present" => return Err(missing(directory, id, path)),
                 // one that came back is as good as ever
                 "lost" => has_lost |= !is_among(claims, id, path),
@@ -77,9 +79,10 @@ impl KnownDirectories {
 
     /// Writes down which directories there are, synced, where it is not written already. A broker that always had one needs no
     /// such file. To be called once nobody needs to know any more that one was lost.
-    pub fn note(&self, directories: &[Arc<LogDir>]) -> Result<(), LogError> {
+    /// While one failed nothing is written: what it is called stays known.
+    pub fn note(&self, directories: &[Arc<LogDir>], failed: &[FailedDirectory]) -> Result<(), LogError> {
         let mut text = self.text.lock();
-        if directories.len() < 2 && text.is_none() {
+        if !failed.is_empty() || (directories.len() < 2 && text.is_none()) {
             return Ok(());
         }
         let lines = directories

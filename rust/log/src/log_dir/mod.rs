@@ -21,6 +21,7 @@ pub mod known;
 pub mod meta_properties;
 pub(crate) mod partition_metadata;
 mod run_marker;
+mod several;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use claim::Claim;
 pub use known::KnownDirectories;
 pub use meta_properties::{Identity, read_identity};
 use run_marker::Run;
+pub use several::{FailedDirectory, OpenedDirectories};
 
 /// A partition's directory found in a data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,20 +76,6 @@ impl LogDir {
     /// as it is, when another process has it, or it is another broker's or cluster's, or a newer version's.
     pub fn open(storage: Arc<Storage>, identity: &Identity) -> Result<Self, LogError> {
         Claim::take(storage, identity)?.begin(identity)
-    }
-
-    /// The same for all data directories of a broker: where one is refused, all are left as they are. The first one has what
-    /// the broker knows of the others, see [`known`].
-    pub fn open_all(
-        storages: Vec<Arc<Storage>>,
-        identity: &Identity,
-    ) -> Result<(Vec<Self>, KnownDirectories), LogError> {
-        let each = storages.into_iter();
-        let claims = each.map(|it| Claim::take(it, identity)).collect::<Result<Vec<_>, _>>()?;
-        let known = KnownDirectories::of(&claims)?;
-        duplicates::refuse(&claims)?;
-        let begun = claims.into_iter().map(|it| it.begin(identity));
-        Ok((begun.collect::<Result<_, _>>()?, known))
     }
 
     /// What its logs share.

@@ -239,9 +239,10 @@ fn a_new_brokers_cluster_is_read_from_the_directory() {
 }
 
 fn open_all(paths: &[&Path]) -> Result<(Vec<Arc<LogDir>>, KnownDirectories), LogError> {
-    let (all, known) =
-        LogDir::open_all(Storage::all_real(paths.iter().map(|it| it.to_path_buf())), &identity())?;
-    Ok((all.into_iter().map(Arc::new).collect(), known))
+    let storages = Storage::all_real(paths.iter().map(|it| it.to_path_buf()));
+    let opened = LogDir::open_all(storages, &identity())?;
+    assert!(opened.failed.is_empty(), "{:?}", opened.failed);
+    Ok((opened.directories.into_iter().map(Arc::new).collect(), opened.known))
 }
 
 fn refused(paths: &[&Path]) -> String {
@@ -251,7 +252,7 @@ fn refused(paths: &[&Path]) -> String {
 /// One whole run on the directories.
 fn run(paths: &[&Path]) {
     let (all, known) = open_all(paths).unwrap();
-    known.note(&all).unwrap();
+    known.note(&all, &[]).unwrap();
     all.into_iter().for_each(|it| Arc::into_inner(it).unwrap().close_clean().unwrap());
 }
 
@@ -302,7 +303,7 @@ fn a_directory_that_is_missing_is_not_taken_for_an_empty_one() {
     drop((all, known));
     let (all, known) = open_all(&[first.path(), fourth.path()]).unwrap();
     assert!(known.has_lost(), "as long as nobody took note of it");
-    known.note(&all).unwrap();
+    known.note(&all, &[]).unwrap();
     drop((all, known));
     assert!(!open_all(&[first.path(), fourth.path()]).unwrap().1.has_lost());
 }
@@ -338,4 +339,39 @@ fn a_partition_in_two_directories_is_refused_with_what_each_has() {
         reason.contains(&told(second.path(), "5 bytes, the last segment begins at offset 7")),
         "{reason}"
     );
+}
+
+#[test]
+fn a_directory_whose_disk_fails_is_done_without_and_still_known() {
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let paths = [first.path(), second.path()];
+    run(&paths);
+    let list = fs::read_to_string(first.path().join("fastlog.directories")).unwrap();
+    // where nothing can be read or made, as root too
+    let away = second.path().with_extension("away");
+    fs::rename(second.path(), &away).unwrap();
+    fs::write(second.path(), b"no directory").unwrap();
+    let storages = || Storage::all_real(paths.iter().map(|it| it.to_path_buf()));
+    let opened = LogDir::open_all(storages(), &identity()).unwrap();
+    assert_eq!(opened.directories.iter().map(LogDir::path).collect::<Vec<_>>(), [first.path()]);
+    assert_eq!(opened.failed.iter().map(|it| &*it.path).collect::<Vec<_>>(), [second.path()]);
+    assert!(!opened.known.has_lost());
+    let all: Vec<_> = opened.directories.into_iter().map(Arc::new).collect();
+    opened.known.note(&all, &opened.failed).unwrap();
+    assert_eq!(fs::read_to_string(first.path().join("fastlog.directories")).unwrap(), list);
+    drop(all);
+    fs::remove_file(second.path()).unwrap();
+    fs::rename(&away, second.path()).unwrap();
+    let (all, _known) = open_all(&paths).unwrap();
+    assert_eq!(all[1].last_stop(), LastStop::Clean, "nothing happened to it meanwhile");
+
+    // the first one is not done without
+    drop(all);
+    let away = first.path().with_extension("away");
+    fs::rename(first.path(), &away).unwrap();
+    fs::write(first.path(), b"no directory").unwrap();
+    let error = LogDir::open_all(storages(), &identity()).unwrap_err().to_string();
+    assert!(error.contains(&first.path().display().to_string()), "{error}");
+    fs::remove_file(first.path()).unwrap();
+    fs::rename(&away, first.path()).unwrap();
 }

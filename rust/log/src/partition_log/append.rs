@@ -188,7 +188,7 @@ impl Log {
         position: u64,
         config: &LogConfig,
     ) -> Result<(), LogError> {
-        let file = writer.active.file()?;
+        let file = writer.active.file().map_err(|error| self.open_failed(error))?;
         let end = position + batch.len() as u64;
         if end > writer.reserved_to {
             let step = if config.preallocate {

@@ -235,6 +235,17 @@ impl Log {
         writer.closed.as_ref().map_or(Ok(()), |closed| Err(LogError::clone(closed)))
     }
 
+    /// A file to be written that could not be opened. Nothing was written, but a disk that fails there is bad; who has no
+    /// descriptors left may try again.
+    fn open_failed(&self, error: LogError) -> LogError {
+        if let LogError::Io { source, .. } = &error
+            && crate::file_system::is_disk_bad(source)
+        {
+            self.storage.poison(&error);
+        }
+        error
+    }
+
     /// A write that failed: without room the caller may try again later, anything else takes the directory offline.
     fn write_failed(&self, error: LogError) -> LogError {
         match error {

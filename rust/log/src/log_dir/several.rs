@@ -1,0 +1,64 @@
+//! All data directories of a broker: taken into use together, as far as their disks answer.
+//!
+//! Crash points. All are locked and looked at before anything in one of them changes; then each begins its run, the first one
+//! first. A crash in between leaves some that count as not cleanly closed, which is so.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::claim::Claim;
+use super::{Identity, KnownDirectories, LogDir, duplicates};
+use crate::error::LogError;
+use crate::file_system::Storage;
+
+/// A data directory whose disk does not answer: what it has is not known.
+#[derive(Clone, Debug)]
+pub struct FailedDirectory {
+    /// Its path.
+    pub path: PathBuf,
+    /// What was tried, and why it failed.
+    pub reason: LogError,
+}
+
+/// The directories that are in use.
+#[derive(Debug)]
+pub struct OpenedDirectories {
+    /// In the order in which they were given; the first one is always among them.
+    pub directories: Vec<LogDir>,
+    /// Those that are to be done without in this run.
+    pub failed: Vec<FailedDirectory>,
+    /// Which ones there are to be.
+    pub known: KnownDirectories,
+}
+
+impl LogDir {
+    /// Takes all data directories of a broker into use. Where one is refused, all are left as they are. One whose disk fails is
+    /// done without, unless it is the first, which has what the broker knows of the others, see [`super::known`].
+    pub fn open_all(storages: Vec<Arc<Storage>>, identity: &Identity) -> Result<OpenedDirectories, LogError> {
+        let (mut claims, mut failed) = (Vec::new(), Vec::new());
+        for storage in storages {
+            let path = storage.directory().to_owned();
+            match Claim::take(storage, identity) {
+                Ok(claim) => claims.push(claim),
+                Err(reason @ LogError::Io { .. }) if !claims.is_empty() => {
+                    failed.push(FailedDirectory { path, reason });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let known = KnownDirectories::of(&claims, &failed)?;
+        duplicates::refuse(&claims)?;
+        let mut directories = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let path = claim.storage.directory().to_owned();
+            match claim.begin(identity) {
+                Ok(directory) => directories.push(directory),
+                Err(reason @ LogError::Io { .. }) if !directories.is_empty() => {
+                    failed.push(FailedDirectory { path, reason });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(OpenedDirectories { directories, failed, known })
+    }
+}
