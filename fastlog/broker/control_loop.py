@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # taken from the engine's bounded queue and not handled yet, of each lane; the rest waits there, where the bound is
 IN_HAND_MAX = 64
+# of requests that are served together: decoded, a byte is some 25 bytes of objects, and all of them are held at once
+TOGETHER_BYTES_MAX = 256 << 10
 
 
 class ControlSource(Protocol):
@@ -134,8 +136,14 @@ class ControlLoop:
         self._workers[api.lane].put(self._serve_gathered, api, waiting)
 
     def _serve_gathered(self, api: ControlApi, waiting: deque[ControlRequest]) -> None:
-        """Serves all that wait by now; the turns that were meant for them find nothing."""
-        asked = [waiting.popleft() for _ in range(len(waiting))]
+        """Serves what waits by now, up to a bound; turns that were meant for those find the next, or nothing."""
+        asked: list[ControlRequest] = []
+        room = TOGETHER_BYTES_MAX
+        while waiting:
+            room -= len(waiting[0].request)
+            if asked and room < 0:
+                break
+            asked.append(waiting.popleft())
         if asked:
             self._serving.serve_together(api, asked)
         for _ in asked:

@@ -275,6 +275,17 @@ def test_changes_that_came_together_are_served_together_and_each_has_its_answer(
     assert len(served.served) <= 3
 
 
+def test_no_more_are_held_together_than_a_bound(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large request becomes hundreds of MiB of objects: those that wait behind it are not decoded yet."""
+    served, first, others = Together(), Asked(), [Asked() for _ in range(6)]
+    monkeypatch.setattr("fastlog.broker.control_loop.TOGETHER_BYTES_MAX", 2 * len(first.request) + 1)
+    others[2].request += bytes(3 * len(first.request))
+    served.run(source, first, *others)
+    assert max(served.served) <= 2
+    assert sum(served.served) == 6
+    assert "does not parse" in others[2].result
+
+
 @pytest.mark.parametrize(
     ("error", "code"), [(StoreUnavailableError("the disk is full"), 56), (ZeroDivisionError("by nobody"), -1)]
 )
