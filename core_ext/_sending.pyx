@@ -115,11 +115,19 @@ cdef class RecordMetadata:
 
 
 cdef class Fate:
-    """The base of Batch: what every delivery asks of it. `error` and what follows count once `done` is true."""
+    """The base of Batch: what every delivery asks of it, and fields that cost less here than in Python.
+
+    `error` and what follows it count once `done` is true.
+    """
 
     def __cinit__(self, *_, **__):
         self.base_offset = -1
         self.log_append_time_ms = -1
+        self.producer_id = -1
+        self.producer_epoch = -1
+        self.base_sequence = -1
+        self.ordinal = -1
+        self.last_problem = ""
         # after a split: (index of the first record, batch), in order
         self.parts = []
 

@@ -82,9 +82,10 @@ class ClusterImage:
 
     def leader(self, topic: str, partition: int) -> int:
         """The broker id of the partition's leader; -1 where none is known or it is not among the brokers."""
-        if not self.knows(topic, partition):
+        known = self.topics.get(topic)
+        if known is None or partition >= len(known.partitions):
             return NO_LEADER
-        leader = self.topics[topic].partitions[partition].leader
+        leader = known.partitions[partition].leader
         return leader if leader in self.brokers else NO_LEADER
 
 

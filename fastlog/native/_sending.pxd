@@ -24,6 +24,27 @@ cdef class Fate:
     cdef public int64_t log_append_time_ms
     cdef public object error
     cdef public list parts
+    # what follows is explained in Batch
+    cdef public object builder
+    cdef public int32_t count
+    cdef public double created_ms
+    cdef public int64_t reserved_bytes
+    cdef public object sealed
+    cdef public tuple sealed_as
+    cdef public int64_t producer_id
+    cdef public int32_t producer_epoch
+    cdef public int32_t base_sequence
+    cdef public int64_t ordinal
+    cdef public int32_t attempts
+    cdef public bint uncertain
+    cdef public bint abandoned
+    cdef public double not_before_ms
+    cdef public str last_problem
+    cdef public object record_errors
+    cdef public object parent
+    cdef public object gate
+    cdef public bint settled
+    cdef public list callbacks
 
 
 cdef class Delivery:

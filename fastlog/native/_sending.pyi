@@ -1,6 +1,7 @@
 """What `Producer.send` does once per record: pick the partition, append to its open batch, make the delivery."""
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, TypeAlias, TypeVar, final
 
 from typing_extensions import disjoint_base
@@ -43,7 +44,10 @@ class RecordMetadata:
 
 @disjoint_base
 class Fate:
-    """The base of Batch: what every delivery asks of it. `error` and what follows count once `done` is true."""
+    """The base of Batch: what every delivery asks of it, and fields that cost less here than in Python.
+
+    `error` and what follows it count once `done` is true. The rest is explained in Batch.
+    """
 
     topic: str
     partition: int
@@ -52,6 +56,26 @@ class Fate:
     log_append_time_ms: int
     error: BaseException | None
     parts: list[tuple[int, Batch]]
+    builder: Any
+    count: int
+    created_ms: float
+    reserved_bytes: int
+    sealed: Any
+    sealed_as: tuple[int, int, int] | None
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    ordinal: int
+    attempts: int
+    uncertain: bool
+    abandoned: bool
+    not_before_ms: float
+    last_problem: str
+    record_errors: Mapping[int, BaseException] | None
+    parent: Batch | None
+    gate: threading.Lock | None
+    settled: bool
+    callbacks: list[tuple[Callable[[Delivery], object], Delivery]] | None
     def __new__(cls, *_: Any, **__: Any) -> Self: ...
 
 @final

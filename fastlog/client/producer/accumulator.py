@@ -29,7 +29,9 @@ SHARE_BYTES_MIN = 4096
 #: so much a batch takes at first where many take turns, and counts for at least: its objects take as much again
 FIRST_BYTES = 512
 #: a batch without room takes so many times as much, as long as its share allows: few steps, and little unused
-GROWTH = 4
+GROWTH = 2
+#: while somebody waits for room, and batches are on their way, open ones leave so long after they were opened
+BLOCKED_MS_MAX = 1_000.0
 #: so many partitions may take turns with large batches from the start
 FEW = 16
 
@@ -115,6 +117,8 @@ class Accumulator:
         self.blocked = 0
         #: batches that still take records are not due before, unless somebody waits for room
         self.hold_until_ms = -math.inf
+        #: batches are on their way, so room will be made
+        self.awaits_answers = False
         #: sends a batch on the thread that opened it, or says no: then the sender is woken. Called without the lock
         self.send_at_once: Callable[[PartitionQueue], bool | None] | None = None
         self._space = threading.Condition(self.lock)  # type: ignore[arg-type]
@@ -201,7 +205,7 @@ class Accumulator:
         share = self._share(turns)
         if turns <= FEW:
             return share
-        return min(share, max(FIRST_BYTES, queue.last_bytes + queue.last_bytes // GROWTH))
+        return min(share, max(FIRST_BYTES, queue.last_bytes + queue.last_bytes // 4))
 
     def _grow(self, queue: PartitionQueue, batch: Batch, record: Record) -> bool:
         """Gives the open batch room for the record and more; False where it has its share, or nothing is free."""
@@ -372,9 +376,12 @@ class Accumulator:
     def due_ms(self, queue: PartitionQueue) -> float:
         """When the first waiting batch may be sent, as far as linger and back-off say."""
         head = queue.waiting[0]
-        if head is queue.lane.batch and not self.blocked:
+        if head is not queue.lane.batch:
+            return head.not_before_ms
+        if not self.blocked:
             return max(head.created_ms + self._linger_ms, self.hold_until_ms)
-        return head.not_before_ms
+        # what is on its way will make room; where all open batches left for that, they would have few records each
+        return head.created_ms + BLOCKED_MS_MAX if self.awaits_answers else head.not_before_ms
 
     def changed(self, queue: PartitionQueue) -> None:
         """Batches of `queue` were taken, dropped or put back: the other queues come first next time."""

@@ -21,69 +21,30 @@ NO_SEQUENCE = -1
 class Batch(Fate):
     """Records of one partition that are sent, acknowledged and failed together.
 
-    The sender alone changes it after it was closed, except that `_gate` and `_callbacks` are also touched by waiting
-    threads: those hold `_lock`, which all batches of a producer share.
+    The sender alone changes it after it was closed, except that `gate` and `callbacks` are also touched by waiting
+    threads: those hold the lock, which all batches of a producer share. The fields are in Fate, since there may be
+    tens of thousands of batches a second:
+
+    - `builder` takes the records until the batch is closed; dropped when it is sealed.
+    - `count` is the number of records, known when the lane is closed.
+    - `reserved_bytes` is the share of the producer's buffer_bytes that this batch holds.
+    - `sealed` are the bytes that travel, owned by the batch until no request holds them; `sealed_as` the producer id,
+      epoch and sequence that stand in them.
+    - `ordinal` is the place in the partition's order of first sends, -1 before.
+    - `uncertain`: an attempt ended without a definite answer, so the records may lie in the log already.
+    - `abandoned`: the deliveries have failed (expired) while a request with this batch is still unanswered.
+    - `settled`: done, and the callbacks have run.
+    - `gate` is held until then, where somebody waits for that.
     """
 
-    __slots__ = (
-        "_callbacks",
-        "_gate",
-        "_lock",
-        "_settled",
-        "_unfinished_parts",
-        "abandoned",
-        "attempts",
-        "base_sequence",
-        "builder",
-        "count",
-        "created_ms",
-        "last_problem",
-        "not_before_ms",
-        "ordinal",
-        "parent",
-        "producer_epoch",
-        "producer_id",
-        "record_errors",
-        "reserved_bytes",
-        "sealed",
-        "sealed_as",
-        "uncertain",
-    )
+    __slots__ = ("_lock", "_unfinished_parts")
 
     def __init__(self, topic: str, partition: int, builder: Any, lock: Lock, *, created_ms: float) -> None:
         self.topic = topic
         self.partition = partition
-        #: takes the records until the batch is closed; dropped when it is sealed
         self.builder = builder
-        #: the number of records, known when the lane is closed
-        self.count = 0
         self.created_ms = created_ms
-        #: share of the producer's buffer_bytes that this batch holds
-        self.reserved_bytes = 0
-        #: the bytes that travel; owned by the batch until no request holds them
-        self.sealed: Any = None
-        #: producer id, epoch and sequence that stand in `sealed`
-        self.sealed_as = (-1, -1, NO_SEQUENCE)
-        self.producer_id = -1
-        self.producer_epoch = -1
-        self.base_sequence = NO_SEQUENCE
-        #: place in the partition's order of first sends
-        self.ordinal = -1
-        self.attempts = 0
-        #: an attempt ended without a definite answer, so the records may lie in the log already
-        self.uncertain = False
-        #: the deliveries have failed (expired) while a request with this batch is still unanswered
-        self.abandoned = False
-        self.not_before_ms = 0.0
-        self.last_problem = ""
-        self.record_errors: Mapping[int, BaseException] = {}
-        self.parent: Batch | None = None
-        self._unfinished_parts = 0
         self._lock = lock
-        self._settled = False
-        #: held until the batch is settled, where somebody waits for that
-        self._gate: threading.Lock | None = None
-        self._callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
 
     def __repr__(self) -> str:
         return f"Batch({self.topic}-{self.partition}, {self.count} records, sequence {self.base_sequence})"
@@ -106,6 +67,15 @@ class Batch(Fate):
         self.log_append_time_ms = log_append_time_ms
         self._finish()
 
+    def acknowledge(self, base_offset: int, log_append_time_ms: int) -> bool:
+        """As `complete`, in short and under the lock, where nobody is to be told; else False, and nothing is done."""
+        if self.callbacks or self.parent is not None or self.gate is not None:
+            return False
+        self.base_offset = base_offset
+        self.log_append_time_ms = log_append_time_ms
+        self.done = self.settled = True
+        return True
+
     def fail(self, error: BaseException, record_errors: Mapping[int, BaseException] | None = None) -> None:
         """Ends the batch with `error`; `record_errors` says more about single records, by index."""
         self.error = error
@@ -126,12 +96,12 @@ class Batch(Fate):
     def wait(self, timeout: float | None) -> bool:
         """Blocks until the batch is done and its callbacks have run; False when `timeout` seconds passed first."""
         with self._lock:
-            if self._settled:
+            if self.settled:
                 return True
-            gate = self._gate
+            gate = self.gate
             if gate is None:
                 # half the work of an Event, which shows in the time of a single record's round trip
-                gate = self._gate = threading.Lock()
+                gate = self.gate = threading.Lock()
                 gate.acquire()
         if not gate.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
             return False
@@ -143,14 +113,16 @@ class Batch(Fate):
         """Calls `callback(delivery)` once the batch is done: at once if it is, else on the sender thread."""
         with self._lock:
             if not self.done:
-                self._callbacks.append((callback, delivery))
+                if self.callbacks is None:
+                    self.callbacks = []
+                self.callbacks.append((callback, delivery))
                 return
         run_callback(callback, delivery)
 
     def error_of(self, index: int) -> BaseException | None:
         """Why the record at `index` failed; None where it did not. The batch must be done."""
         batch, index = self._part_of(index)
-        return batch.record_errors.get(index, batch.error)
+        return (batch.record_errors or {}).get(index, batch.error)
 
     def metadata_of(self, index: int, timestamp_ms: int) -> RecordMetadata:
         """Where the record at `index` lies. The batch must be done and without error."""
@@ -169,14 +141,16 @@ class Batch(Fate):
     def _finish(self) -> None:
         with self._lock:
             self.done = True
-            callbacks, self._callbacks = self._callbacks, []
-        for callback, delivery in callbacks:
-            run_callback(callback, delivery)
-        with self._lock:
-            self._settled = True
-        # no lock: `wait` makes no gate any more
-        if self._gate is not None:
-            self._gate.release()
+            callbacks, self.callbacks = self.callbacks, None
+            # no gate is made any more then
+            self.settled = not callbacks
+        if callbacks:
+            for callback, delivery in callbacks:
+                run_callback(callback, delivery)
+            with self._lock:
+                self.settled = True
+        if self.gate is not None:
+            self.gate.release()
         parent = self.parent
         if parent is not None:
             parent._unfinished_parts -= 1

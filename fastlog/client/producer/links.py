@@ -190,7 +190,10 @@ class BrokerLinks:
             return None
         broker = image.brokers[leader]
         slot = self._slots.get(leader)
-        if slot is None or (slot.broker is not broker and slot.broker != broker):
+        if slot is not None and slot.broker is not broker and slot.broker == broker:
+            # the same in a newer image: not compared again
+            slot.broker = broker
+        if slot is None or slot.broker is not broker:
             if slot is not None:
                 self._retired.append(slot)
             slot = self._slots[leader] = self._new_slot(broker)

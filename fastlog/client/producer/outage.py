@@ -49,5 +49,4 @@ class Outage:
         return Change.NOTHING
 
     def _idle_since_ms(self, queue: PartitionQueue) -> float:
-        heads = [batches[0] for batches in (queue.in_flight, queue.waiting) if batches]
-        return max(min(batch.created_ms for batch in heads) + self._linger_ms, queue.decided_ms)
+        return max(queue.oldest().created_ms + self._linger_ms, queue.decided_ms)

@@ -153,6 +153,16 @@ class PartitionQueue:
             self._restart()
         return not self.wants_producer_id
 
+    def oldest(self) -> Batch:
+        """The batch that was opened first; there must be one."""
+        if not self.in_flight:
+            return self.waiting[0]
+        head = self.in_flight[0]
+        # one that is to be sent again
+        if self.waiting and self.waiting[0].created_ms < head.created_ms:
+            return self.waiting[0]
+        return head
+
     def take(self, connection: object | None = None) -> Batch:
         """Moves the next batch to the batches in flight, with its sequence. Only after `may_send`."""
         batch = self.waiting.popleft()
@@ -183,13 +193,13 @@ class PartitionQueue:
 
         `elsewhere`: another broker leads by now, so a retry, which goes there, need not wait.
         """
+        if code in (NONE, DUPLICATE_SEQUENCE_NUMBER):
+            self.acknowledged(batch)
+            return Verdict(Action.DROP if batch.abandoned else Action.COMPLETE, code)
         first = self.in_flight[0] is batch and not (
             self.waiting and self._was_sent_before(self.waiting[0], batch)
         )
         self.in_flight.remove(batch)
-        if code in (NONE, DUPLICATE_SEQUENCE_NUMBER):
-            self._confirm(batch)
-            return Verdict(Action.DROP if batch.abandoned else Action.COMPLETE, code)
         if self._idempotent and code in SEQUENCE_ERRORS:
             return self._sequence_refused(batch, code, first, now_ms)
         if code in FATE_UNKNOWN:
@@ -199,6 +209,11 @@ class PartitionQueue:
         if self._retriable(code):
             return self._retry(batch, now_ms, delayed=not elsewhere)
         return self._fail(batch, code)
+
+    def acknowledged(self, batch: Batch) -> None:
+        """The broker answered that `batch` is in the log."""
+        self.in_flight.remove(batch)
+        self._confirm(batch)
 
     def lost(self, batch: Batch, now_ms: float) -> Verdict:
         """The connection ended, or the request timed out, before `batch` was answered."""

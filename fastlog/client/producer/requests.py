@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastlog.client.leader_hint import LeaderHint
 from fastlog.client.metadata import BrokerAddress
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastlog.client.metadata import ClusterImage
     from fastlog.client.producer.partition_queue import PartitionQueue
     from fastlog.native._sending import Lock
+    from fastlog.protocol.messages.produce import PartitionProduceResponse, ProduceResponse
 
 INVALID_RECORD = 87
 #: the highest version of Produce that has topics by their names; all later ones have them by their ids
@@ -41,11 +42,15 @@ class Outcome:
     leader: LeaderHint | None = None
 
 
+#: a batch in flight, and where it belongs
+Entry = tuple["PartitionQueue", Batch]
+
+
 @dataclass(slots=True)
 class ProduceToken:
     """The batches of one request, at most one of each partition."""
 
-    entries: list[tuple[PartitionQueue, Batch]] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     size_bytes: int = 0
     #: the names of its topics by their ids, as they were when it was sent
     names: dict[bytes, str] = field(default_factory=dict)
@@ -75,11 +80,11 @@ class ProduceToken:
             self.names[known.topic_id] = topic.name
         return request, version
 
-    def outcomes(self, response: Any) -> dict[tuple[str, int], Outcome]:
-        """What the response says, by topic and partition."""
+    def answers(self, response: ProduceResponse) -> dict[tuple[str, int], PartitionProduceResponse]:
+        """What the response has for each topic and partition."""
         names = self.names
         return {
-            (name, partition.index): outcome_of(response, name, partition)
+            (name, partition.index): partition
             for topic in response.responses
             for name in (topic.name or names.get(topic.topic_id, ""),)
             for partition in topic.partition_responses
@@ -89,7 +94,7 @@ class ProduceToken:
 def seal(batch: Batch, compression: int) -> None:
     """Makes the bytes that travel, under the batch's present identity. Releases the GIL while it compresses."""
     if batch.sealed is None:
-        producer_id, epoch, sequence = batch.identity
+        identity = producer_id, epoch, sequence = batch.identity
         batch.sealed = seal_batch(
             batch.builder,
             compression=compression,
@@ -98,13 +103,14 @@ def seal(batch: Batch, compression: int) -> None:
             base_sequence=sequence,
         )
         batch.builder = None
+        batch.sealed_as = identity
     elif batch.sealed_as != batch.identity:
         # a copy: a request that was given up may still hold the old bytes
         producer_id, epoch, sequence = batch.identity
         batch.sealed = restamp_batch(
             batch.sealed, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence
         )
-    batch.sealed_as = batch.identity
+        batch.sealed_as = batch.identity
 
 
 def halve(batch: Batch, lock: Lock, limit_bytes: int) -> list[Batch]:
@@ -137,8 +143,10 @@ def produce_request(batches: Iterable[Batch], acks: int, timeout_ms: float) -> P
     )
 
 
-def outcome_of(response: Any, topic: str, partition: Any) -> Outcome:
-    """What a Produce response says about one partition."""
+def outcome_of(response: ProduceResponse, topic: str, partition: PartitionProduceResponse | None) -> Outcome:
+    """What a Produce response says about one partition; None where it leaves that out."""
+    if partition is None:
+        return Outcome(-1, message="the answer leaves this partition out")
     return Outcome(
         partition.error_code,
         partition.base_offset,
@@ -149,7 +157,9 @@ def outcome_of(response: Any, topic: str, partition: Any) -> Outcome:
     )
 
 
-def leader_of(response: Any, topic: str, partition: Any) -> LeaderHint | None:
+def leader_of(
+    response: ProduceResponse, topic: str, partition: PartitionProduceResponse
+) -> LeaderHint | None:
     """The leader that a Produce response names beside a partition's error (KIP-951)."""
     leader = partition.current_leader
     if leader.leader_id < 0:

@@ -13,26 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 from fastlog.client.metadata import NO_LEADER
 from fastlog.client.producer import requests
+from fastlog.client.producer.accumulator import BLOCKED_MS_MAX
 from fastlog.client.producer.hold import Hold
 from fastlog.client.producer.inline import LOOK_INTERVAL_MS, InlineSender
 from fastlog.client.producer.outage import Change, Outage
 from fastlog.client.producer.partition_queue import Action, Verdict
-from fastlog.client.producer.requests import Outcome, ProduceToken
+from fastlog.client.producer.requests import Outcome, ProduceToken, outcome_of
 from fastlog.errors import DeliveryTimeoutError, FastlogError, error_for
 from fastlog.native._sending import Lock
 from fastlog.protocol.api import ApiKey
 from fastlog.transport.channel import ConnectionLostError, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastlog.client.producer.accumulator import Accumulator
     from fastlog.client.producer.background import Background
     from fastlog.client.producer.batch import Batch
     from fastlog.client.producer.links import BrokerLinks, LinkSlot
     from fastlog.client.producer.partition_queue import PartitionQueue
+    from fastlog.client.producer.requests import Entry
     from fastlog.client.producer.settings import ProducerSettings
     from fastlog.client.wakeup import Wakeup
+    from fastlog.protocol.messages.produce import PartitionProduceResponse, ProduceResponse
 
 logger = logging.getLogger("fastlog.producer")
 
@@ -41,6 +44,8 @@ logger = logging.getLogger("fastlog.producer")
 REQUEST_BYTES_AIM = 4 * 1024 * 1024
 #: how often deliveries are looked through for those whose time is over
 EXPIRY_INTERVAL_MS = LOOK_INTERVAL_MS
+#: of thousands of partitions less often: the look takes one part of so many, but waits for no more than a second
+EXPIRY_PAUSES, EXPIRY_INTERVAL_MS_MAX = 50.0, 1_000.0
 #: a leader that is silent for so long may be one no more, and a broker that is stopped or cut off cannot say so: others
 #: are asked then, and again at the interval. Replicas that lag behind are a reason to be silent too
 SILENCE_MS, SILENCE_INTERVAL_MS = 1_500.0, 500.0
@@ -149,9 +154,14 @@ class Sender(threading.Thread):
         self._receive(now_ms)
         if now_ms >= self._next_expiry_ms:
             self._leave_silent_leaders(now_ms)
-            self._expire(now_ms)
-            self._tell_of_outage(now_ms)
-            self._next_expiry_ms = now_ms + EXPIRY_INTERVAL_MS
+            with self._accumulator.lock:
+                unfinished = self._accumulator.unfinished()
+            self._tell_of_outage(unfinished, now_ms)
+            self._expire(unfinished, now_ms)
+            took_ms = self._clock_ms() - now_ms
+            self._next_expiry_ms = now_ms + max(
+                EXPIRY_INTERVAL_MS, min(EXPIRY_PAUSES * took_ms, EXPIRY_INTERVAL_MS_MAX)
+            )
         until_ms = min(self._dispatch(now_ms), self._links.next_deadline_ms())
         lively = self.inline is not None and now_ms < self.inline.sent_ms + LIVELY_MS
         if lively or self._accumulator.buffered_bytes or self._outage.stuck:
@@ -176,16 +186,16 @@ class Sender(threading.Thread):
         for slot in self._links.slots():
             try:
                 for answer in slot.process(now_ms):
-                    self._answered(answer.token, answer.token.outcomes(answer.message), slot, now_ms)
+                    self._answered(answer.token, answer.message, slot, now_ms)
             except ConnectionLostError as error:
                 self._lost(slot, str(error), now_ms)
 
     def _answered(
-        self, token: ProduceToken, outcomes: dict[tuple[str, int], Outcome], slot: LinkSlot, now_ms: float
+        self, token: ProduceToken, response: ProduceResponse, slot: LinkSlot, now_ms: float
     ) -> None:
-        missing = Outcome(-1, message="the answer leaves this partition out")
-        for queue, batch in token.entries:
-            outcome = outcomes.get((batch.topic, batch.partition), missing)
+        answers = token.answers(response)
+        for queue, batch in self._acknowledged(token, answers, now_ms):
+            outcome = outcome_of(response, batch.topic, answers.get((batch.topic, batch.partition)))
             elsewhere = bool(outcome.code) and self._is_sent_on(batch, outcome, slot)
             with self._accumulator.lock:
                 verdict = queue.answered(batch, outcome.code, now_ms, elsewhere=elsewhere)
@@ -195,6 +205,34 @@ class Sender(threading.Thread):
             if outcome.code and verdict.action is not Action.COMPLETE:
                 self._note_problem(batch, outcome, slot)
             self._carry_out(verdict, queue, batch, outcome, slot)
+
+    def _acknowledged(
+        self, token: ProduceToken, answers: Mapping[tuple[str, int], PartitionProduceResponse], now_ms: float
+    ) -> list[Entry]:
+        """Ends the batches that are in the log and about which nobody is to be told; returns the others.
+
+        All under the lock once: of thousands of small batches each costs a few microseconds.
+        """
+        others: list[Entry] = []
+        done: list[Batch] = []
+        with self._accumulator.lock:
+            for entry in token.entries:
+                queue, batch = entry
+                answer = answers.get((batch.topic, batch.partition))
+                if (
+                    answer is None
+                    or answer.error_code
+                    or batch.abandoned
+                    or not batch.acknowledge(answer.base_offset, answer.log_append_time_ms)
+                ):
+                    others.append(entry)
+                    continue
+                queue.acknowledged(batch)
+                queue.decided_ms = now_ms
+                batch.sealed = None
+                done.append(batch)
+            self._accumulator.release(done)
+        return others
 
     def _is_sent_on(self, batch: Batch, outcome: Outcome, slot: LinkSlot) -> bool:
         """Whether a retry goes to another broker: the one that the answer names, or that is known of by now."""
@@ -285,10 +323,17 @@ class Sender(threading.Thread):
 
     def _plan(self, now_ms: float) -> tuple[dict[LinkSlot, ProduceToken], float]:
         plan: dict[LinkSlot, ProduceToken] = {}
+        #: those that take no more now; with all brokers' the other queues need no look
+        full: set[LinkSlot] = set()
         due_ms = math.inf
         image = self._background.image
         accumulator = self._accumulator
+        # a broker that is silent makes no room for the batches of others
+        awaits_answers = any(
+            slot.in_flight and slot.silent_ms(now_ms) < BLOCKED_MS_MAX for slot in self._links.slots()
+        )
         with accumulator.lock:
+            accumulator.awaits_answers = awaits_answers
             for queue in accumulator.look():
                 due = accumulator.due_ms(queue)
                 if due > now_ms:
@@ -299,28 +344,36 @@ class Sender(threading.Thread):
                     if image.knows(queue.topic, queue.partition):
                         queue.waiting[0].last_problem = "no broker leads the partition now"
                     self._background.request_refresh(queue.topic)
-                elif slot.usable(now_ms):
-                    self._add(plan, slot, queue, now_ms)
-                else:
+                elif slot in full:
+                    continue
+                elif not slot.usable(now_ms):
                     due_ms = min(due_ms, slot.retry_at_ms)
+                elif not self._add(plan, slot, queue, now_ms):
+                    full.add(slot)
+                    if len(full) >= len(image.brokers):
+                        break
         return plan, due_ms
 
     def _add(
         self, plan: dict[LinkSlot, ProduceToken], slot: LinkSlot, queue: PartitionQueue, now_ms: float
-    ) -> None:
-        if slot.in_flight >= self._settings.max_in_flight or not self._may_send(queue, slot, now_ms):
-            return
+    ) -> bool:
+        """Takes the next batch of `queue` for a request to `slot`, if it may be sent; False where there is no room."""
         token = plan.get(slot)
-        size = queue.waiting[0].size_bytes
+        if token is None and slot.in_flight >= self._settings.max_in_flight:
+            return False
+        if not self._may_send(queue, slot, now_ms):
+            return True
+        head = queue.waiting[0]
         if token is None:
             token = plan[slot] = ProduceToken()
-        elif token.size_bytes + size > REQUEST_BYTES_AIM:
-            return
-        if queue.waiting[0] is queue.lane.batch:
+        elif token.size_bytes + head.size_bytes > REQUEST_BYTES_AIM:
+            return False
+        if head is queue.lane.batch:
             self._hold.took()
         token.take(queue, slot.link)
         self._accumulator.trim(*token.entries[-1])
         self._accumulator.changed(queue)
+        return True
 
     def _may_send(self, queue: PartitionQueue, slot: LinkSlot, now_ms: float) -> bool:
         if queue.may_send(now_ms, slot.link):
@@ -390,12 +443,14 @@ class Sender(threading.Thread):
         with self._accumulator.lock:
             self._accumulator.release([batch])
 
-    def _expire(self, now_ms: float) -> None:
+    def _expire(self, unfinished: Sequence[PartitionQueue], now_ms: float) -> None:
         oldest_ms = now_ms - self._settings.delivery_timeout_ms
         expired: list[Batch] = []
         dropped: list[Batch] = []
         with self._accumulator.lock:
-            for queue in self._accumulator.unfinished():
+            for queue in unfinished:
+                if queue.oldest().created_ms > oldest_ms:
+                    continue
                 problem = ""
                 for batch in [*queue.in_flight, *queue.waiting]:
                     # one that waited for others shares their problem
@@ -412,9 +467,9 @@ class Sender(threading.Thread):
         for batch in dropped:
             self._release(batch)
 
-    def _tell_of_outage(self, now_ms: float) -> None:
+    def _tell_of_outage(self, unfinished: Sequence[PartitionQueue], now_ms: float) -> None:
         with self._accumulator.lock:
-            change = self._outage.step(self._accumulator.unfinished(), now_ms)
+            change = self._outage.step(unfinished, now_ms)
             oldest = [(queue.in_flight or queue.waiting)[0] for queue in self._outage.stuck]
         seconds = (now_ms - self._outage.since_ms) / 1000
         if change is Change.BEGAN:

@@ -174,8 +174,10 @@ def test_a_batch_does_not_grow_where_nothing_is_free() -> None:
     queues = use_in_turn(harness, 100)
     for queue in queues:
         harness.send(partition=queue.partition)
-    harness.send(b"x" * 1_500, partition=0)
-    assert harness.accumulator.buffered_bytes == 103 * 512
+    grown = harness.send(b"x" * 1_500, partition=0).batch
+    assert grown is queues[0].waiting[0]
+    assert harness.accumulator.buffered_bytes == 99 * 512 + grown.reserved_bytes
+    assert 1_500 < grown.reserved_bytes < 4 * 512
     with pytest.raises(BufferFullError):
         harness.send(b"x" * 1_500, partition=50)
     # it is closed, so that the sender makes room
@@ -194,6 +196,10 @@ def test_open_batches_are_held_while_nobody_waits_for_room() -> None:
     assert harness.accumulator.due_ms(full) == 0
     harness.accumulator.blocked += 1
     assert harness.accumulator.due_ms(held) == 0
+    # the answers that come will make room; but not for ever
+    harness.accumulator.awaits_answers = True
+    assert harness.accumulator.due_ms(held) == 1_000
+    assert harness.accumulator.due_ms(full) == 0
     harness.accumulator.blocked -= 1
     with harness.accumulator.lock:
         harness.accumulator.look()

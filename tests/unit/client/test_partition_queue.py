@@ -7,7 +7,7 @@ import pytest
 from fastlog.client.producer.batch import Batch
 from fastlog.client.producer.partition_queue import Action, PartitionQueue
 from fastlog.errors import error_for
-from fastlog.native._sending import Lock
+from fastlog.native._sending import Delivery, Lock
 
 LOCK = Lock()
 
@@ -89,6 +89,39 @@ def test_no_more_than_five_are_in_flight() -> None:
     assert not queue.may_send(0)
     queue.answered(queue.in_flight[0], 0, 0)
     assert queue.may_send(0)
+
+
+def test_the_oldest_batch_may_wait_to_be_sent_again() -> None:
+    queue = confirmed_queue()
+    batches = add(queue, 1, 1, 1)
+    for number, batch in enumerate(batches):
+        batch.created_ms = number
+    assert queue.oldest() is batches[0]
+    for batch in batches[:2]:
+        assert take(queue) is batch
+    assert queue.oldest() is batches[0]
+    queue.lost(batches[0], 0)
+    assert queue.in_flight == [batches[1]]
+    assert queue.oldest() is batches[0]
+
+
+def test_a_batch_is_acknowledged_in_short_where_nobody_is_to_be_told() -> None:
+    heard = []
+    told, plain, waited = (Batch("t", 0, Records(), LOCK, created_ms=0) for _ in range(3))
+    told.add_callback(heard.append, Delivery(told, 0, 0))
+    assert not waited.wait(0)
+    for batch in (told, waited):
+        assert not batch.acknowledge(5, -1)
+        assert not batch.done
+        batch.complete(5, -1)
+        assert batch.wait(0)
+    assert len(heard) == 1
+    assert plain.acknowledge(5, -1)
+    assert plain.done
+    assert plain.wait(0)
+    plain.add_callback(heard.append, Delivery(plain, 0, 0))
+    assert len(heard) == 2
+    assert Delivery(plain, 2, 9).result(0).offset == 7
 
 
 def test_sequences_wrap_to_zero() -> None:
