@@ -18,6 +18,7 @@ from uuid import UUID
 
 import msgspec
 
+from fastlog.cluster.local_soundness import VALUES_TWICE, check_sound
 from fastlog.ports import (
     AlreadyExistsError,
     ConfigResource,
@@ -74,8 +75,9 @@ def encode_cluster_id(value: UUID) -> str:
 def check_store(directory: Path, cluster_id: str | None) -> None:
     """Raises StoreError when the store in `directory`, if there is one, is not for this version and this cluster.
 
-    It only reads: for a look before anything is written. Of a directory that a running broker has it says nothing:
-    taking that is refused anyway. `cluster_id` is the directory's; None where it belongs to none.
+    It only reads, and compares all that there is: for a look before anything is written. Of a directory that a running
+    broker has it says nothing: taking that is refused anyway. `cluster_id` is the directory's; None where it belongs to
+    none.
     """
     path = directory / FILE_NAME
     if not path.exists():
@@ -85,6 +87,7 @@ def check_store(directory: Path, cluster_id: str | None) -> None:
             return
         with contextlib.closing(_open_to_read(path)) as db:
             _check_format(db, path)
+            check_sound(db, path)
             found = _known_cluster_id(db)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"cannot open the metadata store {path}: {error}") from error
@@ -176,6 +179,7 @@ class LocalStore:
             self._connection.executescript(
                 f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;"
             )
+        self._connection.executescript(f"BEGIN IMMEDIATE; {VALUES_TWICE} COMMIT;")
         _check_cluster(self._path, self.cluster_id(), self._cluster_id)
 
     @contextlib.contextmanager

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from random import Random
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from fastlog.cluster.local import FILE_NAME, LocalStore, encode_cluster_id
+from fastlog.cluster.local import FILE_NAME, LocalStore, check_store, encode_cluster_id
 from fastlog.ports import AlreadyExistsError, ConfigResource, NotFoundError, StoreError
 from tests.support.store_contract import StoreContract, topic
 
@@ -90,6 +92,76 @@ def test_a_store_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"not a database at all" * 100)
     with pytest.raises(StoreError, match=FILE_NAME):
         LocalStore(tmp_path, CLUSTER_ID)
+
+
+def everything(store: LocalStore) -> object:
+    return store.snapshot(), store.allocate_producer_ids(1).start
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> bytes:
+    """The bytes of a store that has something of everything."""
+    (tmp_path / "filled").mkdir()
+    store = LocalStore(tmp_path / "filled", CLUSTER_ID)
+    for name in ("orders", "clicks", "gone"):
+        store.create_topic(topic(name, 2), {"retention.ms": "604800000"})
+    store.delete_topic(store.topics()[1].topic_id)
+    store.allocate_producer_ids(1000)
+    store.close()
+    return (tmp_path / "filled" / FILE_NAME).read_bytes()
+
+
+def test_whatever_bit_of_the_file_turns_nothing_else_is_believed(tmp_path: Path, filled: bytes) -> None:
+    sound = LocalStore(tmp_path / "filled", CLUSTER_ID)
+    expected = everything(sound)
+    sound.close()
+    path, seen = tmp_path / FILE_NAME, {"refused": 0, "the same": 0}
+    random = Random(1)
+    for at in [at for at, byte in enumerate(filled) if byte][::3]:
+        turned = bytearray(filled)
+        turned[at] ^= 1 << random.randrange(8)
+        path.write_bytes(turned)
+        for derived in tmp_path.glob(f"{FILE_NAME}-*"):
+            derived.unlink()
+        try:
+            check_store(tmp_path, CLUSTER_ID)
+            with contextlib.closing(LocalStore(tmp_path, CLUSTER_ID)) as store:
+                found = everything(store)
+        except StoreError as error:
+            assert str(path) in str(error)  # noqa: PT017 - either it is refused, or all is as it was
+            seen["refused"] += 1
+        else:
+            assert found == expected, f"byte {at}: {filled[at]:#04x} became {turned[at]:#04x}"
+            seen["the same"] += 1
+    assert seen["refused"] > 4 * seen["the same"], seen
+
+
+def test_a_damaged_store_says_what_to_do_and_is_left_as_it_is(tmp_path: Path, filled: bytes) -> None:
+    path = tmp_path / FILE_NAME
+    turned = filled.replace(b"604800000", b"004800000", 1)
+    path.write_bytes(turned)
+    with pytest.raises(StoreError, match=r"is damaged .*configs_twice.*put back a copy") as told:
+        check_store(tmp_path, CLUSTER_ID)
+    assert str(path) in str(told.value)
+    assert path.read_bytes() == turned
+
+
+def test_a_store_of_an_older_version_gets_its_second_copies(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path, CLUSTER_ID)
+    store.create_topic(topic("orders"), {"retention.ms": "1"})
+    store.close()
+    names = "SELECT name FROM sqlite_schema WHERE name LIKE '%_twice' ORDER BY name"
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        made = db.execute(names).fetchall()
+        assert len(made) == 5
+        for (name,) in made:
+            db.execute(f"DROP INDEX {name}")
+    db.close()
+    check_store(tmp_path, CLUSTER_ID)
+    LocalStore(tmp_path, CLUSTER_ID).close()
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        assert db.execute(names).fetchall() == made
+    db.close()
 
 
 def test_a_store_of_another_cluster_is_refused(tmp_path: Path) -> None:
