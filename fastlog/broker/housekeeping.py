@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PURGE_INTERVAL_MS = 5_000
 # an interval that was changed is heard of within this time
 LOOK_INTERVAL_MS = 5_000
+# below its floor a disk gets records for at most so long
+ROOM_INTERVAL_MS = 1_000
 # a file of a log that nobody used for so long is closed, within twice that time
 IDLE_FILES_INTERVAL_MS = 60_000
 # when the next pass of the scrub is due is looked at so often
@@ -48,6 +50,10 @@ class Logs(Protocol):
 
     def close_idle_files(self) -> int:
         """Closes the files that nobody used since this was last called; answers how many."""
+        ...
+
+    def look_at_rooms(self) -> None:
+        """Asks the disks for their room; appends are refused where there is too little, and resume when there is."""
         ...
 
     def checkpoint_recovery_points(self) -> None:
@@ -109,6 +115,7 @@ def tasks(logs: Logs, settings: BrokerSettings, clock: Clock) -> tuple[Task, ...
             lambda: logs.enforce_retention(clock.now_ms()),
         ),
         Task("purge", PURGE_INTERVAL_MS, lambda: logs.purge_deleted(clock.now_ms())),
+        Task("room of the disks", ROOM_INTERVAL_MS, logs.look_at_rooms),
         Task("idle files", IDLE_FILES_INTERVAL_MS, logs.close_idle_files),
         Task(
             "recovery-point checkpoint",

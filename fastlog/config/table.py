@@ -14,6 +14,7 @@ from fastlog.config.setting import Setting
 SETTINGS: tuple[Setting, ...] = (
     Setting(name="node.id", type="int", default="1", minimum=0, maximum=2147483647, doc="The broker's id, unique in its cluster. It is written into the data directory, which from then on refuses any other.", differs="Kafka has no default; one node needs none but this."),
     Setting(name="log.dirs", type="list", default="./fastlog-data", doc="The data directories, best each on a disk of its own. Each is created when absent and locked while a broker runs on it; a partition lies in one of them. The first also has the broker's metadata, and stays the first.", differs="Kafka's default is /tmp/kafka-logs, which a reboot may empty. A new partition goes where most room is left (Kafka: where the fewest partitions are)."),
+    Setting(name="fastlog.disk.floor.bytes", type="long", unit="bytes", default="-1", minimum=-1, update="cluster-wide", doc="Where the disk of a data directory has less room left than this, appends to what is there are refused with KAFKA_STORAGE_ERROR, which clients try again; reads are served, retention and cleaning go on, and appends resume by themselves when there is an eighth more. Looked at once a second. -1 = a hundredth of the disk, at most 1 GiB; 0 = none, and appends are refused when nothing is left."),
     Setting(name="listeners", type="list", default="PLAINTEXT://127.0.0.1:9092,ZMQ://127.0.0.1:9192", doc="Where the broker listens: PLAINTEXT://HOST:PORT for Kafka clients, ZMQ://HOST:PORT for ZeroMQ, and in a cluster BROKER://HOST:PORT for other brokers' requests and METADATA://HOST:PORT for those who listen to the controller. Port 0 takes a free one, and the last two do so on the host of PLAINTEXT where they are not named.", differs="Kafka listens on every interface; without authentication fastlog stays on loopback until told otherwise."),
     Setting(name="advertised.listeners", type="list", doc="The addresses that clients are told, one for each listener that they reach by another address than its own, such as through a proxy. Absent: the address that the client connected to.", differs="Kafka tells the address in listeners, or the host's name."),
     Setting(name="num.network.threads", type="int", unit="threads", default="3", minimum=1, maximum=256, doc="How many threads serve TCP connections. A request is handled on the thread that read it.", differs="Kafka changes the number while it runs."),
@@ -407,6 +408,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     node_id: int
     log_dirs: tuple[str, ...]
+    fastlog_disk_floor_bytes: int
     listeners: tuple[str, ...]
     advertised_listeners: tuple[str, ...] | None
     num_network_threads: int

@@ -159,6 +159,9 @@ class Engine:
     def stop_scrub(self) -> None:
         """Ends a `scrub_next` that is under way, and later ones at once; does not wait."""
 
+    def look_at_rooms(self) -> None:
+        """Asks the disks for their room: appends are refused where less than `fastlog.disk.floor.bytes` is left."""
+
     def checkpoint_recovery_points(self) -> None:
         """Writes down what is known to be synced."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka import Producer as ConfluentProducer
@@ -19,6 +21,8 @@ VALUE = b"." * 1000
 # more than what is reserved ahead for a small segment
 FILLING = 200
 SECONDS = 20.0
+# the disk says by itself that it is full
+NO_FLOOR = {"fastlog.disk.floor.bytes": "0"}
 
 
 def send_until_refused(bootstrap: str, topic: str) -> tuple[int, BaseException]:
@@ -36,7 +40,7 @@ def test_appends_are_refused_reads_go_on_and_all_resumes_by_itself(
     make_disk: MakeDisk, broker_on: BrokerOn, durability: str
 ) -> None:
     disk = make_disk(mebibytes=DISK_MEBIBYTES)
-    broker = broker_on(disk)
+    broker = broker_on(disk, settings=NO_FLOOR)
     topic = create_topic(broker.bootstrap, "full", config={"fastlog.durability": durability})
     told: list[tuple[object, int, bytes]] = []
     theirs = ConfluentProducer({"bootstrap.servers": broker.bootstrap, "enable.idempotence": True})
@@ -73,7 +77,7 @@ def test_appends_are_refused_reads_go_on_and_all_resumes_by_itself(
 
 def test_a_producer_without_retries_is_told_at_once(make_disk: MakeDisk, broker_on: BrokerOn) -> None:
     disk = make_disk(mebibytes=DISK_MEBIBYTES)
-    broker = broker_on(disk)
+    broker = broker_on(disk, settings=NO_FLOOR)
     topic = create_topic(broker.bootstrap, "full")
     codes: list[int] = []
     with disk.filled():
@@ -86,7 +90,7 @@ def test_a_producer_without_retries_is_told_at_once(make_disk: MakeDisk, broker_
 
 def test_metadata_is_refused_by_name_and_goes_on_by_itself(make_disk: MakeDisk, broker_on: BrokerOn) -> None:
     disk = make_disk(mebibytes=DISK_MEBIBYTES)
-    broker = broker_on(disk)
+    broker = broker_on(disk, settings=NO_FLOOR)
     with disk.filled():
         refused = fastlog("topics", "create", "later", "--bootstrap", broker.bootstrap)
         assert refused.status == 1
@@ -116,7 +120,7 @@ def test_a_topic_that_finds_no_room_leaves_nothing(inject: Inject, make_broker: 
 
 def test_a_stop_and_a_start_on_a_full_disk_lose_nothing(make_disk: MakeDisk, broker_on: BrokerOn) -> None:
     disk = make_disk(mebibytes=DISK_MEBIBYTES)
-    broker = broker_on(disk)
+    broker = broker_on(disk, settings=NO_FLOOR)
     topic = create_topic(broker.bootstrap, "full")
     with disk.filled():
         count, _ = send_until_refused(broker.bootstrap, topic)
@@ -131,3 +135,30 @@ def test_a_stop_and_a_start_on_a_full_disk_lose_nothing(make_disk: MakeDisk, bro
     assert len(read_all(broker.bootstrap, topic)) == count
     assert broker.stop() == 0, broker.log()
     wait_until("closed cleanly", (broker.data_dir / ".kafka_cleanshutdown").exists)
+
+
+def test_below_the_floor_appends_are_refused_and_resume_by_themselves(
+    make_disk: MakeDisk, broker_on: BrokerOn
+) -> None:
+    disk = make_disk(mebibytes=DISK_MEBIBYTES)
+    broker = broker_on(disk, settings={"fastlog.disk.floor.bytes": str(6 << 20)})
+    topic = create_topic(broker.bootstrap, "low")
+    with Producer(broker.bootstrap, retry_backoff_ms=20) as producer:
+        before = producer.send(topic, b"before").result(SECONDS).offset
+        free = os.statvfs(disk.path).f_bavail * os.statvfs(disk.path).f_frsize
+        ballast = disk.path / "ballast"
+        with ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, free - (5 << 20))
+        wait_until("it is noticed", lambda: "appends are refused" in broker.log())
+        _, error = send_until_refused(broker.bootstrap, topic)
+        assert "KAFKA_STORAGE_ERROR" in str(error)
+        assert "6291456 are kept (fastlog.disk.floor.bytes)" in str(error)
+        waiting = producer.send(topic, b"waited")
+        assert read_all(broker.bootstrap, topic) == {before: b"before"}
+        assert fastlog("topics", "create", "other", "--bootstrap", broker.bootstrap).status == 0
+        assert not waiting.done()
+        ballast.unlink()
+        offset = waiting.result(SECONDS).offset
+    assert "there is room again" in broker.log()
+    assert read_all(broker.bootstrap, topic) == {before: b"before", offset: b"waited"}
+    assert broker.stop() == 0, broker.log()

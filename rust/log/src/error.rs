@@ -38,6 +38,19 @@ pub enum LogError {
         /// What the system said.
         source: Arc<io::Error>,
     },
+    /// The disk has less room left than it is to keep: appends are refused until there is more, reads go on.
+    #[error(
+        "nothing is appended in {}: its disk has {usable} bytes left, and {floor} are kept (fastlog.disk.floor.bytes); free \
+         some space, appends resume by themselves", path.display()
+    )]
+    BelowFloor {
+        /// The data directory.
+        path: PathBuf,
+        /// What was left when it was looked at.
+        usable: u64,
+        /// What is to be kept.
+        floor: u64,
+    },
     /// Bytes that are no record batch, where one should be.
     #[error(
         "{} is damaged at byte {position} (offset {offset}): {reason}; next readable offset: {}; nothing was deleted",

@@ -185,13 +185,15 @@ def test_a_wiped_broker_alone_does_not_win(cluster: Cluster, witness: ClusterWit
 
 # a second of them is more than what is reserved ahead
 VALUE_BYTES = 1000
+# the disk says by itself that it is full
+OWN_SETTINGS = {"replica.lag.time.max.ms": "3000", "fastlog.disk.floor.bytes": "0"}
 
 
 class OnDisk(Cluster):
     """A cluster of which one broker has a small disk of its own."""
 
     def __init__(self, disk: LoopDisk, folder: Path) -> None:
-        super().__init__(3, folder=folder, settings=SETTINGS | {"replica.lag.time.max.ms": "3000"})
+        super().__init__(3, folder=folder, settings=SETTINGS | OWN_SETTINGS)
         self._disk = disk
 
     def add(self, broker_id: int, settings: Mapping[str, str] | None = None) -> ClusterBroker:

@@ -10,6 +10,7 @@ mod checkpoints;
 mod closing;
 mod directories;
 mod replicas;
+mod room;
 mod scrub;
 
 use directories::Directories;

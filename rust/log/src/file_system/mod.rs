@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::identity;
 
 pub mod atomic_file;
+mod floor;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod open_files;

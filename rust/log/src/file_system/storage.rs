@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::floor::Floor;
 use super::{FileSystem, OpenFiles, RealFileSystem, Space};
 use crate::error::{During, LogError};
 
@@ -22,6 +23,7 @@ pub struct Storage {
     pub open_files: Arc<OpenFiles>,
     directory: PathBuf,
     poisoned: AtomicBool,
+    pub(super) floor: Floor,
     reason: Mutex<Option<String>>,
     unreadable: Mutex<BTreeSet<String>>,
     damages_found: Arc<AtomicU64>,
@@ -44,6 +46,7 @@ impl Storage {
             open_files,
             directory,
             poisoned: AtomicBool::new(false),
+            floor: Floor::default(),
             reason: Mutex::new(None),
             unreadable: Mutex::new(BTreeSet::new()),
             damages_found: Arc::default(),

@@ -155,6 +155,7 @@ impl Log {
         now_ms: i64,
         config: &LogConfig,
     ) -> Result<(), AppendError> {
+        self.storage.check_room()?;
         self.roll_if_needed(writer, header, now_ms, config)?;
         self.note_epoch(writer, header.partition_leader_epoch, header.base_offset)?;
         let position = writer.active.size();

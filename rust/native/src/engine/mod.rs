@@ -7,12 +7,13 @@ mod failure;
 mod image;
 mod intake;
 mod log_lines;
+mod parts;
 mod replicas;
 mod settings;
 
 use fastlog_broker::{
-    AllowAll, Broker, ChangeError, ControlQueue, FetchAnswer, Listener, ListenerProtocol, LogManager,
-    OpenPartition, SystemClock,
+    AllowAll, Broker, ChangeError, FetchAnswer, Listener, ListenerProtocol, LogManager, OpenPartition,
+    SystemClock,
 };
 use fastlog_log::{Checkpoint, Identity, LastStop, LogConfig, LogError, Storage};
 use fastlog_protocol::ErrorCode;
@@ -56,73 +57,6 @@ pub(crate) struct Engine {
     last_config: Mutex<Arc<LogConfig>>,
     logs: Mutex<Option<Arc<LogManager>>>,
     server: Mutex<Option<Arc<Server>>>,
-}
-
-impl Engine {
-    /// The engine of a process that runs already, on an open directory.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn of(broker: Arc<Broker>, settings: BrokerSettings, logs: Arc<LogManager>) -> Self {
-        Self { logs: Mutex::new(Some(logs)), ..Self::unopened(broker, settings) }
-    }
-
-    fn unopened(broker: Arc<Broker>, settings: BrokerSettings) -> Self {
-        let (node_id, rack) = (settings.node_id, settings.broker_rack.clone());
-        let settings = Mutex::new(settings);
-        Self {
-            broker,
-            node_id,
-            rack,
-            settings,
-            last_config: Mutex::default(),
-            logs: Mutex::new(None),
-            server: Mutex::new(None),
-        }
-    }
-
-    /// The settings of a topic's logs; shared with those of the topic before, where they are the same.
-    fn log_config(&self, settings: &TopicSettings) -> PyResult<Arc<LogConfig>> {
-        let config = settings.log(self.settings.lock().producer_id_expiration_ms)?;
-        let mut last = self.last_config.lock();
-        if *last != config {
-            *last = config;
-        }
-        Ok(last.clone())
-    }
-
-    fn logs(&self) -> PyResult<Arc<LogManager>> {
-        let logs = self.logs.lock().clone();
-        logs.ok_or_else(|| failure::closed("the engine has no open data directory"))
-    }
-
-    /// Runs `work` on the logs without the GIL.
-    fn with_logs<T: Send>(
-        &self,
-        py: Python<'_>,
-        work: impl FnOnce(&LogManager) -> Result<T, LogError> + Send,
-    ) -> PyResult<T> {
-        let logs = self.logs()?;
-        py.detach(|| work(&logs)).map_err(|error| to_python(&error))
-    }
-
-    fn drain(&self, queue: &ControlQueue, limit: usize) -> Vec<ControlRequest> {
-        let taken = queue.drain(limit).into_iter();
-        taken.map(|request| ControlRequest::new(self.broker.clone(), request)).collect()
-    }
-
-    fn intake(&self, listener: Listener) -> PyResult<Intake> {
-        Intake::new(self.broker.clone(), listener)
-            .map_err(|error| PyOSError::new_err(format!("cannot make an intake: {error}")))
-    }
-
-    fn server(&self) -> PyResult<Arc<Server>> {
-        let mut server = self.server.lock();
-        if let Some(server) = server.as_ref() {
-            return Ok(server.clone());
-        }
-        let started = Server::start(self.broker.clone(), self.settings.lock().server())
-            .map_err(|error| PyOSError::new_err(error.to_string()))?;
-        Ok(server.insert(Arc::new(started)).clone())
-    }
 }
 
 #[pymethods]
@@ -384,6 +318,11 @@ impl Engine {
 
     fn purge_deleted(&self, py: Python<'_>, now_ms: i64) -> PyResult<usize> {
         self.with_logs(py, |logs| logs.purge_deleted(now_ms))
+    }
+
+    fn look_at_rooms(&self, py: Python<'_>) -> PyResult<()> {
+        let floor = self.settings.lock().disk_floor();
+        self.with_logs(py, |logs| logs.look_at_rooms(floor))
     }
 
     fn close_idle_files(&self, py: Python<'_>) -> PyResult<usize> {

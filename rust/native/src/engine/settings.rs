@@ -36,6 +36,7 @@ pub(crate) struct BrokerSettings {
     log_cleaner_io_buffer_load_factor: f64,
     log_cleaner_io_buffer_size: usize,
     log_cleaner_io_max_bytes_per_second: f64,
+    fastlog_disk_floor_bytes: i64,
     fastlog_scrub_interval_ms: i64,
     fastlog_scrub_max_bytes_per_second: f64,
 }
@@ -65,6 +66,11 @@ impl BrokerSettings {
             },
             bytes_per_second: (rate < f64::MAX).then_some(rate),
         }
+    }
+
+    /// Bytes that a disk is to keep free; `None` where its size says how many.
+    pub(super) fn disk_floor(&self) -> Option<u64> {
+        u64::try_from(self.fastlog_disk_floor_bytes).ok()
     }
 
     pub(super) fn scrub(&self) -> ScrubSettings {
