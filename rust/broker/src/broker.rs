@@ -3,6 +3,7 @@
 use crate::budget::ByteBudget;
 use crate::cluster::{Cluster, Notices};
 use crate::deletion::Deletions;
+use crate::disk::DiskThreads;
 use crate::events::{Events, wall_clock_ms};
 use crate::fetch::SessionCache;
 use crate::image::{Lane, PublishedImage};
@@ -78,6 +79,9 @@ impl Default for BrokerConfig {
 /// of a partition that nothing is written to, counts as caught up as of the last such look.
 const LOOK_AT_ALL_MAX: Duration = Duration::from_secs(5);
 
+/// A disk that does not answer for so long hangs.
+const DISK_STOP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Tells the wall clock, for timestamps and retention, and clocks that decide.
 pub trait Clock: Send + Sync {
     /// The wall clock, for timestamps and retention: milliseconds since the epoch.
@@ -118,6 +122,7 @@ pub struct Broker {
     pub(crate) timer: Timer,
     pub(crate) deletions: Deletions,
     syncs: SyncThreads,
+    disks: Arc<DiskThreads>,
     /// Whether work may be shared by threads.
     pub(crate) has_threads: bool,
     control: ControlQueue,
@@ -175,6 +180,7 @@ impl Broker {
             timer,
             deletions: Deletions::default(),
             syncs,
+            disks: DiskThreads::new(),
             has_threads,
             control: ControlQueue::new(config.control_queue_max, wakeup.clone()),
             groups: ControlQueue::new(config.control_queue_max, Arc::new(Wakeup::new()?)),
@@ -237,6 +243,11 @@ impl Broker {
     /// The budget of request bytes.
     pub fn budget(&self) -> &Arc<ByteBudget> {
         &self.budget
+    }
+
+    /// The threads that wait for disks.
+    pub fn disks(&self) -> &Arc<DiskThreads> {
+        &self.disks
     }
 
     /// The metadata image.
@@ -380,6 +391,8 @@ impl Broker {
         self.finish_waiting();
         self.timer.stop();
         self.syncs.stop();
+        // what is still read is for nobody, and a disk that hangs is not waited for
+        self.disks.stop(DISK_STOP_PATIENCE);
     }
 
     /// When something is due next: a deadline, or the sync of full segments. For [`Broker::without_threads`].

@@ -10,6 +10,7 @@ mod budget;
 mod cleaner;
 mod cluster;
 mod deletion;
+mod disk;
 mod dispatch;
 mod events;
 mod fetch;
@@ -33,7 +34,9 @@ pub use broker::{Broker, BrokerConfig, Clock, SystemClock};
 pub use budget::{ByteBudget, BytePermit};
 pub use cleaner::CleanerSettings;
 pub use cluster::{Notice, Notices};
+pub use disk::{DiskJob, DiskThreads};
 pub use events::{Event, Events, Level};
+pub use fastlog_log::FileHandle;
 pub use image::{
     ApiRange, Image, ImageBroker, ImagePartition, ImageTopic, Lane, PublishedImage, is_internal_topic,
     is_valid_topic_name,

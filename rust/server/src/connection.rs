@@ -1,5 +1,6 @@
 //! One connection: reads frames, hands them in, queues answers, writes them.
 
+use crate::cold::{ColdReads, Scan, Sent};
 use crate::config::ServerConfig;
 use crate::handler::Handler;
 use crate::limits::ConnectionPermit;
@@ -10,6 +11,7 @@ use crate::read_buffer::{
 use crate::write_queue::{WriteQueue, Written};
 use fastlog_broker::{Answer, FileRange, Level, Outcome, Reply, RequestContext};
 use mio::net::TcpStream;
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -26,6 +28,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) handler: &'a dyn Handler,
     pub(crate) config: &'a ServerConfig,
     pub(crate) mailbox: &'a Arc<Mailbox>,
+    pub(crate) cold: &'a ColdReads,
     /// Filled and emptied within one read.
     pub(crate) scratch: &'a mut Vec<u8>,
     pub(crate) now: Instant,
@@ -38,8 +41,8 @@ pub(crate) enum Turn {
     Wait,
     /// Give it another turn after the others.
     Again,
-    /// Have the disk thread read this before the connection has another turn.
-    Cold(FileRange),
+    /// Have a disk's thread send this before anything else is sent.
+    Cold(FileRange, Option<Scan>),
     /// Try again soon: too many request bytes are held in memory.
     Starved,
     /// Close it; the text, if any, is for the log line.
@@ -47,7 +50,7 @@ pub(crate) enum Turn {
 }
 
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Arc<TcpStream>,
     context: RequestContext,
     key: usize,
     input: ReadBuffer,
@@ -60,8 +63,8 @@ pub(crate) struct Connection {
     half_closed: bool,
     /// No frame is handed in before this one is answered.
     exclusive: Option<u64>,
-    /// The disk thread reads what is to be written next.
-    warming: bool,
+    /// A disk's thread writes to the socket, and nobody else does.
+    lent: bool,
     last_progress: Instant,
     /// When the first byte of a frame that is half there was seen.
     frame_began: Option<Instant>,
@@ -79,7 +82,7 @@ impl Connection {
             connection_id: accepted.connection_id,
         };
         Self {
-            stream: accepted.stream,
+            stream: Arc::new(accepted.stream),
             context,
             key,
             input: ReadBuffer::new(handler.budget()),
@@ -90,7 +93,7 @@ impl Connection {
             ended: false,
             half_closed: false,
             exclusive: None,
-            warming: false,
+            lent: false,
             last_progress: now,
             frame_began: None,
             open: Arc::new(AtomicBool::new(true)),
@@ -115,10 +118,17 @@ impl Connection {
         (self.readable, self.writable) = (true, true);
     }
 
-    /// What was to be read is in memory.
-    pub(crate) fn set_warm(&mut self) {
-        self.warming = false;
-        self.output.set_warm();
+    /// A disk's thread has sent what it was to send; why the connection ends now, if it does.
+    pub(crate) fn take_back(&mut self, sent: Sent, now: Instant) -> Result<(), Option<String>> {
+        self.lent = false;
+        self.last_progress = now;
+        match self.output.sent(sent) {
+            Written::Close(reason) => return Err(reason),
+            // it may have become writable again meanwhile, and that was noted
+            Written::Blocked => {}
+            _ => self.writable = true,
+        }
+        Ok(())
     }
 
     /// Puts a delayed answer in its place.
@@ -140,12 +150,14 @@ impl Connection {
             if !draining {
                 self.dispatch_kept(around);
             }
-            match self.write(around.now) {
+            match self.write(around) {
                 Written::All | Written::Blocked => {}
                 Written::TurnOver => return Turn::Again,
-                Written::Cold(range) => {
-                    self.warming = true;
-                    return Turn::Cold(range);
+                Written::Cold(range, scan) => {
+                    self.lent = true;
+                    // whatever epoll says from here on is news
+                    self.writable = false;
+                    return Turn::Cold(range, scan);
                 }
                 Written::Close(reason) => return Turn::Close(reason),
             }
@@ -189,17 +201,17 @@ impl Connection {
         !matches!(next_frame(self.input.unread(), config.request_bytes_max), Next::Partial)
     }
 
-    fn write(&mut self, now: Instant) -> Written {
-        if !self.output.has_output() || !self.writable || self.warming {
+    fn write(&mut self, around: &Surroundings<'_>) -> Written {
+        if !self.output.has_output() || !self.writable || self.lent {
             return Written::All;
         }
         let before = self.output.written_bytes();
-        let written = self.output.write(self.stream.as_fd());
+        let written = self.output.write(self.stream.as_fd(), around.cold, self.context.connection_id);
         if matches!(written, Written::Blocked) {
             self.writable = false;
         }
         if before != self.output.written_bytes() {
-            self.last_progress = now;
+            self.last_progress = around.now;
         }
         written
     }
@@ -209,11 +221,11 @@ impl Connection {
         let frame_bytes_max = around.config.request_bytes_max;
         let direct = self.input.is_in_use();
         let read = if direct {
-            self.input.read(&self.stream, frame_bytes_max)
+            self.input.read(&*self.stream, frame_bytes_max)
         } else {
             around.scratch.clear();
             around.scratch.reserve_exact(SCRATCH_BYTES);
-            read_into(&self.stream, around.scratch)
+            read_into(&*self.stream, around.scratch)
         };
         match read {
             Read::Blocked => self.readable = false,
@@ -243,13 +255,13 @@ impl Connection {
         }
         around.scratch.clear();
         around.scratch.reserve_exact(SCRATCH_BYTES);
-        match peek_into(&self.stream, around.scratch) {
+        match peek_into(&*self.stream, around.scratch) {
             Read::Blocked => self.readable = false,
             Read::End => self.ended = true,
             Read::Some(_) => {
                 let mut scratch = std::mem::take(around.scratch);
                 let used = self.dispatch(&scratch, around);
-                let read = read_again(&self.stream, scratch.get_mut(..used).unwrap_or_default());
+                let read = read_again(&*self.stream, scratch.get_mut(..used).unwrap_or_default());
                 self.ended |= read == Read::End;
                 *around.scratch = scratch;
                 if used == 0 {
@@ -336,6 +348,7 @@ impl Connection {
         let quiet_for = now.duration_since(self.last_progress);
         if quiet_for > Duration::from_secs(1) {
             self.input.release();
+            self.output.release();
         }
         if memory_is_short && self.output.is_large() && quiet_for > config.frame_deadline {
             return Some("large answers were not read while memory is short".to_owned());
@@ -359,6 +372,10 @@ impl Connection {
     /// Ends the connection; delayed answers are dropped from now on.
     pub(crate) fn close(&mut self, reason: Option<String>, handler: &dyn Handler) {
         self.open.store(false, Ordering::Relaxed);
+        if self.lent {
+            // a disk that hangs keeps the socket open; the peer is not to wait for that
+            let _gone = self.stream.shutdown(Shutdown::Both);
+        }
         if let Some(reason) = reason {
             let fields = vec![
                 ("listener", self.context.listener.name.clone()),

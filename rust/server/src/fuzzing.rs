@@ -1,6 +1,7 @@
 //! A connection without an I/O thread: the caller sends bytes into one end of a socket pair, the connection has its
 //! turns on the caller's thread, and its answers come out again. Everything is the server's but the waiting.
 
+use crate::cold::ColdReads;
 use crate::config::ServerConfig;
 use crate::connection::{Connection, Surroundings, Turn};
 use crate::handler::Handler;
@@ -24,6 +25,7 @@ pub struct Wire<'h> {
     handler: &'h dyn Handler,
     config: ServerConfig,
     mailbox: Arc<Mailbox>,
+    cold: Arc<ColdReads>,
     scratch: Vec<u8>,
     /// None when the server has closed it.
     connection: Option<Connection>,
@@ -59,7 +61,8 @@ impl<'h> Wire<'h> {
         };
         let connection = Connection::new(accepted, 0, handler, Instant::now());
         let scratch = Vec::new();
-        Ok(Self { handler, config, mailbox, scratch, connection: Some(connection), peer, _poll: poll })
+        let cold = ColdReads::new(handler.disks().clone());
+        Ok(Self { handler, config, mailbox, cold, scratch, connection: Some(connection), peer, _poll: poll })
     }
 
     /// Whether the server has not closed the connection.
@@ -90,7 +93,9 @@ impl<'h> Wire<'h> {
             match turn {
                 Some(Turn::Again) => {}
                 Some(Turn::Wait) | None => return Ok(()),
-                Some(Turn::Cold(_)) => self.connection.iter_mut().for_each(Connection::set_warm),
+                Some(Turn::Cold(..)) => {
+                    return Err(io::Error::other("files are to be in memory here"));
+                }
                 Some(Turn::Starved) => {
                     return Err(io::Error::other("the budget of request bytes is used up"));
                 }
@@ -126,6 +131,7 @@ impl<'h> Wire<'h> {
             handler: self.handler,
             config: &self.config,
             mailbox: &self.mailbox,
+            cold: &self.cold,
             scratch: &mut self.scratch,
             now: Instant::now(),
         };

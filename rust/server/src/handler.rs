@@ -1,6 +1,6 @@
 //! What a server needs of a broker.
 
-use fastlog_broker::{Broker, ByteBudget, Events, Outcome, Reply, RequestContext};
+use fastlog_broker::{Broker, ByteBudget, DiskThreads, Events, Outcome, Reply, RequestContext};
 use std::sync::Arc;
 
 /// Answers requests. Called on I/O threads: it must not wait.
@@ -14,6 +14,9 @@ pub trait Handler: Send + Sync {
 
     /// The budget that unfinished requests are charged to.
     fn budget(&self) -> &Arc<ByteBudget>;
+
+    /// The threads that wait for disks.
+    fn disks(&self) -> &Arc<DiskThreads>;
 }
 
 impl Handler for Broker {
@@ -27,5 +30,9 @@ impl Handler for Broker {
 
     fn budget(&self) -> &Arc<ByteBudget> {
         Broker::budget(self)
+    }
+
+    fn disks(&self) -> &Arc<DiskThreads> {
+        Broker::disks(self)
     }
 }

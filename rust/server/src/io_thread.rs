@@ -1,18 +1,19 @@
 //! An I/O thread: an epoll set, the connections in it, and its mailbox.
 
+use crate::cold::{Cold, ColdReads, Scan};
 use crate::config::ServerConfig;
 use crate::connection::{Connection, Surroundings, Turn};
-use crate::disk_thread::Cold;
 use crate::handler::Handler;
 use crate::mailbox::{Accepted, Mail, Mailbox};
 use crate::read_buffer::SCRATCH_BYTES;
 use fastlog_broker::{FileRange, Level};
 use fastlog_sys::panics::vital;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,7 @@ impl IoThread {
         number: usize,
         handler: Arc<dyn Handler>,
         config: Arc<ServerConfig>,
-        disk: Sender<Cold>,
+        cold: Arc<ColdReads>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mailbox = Mailbox::new(Waker::new(poll.registry(), WAKE)?);
@@ -46,7 +47,7 @@ impl IoThread {
             mailbox: mailbox.clone(),
             handler,
             config,
-            disk,
+            cold,
             connections: Slab::new(),
             again: Vec::new(),
             starved: Vec::new(),
@@ -67,7 +68,7 @@ struct State {
     mailbox: Arc<Mailbox>,
     handler: Arc<dyn Handler>,
     config: Arc<ServerConfig>,
-    disk: Sender<Cold>,
+    cold: Arc<ColdReads>,
     connections: Slab<Connection>,
     /// Connections with more to do.
     again: Vec<usize>,
@@ -140,12 +141,14 @@ impl State {
         for message in mail.drain(..) {
             match message {
                 Mail::Accepted(accepted) => self.add(*accepted, now),
-                Mail::Warm { key, connection_id } => {
+                Mail::Sent { key, connection_id, sent } => {
                     if let Some(connection) = self.connections.get_mut(key)
                         && connection.connection_id() == connection_id
                     {
-                        connection.set_warm();
-                        self.run_connection(key, now);
+                        match connection.take_back(sent, now) {
+                            Ok(()) => self.run_connection(key, now),
+                            Err(reason) => self.close(key, reason),
+                        }
                     }
                 }
                 Mail::Shutdown { deadline } => {
@@ -173,7 +176,8 @@ impl State {
         let key = entry.key();
         let mut connection = Connection::new(accepted, key, &*self.handler, now);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        match self.poll.registry().register(&mut connection.stream, Token(key), interest) {
+        let descriptor = connection.stream.as_raw_fd();
+        match self.poll.registry().register(&mut SourceFd(&descriptor), Token(key), interest) {
             Ok(()) => {
                 entry.insert(connection);
                 if self.connections.len() == 1 {
@@ -201,31 +205,41 @@ impl State {
             handler: &*self.handler,
             config: &self.config,
             mailbox: &self.mailbox,
+            cold: &self.cold,
             scratch: &mut self.scratch,
             now,
         };
         match connection.run(&mut around, self.draining_until.is_some()) {
             Turn::Wait => {}
             Turn::Again => self.again.push(key),
-            Turn::Cold(range) => self.warm(key, range),
+            Turn::Cold(range, scan) => self.lend(key, range, scan),
             Turn::Starved => self.starved.push(key),
             Turn::Close(reason) => self.close(key, reason),
         }
     }
 
-    fn warm(&mut self, key: usize, range: FileRange) {
+    /// Lends the socket to a thread of the disk that has what is to be sent.
+    fn lend(&mut self, key: usize, range: FileRange, scan: Option<Scan>) {
         let Some(connection) = self.connections.get(key) else { return };
-        let connection_id = connection.connection_id();
-        let mailbox = self.mailbox.clone();
-        if self.disk.send(Cold { range, mailbox, key, connection_id }).is_err() {
-            self.close(key, Some("the disk thread has ended".to_owned()));
+        let asked = self.cold.ask(Cold {
+            range,
+            stream: connection.stream.clone(),
+            scan,
+            mailbox: self.mailbox.clone(),
+            key,
+            connection_id: connection.connection_id(),
+        });
+        if let Err(error) = asked {
+            self.close(key, Some(format!("what it asked for cannot be read from the disk: {error}")));
         }
     }
 
     fn close(&mut self, key: usize, reason: Option<String>) {
         if let Some(mut connection) = self.connections.try_remove(key) {
+            // a disk's thread may have the socket, which then stays open, and would be told of under another's key
+            let descriptor = connection.stream.as_raw_fd();
+            let _unknown = self.poll.registry().deregister(&mut SourceFd(&descriptor));
             connection.close(reason, &*self.handler);
-            // dropping the stream closes it and so takes it out of the epoll set
         }
     }
 

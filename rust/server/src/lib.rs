@@ -4,9 +4,9 @@
 //! leave in the order of the requests. Bytes are written by sendmsg, file ranges by sendfile.
 
 mod acceptor;
+mod cold;
 mod config;
 mod connection;
-mod disk_thread;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod handler;

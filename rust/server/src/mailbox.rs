@@ -1,5 +1,6 @@
 //! How other threads reach an I/O thread: a list of messages and a waker.
 
+use crate::cold::Sent;
 use crate::limits::ConnectionPermit;
 use fastlog_broker::{Answer, Listener, ReplySink};
 use mio::Waker;
@@ -16,8 +17,8 @@ pub(crate) enum Mail {
     Accepted(Box<Accepted>),
     /// An answer that comes later than its request was handled.
     Answered { address: ReplyAddress, answer: Answer },
-    /// The next part of the file range that the connection is to send is in memory now.
-    Warm { key: usize, connection_id: u64 },
+    /// A disk's thread has sent what the connection was to send next.
+    Sent { key: usize, connection_id: u64, sent: Sent },
     /// Take no more requests, answer what is in flight until the instant, then end.
     Shutdown { deadline: Instant },
 }

@@ -1,8 +1,8 @@
 //! The server: its threads and its listeners.
 
 use crate::acceptor::Acceptor;
+use crate::cold::ColdReads;
 use crate::config::{ListenerConfig, ServerConfig};
-use crate::disk_thread::DiskThread;
 use crate::handler::Handler;
 use crate::io_thread::IoThread;
 use crate::limits::ConnectionLimits;
@@ -51,7 +51,6 @@ pub struct Server {
 struct Running {
     acceptor: Acceptor,
     io_threads: Vec<IoThread>,
-    disk: DiskThread,
 }
 
 impl Server {
@@ -60,21 +59,21 @@ impl Server {
         let limits = ConnectionLimits::new(config.connections_max, config.connections_per_ip_max);
         let send_buffer_bytes = config.send_buffer_bytes;
         let config = Arc::new(config);
-        let disk = DiskThread::start().map_err(ServerError::Threads)?;
+        let cold = ColdReads::new(handler.disks().clone());
         let mut io_threads: Vec<IoThread> = Vec::new();
         let started = (0..config.io_threads.max(1)).try_for_each(|number| {
-            io_threads.push(IoThread::start(number, handler.clone(), config.clone(), disk.queue.clone())?);
+            io_threads.push(IoThread::start(number, handler.clone(), config.clone(), cold.clone())?);
             Ok(())
         });
         let mailboxes: Vec<Arc<Mailbox>> = io_threads.iter().map(|it| it.mailbox.clone()).collect();
         let acceptor = started.and_then(|()| Acceptor::start(handler, limits.clone(), mailboxes));
         match acceptor {
             Ok(acceptor) => {
-                let running = Mutex::new(Some(Running { acceptor, io_threads, disk }));
+                let running = Mutex::new(Some(Running { acceptor, io_threads }));
                 Ok(Self { running, limits, send_buffer_bytes })
             }
             Err(error) => {
-                stop_threads(io_threads, disk, Duration::ZERO);
+                stop_threads(io_threads, Duration::ZERO);
                 Err(ServerError::Threads(error))
             }
         }
@@ -116,9 +115,9 @@ impl Server {
     ///
     /// Long polls are in flight too: tell the broker to finish them first.
     pub fn shutdown(&self, grace: Duration) {
-        let Some(Running { acceptor, io_threads, disk }) = self.running.lock().take() else { return };
+        let Some(Running { acceptor, io_threads }) = self.running.lock().take() else { return };
         acceptor.stop();
-        stop_threads(io_threads, disk, grace);
+        stop_threads(io_threads, grace);
     }
 }
 
@@ -128,7 +127,7 @@ impl Drop for Server {
     }
 }
 
-fn stop_threads(io_threads: Vec<IoThread>, disk: DiskThread, grace: Duration) {
+fn stop_threads(io_threads: Vec<IoThread>, grace: Duration) {
     let deadline = Instant::now() + grace;
     for io_thread in &io_threads {
         io_thread.mailbox.post(Mail::Shutdown { deadline });
@@ -136,10 +135,6 @@ fn stop_threads(io_threads: Vec<IoThread>, disk: DiskThread, grace: Duration) {
     for io_thread in io_threads {
         let _ended = io_thread.thread.join();
     }
-    let DiskThread { queue, thread } = disk;
-    // the I/O threads' ends of the queue are gone: with ours the thread ends
-    drop(queue);
-    let _ended = thread.join();
 }
 
 fn bind(

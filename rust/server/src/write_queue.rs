@@ -1,5 +1,6 @@
 //! The answers of a connection, in the order of its requests, and how they are written.
 
+use crate::cold::{ColdReads, PIECE_BYTES, Scan, Sent};
 use fastlog_broker::{ByteBudget, BytePermit, FileRange, Response, Segment};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
@@ -18,9 +19,6 @@ const COPY_BYTES: usize = 64 << 10;
 /// Answers of a connection are charged to the budget when they hold as much memory as this together.
 const CHARGED_FROM_BYTES: usize = 64 << 10;
 
-/// So much of a file range is looked at, and read by the disk thread, at once.
-const WARM_BYTES: usize = 1 << 20;
-
 /// How far a write came.
 #[derive(Debug)]
 pub(crate) enum Written {
@@ -30,8 +28,8 @@ pub(crate) enum Written {
     Blocked,
     /// The turn is used up.
     TurnOver,
-    /// This part of a file comes next and is not in memory: see [`WriteQueue::set_warm`].
-    Cold(FileRange),
+    /// This part of a file comes next and is not in memory: see [`WriteQueue::sent`].
+    Cold(FileRange, Option<Scan>),
     /// The connection must be closed, for this reason; None is an ordinary end.
     Close(Option<String>),
 }
@@ -67,6 +65,8 @@ pub(crate) struct WriteQueue {
     written_bytes: u64,
     /// So much of the file range at the front is known to be in memory.
     warm_bytes: usize,
+    /// What a disk's thread reads and sends.
+    scan: Option<Scan>,
     /// No slot is added any more.
     closed: bool,
 }
@@ -80,6 +80,7 @@ impl WriteQueue {
             permit: budget.charge(0),
             written_bytes: 0,
             warm_bytes: 0,
+            scan: None,
             closed: false,
         }
     }
@@ -155,8 +156,13 @@ impl WriteQueue {
         }
     }
 
-    /// Writes what is ready.
-    pub(crate) fn write(&mut self, socket: BorrowedFd<'_>) -> Written {
+    /// Forgets what is kept for a reader that goes on at once.
+    pub(crate) fn release(&mut self) {
+        self.scan = None;
+    }
+
+    /// Writes what is ready. `reader` is the number under which `cold` knows the connection.
+    pub(crate) fn write(&mut self, socket: BorrowedFd<'_>, cold: &ColdReads, reader: u64) -> Written {
         let mut turn = TURN_BYTES;
         loop {
             if let Some(end) = self.settle_front() {
@@ -169,12 +175,12 @@ impl WriteQueue {
             let sent = match &next {
                 Some(part) => {
                     if self.warm_bytes == 0 {
-                        self.warm_bytes = part.length.min(WARM_BYTES);
-                        if !is_in_memory(part, self.warm_bytes) {
-                            let cold = FileRange { length: self.warm_bytes, ..part.clone() };
-                            self.warm_bytes = 0;
-                            return Written::Cold(cold);
+                        let piece = FileRange { length: part.length.min(PIECE_BYTES), ..part.clone() };
+                        if !self.is_for_this_thread(&piece) {
+                            return Written::Cold(piece, self.scan.take());
                         }
+                        cold.note_reader(reader, &piece);
+                        self.warm_bytes = piece.length;
                     }
                     send_range(socket, part, turn.min(self.warm_bytes))
                 }
@@ -191,16 +197,32 @@ impl WriteQueue {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Blocked,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_disconnect(&error) => return Written::Close(None),
-                Err(error) => return Written::Close(Some(error.to_string())),
+                Err(error) => return failed(&error),
             }
         }
     }
 
-    /// Says that the part told by [`Written::Cold`] is in memory now.
-    pub(crate) fn set_warm(&mut self) {
-        let next = self.front_range().map(|(range, written)| rest_of(range, written).length);
-        self.warm_bytes = next.unwrap_or(0).min(WARM_BYTES);
+    /// Whether the piece is in memory, and not because a disk's thread reads on there for this connection.
+    fn is_for_this_thread(&mut self, piece: &FileRange) -> bool {
+        let is_scanned = self.scan.as_mut().is_some_and(|scan| scan.go_on(piece));
+        let is_ours = !is_scanned && is_in_memory(piece);
+        if is_ours {
+            self.scan = None;
+        }
+        is_ours
+    }
+
+    /// Notes what became of the part told by [`Written::Cold`], and tells how to go on: `All` where the socket takes more,
+    /// or as [`WriteQueue::write`] does.
+    pub(crate) fn sent(&mut self, sent: Sent) -> Written {
+        self.written_bytes += sent.bytes as u64;
+        self.advance(sent.bytes);
+        self.scan = sent.scan;
+        match sent.end {
+            Ok(()) => Written::All,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Written::Blocked,
+            Err(error) => failed(&error),
+        }
     }
 
     /// Drops finished slots; what to return when there is nothing to send.
@@ -328,10 +350,10 @@ fn rest_of(range: &FileRange, written: usize) -> FileRange {
     }
 }
 
-/// Whether the first `count` bytes of a range are in the page cache.
-fn is_in_memory(range: &FileRange, count: usize) -> bool {
+/// Whether all of a range is in the page cache.
+fn is_in_memory(range: &FileRange) -> bool {
     let Some(file) = range.file.descriptor() else { return true };
-    fastlog_sys::page_cache::is_in_memory(file, range.position, count as u64)
+    fastlog_sys::page_cache::is_in_memory(file, range.position, range.length as u64)
 }
 
 /// Sends a part of a range; an error when the file has become shorter than it.
@@ -343,12 +365,17 @@ fn send_range(socket: BorrowedFd<'_>, range: &FileRange, limit: usize) -> io::Re
         None => send_copy(socket, range, position, count)?,
     };
     if sent == 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            format!("the log file ends at {position}, inside the records of an answer"),
-        ));
+        return Err(ends_early(position));
     }
     Ok(sent)
+}
+
+/// The error of a file that has become shorter than what was promised of it.
+pub(crate) fn ends_early(position: u64) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        format!("the log file ends at {position}, inside the records of an answer"),
+    )
 }
 
 fn send_copy(socket: BorrowedFd<'_>, range: &FileRange, position: u64, count: usize) -> io::Result<usize> {
@@ -360,6 +387,10 @@ fn send_copy(socket: BorrowedFd<'_>, range: &FileRange, position: u64, count: us
     let slices = [IoSlice::new(copy.get(..got).unwrap_or_default())];
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     Ok(sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), flags)?)
+}
+
+fn failed(error: &io::Error) -> Written {
+    Written::Close((!is_disconnect(error)).then(|| error.to_string()))
 }
 
 /// Whether the error only says that the peer is gone.

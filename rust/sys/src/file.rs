@@ -1,9 +1,9 @@
 //! Positioned vectored writes, preallocation and sendfile(2).
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, Mode, OFlags};
 
 /// Writes `parts` one after another at byte `position` by one pwritev(2); the file's own position is untouched.
 ///
@@ -18,6 +18,18 @@ pub fn write_vectored_at(file: impl AsFd, parts: &[IoSlice<'_>], position: u64) 
 /// Fails with `ENOSPC` when there is no room and `EOPNOTSUPP` where the file system cannot.
 pub fn allocate_keep_size(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
     Ok(rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, position, length)?)
+}
+
+/// The same file, opened once more for reading: with a position and a read-ahead of its own. Needs /proc. Does not wait for the
+/// disk, since the file is open.
+pub fn reopen(file: impl AsFd) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// The number of the device that the file lies on.
+pub fn device(file: impl AsFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(file)?.st_dev)
 }
 
 /// Sends up to `count` bytes of `file` from `*position` on to `socket` and moves `*position` past what was sent.
@@ -59,6 +71,17 @@ mod tests {
         file.set_len(4).unwrap();
         let metadata = file.metadata().unwrap();
         assert!(metadata.blocks() * 512 < 1 << 20);
+    }
+
+    #[test]
+    fn a_file_that_is_opened_again_is_the_same_even_when_it_has_no_name() {
+        let file = file();
+        write_vectored_at(&file, &[IoSlice::new(b"0123456789")], 0).unwrap();
+        let again = reopen(&file).unwrap();
+        assert_eq!(device(&again).unwrap(), device(&file).unwrap());
+        let mut text = String::new();
+        File::from(again).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "0123456789");
     }
 
     #[test]

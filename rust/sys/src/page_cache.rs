@@ -86,6 +86,15 @@ pub fn is_in_memory(file: impl AsFd, position: u64, length: u64) -> bool {
         && is_byte_in_memory(file, last)
 }
 
+/// How many of `length` bytes from `position` on the page cache has, those included that are on their way from the disk, and in
+/// whole pages; `None` before Linux 6.5, and on file systems that cannot tell. Never waits for the disk.
+pub fn bytes_in_memory(file: impl AsFd, position: u64, length: u64) -> Option<u64> {
+    match length {
+        0 => Some(0), // it would mean "to the end of the file"
+        _ => pages_in_memory(file, position, length).map(|pages| pages * page_bytes()),
+    }
+}
+
 /// How many pages `length` bytes from `position` on lie in.
 fn pages_of(position: u64, length: u64) -> u64 {
     let page_bytes = page_bytes();
@@ -188,9 +197,12 @@ mod tests {
         }
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert!(is_in_memory(&file, 0, 1 << 20));
+        assert!(bytes_in_memory(&file, 0, 1 << 20).is_none_or(|bytes| bytes == 1 << 20));
         assert_eq!(read_from_memory(&file, &mut bytes, 0).unwrap(), 1 << 20);
         drop_from_memory(&file, 512 << 10, 64 << 10).unwrap();
         assert!(is_in_memory(&file, 0, 256 << 10));
+        assert!(bytes_in_memory(&file, 0, 1 << 20).is_none_or(|bytes| bytes == 960 << 10));
+        assert_eq!(bytes_in_memory(&file, 0, 0), Some(0));
         assert!(!is_in_memory(&file, 0, 1 << 20), "both ends are there, the middle is not");
         let refused = read_from_memory(&file, &mut bytes, 0).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);

@@ -7,7 +7,7 @@
 
 use crate::input::Input;
 use crate::requests;
-use fastlog_broker::{ByteBudget, Events, Outcome, Reply, RequestContext, Response, Wakeup};
+use fastlog_broker::{ByteBudget, DiskThreads, Events, Outcome, Reply, RequestContext, Response, Wakeup};
 use fastlog_protocol::header::RequestHeader;
 use fastlog_protocol::primitives::Reader;
 use fastlog_server::fuzzing::Wire;
@@ -41,6 +41,7 @@ fn fate(frame: &[u8]) -> Fate {
 /// Notes the frames that are handed in, and answers with the bytes of the request.
 struct Recorder {
     budget: Arc<ByteBudget>,
+    disks: Arc<DiskThreads>,
     events: Events,
     frames: Mutex<Vec<Vec<u8>>>,
     late: Mutex<Vec<(Reply, Vec<u8>)>>,
@@ -67,12 +68,17 @@ impl Handler for Recorder {
     fn budget(&self) -> &Arc<ByteBudget> {
         &self.budget
     }
+
+    fn disks(&self) -> &Arc<DiskThreads> {
+        &self.disks
+    }
 }
 
 impl Recorder {
     fn new() -> Self {
         Self {
             budget: ByteBudget::new(usize::MAX),
+            disks: DiskThreads::new(),
             events: Events::new(8, Arc::new(Wakeup::new().unwrap())),
             frames: Mutex::default(),
             late: Mutex::default(),

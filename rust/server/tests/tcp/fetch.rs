@@ -10,7 +10,7 @@ use fastlog_protocol::messages::fetch::{FetchRequest, FetchResponse, FetchTopic,
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-fn values(bytes: &[u8]) -> Vec<(i64, Vec<u8>)> {
+pub(crate) fn values(bytes: &[u8]) -> Vec<(i64, Vec<u8>)> {
     let mut found = Vec::new();
     for batch in batches(bytes) {
         let each = records(batch.unwrap(), |record| {
@@ -26,7 +26,7 @@ fn offsets(bytes: &[u8]) -> Vec<i64> {
     values(bytes).into_iter().map(|(offset, _)| offset).collect()
 }
 
-fn at_once<'a>(topic: &'a str, offset: i64) -> FetchRequest<'a> {
+pub(crate) fn at_once<'a>(topic: &'a str, offset: i64) -> FetchRequest<'a> {
     FetchRequest { max_wait_ms: 0, ..fetch_request(topic, offset) }
 }
 
@@ -300,28 +300,6 @@ fn only_read_committed_gets_a_list_of_aborted_transactions() {
             let aborted = &response.responses[0].partitions[0].aborted_transactions;
             assert_eq!(aborted.as_ref().map(Vec::len), expected);
         });
-    }
-}
-
-#[test]
-fn what_is_no_longer_in_memory_is_read_by_the_disk_thread() {
-    let node = Node::start();
-    let partition = node.topic("t");
-    let mut client = node.client();
-    for number in 0..8u8 {
-        client.produce("t", &batch(&[&[number; 900_000]]));
-    }
-    partition.log().flush().unwrap();
-    let segment = std::fs::File::open(node.path().join("t-0").join("00000000000000000000.log")).unwrap();
-    let mut request = at_once("t", 0);
-    request.topics[0].partitions[0].partition_max_bytes = 50 << 20;
-    for _ in 0..5 {
-        // a file system in memory (tmpfs) keeps its pages; then this shows no more than that all arrives
-        rustix::fs::fadvise(&segment, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        let fetched = fetch_one(&mut client, 12, &request);
-        let values = values(&fetched.records);
-        assert_eq!(values.len(), 8);
-        assert!(values.iter().zip(0u8..).all(|((_, value), number)| value.iter().all(|it| *it == number)));
     }
 }
 

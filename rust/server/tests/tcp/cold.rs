@@ -1,0 +1,152 @@
+//! Readers of what is not in memory. On a file system in memory (tmpfs) nothing is ever cold; there these tests show no more
+//! than that all arrives.
+
+use crate::fetch::{at_once, values};
+use crate::harness::*;
+use fastlog_broker::{BrokerConfig, DiskThreads};
+use fastlog_protocol::api_key;
+use fastlog_protocol::messages::fetch::FetchRequest;
+use fastlog_server::ServerConfig;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+/// Records of the topic, and bytes of each: more than the sockets' buffers take.
+const RECORDS: u8 = 40;
+const RECORD_BYTES: usize = 900_000;
+
+fn node() -> Node {
+    let node =
+        Node::start_with(BrokerConfig::default(), ServerConfig { io_threads: 1, ..test_server_config() });
+    let partition = node.topic("t");
+    let mut client = node.client();
+    for number in 0..RECORDS {
+        client.produce("t", &batch(&[&vec![number; RECORD_BYTES]]));
+    }
+    partition.log().flush().unwrap();
+    node
+}
+
+/// Has the page cache forget the topic; false where it does not.
+fn forget(node: &Node) -> bool {
+    let segment = File::open(node.path().join("t-0").join("00000000000000000000.log")).unwrap();
+    let length = segment.metadata().unwrap().len();
+    fastlog_sys::page_cache::drop_from_memory(&segment, 0, length).unwrap();
+    !fastlog_sys::page_cache::is_in_memory(&segment, 0, length)
+}
+
+fn all() -> FetchRequest<'static> {
+    let mut request = at_once("t", 0);
+    request.topics[0].partitions[0].partition_max_bytes = 50 << 20;
+    request
+}
+
+fn check(records: &[u8]) {
+    let values = values(records);
+    assert_eq!(values.len(), usize::from(RECORDS));
+    for ((_, value), number) in values.iter().zip(0..) {
+        assert!(value.len() == RECORD_BYTES && value.iter().all(|it| *it == number), "record {number}");
+    }
+}
+
+/// Holds the threads of the disk that the broker's files are on, until what is answered is dropped.
+fn hang(node: &Node) -> Vec<Sender<()>> {
+    let device = std::fs::metadata(node.path()).unwrap().dev();
+    let (began, running) = channel();
+    let held = (0..DiskThreads::OF_A_DISK).map(|_| {
+        let (go, wait) = channel::<()>();
+        let began = began.clone();
+        let job = move || {
+            began.send(()).unwrap();
+            let _gone = wait.recv();
+        };
+        node.broker.disks().ask(device, Box::new(job)).unwrap();
+        running.recv_timeout(PATIENCE).unwrap();
+        go
+    });
+    held.collect()
+}
+
+#[test]
+fn what_is_no_longer_in_memory_arrives_whole() {
+    let node = node();
+    let mut client = node.client();
+    for _ in 0..3 {
+        forget(&node);
+        check(&fetch_one(&mut client, 12, &all()).records);
+    }
+}
+
+#[test]
+fn readers_that_take_little_at_a_time_get_all_of_it_and_stop_nobody() {
+    let node = node();
+    forget(&node);
+    let mut slow: Vec<_> = (0..3).map(|_| node.client()).collect();
+    for client in &mut slow {
+        client.send(api_key::FETCH, 12, |w| all().encode(w, 12).unwrap());
+    }
+    // their sockets fill up; another reader goes on meanwhile
+    forget(&node);
+    check(&fetch_one(&mut node.client(), 12, &all()).records);
+    for client in &mut slow {
+        let mut prefix = [0; 4];
+        client.stream.read_exact(&mut prefix).unwrap();
+        let mut left = usize::try_from(i32::from_be_bytes(prefix)).unwrap();
+        assert!(left > usize::from(RECORDS) * RECORD_BYTES);
+        let mut bytes = vec![0; 300_000];
+        while left > 0 {
+            let count = client.stream.read(&mut bytes).unwrap();
+            assert!(count > 0, "{left} bytes did not come");
+            left -= count;
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_holds_up_those_alone_who_read_from_it() {
+    let node = node();
+    if !forget(&node) {
+        return;
+    }
+    let hanging = hang(&node);
+    let mut reader = node.client();
+    reader.send(api_key::FETCH, 12, |w| all().encode(w, 12).unwrap());
+    let mut other = node.client();
+    node.topic("other");
+    let start = Instant::now();
+    for number in 0..20 {
+        other.produce("other", &batch(&[&[number; 100]]));
+        let fetched = fetch_one(&mut other, 12, &at_once("other", i64::from(number)));
+        assert_eq!(values(&fetched.records).len(), 1);
+    }
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    // the answer has begun, and none of its records has come
+    reader.stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let mut bytes = vec![0; RECORD_BYTES];
+    assert!(reader.stream.read_exact(&mut bytes).is_err());
+    drop(hanging);
+    reader.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    eventually("the rest comes", || reader.stream.read(&mut bytes).unwrap() > 100_000);
+}
+
+#[test]
+fn a_server_that_stops_does_not_wait_for_a_disk_that_hangs_and_nor_do_its_clients() {
+    let node = node();
+    if !forget(&node) {
+        return;
+    }
+    let hanging = hang(&node);
+    let mut reader = node.client();
+    reader.send(api_key::FETCH, 12, |w| all().encode(w, 12).unwrap());
+    reader.send(api_key::FETCH, 12, |w| at_once("t", i64::from(RECORDS)).encode(w, 12).unwrap());
+    let mut byte = [0];
+    reader.stream.read_exact(&mut byte).unwrap();
+    node.server.shutdown(Duration::ZERO);
+    let mut rest = Vec::new();
+    let ended = reader.stream.read_to_end(&mut rest);
+    assert!(ended.is_ok() || ended.is_err_and(|it| it.kind() == std::io::ErrorKind::ConnectionReset));
+    assert!(rest.len() < 1000);
+    drop(hanging);
+}
