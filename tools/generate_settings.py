@@ -17,6 +17,7 @@ PARTS = (
     "settings_groups",
     "settings_cleaner",
     "settings_scrub",
+    "settings_tiers",
     "settings_cluster",
     "settings_kafka",
 )

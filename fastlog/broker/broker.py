@@ -24,7 +24,7 @@ from fastlog.broker.control_loop import ControlLoop
 from fastlog.broker.directories import make_directories
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.groups.offsets_log import OffsetsLog
-from fastlog.broker.housekeeping import Housekeeping, cleaner_task, scrub_task, tasks
+from fastlog.broker.housekeeping import Housekeeping, cleaner_task, scrub_task, tasks, tiers_task
 from fastlog.broker.listening import bind_router, reserved_endpoint
 from fastlog.broker.node import Foundation, LocalNode
 from fastlog.broker.serving import Serving
@@ -208,6 +208,12 @@ class Broker:
             self._undo.callback(cleaner.stop)
             self._undo.callback(self._engine.stop_cleaner)
             cleaner.start()
+        if settings.remote_log_storage_system_enable:
+            task = tiers_task(self._engine, settings, self._clock)
+            tiers = Housekeeping([task], self._clock, "tiers")
+            self._undo.callback(tiers.stop)
+            self._undo.callback(self._engine.stop_tiers)
+            tiers.start()
         scrub = Housekeeping([scrub_task(self._engine, self._clock)], self._clock, "scrub")
         self._undo.callback(scrub.stop)
         self._undo.callback(self._engine.stop_scrub)

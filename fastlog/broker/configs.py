@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import msgspec
 
 from fastlog.config import Config, check, known, unusable
+from fastlog.config.tiers import check_topic
 from fastlog.errors import ConfigError, InvalidConfigError, InvalidRequestError
 from fastlog.events import EventLog
 from fastlog.ports import ConfigResource, StoredConfigs
@@ -107,6 +108,23 @@ class Configs:
                 _check_update(resource, known("broker")[key])
         warn_of_unmet(resource.kind, values)
 
+    def check_whole(
+        self, resource: ConfigResource, values: Mapping[str, str], before: Mapping[str, str]
+    ) -> None:
+        """Raises InvalidConfigError where all that `resource` is to set does not go together, or after `before`.
+
+        It is for a change: what is stored may be anything.
+        """
+        config = self.config
+        try:
+            if resource.kind == "group":
+                config.check_group_times(values)
+            elif resource.kind == "topic":
+                was_tiered = config.topic(before).remote_storage_enable
+                check_topic(config.broker(), config.topic(values), was_tiered=was_tiered)
+        except ConfigError as error:
+            raise InvalidConfigError(str(error)) from error
+
     def replace(
         self, resource: ConfigResource, values: Mapping[str, str | None], *, validate_only: bool
     ) -> None:
@@ -162,11 +180,8 @@ class Configs:
         values = make(before.values)
         # a value that was stored stays, even where a newer version would refuse it
         self.check(resource, {key: value for key, value in values.items() if before.values.get(key) != value})
-        if resource.kind == "group" and values != before.values:
-            try:
-                self.config.check_group_times(values)
-            except ConfigError as error:
-                raise InvalidConfigError(str(error)) from error
+        if values != before.values:
+            self.check_whole(resource, values, before.values)
         if not validate_only and values != before.values:
             self._put(resource, make, values, before.version)
 

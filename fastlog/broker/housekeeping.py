@@ -1,8 +1,8 @@
 """What a broker does from time to time: retention, checkpoints, purging what was deleted; cleaning compacted logs,
-and the scrub.
+the scrub, and tiered storage.
 
-One thread, and others for the cleaner and the scrub, which may be at a log for minutes; the engine's calls release the
-GIL. A task that fails is logged and tried again at its next turn.
+One thread, and others for the cleaner, the scrub and tiers, which may be at a log for minutes; the engine's calls
+release the GIL. A task that fails is logged and tried again at its next turn.
 """
 
 from __future__ import annotations
@@ -93,6 +93,18 @@ class ScrubbedLogs(Protocol):
         ...
 
 
+class TieredLogs(Protocol):
+    """The engine's calls; the first blocks."""
+
+    def run_tiers(self, now_ms: int) -> bool:
+        """Uploads full segments, and deletes what retention says in the store; True when there may be more to do."""
+        ...
+
+    def stop_tiers(self) -> None:
+        """Ends a `run_tiers` that is under way, and later ones at once."""
+        ...
+
+
 class Task(msgspec.Struct, frozen=True):
     """Something to do every so often."""
 
@@ -160,6 +172,16 @@ def scrub_task(logs: ScrubbedLogs, clock: Clock) -> Task:
             pass
 
     return Task("scrub", SCRUB_LOOK_MS, scrub)
+
+
+def tiers_task(logs: TieredLogs, settings: BrokerSettings, clock: Clock) -> Task:
+    """The task of the thread of tiered storage, which waits for the object store."""
+
+    def run() -> None:
+        while logs.run_tiers(clock.now_ms()):
+            pass
+
+    return Task("tiers", settings.remote_log_manager_task_interval_ms, run)
 
 
 class Housekeeping:

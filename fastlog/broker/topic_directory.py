@@ -133,7 +133,9 @@ def colliding(name: str, other: str) -> InvalidTopicError:
 def check_new(topics: TopicDirectory, configs: Configs, name: str, overrides: Mapping[str, str]) -> None:
     """Raises the error that creating a topic `name` with `overrides`, settings of its own, meets, if any."""
     topics.check_new_name(name)
-    configs.check(ConfigResource("topic", name), overrides)
+    resource = ConfigResource("topic", name)
+    configs.check(resource, overrides)
+    configs.check_whole(resource, overrides, {})
 
 
 def counts_of(configs: Configs, partition_count: int, replication_factor: int) -> tuple[int, int]:

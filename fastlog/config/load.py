@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlog.config.layers import Config, check
 from fastlog.config.listeners import parse_advertised, parse_listeners
+from fastlog.config.tiers import check_store
 from fastlog.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def _check_together(config: Config) -> None:
             f"log.dirs={','.join(settings.log_dirs)}: name a directory, or some with a comma between"
         )
     config.check_group_times({})
+    check_store(settings)
     wait_ms, lag_ms = settings.replica_fetch_wait_max_ms, settings.replica_lag_time_max_ms
     if wait_ms >= lag_ms:
         raise ConfigError(

@@ -153,6 +153,15 @@ class Engine:
     def stop_cleaner(self) -> None:
         """Ends a `clean_one` that is under way, and later ones at once; does not wait."""
 
+    def run_tiers(self, now_ms: int) -> bool:
+        """Uploads a full segment of each tiered partition that has one, and deletes what retention says.
+
+        Waits for the object store. True = there may be more to do at once.
+        """
+
+    def stop_tiers(self) -> None:
+        """Ends a `run_tiers` that is under way after its segment, and reads from the store; does not wait."""
+
     def scrub_next(self, now_ms: int) -> bool:
         """Checks the next segment of the pass that is under way or due, at its rate; False when there is none."""
 

@@ -145,7 +145,9 @@ class FaultyStore:
             status, found = answer.status, answer.read()
             length = int(answer.headers.get("Content-Length") or len(found))
             passed = {
-                name: answer.headers[name] for name in ("ETag", "Last-Modified") if name in answer.headers
+                name: answer.headers[name]
+                for name in ("ETag", "Last-Modified", "Content-Range")
+                if name in answer.headers
             }
         finally:
             upstream.close()

@@ -226,12 +226,12 @@ def test_what_has_no_meaning_is_taken_shown_and_logged_once(
     plane: ControlPlane, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "fastlog")
-    assert change(plane, TOPIC, "orders", ("local.retention.ms", SET, "5")).error_code == 0
+    assert change(plane, TOPIC, "orders", ("compression.lz4.level", SET, "5")).error_code == 0
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith("setting has no meaning here key=local.retention.ms")
-    shown = describe(plane, TOPIC, "orders", ["local.retention.ms"], include_documentation=True).configs[0]
+    assert said.startswith("setting has no meaning here key=compression.lz4.level")
+    shown = describe(plane, TOPIC, "orders", ["compression.lz4.level"], include_documentation=True).configs[0]
     assert (shown.value, shown.config_source) == ("5", 1)
-    assert shown.documentation.endswith("It does nothing here: there is no tiered storage.")
+    assert shown.documentation.endswith("It does nothing here: lz4 has one level here.")
     caplog.clear()
     assert change(plane, TOPIC, "orders", ("retention.ms", SET, "5")).error_code == 0
     assert not caplog.records

@@ -12,13 +12,15 @@ use crate::request::context::{Authorizer, Operation, RequestContext, Resource};
 use crate::request::control_queue::{ControlQueue, ControlRequest};
 use crate::request::response::{Outcome, Reply};
 use crate::sync::SyncThreads;
+use crate::tiers::Tiers;
 use crate::waiters::Timer;
 use crate::wakeup::Wakeup;
 use fastlog_log::{Log, LogConfig, LogError};
 use fastlog_protocol::ErrorCode;
+use fastlog_tiers::{Reader, Tier};
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -127,6 +129,7 @@ pub struct Broker {
     pub(crate) has_threads: bool,
     control: ControlQueue,
     groups: ControlQueue,
+    tiers: OnceLock<Arc<Tiers>>,
     events: Events,
     budget: Arc<ByteBudget>,
     wakeup: Arc<Wakeup>,
@@ -184,6 +187,7 @@ impl Broker {
             has_threads,
             control: ControlQueue::new(config.control_queue_max, wakeup.clone()),
             groups: ControlQueue::new(config.control_queue_max, Arc::new(Wakeup::new()?)),
+            tiers: OnceLock::new(),
             events: Events::new(config.events_max, wakeup.clone()),
             budget: ByteBudget::new(config.request_bytes_max),
             wakeup,
@@ -278,6 +282,30 @@ impl Broker {
         let partition = Arc::new(Partition::open(settings, log, cluster, syncs)?);
         partition.change(to)?;
         Ok(self.insert_partition(partition)?)
+    }
+
+    /// As [`Broker::add_partition`], of a log whose front is in the object store.
+    pub(crate) fn add_tiered_partition(
+        &self,
+        settings: PartitionSettings,
+        log: Log,
+        (tier, reader): (Tier, &Arc<Reader>),
+    ) -> Result<Arc<Partition>, LogError> {
+        let (cluster, syncs) = (self.cluster.clone(), self.syncs.syncs().clone());
+        let partition = Arc::new(Partition::new(settings, log, cluster, syncs)?);
+        partition.set_tier(tier, reader);
+        self.insert_partition(partition)
+    }
+
+    /// Takes an object store into use, once, before partitions are opened.
+    pub fn set_tiers(&self, tiers: Arc<Tiers>) {
+        // the first one stays
+        let _set = self.tiers.set(tiers);
+    }
+
+    /// The object store, if there is one.
+    pub fn tiers(&self) -> Option<&Arc<Tiers>> {
+        self.tiers.get()
     }
 
     fn insert_partition(&self, partition: Arc<Partition>) -> Result<Arc<Partition>, LogError> {

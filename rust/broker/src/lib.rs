@@ -27,6 +27,7 @@ mod scrubber;
 pub mod simulation;
 mod sync;
 mod throttle;
+mod tiers;
 mod waiters;
 mod wakeup;
 
@@ -37,6 +38,7 @@ pub use cluster::{Notice, Notices};
 pub use disk::{DiskJob, DiskThreads};
 pub use events::{Event, Events, Level};
 pub use fastlog_log::FileHandle;
+pub use fastlog_tiers::StoreError;
 pub use image::{
     ApiRange, Image, ImageBroker, ImagePartition, ImageTopic, Lane, PublishedImage, is_internal_topic,
     is_valid_topic_name,
@@ -54,4 +56,5 @@ pub use request::context::{
 pub use request::control_queue::{ControlQueue, ControlRequest};
 pub use request::response::{Answer, FileRange, Outcome, Reply, ReplySink, Response, Segment};
 pub use scrubber::ScrubSettings;
+pub use tiers::Tiers;
 pub use wakeup::Wakeup;

@@ -60,6 +60,15 @@ pub struct LogConfig {
     pub producer_id_expiration_ms: i64,
     /// `fastlog.durability`.
     pub durability: Durability,
+    /// `remote.storage.enable`, where the broker has a store: what was uploaded is part of the log.
+    pub remote_storage: bool,
+    /// That, and not `remote.log.copy.disable`: full segments are uploaded, and go from the disk by
+    /// local retention once they are.
+    pub remote_copy: bool,
+    /// `local.retention.ms` of segments that are uploaded; −1 = for ever.
+    pub local_retention_ms: i64,
+    /// `local.retention.bytes` of segments that are uploaded; −1 = no limit.
+    pub local_retention_bytes: i64,
     /// `fastlog.restoring`: clients write batches of a backup, which keep their offsets; nothing is deleted or cleaned.
     pub restoring: bool,
 }
@@ -90,6 +99,10 @@ impl Default for LogConfig {
             preallocate: false,
             producer_id_expiration_ms: DAY_MS,
             durability: Durability::Os,
+            remote_storage: false,
+            remote_copy: false,
+            local_retention_ms: -1,
+            local_retention_bytes: -1,
             restoring: false,
         }
     }

@@ -20,6 +20,16 @@ pub enum LogError {
         /// The next offset to be written.
         log_end_offset: i64,
     },
+    /// The object store has the offset; the disk no longer does.
+    #[error(
+        "offset {offset} is in the object store only, the log on the disk begins at {local_start_offset}"
+    )]
+    Tiered {
+        /// What was asked for.
+        offset: i64,
+        /// The first offset on the disk.
+        local_start_offset: i64,
+    },
     /// A system call failed.
     #[error("could not {action} {}: {source}", path.display())]
     Io {
@@ -135,7 +145,8 @@ impl LogError {
     /// The code for a client.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+            // who reads on without the store has the log that is on the disk
+            Self::OffsetOutOfRange { .. } | Self::Tiered { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
             Self::Gone { state: "deleted", .. } => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             Self::Policy { .. } => ErrorCode::POLICY_VIOLATION,
             Self::InconsistentTopicId { .. } => ErrorCode::INCONSISTENT_TOPIC_ID,

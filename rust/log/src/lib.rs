@@ -28,6 +28,7 @@ pub use partition_log::mend::DamagedRange;
 pub use partition_log::read::Slice;
 pub use partition_log::restore::RESTORED_EPOCH;
 pub use partition_log::scrub::Scrubbed;
+pub use partition_log::tiered::{ClosedSegment, TieredRange};
 pub use partition_log::timestamp::TimestampedOffset;
 pub use partition_log::{Log, LogOptions};
 pub use producer_state::KnownProducer;

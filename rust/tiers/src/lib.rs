@@ -15,6 +15,7 @@ pub mod memory;
 pub mod reader;
 pub mod store;
 pub mod tier;
+pub mod timestamps;
 mod upload;
 
 pub use cache::{Cache, CachedChunk};
@@ -24,4 +25,3 @@ pub use manifest::{Entry, Manifest, Place};
 pub use reader::{Found, Range, Reader, Wake};
 pub use store::{ObjectStore, Store};
 pub use tier::{Local, Tier, Writer};
-pub use upload::SegmentSource;

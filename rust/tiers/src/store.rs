@@ -151,6 +151,8 @@ fn s3(bucket: &str) -> Result<object_store::aws::AmazonS3, object_store::Error> 
         .with_bucket_name(bucket)
         .with_client_options(client)
         .with_retry(retries)
+        // not every store that speaks the protocol can delete many at once
+        .with_disable_bulk_delete(true)
         .build()
 }
 

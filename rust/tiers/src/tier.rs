@@ -13,12 +13,13 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
+use fastlog_log::{ClosedSegment, TieredRange};
 use parking_lot::{Mutex, RwLock};
 
 use crate::error::{StoreError, TierError};
 use crate::manifest::{Entry, Manifest, Place};
 use crate::store::{Listed, Store};
-use crate::upload::{self, SegmentSource};
+use crate::upload;
 
 /// A larger manifest is none of ours: a million segments need less.
 const MANIFEST_BYTES_MAX: u64 = 256 << 20;
@@ -85,6 +86,13 @@ impl Tier {
     /// The manifest in force.
     pub fn manifest(&self) -> Arc<Manifest> {
         Arc::clone(&self.manifest.read())
+    }
+
+    /// The offsets that the store has.
+    pub fn range(&self) -> Option<TieredRange> {
+        let manifest = self.manifest();
+        let (start_offset, end_offset) = manifest.start_offset().zip(manifest.end_offset())?;
+        Some(TieredRange { start_offset, end_offset })
     }
 
     /// What its keys begin with.
@@ -233,7 +241,7 @@ impl Tier {
         &self,
         store: &dyn Store,
         writer: Writer,
-        source: &SegmentSource,
+        source: &ClosedSegment,
         local: &Local<'_>,
     ) -> Result<(), TierError> {
         let mut is_attached = self.is_attached.lock();

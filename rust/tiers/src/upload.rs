@@ -1,11 +1,10 @@
 //! Uploading a closed segment: its batches, then its indexes. It counts when the manifest names it.
 
 use std::io;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use fastlog_log::file_system::read_exact_at;
-use fastlog_log::{EpochStart, FileHandle, FileSystem, RealFileSystem};
+use fastlog_log::{ClosedSegment, FileSystem, RealFileSystem};
 use fastlog_protocol::crc::crc32c;
 use uuid::Uuid;
 
@@ -15,29 +14,6 @@ use crate::indexes;
 use crate::manifest::Entry;
 use crate::store::{PART_BYTES, Store};
 
-/// A closed segment of the local log: all of it synced and below the last stable offset.
-#[derive(Debug)]
-pub struct SegmentSource {
-    /// Its first offset.
-    pub base_offset: i64,
-    /// The base offset of the next segment.
-    pub next_offset: i64,
-    /// Bytes of batches.
-    pub size_bytes: u64,
-    /// The batches.
-    pub log: Arc<dyn FileHandle>,
-    /// `.index`, as it is on the disk.
-    pub offset_index: Vec<u8>,
-    /// `.timeindex`.
-    pub time_index: Vec<u8>,
-    /// `.txnindex`, empty where there is none.
-    pub txn_index: Vec<u8>,
-    /// The producers as of `next_offset`, empty where no snapshot was kept.
-    pub snapshot: Vec<u8>,
-    /// The leader epochs of its records.
-    pub epochs: Vec<EpochStart>,
-}
-
 /// The objects of an upload, under the prefix of the partition.
 pub(crate) fn keys(prefix: &str, base_offset: i64, id: Uuid) -> [String; 2] {
     ["log", "indexes"].map(|kind| format!("{prefix}/{base_offset:020}-{}.{kind}", id.simple()))
@@ -46,7 +22,7 @@ pub(crate) fn keys(prefix: &str, base_offset: i64, id: Uuid) -> [String; 2] {
 /// Uploads a segment; the entry is for the manifest. Blocks, for as long as the store takes.
 ///
 /// Crash points: without a manifest that names the entry's id its objects are strays, whole or not.
-pub(crate) fn upload(store: &dyn Store, prefix: &str, source: &SegmentSource) -> Result<Entry, TierError> {
+pub(crate) fn upload(store: &dyn Store, prefix: &str, source: &ClosedSegment) -> Result<Entry, TierError> {
     let (base_offset, next_offset) = (source.base_offset, source.next_offset);
     let chunks = chunks::scan(&*source.log, source.size_bytes, base_offset, next_offset)?;
     let parts = [&source.txn_index, &source.offset_index, &source.time_index, &source.snapshot];
@@ -81,7 +57,7 @@ fn length(bytes: usize) -> Result<u32, TierError> {
 
 /// The bytes of the segment, in parts. Each chunk is compared once more: what is sent is what was checked.
 fn parts_of<'a>(
-    source: &'a SegmentSource,
+    source: &'a ClosedSegment,
     chunks: &'a [chunks::Chunk],
 ) -> impl Iterator<Item = io::Result<Bytes>> + 'a {
     let mut rest = chunks.iter().peekable();

@@ -5,6 +5,7 @@ mod delayed;
 mod read;
 mod session;
 mod session_cache;
+mod tiered;
 mod watch;
 
 pub(crate) use answer::{encode, encode_error, tells_leaders};

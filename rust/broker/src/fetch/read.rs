@@ -4,6 +4,7 @@ use super::session::{Found, Look, Told, Wanted};
 use super::session_cache::FetchContext;
 use crate::partition::{Duty, FollowerFetch, Partition, Role};
 use crate::request::response::FileRange;
+use crate::tiers::Limits;
 use crate::waiters::Delayed;
 use fastlog_log::{AbortedTxn, LogError, Slice};
 use fastlog_protocol::ErrorCode;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The first version whose answers may hold batches compressed with zstd.
-const ZSTD_VERSION: i16 = 10;
+pub(super) const ZSTD_VERSION: i16 = 10;
 
 /// The first version whose consumers may read from followers.
 const FOLLOWER_FETCH_VERSION: i16 = 11;
@@ -108,7 +109,7 @@ impl PartitionRead {
         Self { error, ..Self::nothing(Told::NOTHING) }
     }
 
-    fn nothing(told: Told) -> Self {
+    pub(super) fn nothing(told: Told) -> Self {
         let error = ErrorCode::NONE;
         Self {
             error,
@@ -212,6 +213,12 @@ impl FetchPlan {
             }
             has_news |= is_news(log.high_watermark(), wanted);
             if wanted.fetch_offset < bound && !self.is_kept_back(partition) {
+                if log.is_tiered(wanted.fetch_offset) {
+                    if partition.tier().is_none_or(|tier| tier.is_ready(wanted.fetch_offset)) {
+                        return Prospect::Enough;
+                    }
+                    continue;
+                }
                 let available = log.available_bytes(wanted.fetch_offset, bound);
                 // one batch is sent even above the client's limit, so anything at all counts for something
                 let limit = u64::try_from(wanted.max_bytes).unwrap_or(0).max(1);
@@ -253,9 +260,12 @@ impl FetchPlan {
             return Ok(PartitionRead { is_unread: true, ..PartitionRead::nothing(told) });
         }
         let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
-        let slice = log
-            .read(wanted.fetch_offset, max_bytes, bound, at_least_one)
-            .map_err(|error: LogError| error.code())?;
+        let slice = match log.read(wanted.fetch_offset, max_bytes, bound, at_least_one) {
+            Err(LogError::Tiered { .. }) => {
+                return self.read_tiered(partition, wanted, told, &Limits { bound, max_bytes, at_least_one });
+            }
+            read => read.map_err(|error| error.code())?,
+        };
         let aborted = match &slice {
             Some(slice) if self.isolation == Isolation::ReadCommitted => {
                 log.aborted_in(slice, wanted.fetch_offset, bound).map_err(|error: LogError| error.code())?
@@ -367,7 +377,7 @@ fn diverging_epoch(partition: &Partition, wanted: &Wanted) -> Result<Option<(i32
 
 /// Ends the range before its first batch that is compressed with zstd, which the client cannot read; an error
 /// when that is the first.
-fn cut_before_zstd(range: &mut FileRange) -> Result<(), ErrorCode> {
+pub(super) fn cut_before_zstd(range: &mut FileRange) -> Result<(), ErrorCode> {
     let mut good = 0;
     let mut bytes = [0u8; HEADER_BYTES];
     while good + HEADER_BYTES <= range.length {

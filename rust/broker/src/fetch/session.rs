@@ -498,7 +498,7 @@ mod tests {
         session.note(&all, [found(5), more, found(5)].into_iter());
         assert_eq!(due(&mut session), [1], "it had more than went into the answer");
         session.note(&[wanted(1)], [found(5)].into_iter());
-        assert_eq!(due(&mut session), []);
+        assert_eq!(due(&mut session), [0_i32; 0]);
         session.signal().change(2);
         assert_eq!(due(&mut session), [2]);
         assert_eq!(due(&mut session), [2], "until there was an answer");

@@ -150,7 +150,7 @@ mod tests {
         list.notify();
         assert_eq!((signal.take(), waiter.0.load(Ordering::SeqCst)), (vec![7], 1));
         list.notify();
-        assert_eq!(signal.take(), [], "taken, but not looked at");
+        assert_eq!(signal.take(), [0_usize; 0], "taken, but not looked at");
         watch.rearm();
         list.notify();
         assert_eq!((signal.take(), waiter.0.load(Ordering::SeqCst)), (vec![7], 2));
@@ -163,7 +163,7 @@ mod tests {
             list.add(&Watch::new(slot, signal.clone()));
         }
         list.notify();
-        assert_eq!(signal.take(), []);
+        assert_eq!(signal.take(), [0_usize; 0]);
         assert!(list.state.lock().watches.len() < 2 * SWEEP_AT_LEAST);
     }
 }

@@ -12,6 +12,7 @@ mod directories;
 mod replicas;
 mod room;
 mod scrub;
+mod tiers;
 
 use directories::Directories;
 pub use replicas::{FetchAnswer, FetchResult, FetchedFrom, ReplicaChange};
@@ -25,6 +26,7 @@ use fastlog_log::{
     Checkpoint, Due, FailedDirectory, Identity, LastStop, Log, LogConfig, LogDir, LogError, LogOptions,
     Offsets, PartitionDirectory, RecoveryReport, Space, Storage, file_name,
 };
+use fastlog_tiers::Tier;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -181,7 +183,7 @@ impl LogManager {
         {
             return Ok(());
         }
-        let log = self.open_log(wanted, now_ms)?;
+        let (log, tier) = self.open_log(wanted, now_ms)?;
         let settings = PartitionSettings {
             topic: wanted.topic.clone(),
             topic_id: wanted.topic_id,
@@ -189,28 +191,36 @@ impl LogManager {
             leader_epoch: wanted.leader_epoch,
             replication: Replication::single(self.broker.config.node_id, wanted.min_insync_replicas),
         };
-        self.broker.add_partition(settings, log)?;
+        match tier.zip(self.broker.tiers()) {
+            Some((tier, tiers)) => self.broker.add_tiered_partition(settings, log, (tier, tiers.reader()))?,
+            None => self.broker.add_partition(settings, log)?,
+        };
         self.found.lock().remove(&(wanted.topic.to_string(), wanted.index));
         Ok(())
     }
 
-    fn open_log(&self, wanted: &OpenPartition, now_ms: i64) -> Result<Log, LogError> {
+    fn open_log(&self, wanted: &OpenPartition, now_ms: i64) -> Result<(Log, Option<Tier>), LogError> {
         let directories = self.directories()?;
         let found =
             self.found.lock().get(&(wanted.topic.to_string(), wanted.index)).map(|it| it.path.clone());
-        let directory = match found {
-            Some(path) => directories.of_path(&path)?,
+        let directory = match &found {
+            Some(path) => directories.of_path(path)?,
             None if self.is_opening.load(Ordering::Acquire) && !directories.failed().is_empty() => {
                 return Err(may_be_elsewhere(directories.failed()));
             }
             None => directories.place(&self.broker, wanted.config.segment_bytes)?,
         };
+        let tier = match &found {
+            Some(path) => self.known_tier(directory.storage(), path, wanted)?,
+            None => None,
+        };
         let options = self.options(directory, wanted);
+        let options = LogOptions { tiered: tier.as_ref().and_then(Tier::range), ..options };
         let (log, report) = Log::open(directory.storage(), options, now_ms)?;
         // what comes in the place of what was lost, or cut, was never cleaned
         self.cleaner.is_cut(&wanted.topic, wanted.index, log.log_end_offset());
         self.tell(wanted, &report);
-        Ok(log)
+        Ok((log, tier))
     }
 
     fn options(&self, directory: &LogDir, wanted: &OpenPartition) -> LogOptions {
@@ -399,13 +409,19 @@ impl LogManager {
             self.each_log(purged, "purging deleted segments failed", |it| it.log().purge_deleted(now_ms));
         let due: Vec<_> = self.doomed.lock().extract_if(.., |(_, due)| due.is_over(now_ms)).collect();
         let mut failed = None;
+        let mut kept = 0;
         for (path, when) in &due {
+            if self.is_needed_by_tiers(path) {
+                self.doomed.lock().push((path.clone(), *when));
+                kept += 1;
+                continue;
+            }
             if let Err(error) = directories.of_path(path).and_then(|it| it.remove_deleted(path)) {
                 self.doomed.lock().push((path.clone(), *when));
                 failed = Some(error);
             }
         }
-        failed.map_or(Ok(segments + due.len()), Err)
+        failed.map_or(Ok(segments + due.len() - kept), Err)
     }
 
     /// Closes the files of logs that nobody used since this was last called; answers how many.

@@ -97,7 +97,7 @@ impl LogManager {
             );
             return Err(ChangeError { code: ErrorCode::INCONSISTENT_TOPIC_ID, message });
         }
-        let log = self.open_log(wanted, now_ms)?;
+        let (log, _) = self.open_log(wanted, now_ms)?;
         let settings = PartitionSettings {
             topic: wanted.topic.clone(),
             topic_id: wanted.topic_id,

@@ -11,6 +11,7 @@ mod replication;
 mod role;
 mod table;
 mod throttled;
+mod tiered;
 
 pub use change::{Assignment, ChangeError};
 pub use follower::{Fetched, FollowerPosition};
@@ -27,7 +28,9 @@ use role::RoleCell;
 
 use crate::sync::{SyncStates, Syncs};
 use crate::throttle::Listed;
+use crate::tiers::PartitionTier;
 use crate::waiters::WaiterList;
+use arc_swap::ArcSwapOption;
 use fastlog_log::{AppendError, AppendOptions, Appended, Log, LogConfig, LogError};
 use fastlog_protocol::ErrorCode;
 use parking_lot::Mutex;
@@ -75,6 +78,8 @@ pub struct Partition {
     sync_states: SyncStates,
     /// Why nothing is synced here any more.
     sync_failure: OnceLock<String>,
+    /// What an object store has of it.
+    tier: ArcSwapOption<PartitionTier>,
 }
 
 impl Partition {
@@ -122,6 +127,7 @@ impl Partition {
             syncs,
             sync_states: SyncStates::default(),
             sync_failure: OnceLock::new(),
+            tier: ArcSwapOption::empty(),
         })
     }
 

@@ -84,7 +84,7 @@ impl Log {
     }
 
     /// Makes sure that the transaction index of a segment is right.
-    fn check_txn_index(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
+    pub(super) fn check_txn_index(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
         if segment.txn_index.is_checked() {
             return Ok(());
         }

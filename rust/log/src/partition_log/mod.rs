@@ -35,6 +35,7 @@ mod retention;
 mod roll;
 pub mod scrub;
 pub(crate) mod tail;
+pub mod tiered;
 pub mod timestamp;
 mod truncate;
 
@@ -62,6 +63,8 @@ pub struct Log {
     log_end_offset: AtomicI64,
     high_watermark: AtomicI64,
     recovery_point: AtomicI64,
+    /// Below it the object store has all that the log has; `NOTHING_TIERED` = it has nothing.
+    tiered_end_offset: AtomicI64,
     first_unstable_offset: AtomicI64,
     writer: Mutex<Writer>,
     flushing: Mutex<()>,

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::epochs::{REBUILT, epochs_in};
 use super::tail::{LogPosition, Tail};
+use super::tiered::{NOTHING_TIERED, TieredRange};
 use super::{Log, NOTHING_UNSTABLE, Writer};
 use crate::cleaner::{CleanerState, swap};
 use crate::config::{Durability, LogConfig};
@@ -49,6 +50,8 @@ pub struct LogOptions {
     pub high_watermark: i64,
     /// How the last run on this data directory ended.
     pub last_stop: LastStop,
+    /// What the object store has of it.
+    pub tiered: Option<TieredRange>,
 }
 
 impl LogOptions {
@@ -64,6 +67,7 @@ impl LogOptions {
             recovery_point: 0,
             high_watermark: 0,
             last_stop,
+            tiered: None,
         }
     }
 }
@@ -90,6 +94,7 @@ impl Log {
         if is_new {
             // what checkpoints say is of an earlier topic of that name
             (options.log_start_offset, options.recovery_point, options.high_watermark) = (0, 0, 0);
+            options.tiered = None;
         }
         let was_there = !is_new;
         let (topic_id, is_written) = match_topic_id(storage, &directory, &options, is_new)?;
@@ -142,7 +147,8 @@ impl Log {
         let active = list.last().cloned();
         let active = active.ok_or_else(|| LogError::Invalid { reason: "no segment".to_owned() })?;
         let end = recovered.log_end_offset;
-        let start = options.log_start_offset.max(list.first_base_offset()).min(end);
+        let first = options.tiered.map_or(list.first_base_offset(), |it| it.first_offset(&list));
+        let start = options.log_start_offset.max(first).min(end);
         let report = recovered.report;
         warn_of_loss(&report, &options, end);
         settle_epochs(&mut epochs, &report, recovered.epochs_changed, start, end)?;
@@ -187,6 +193,7 @@ impl Log {
             log_end_offset: AtomicI64::new(end),
             high_watermark: AtomicI64::new(options.high_watermark.clamp(start, end)),
             recovery_point: AtomicI64::new(options.recovery_point.min(end)),
+            tiered_end_offset: AtomicI64::new(options.tiered.map_or(NOTHING_TIERED, |it| it.end_offset)),
             first_unstable_offset: AtomicI64::new(unstable),
             writer: Mutex::new(writer),
             flushing: Mutex::new(()),

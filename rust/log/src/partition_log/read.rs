@@ -40,7 +40,7 @@ impl Log {
     /// one segment. `at_least_one`: the first batch is given whole even when it is larger than `max_bytes`.
     ///
     /// `None` = nothing to read there yet: at or beyond the bound, or no room for the first batch. An offset below the
-    /// log's start or beyond its end is `OffsetOutOfRange`; damaged bytes are `Corrupt`. What cannot be read is logged,
+    /// log's start or beyond its end is `OffsetOutOfRange`; one that only the object store has is `Tiered`; damaged bytes are `Corrupt`. What cannot be read is logged,
     /// each place once.
     pub fn read(
         &self,
@@ -82,6 +82,9 @@ impl Log {
             return Ok(None);
         }
         let list = self.segments();
+        if offset < list.first_base_offset() && offset < self.tiered_end_offset() {
+            return Err(LogError::Tiered { offset, local_start_offset: list.first_base_offset() });
+        }
         for (segment, next_base) in list.holding(offset) {
             let end = self.bound_position(segment, next_base, bound, &view)?;
             let within = |error| led_on_within(error, next_base, view.end.offset);

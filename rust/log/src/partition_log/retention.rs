@@ -25,27 +25,46 @@ impl Log {
         writer.producers.expire(now_ms, config.producer_id_expiration_ms);
         let list = self.segments();
         let below_start = self.count_below_start(&list);
-        let count = if config.cleanup_delete && !config.restoring {
-            let by_time = self.count_expired(&list, now_ms, &config)?;
-            below_start.max(by_time).max(self.count_oversize(&list, &config))
+        let count = if config.remote_copy && !config.restoring {
+            below_start.max(self.count_tiered(&list, now_ms, &config)?)
+        } else if config.cleanup_delete && !config.restoring {
+            let by_time = self.count_expired(&list, now_ms, config.retention_ms)?;
+            below_start.max(by_time).max(self.count_oversize(&list, config.retention_bytes))
         } else {
             below_start
         };
         if count == 0 {
             return Ok(0);
         }
-        self.delete_first(&mut writer, count, now_ms)?;
+        self.delete_first(&mut writer, count, now_ms, !config.remote_copy)?;
         Ok(count)
     }
 
-    fn delete_first(&self, writer: &mut Writer, count: usize, now_ms: i64) -> Result<(), LogError> {
+    /// Segments that local retention says, and that are uploaded, durably: the log starts where it did.
+    fn count_tiered(&self, list: &SegmentList, now_ms: i64, config: &LogConfig) -> Result<usize, LogError> {
+        let end = self.tiered_end_offset();
+        let is_tiered = |next_base: &Option<i64>| next_base.is_some_and(|next| next <= end);
+        let tiered = list.with_next().take_while(|(_, next_base)| is_tiered(next_base)).count();
+        let by_time = self.count_expired(list, now_ms, config.local_retention_ms)?;
+        Ok(by_time.max(self.count_oversize(list, config.local_retention_bytes)).min(tiered))
+    }
+
+    fn delete_first(
+        &self,
+        writer: &mut Writer,
+        count: usize,
+        now_ms: i64,
+        moves_start: bool,
+    ) -> Result<(), LogError> {
         if count == self.segments().len() {
             self.roll(writer, now_ms)?;
         }
         let (kept, gone) = self.segments().without_first(count);
         let start = kept.first_base_offset();
         // The start moves before the files do: whoever reads below it hears "out of range", not "no such file".
-        self.move_start(start)?;
+        if moves_start {
+            self.move_start(start)?;
+        }
         *self.segments.write() = Arc::new(kept);
         tracing::info!(topic = self.topic, partition = self.partition, count, start, "deleted segments");
         self.retire(gone, now_ms)
@@ -72,15 +91,16 @@ impl Log {
     }
 
     /// By the largest timestamp of their records; segments without timestamps by the time they were opened.
-    fn count_expired(&self, list: &SegmentList, now_ms: i64, config: &LogConfig) -> Result<usize, LogError> {
-        if config.retention_ms < 0 {
+    fn count_expired(&self, list: &SegmentList, now_ms: i64, retention_ms: i64) -> Result<usize, LogError> {
+        if retention_ms < 0 {
             return Ok(0);
         }
+        let config = self.config();
         self.count_front(list, |segment, _| {
             let newest = segment.newest(config.index_interval_bytes)?.timestamp;
             let newest = if newest < 0 { segment.created_ms } else { newest };
             self.tell_of_the_future(segment, newest, now_ms);
-            Ok(now_ms.saturating_sub(newest) > config.retention_ms)
+            Ok(now_ms.saturating_sub(newest) > retention_ms)
         })
     }
 
@@ -102,8 +122,8 @@ impl Log {
     }
 
     /// Only while what remains is at least the limit.
-    fn count_oversize(&self, list: &SegmentList, config: &LogConfig) -> usize {
-        let Ok(limit) = u64::try_from(config.retention_bytes) else { return 0 };
+    fn count_oversize(&self, list: &SegmentList, retention_bytes: i64) -> usize {
+        let Ok(limit) = u64::try_from(retention_bytes) else { return 0 };
         let total: u64 = list.iter().map(|segment| segment.size()).sum();
         let mut excess = total.saturating_sub(limit);
         let due = self.count_front(list, |segment, _| {

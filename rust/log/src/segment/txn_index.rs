@@ -70,6 +70,11 @@ impl TxnIndex {
         self.entries.lock().is_some()
     }
 
+    /// What it holds, as it is on the disk.
+    pub(crate) fn encoded(&self) -> io::Result<Vec<u8>> {
+        self.with(|entries, _| Ok(entries.iter().flat_map(encode).collect()))
+    }
+
     /// What it holds, to be noted.
     pub(crate) fn summary(&self) -> io::Result<Summary> {
         self.with(|entries, _| {

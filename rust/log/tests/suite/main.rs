@@ -23,5 +23,6 @@ mod recovery;
 mod replica_order;
 mod restore;
 mod scrub;
+mod tiered;
 mod timestamps;
 mod topic_id;

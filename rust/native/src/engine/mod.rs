@@ -8,6 +8,7 @@ mod image;
 mod intake;
 mod log_lines;
 mod parts;
+mod process;
 mod replicas;
 mod settings;
 
@@ -32,17 +33,8 @@ use uuid::Uuid;
 pub(crate) use control::ControlRequest;
 pub(crate) use failure::to_python;
 pub(crate) use intake::Intake;
+pub(crate) use process::{end_process_on_panic, keep_freed_memory};
 pub(crate) use settings::{BrokerSettings, TopicSettings};
-
-#[pyfunction]
-pub(crate) fn keep_freed_memory() -> bool {
-    fastlog_sys::allocator::keep_freed_memory()
-}
-
-#[pyfunction]
-pub(crate) fn end_process_on_panic() {
-    fastlog_sys::panics::end_process_on_panic();
-}
 
 /// A topic's name and id, (partition, leader epoch) pairs, and its settings.
 type TopicLogs<'py> = (String, [u8; 16], Vec<(i32, i32)>, Bound<'py, PyAny>);
@@ -91,6 +83,8 @@ impl Engine {
     ) -> PyResult<(&'static str, bool)> {
         let identity = Identity { cluster_id, node_id: self.node_id };
         let broker = self.broker.clone();
+        let tiers = self.settings.lock().tiers().map_err(|error| PyOSError::new_err(error.to_string()))?;
+        tiers.into_iter().for_each(|tiers| broker.set_tiers(tiers));
         let logs = py
             .detach(|| LogManager::open(broker, Storage::all_real(directories), &identity))
             .map_err(|error| to_python(&error))?;
@@ -332,6 +326,14 @@ impl Engine {
     fn clean_one(&self, py: Python<'_>, now_ms: i64) -> PyResult<bool> {
         let settings = self.settings.lock().cleaner();
         self.with_logs(py, |logs| logs.clean_one(&settings, now_ms))
+    }
+
+    fn run_tiers(&self, py: Python<'_>, now_ms: i64) -> PyResult<bool> {
+        self.with_logs(py, |logs| Ok(logs.run_tiers(now_ms)))
+    }
+
+    fn stop_tiers(&self) {
+        self.broker.tiers().inspect(|tiers| tiers.stop());
     }
 
     fn stop_cleaner(&self, py: Python<'_>) {

@@ -33,7 +33,8 @@ impl Engine {
 
     /// The settings of a topic's logs; shared with those of the topic before, where they are the same.
     pub(super) fn log_config(&self, settings: &TopicSettings) -> PyResult<Arc<LogConfig>> {
-        let config = settings.log(self.settings.lock().producer_id_expiration_ms)?;
+        let has_store = self.broker.tiers().is_some();
+        let config = settings.log(self.settings.lock().producer_id_expiration_ms, has_store)?;
         let mut last = self.last_config.lock();
         if *last != config {
             *last = config;

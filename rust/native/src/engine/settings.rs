@@ -1,6 +1,6 @@
 //! Settings as the engine wants them, read from the attributes of Python's typed settings.
 
-use fastlog_broker::{BrokerConfig, CleanerSettings, ScrubSettings};
+use fastlog_broker::{BrokerConfig, CleanerSettings, ScrubSettings, StoreError, Tiers};
 use fastlog_log::{CleanerLimits, Durability, LogConfig};
 use fastlog_protocol::batch::TimestampType;
 use fastlog_protocol::compression::Compression;
@@ -39,6 +39,9 @@ pub(crate) struct BrokerSettings {
     fastlog_disk_floor_bytes: i64,
     fastlog_scrub_interval_ms: i64,
     fastlog_scrub_max_bytes_per_second: f64,
+    remote_log_storage_system_enable: bool,
+    fastlog_remote_store_url: Option<String>,
+    fastlog_remote_cache_bytes: usize,
 }
 
 impl BrokerSettings {
@@ -78,6 +81,16 @@ impl BrokerSettings {
         ScrubSettings {
             interval_ms: Some(self.fastlog_scrub_interval_ms).filter(|it| *it > 0),
             bytes_per_second: (rate < f64::MAX).then_some(rate),
+        }
+    }
+
+    /// The object store, where tiered storage is on. Asks nothing of it.
+    pub(super) fn tiers(&self) -> Result<Option<Arc<Tiers>>, StoreError> {
+        match &self.fastlog_remote_store_url {
+            Some(url) if self.remote_log_storage_system_enable => {
+                Tiers::open(url, self.fastlog_remote_cache_bytes).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 
@@ -130,6 +143,10 @@ pub(crate) struct TopicSettings {
     message_timestamp_type: String,
     message_timestamp_before_max_ms: i64,
     message_timestamp_after_max_ms: i64,
+    remote_storage_enable: bool,
+    remote_log_copy_disable: bool,
+    local_retention_ms: i64,
+    local_retention_bytes: i64,
 }
 
 impl TopicSettings {
@@ -147,8 +164,8 @@ impl TopicSettings {
         })
     }
 
-    /// The settings of the topic's logs.
-    pub(crate) fn log(&self, producer_id_expiration_ms: i64) -> PyResult<Arc<LogConfig>> {
+    /// The settings of the topic's logs, of a broker that has an object store or not.
+    pub(crate) fn log(&self, producer_id_expiration_ms: i64, has_store: bool) -> PyResult<Arc<LogConfig>> {
         let has = |policy: &str| self.cleanup_policy.iter().any(|it| it == policy);
         let durability = match self.fastlog_durability.as_str() {
             "os" => Durability::Os,
@@ -183,7 +200,16 @@ impl TopicSettings {
             preallocate: self.preallocate,
             producer_id_expiration_ms,
             durability,
+            remote_storage: has_store && self.remote_storage_enable,
+            remote_copy: has_store && self.remote_storage_enable && !self.remote_log_copy_disable,
+            local_retention_ms: or_whole(self.local_retention_ms, self.retention_ms),
+            local_retention_bytes: or_whole(self.local_retention_bytes, self.retention_bytes),
             restoring: self.fastlog_restoring,
         }))
     }
+}
+
+/// A local retention of -2 is that of the whole log.
+fn or_whole(local: i64, whole: i64) -> i64 {
+    if local == -2 { whole } else { local }
 }

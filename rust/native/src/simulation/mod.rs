@@ -144,7 +144,7 @@ impl SimulatedNode {
         partitions: Vec<(i32, i32)>,
         settings: TopicSettings,
     ) -> PyResult<()> {
-        let config = settings.log(PRODUCER_ID_EXPIRATION_MS)?;
+        let config = settings.log(PRODUCER_ID_EXPIRATION_MS, false)?;
         let wanted = partitions.into_iter().map(|(index, leader_epoch)| OpenPartition {
             topic: Arc::from(topic),
             topic_id: Uuid::from_bytes(topic_id),

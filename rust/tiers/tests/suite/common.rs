@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use fastlog_log::{EpochStart, RealFileSystem};
+use fastlog_log::{ClosedSegment, EpochStart, RealFileSystem};
 use fastlog_protocol::batch::Builder;
 use fastlog_protocol::compression::Compression;
 use fastlog_tiers::{
-    Cache, Entry, Found, Local, Manifest, Place, Reader, SegmentSource, Store, Tier, TierError, Wake, Writer,
+    Cache, Entry, Found, Local, Manifest, Place, Reader, Store, Tier, TierError, Wake, Writer,
 };
 use uuid::Uuid;
 
@@ -43,9 +43,9 @@ pub(crate) fn segment(base_offset: i64, batches: &[(i64, usize)]) -> Closed {
 }
 
 impl Closed {
-    pub(crate) fn source(&self) -> SegmentSource {
+    pub(crate) fn source(&self) -> ClosedSegment {
         let file = fastlog_sys::memory_file::in_memory("segment", &self.bytes).unwrap();
-        SegmentSource {
+        ClosedSegment {
             base_offset: self.base_offset,
             next_offset: self.next_offset,
             size_bytes: self.bytes.len() as u64,

@@ -1,0 +1,78 @@
+//! Tiered storage of a broker: the object store, and those who read from it.
+
+mod partition;
+
+pub(crate) use partition::{Limits, PartitionTier, UNREADABLE, file_range};
+
+use fastlog_tiers::{Cache, ObjectStore, Reader, Store, StoreError};
+use parking_lot::Mutex;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+/// The object store of a broker, with threads that read from it.
+pub struct Tiers {
+    store: Arc<dyn Store>,
+    reader: Arc<Reader>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    is_stopped: AtomicBool,
+}
+
+impl fmt::Debug for Tiers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tiers").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Tiers {
+    /// Opens the store at `url` (`fastlog.remote.store.url`); of what was read at most `cache_bytes` are kept. Asks
+    /// nothing of the store.
+    pub fn open(url: &str, cache_bytes: usize) -> Result<Arc<Self>, StoreError> {
+        let fails = |error: io::Error| StoreError::Failed {
+            what: "open",
+            key: url.to_owned(),
+            reason: error.to_string(),
+        };
+        Self::of(Arc::new(ObjectStore::open(url)?), cache_bytes).map_err(fails)
+    }
+
+    /// The same on a store that is open.
+    pub fn of(store: Arc<dyn Store>, cache_bytes: usize) -> io::Result<Arc<Self>> {
+        let reader = Reader::new(Arc::clone(&store), Cache::new(cache_bytes));
+        let threads = Mutex::new(reader.start()?);
+        Ok(Arc::new(Self { store, reader, threads, is_stopped: AtomicBool::new(false) }))
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    pub(crate) fn reader(&self) -> &Arc<Reader> {
+        &self.reader
+    }
+
+    /// Ends uploads after the segment that they are at, and refuses reads.
+    pub fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+        self.reader.stop();
+    }
+
+    /// Whether it was stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Tiers {
+    fn drop(&mut self) {
+        self.stop();
+        // by one of them, where a lookup was the last to hold the broker
+        let me = std::thread::current().id();
+        for thread in self.threads.lock().drain(..).filter(|it| it.thread().id() != me) {
+            // what ended it was told by `vital`
+            let _ended = thread.join();
+        }
+    }
+}

@@ -1,0 +1,238 @@
+"""Tiered storage as users see it: other people's clients read what only the object store has, whatever it does."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+
+import fastlog
+from fastlog.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
+from tests.conftest import MakeBroker
+from tests.support.admin import create_topic
+from tests.support.broker import BrokerProcess, wait_until
+from tests.support.object_store import BUCKET, DENIED, FaultyStore, ObjectStore
+from tests.support.raw import RawTcp
+
+RECORDS, VALUE_BYTES = 900, 8_000
+SEGMENT_BYTES = 1 << 20
+TOPIC = {
+    "remote.storage.enable": "true",
+    "segment.bytes": str(SEGMENT_BYTES),
+    "local.retention.ms": "1",
+    "file.delete.delay.ms": "0",
+}
+EARLIEST, LATEST_TIERED, EARLIEST_LOCAL = -2, -5, -4
+FIRST_MS = int(time.time() * 1000) - 3_600_000
+Listed = Callable[[], list[str]]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with ObjectStore(tmp_path_factory.mktemp("store")) as started:
+        yield started
+
+
+@pytest.fixture
+def s3(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
+    """The way to the server, in the variables that AWS's tools read."""
+    with FaultyStore(server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anybody")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        yield proxy
+
+
+def settings(url: str) -> dict[str, str]:
+    return {
+        "remote.log.storage.system.enable": "true",
+        "fastlog.remote.store.url": url,
+        "remote.log.manager.task.interval.ms": "100",
+        "log.retention.check.interval.ms": "200",
+        "log.flush.start.offset.checkpoint.interval.ms": "200",
+    }
+
+
+def values() -> list[bytes]:
+    chance = random.Random(5)
+    return [b"%d " % number + chance.randbytes(VALUE_BYTES) for number in range(RECORDS)]
+
+
+def produce(broker: BrokerProcess, topic: str, sent: list[bytes]) -> None:
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 5, "batch.size": 60_000})
+    for number, value in enumerate(sent):
+        producer.produce(topic, value, partition=0, timestamp=FIRST_MS + number)
+        producer.poll(0)
+    assert producer.flush(60) == 0
+
+
+def consumed(broker: BrokerProcess, topic: str, count: int, *, seconds: float = 60.0) -> list[bytes]:
+    """Values from the beginning on, until there are so many or the time is over."""
+    consumer = Consumer(
+        {"bootstrap.servers": broker.bootstrap, "group.id": "tiers", "enable.auto.commit": False}
+    )
+    consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+    found: list[bytes] = []
+    end = time.monotonic() + seconds
+    while len(found) < count and time.monotonic() < end:
+        for message in consumer.consume(500, timeout=0.5):
+            if message.error() is None:
+                value = message.value()
+                assert value is not None
+                found.append(value)
+    consumer.close()
+    return found
+
+
+def offset(broker: BrokerProcess, topic: str, timestamp: int) -> int:
+    request = ListOffsetsRequest(-1, 0, [ListOffsetsTopic(topic, [ListOffsetsPartition(0, -1, timestamp)])])
+    with RawTcp("127.0.0.1", broker.tcp_port) as connection:
+        (partition,) = connection.ask(request, 9).topics[0].partitions
+    assert partition.error_code == 0
+    return int(partition.offset)
+
+
+def segments(broker: BrokerProcess, topic: str) -> list[Path]:
+    return sorted((broker.data_dir / f"{topic}-0").glob("*.log"))
+
+
+def tiered(broker: BrokerProcess, topic: str, sent: list[bytes]) -> None:
+    """A topic of which only the last segment is on the disk."""
+    create_topic(broker.bootstrap, topic, config=TOPIC)
+    produce(broker, topic, sent)
+    wait_until(
+        "only the active segment is on the disk", lambda: len(segments(broker, topic)) == 1, seconds=60
+    )
+
+
+def check_all_there(broker: BrokerProcess, topic: str, sent: list[bytes]) -> None:
+    assert consumed(broker, topic, len(sent)) == sent
+    local = offset(broker, topic, EARLIEST_LOCAL)
+    assert offset(broker, topic, EARLIEST) == 0
+    assert 0 < local == offset(broker, topic, LATEST_TIERED) + 1
+    # by time, in the store and on the disk
+    for number in (0, 123, local - 1, local, len(sent) - 1):
+        assert offset(broker, topic, FIRST_MS + number) == number
+    assert offset(broker, topic, -3) == len(sent) - 1
+
+
+def test_a_directory_as_the_store(make_broker: MakeBroker, tmp_path: Path, topic_name: str) -> None:
+    store = tmp_path / "store"
+    broker, sent = make_broker(settings=settings(str(store))), values()
+    tiered(broker, topic_name, sent)
+    check_all_there(broker, topic_name, sent)
+    broker.kill()
+    broker.start()
+    check_all_there(broker, topic_name, sent)
+    with fastlog.Admin(broker.bootstrap) as admin:
+        before = len(list(store.rglob("*.log")))
+        admin.delete_records({(topic_name, 0): 400})
+        wait_until("segments go from the store", lambda: len(list(store.rglob("*.log"))) < before, seconds=30)
+        assert offset(broker, topic_name, EARLIEST) == 400
+        assert consumed(broker, topic_name, RECORDS - 400) == sent[400:]
+        assert broker.stop() == 0
+        broker.start()
+    with fastlog.Admin(broker.bootstrap) as admin:
+        assert consumed(broker, topic_name, RECORDS - 400) == sent[400:]
+        admin.delete_topic(topic_name)
+        wait_until(
+            "the store is empty", lambda: not [it for it in store.rglob("*") if it.is_file()], seconds=30
+        )
+    assert "Traceback" not in broker.log()
+    assert broker.stop() == 0
+
+
+def test_s3_as_the_store_that_denies_breaks_off_and_lies(
+    make_broker: MakeBroker, s3: FaultyStore, topic_name: str
+) -> None:
+    broker, sent = make_broker(settings=settings(f"s3://{BUCKET}/tiers/{topic_name}")), values()
+    create_topic(broker.bootstrap, topic_name, config=TOPIC)
+    s3.fault = lambda method, key, status, body: (403, DENIED, len(DENIED))
+    produce(broker, topic_name, sent)
+    wait_until("the broker says so", lambda: "tiered storage failed" in broker.log(), seconds=30)
+    assert len(segments(broker, topic_name)) > 5, "something went from the disk that is not uploaded"
+    # every other request breaks off
+    turns = iter(range(10_000_000))
+    s3.fault = lambda method, key, status, body: None if next(turns) % 2 else (status, body, len(body))
+    time.sleep(3)
+    s3.fault = None
+    wait_until(
+        "only the active segment is on the disk", lambda: len(segments(broker, topic_name)) == 1, seconds=90
+    )
+
+    def flipped(method: str, key: str, status: int, body: bytes) -> tuple[int, bytes, int]:
+        if method == "GET" and key.endswith(".log") and len(body) > 1000:
+            body = body[:500] + bytes([body[500] ^ 1]) + body[501:]
+        return status, body, len(body)
+
+    s3.fault = flipped
+    assert consumed(broker, topic_name, 1, seconds=4) == []
+    assert "is not what was stored" in broker.log()
+    s3.fault = None
+    check_all_there(broker, topic_name, sent)
+
+
+def test_retention_deletes_in_the_store_and_disabling_deletes_all(
+    make_broker: MakeBroker, tmp_path: Path, topic_name: str
+) -> None:
+    store = tmp_path / "store"
+    broker, sent = make_broker(settings=settings(str(store))), values()
+    tiered(broker, topic_name, sent)
+    with fastlog.Admin(broker.bootstrap) as admin:
+        admin.alter_configs({"retention.bytes": str(3 * SEGMENT_BYTES)}, topic=topic_name)
+        wait_until("the log starts later", lambda: offset(broker, topic_name, EARLIEST) > 0, seconds=30)
+        wait_until("segments go from the store", lambda: len(list(store.rglob("*.log"))) <= 3, seconds=30)
+        start = offset(broker, topic_name, EARLIEST)
+        assert consumed(broker, topic_name, RECORDS - start) == sent[start:]
+        with pytest.raises(fastlog.errors.InvalidConfigError, match=r"remote\.log\.delete\.on\.disable"):
+            admin.alter_configs({"remote.storage.enable": "false"}, topic=topic_name)
+        local = offset(broker, topic_name, EARLIEST_LOCAL)
+        off = {"remote.storage.enable": "false", "remote.log.delete.on.disable": "true"}
+        admin.alter_configs(off, topic=topic_name)
+        wait_until(
+            "the store is empty", lambda: not [it for it in store.rglob("*") if it.is_file()], seconds=30
+        )
+    assert offset(broker, topic_name, EARLIEST) == local
+    assert consumed(broker, topic_name, RECORDS - local) == sent[local:]
+
+
+def test_what_cannot_be_is_refused(make_broker: MakeBroker, tmp_path: Path, topic_name: str) -> None:
+    broker = make_broker(settings=settings(str(tmp_path / "store")))
+    for config, said in (
+        ({"remote.storage.enable": "true", "cleanup.policy": "compact"}, "cleanup.policy=compact"),
+        (
+            {"remote.storage.enable": "true", "retention.ms": "10", "local.retention.ms": "11"},
+            "local.retention.ms",
+        ),
+        (
+            {"remote.storage.enable": "true", "retention.ms": "10", "local.retention.ms": "-1"},
+            "local.retention.ms",
+        ),
+    ):
+        with (
+            fastlog.Admin(broker.bootstrap) as admin,
+            pytest.raises(fastlog.errors.InvalidConfigError, match=said),
+        ):
+            admin.create_topic(topic_name, configs=config)
+
+
+def test_a_broker_without_the_store_does_not_serve_what_is_there(
+    make_broker: MakeBroker, tmp_path: Path, topic_name: str
+) -> None:
+    """The partition is offline, and nothing of it is lost: with the settings of before it is back."""
+    broker, sent = make_broker(settings=settings(str(tmp_path / "store"))), values()
+    tiered(broker, topic_name, sent)
+    assert broker.stop() == 0
+    before, broker.settings = broker.settings, {}
+    broker.start()
+    assert "set remote.log.storage.system.enable" in broker.log()
+    assert consumed(broker, topic_name, 1, seconds=3) == []
+    assert broker.stop() == 0
+    broker.settings = before
+    broker.start()
+    check_all_there(broker, topic_name, sent)

@@ -1,0 +1,66 @@
+"""Which settings of tiered storage go together."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastlog.config import load
+from fastlog.config.tiers import check_topic
+from fastlog.errors import ConfigError
+
+ON = {"remote.log.storage.system.enable": "true", "fastlog.remote.store.url": "/archive"}
+TIERED = {"remote.storage.enable": "true"}
+
+
+def checked(topic: dict[str, str], broker: dict[str, str] = ON, *, was_tiered: bool = False) -> None:
+    config = load(options=broker)
+    check_topic(config.broker(), config.topic(topic), was_tiered=was_tiered)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"remote.log.storage.system.enable": "true"}, "it needs fastlog.remote.store.url"),
+        ({**ON, "zookeeper.connect": "127.0.0.1:2181/x"}, "there is no tiered storage yet"),
+    ],
+)
+def test_a_broker_needs_a_store_and_no_cluster(settings: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(options=settings)
+    load(options={**settings, "remote.log.storage.system.enable": "false"})
+
+
+@pytest.mark.parametrize(
+    ("topic", "said"),
+    [
+        ({"cleanup.policy": "compact"}, "cleanup.policy=compact"),
+        ({"cleanup.policy": "compact,delete"}, "cleanup.policy=compact"),
+        ({"retention.ms": "10", "local.retention.ms": "11"}, "not be more than retention.ms=10"),
+        ({"retention.ms": "10", "local.retention.ms": "-1"}, "not be more than retention.ms=10"),
+        ({"retention.bytes": "10", "local.retention.bytes": "11"}, "not be more than retention.bytes=10"),
+    ],
+)
+def test_what_a_tiered_topic_cannot_be(topic: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        checked({**TIERED, **topic})
+    # where it is not tiered nobody minds
+    checked(topic)
+
+
+def test_what_a_tiered_topic_can_be() -> None:
+    checked({**TIERED, "retention.ms": "10", "local.retention.ms": "10"})
+    checked({**TIERED, "retention.ms": "10", "local.retention.ms": "-2"})
+    checked({**TIERED, "retention.ms": "-1", "local.retention.ms": "-1"})
+    checked({**TIERED, "retention.bytes": "-1", "local.retention.bytes": "5"})
+
+
+def test_a_topic_is_tiered_only_where_there_is_a_store() -> None:
+    with pytest.raises(ConfigError, match="tiered storage is off on this broker"):
+        checked(TIERED, {})
+
+
+def test_it_is_taken_away_only_with_what_was_uploaded() -> None:
+    with pytest.raises(ConfigError, match=r"remote\.log\.delete\.on\.disable=true"):
+        checked({}, was_tiered=True)
+    checked({"remote.log.delete.on.disable": "true"}, was_tiered=True)
+    checked({**TIERED, "remote.log.copy.disable": "true"}, was_tiered=True)
