@@ -63,9 +63,9 @@ def values() -> list[bytes]:
     return [b"%d " % number + chance.randbytes(VALUE_BYTES) for number in range(RECORDS)]
 
 
-def produce(broker: BrokerProcess, topic: str, sent: list[bytes]) -> None:
+def produce(broker: BrokerProcess, topic: str, sent: list[bytes], first: int = 0) -> None:
     producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 5, "batch.size": 60_000})
-    for number, value in enumerate(sent):
+    for number, value in enumerate(sent, first):
         producer.produce(topic, value, partition=0, timestamp=FIRST_MS + number)
         producer.poll(0)
     assert producer.flush(60) == 0
@@ -236,3 +236,32 @@ def test_a_broker_without_the_store_does_not_serve_what_is_there(
     broker.settings = before
     broker.start()
     check_all_there(broker, topic_name, sent)
+
+
+def test_killed_again_and_again_while_it_uploads_and_deletes(
+    make_broker: MakeBroker, tmp_path: Path, topic_name: str
+) -> None:
+    store, seed = tmp_path / "store", time.time_ns()
+    print("seed", seed)  # shown where it fails
+    chance = random.Random(seed)
+    broker, sent = make_broker(settings=settings(str(store))), values()
+    create_topic(broker.bootstrap, topic_name, config=TOPIC)
+    part = len(sent) // 6
+    for number in range(6):
+        produce(broker, topic_name, sent[number * part : (number + 1) * part], first=number * part)
+        time.sleep(chance.uniform(0, 0.5))
+        broker.kill()
+        # of what a process was at in the store nothing is taken back with it
+        broker.start()
+    wait_until(
+        "only the active segment is on the disk", lambda: len(segments(broker, topic_name)) == 1, seconds=60
+    )
+    check_all_there(broker, topic_name, sent)
+    with fastlog.Admin(broker.bootstrap) as admin:
+        admin.delete_records({(topic_name, 0): offset(broker, topic_name, EARLIEST_LOCAL)})
+    # none is left that nobody names
+    wait_until(
+        "no segment is in the store",
+        lambda: not [*store.rglob("*.log"), *store.rglob("*.indexes")],
+        seconds=30,
+    )

@@ -178,6 +178,10 @@ impl Store for MemoryStore {
         })
     }
 
+    fn remove_unfinished(&self, _prefix: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
         let mut state = self.state.lock();
         state.requests += 1;

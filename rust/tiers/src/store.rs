@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// So often a request is tried again within a call: callers try again too, later.
 const RETRIES: usize = 2;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
+/// In the names of files that are being written, of which nothing is listed; in no key of ours.
+const STAGED: char = '#';
 /// Threads for the files of a directory.
 const BLOCKING_THREADS: usize = 4;
 
@@ -59,6 +61,9 @@ pub trait Store: Send + Sync + Debug {
     fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError>;
     /// Removes an object; no error where there is none.
     fn delete(&self, key: &str) -> Result<(), StoreError>;
+    /// Removes what is left of uploads under `prefix/` that the death of their process ended, where the store keeps that
+    /// and nobody else removes it. None may be under way there.
+    fn remove_unfinished(&self, prefix: &str) -> Result<(), StoreError>;
     /// All objects whose keys begin with `prefix/`, in no particular order.
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError>;
 }
@@ -68,6 +73,8 @@ pub trait Store: Send + Sync + Debug {
 pub struct ObjectStore {
     inner: Arc<dyn Inner>,
     root: Path,
+    /// Where it is one.
+    directory: Option<PathBuf>,
     runtime: Runtime,
 }
 
@@ -111,26 +118,29 @@ impl ObjectStore {
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| fails(error.to_string()))?;
-        let (inner, root): (Arc<dyn Inner>, Path) = if let Some(rest) = url.strip_prefix("s3://") {
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            if bucket.is_empty() {
-                return Err(fails("it names no bucket: give s3://bucket/prefix".to_owned()));
-            }
-            let root = Path::parse(prefix).map_err(|error| fails(error.to_string()))?;
-            (Arc::new(s3(bucket).map_err(|error| fails(with_causes(&error)))?), root)
-        } else {
-            let directory = FilePath::new(url.strip_prefix("file://").unwrap_or(url));
-            if !directory.is_absolute() {
-                let known = "give s3://bucket/prefix, or the absolute path of a directory";
-                return Err(fails(format!("no such kind of store is known: {known}")));
-            }
-            std::fs::create_dir_all(directory).map_err(|error| fails(error.to_string()))?;
-            let local = LocalFileSystem::new_with_prefix(directory);
-            let local = local.map_err(|error| fails(with_causes(&error)))?;
-            // a manifest must be on the disk before the segments that it names go from the log
-            (Arc::new(local.with_fsync(true)), Path::default())
-        };
-        Ok(Self { inner, root, runtime })
+        let (inner, root, directory): (Arc<dyn Inner>, Path, Option<PathBuf>) =
+            if let Some(rest) = url.strip_prefix("s3://") {
+                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+                if bucket.is_empty() {
+                    return Err(fails("it names no bucket: give s3://bucket/prefix".to_owned()));
+                }
+                let root = Path::parse(prefix).map_err(|error| fails(error.to_string()))?;
+                (Arc::new(s3(bucket).map_err(|error| fails(with_causes(&error)))?), root, None)
+            } else {
+                let directory = FilePath::new(url.strip_prefix("file://").unwrap_or(url));
+                if !directory.is_absolute() {
+                    let known = "give s3://bucket/prefix, or the absolute path of a directory";
+                    return Err(fails(format!("no such kind of store is known: {known}")));
+                }
+                std::fs::create_dir_all(directory).map_err(|error| fails(error.to_string()))?;
+                let local = LocalFileSystem::new_with_prefix(directory);
+                let local = local.map_err(|error| fails(with_causes(&error)))?;
+                // a manifest must be on the disk before the segments that it names go from the log; and directories of
+                // topics that are gone are not to stay
+                let local = local.with_fsync(true).with_automatic_cleanup(true);
+                (Arc::new(local), Path::default(), Some(directory.to_owned()))
+            };
+        Ok(Self { inner, root, directory, runtime })
     }
 
     fn path(&self, key: &str) -> Path {
@@ -246,6 +256,24 @@ impl Store for ObjectStore {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(of_crate("delete", key, &error)),
         }
+    }
+
+    fn remove_unfinished(&self, prefix: &str) -> Result<(), StoreError> {
+        // S3 does not list them: there a rule of the bucket ends them
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let directory = directory.join(prefix);
+        let fails = |error: io::Error| failed("remove unfinished files in", prefix, error);
+        let entries = match std::fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(fails)?,
+        };
+        for entry in entries {
+            let path = entry.map_err(fails)?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().contains(STAGED)) {
+                std::fs::remove_file(&path).map_err(fails)?;
+            }
+        }
+        Ok(())
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {

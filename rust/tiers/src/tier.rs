@@ -132,6 +132,7 @@ impl Tier {
         if *is_attached {
             return Ok(());
         }
+        store.remove_unfinished(&self.prefix)?;
         let listed = store.list(&self.prefix)?;
         let versions = listed.iter().filter_map(|it| Some((self.version_of(&it.key)?, it)));
         let latest = versions.max_by_key(|(version, _)| *version);
@@ -302,6 +303,7 @@ impl Tier {
     pub fn remove_all(&self, store: &dyn Store) -> Result<(), TierError> {
         let mut is_attached = self.is_attached.lock();
         *is_attached = false;
+        store.remove_unfinished(&self.prefix)?;
         let (manifests, others): (Vec<_>, Vec<_>) =
             store.list(&self.prefix)?.into_iter().partition(|it| self.version_of(&it.key).is_some());
         for object in others.iter().chain(&manifests) {

@@ -88,6 +88,22 @@ fn a_tier_in_a_directory_is_there_in_the_next_run() {
 }
 
 #[test]
+fn files_of_uploads_that_a_crash_ended_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = Broker { segments: vec![segment(0, &[(3, 500)])], ..Broker::default() };
+    let (store, tier) = (open(directory.path()), broker.tier());
+    broker.add(&tier, &store, &broker.segments[0]).unwrap();
+    let folder = directory.path().join(tier.prefix());
+    let objects = std::fs::read_dir(&folder).unwrap().count();
+    std::fs::write(folder.join("00000000000000000003-x.log#1"), "half").unwrap();
+    broker.attach(&broker.tier(), &store).unwrap();
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), objects);
+    // and a partition that is gone leaves no directories
+    tier.remove_all(&store).unwrap();
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn what_is_no_store_is_said() {
     for (url, said) in
         [("relative/path", "absolute path"), ("gs://bucket", "absolute path"), ("s3://", "s3://")]
