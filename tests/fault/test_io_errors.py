@@ -223,3 +223,33 @@ def test_a_send_that_breaks_off_ends_the_connection_and_consumers_go_on(
         assert found == values
         assert "INJECTED" in notes.read_text()
     assert broker.stop() == 0, broker.log()
+
+
+def test_a_page_that_cannot_be_read_costs_its_partition_and_no_other(
+    inject: Inject, make_broker: MakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer that has been begun can only break off with its connection. The next one says 56 for that partition,
+    and has the others; else whoever reads from this broker would get nothing any more."""
+    broker = make_broker()
+    values = [b"%d " % number + b"." * 1000 for number in range(2000)]
+    for name in ("failing", "sound"):
+        create_topic(broker.bootstrap, name)
+        send(broker.bootstrap, name, *values)
+    found: dict[str, list[bytes | None]] = {"failing": [], "sound": []}
+    with (
+        inject(broker.pid, "sendfile", "error=EIO", [segment(broker, "failing")]) as notes,
+        Consumer(broker.bootstrap) as consumer,
+    ):
+        consumer.assign([("failing", 0), ("sound", 0)])
+        consumer.seek_to_beginning()
+        deadline = time.monotonic() + 2 * SECONDS
+        while len(found["sound"]) < len(values) and time.monotonic() < deadline:
+            for record in consumer.poll(timeout=1.0):
+                found[record.topic].append(record.value)
+        assert "INJECTED" in notes.read_text()
+    assert found == {"failing": [], "sound": values}
+    assert any("failing-0 cannot be fetched at offset 0" in it.getMessage() for it in caplog.records)
+    assert f"could not read {segment(broker, 'failing')}: the disk could not read its byte 0" in broker.log()
+    # it is tried again, and the disk can now
+    assert list(read_all(broker.bootstrap, "failing").values()) == values
+    assert broker.stop() == 0, broker.log()

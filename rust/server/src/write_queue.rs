@@ -361,7 +361,11 @@ fn send_range(socket: BorrowedFd<'_>, range: &FileRange, limit: usize) -> io::Re
     let mut position = range.position;
     let count = range.length.min(limit);
     let sent = match range.file.descriptor() {
-        Some(file) => fastlog_sys::file::send_file(socket, file, &mut position, count)?,
+        Some(file) => {
+            // this answer has been begun and can only break off; the next one leaves these bytes out
+            let note = |error: &io::Error| range.file.note_failed_read(range.position, error);
+            fastlog_sys::file::send_file(socket, file, &mut position, count).inspect_err(note)?
+        }
         None => send_copy(socket, range, position, count)?,
     };
     if sent == 0 {

@@ -56,6 +56,13 @@ pub trait FileHandle: Send + Sync + Debug {
     fn read_ahead(&self, position: u64, length: u64) -> io::Result<()>;
     /// The descriptor for sendfile; `None` where there is none and bytes must be read instead.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+    /// A read from `position` on failed: where the disk is to blame (EIO) it is noted for [`FileHandle::unreadable_in`].
+    /// [`FileHandle::read_at`] notes it by itself, sendfile cannot.
+    fn note_failed_read(&self, _position: u64, _error: &io::Error) {}
+    /// The first byte of `range` that the disk could not read a moment ago.
+    fn unreadable_in(&self, _range: std::ops::Range<u64>) -> Option<u64> {
+        None
+    }
 }
 
 /// One entry of a directory.

@@ -3,12 +3,16 @@
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{DirectoryEntry, FileHandle, FileSystem, OpenMode, Space};
+use parking_lot::Mutex;
+
+use super::{DirectoryEntry, FileHandle, FileSystem, OpenMode, Space, is_disk_bad};
 
 /// Files of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,16 +21,50 @@ pub struct RealFileSystem;
 impl RealFileSystem {
     /// A file that is open already, as a log's files are.
     pub fn handle(file: File) -> Arc<dyn FileHandle> {
-        Arc::new(RealFile(file))
+        Arc::new(RealFile(file, UnreadablePages::default()))
     }
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile(File, UnreadablePages);
+
+/// What the kernel reads at once.
+const PAGE_BYTES: u64 = 4096;
+/// Of one file; where there are more, readers of the others lose their connections again and again.
+const UNREADABLE_PAGES_MAX: usize = 1024;
+
+/// After this time they are tried again: each try costs a reader its connection where the disk still fails.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+
+/// Where pages begin that the disk could not read, and when that was.
+#[derive(Debug, Default)]
+struct UnreadablePages(Mutex<Vec<(u64, Instant)>>);
+
+impl UnreadablePages {
+    fn note(&self, position: u64) {
+        let (page, mut pages) = (position - position % PAGE_BYTES, self.0.lock());
+        pages.retain(|(known, _)| *known != page);
+        if pages.len() < UNREADABLE_PAGES_MAX {
+            pages.push((page, Instant::now()));
+        }
+    }
+
+    fn first_in(&self, range: Range<u64>) -> Option<u64> {
+        let mut pages = self.0.lock();
+        if pages.is_empty() {
+            return None;
+        }
+        pages.retain(|(_, noted)| noted.elapsed() < TRY_AGAIN);
+        let within = pages.iter().map(|(page, _)| *page);
+        let first = within.filter(|page| *page < range.end && page + PAGE_BYTES > range.start).min();
+        first.map(|page| page.max(range.start))
+    }
+}
 
 impl FileHandle for RealFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, position)
+        // a page that cannot be read ends a read before it, and fails the next one
+        self.0.read_at(buffer, position).inspect_err(|error| self.note_failed_read(position, error))
     }
 
     fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
@@ -56,6 +94,16 @@ impl FileHandle for RealFile {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())
     }
+
+    fn note_failed_read(&self, position: u64, error: &io::Error) {
+        if is_disk_bad(error) {
+            self.1.note(position);
+        }
+    }
+
+    fn unreadable_in(&self, range: Range<u64>) -> Option<u64> {
+        self.1.first_in(range)
+    }
 }
 
 impl FileSystem for RealFileSystem {
@@ -67,7 +115,7 @@ impl FileSystem for RealFileSystem {
             OpenMode::ReadWrite => options.write(true),
             OpenMode::Create => options.write(true).create(true).truncate(false),
         };
-        Ok(Arc::new(RealFile(options.open(path)?)))
+        Ok(RealFileSystem::handle(options.open(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -121,5 +169,25 @@ impl FileSystem for RealFileSystem {
 
     fn boot_id(&self) -> io::Result<String> {
         Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_could_not_be_read_are_known_by_the_ranges_that_touch_them() {
+        let pages = UnreadablePages::default();
+        assert_eq!(pages.first_in(0..u64::MAX), None);
+        pages.note(3 * PAGE_BYTES + 17);
+        pages.note(PAGE_BYTES);
+        assert_eq!(pages.first_in(0..u64::MAX), Some(PAGE_BYTES));
+        assert_eq!(pages.first_in(0..PAGE_BYTES), None);
+        assert_eq!(pages.first_in(PAGE_BYTES + 5..PAGE_BYTES + 6), Some(PAGE_BYTES + 5));
+        assert_eq!(pages.first_in(2 * PAGE_BYTES..3 * PAGE_BYTES + 1), Some(3 * PAGE_BYTES));
+        assert_eq!(pages.first_in(4 * PAGE_BYTES..u64::MAX), None);
+        (0..5_000).for_each(|page| pages.note(page * PAGE_BYTES));
+        assert!(pages.0.lock().len() <= UNREADABLE_PAGES_MAX);
     }
 }

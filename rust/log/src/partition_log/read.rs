@@ -4,6 +4,7 @@
 //! starts at a batch, never runs past the bound, and as a rule ends at a batch (where small batches lie between two
 //! index entries it may end inside one, which Kafka's clients expect).
 
+use std::io;
 use std::sync::Arc;
 
 use fastlog_protocol::ErrorCode;
@@ -198,6 +199,7 @@ fn slice(
         Some(damage) => end.min(damage.position),
         None => end,
     };
+    let end = readable_end(segment, position, end)?;
     let available = end.saturating_sub(position);
     let length = if available <= max_bytes as u64 {
         available
@@ -218,6 +220,17 @@ fn slice(
         length: usize::try_from(length).unwrap_or(usize::MAX),
         segment_base_offset: segment.base_offset,
     }))
+}
+
+/// Where bytes begin that the disk could not read before, or `end`; an error where the first batch has some of them. Else
+/// whoever asks for this partition lost its connection at each answer, and with it the answers of all other partitions.
+fn readable_end(segment: &Segment, position: u64, end: u64) -> Result<u64, LogError> {
+    let Some(unreadable) = segment.file()?.unreadable_in(position..end) else { return Ok(end) };
+    if position + first_batch_bytes(segment, position, end)? <= unreadable {
+        return Ok(unreadable);
+    }
+    let source = io::Error::other(format!("the disk could not read its byte {unreadable}"));
+    Err(LogError::io("read", segment.log.path(), source))
 }
 
 fn first_batch_bytes(segment: &Segment, position: u64, end: u64) -> Result<u64, LogError> {

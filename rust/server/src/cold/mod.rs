@@ -206,7 +206,11 @@ fn send(stream: &TcpStream, file: BorrowedFd<'_>, range: &FileRange) -> (usize, 
                     return (sent, Err(error));
                 }
             }
-            Err(error) => return (sent, Err(error)),
+            Err(error) => {
+                // this answer has been begun and can only break off; the next one leaves these bytes out
+                range.file.note_failed_read(range.position + sent as u64, &error);
+                return (sent, Err(error));
+            }
         }
     }
     (sent, Ok(()))
