@@ -7,6 +7,7 @@ standard error.
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,13 +51,25 @@ class EventLog:
         self._say(logging.ERROR, text, fields, error or True)
 
     def _say(self, level: int, text: str, fields: Mapping[str, object], cause: Any = None) -> None:
-        if self._logger.isEnabledFor(level):
-            self._logger.log(level, Event(text, fields), exc_info=cause)
+        logger = self._logger
+        if not logger.isEnabledFor(level):
+            return
+        if cause is not None:
+            logger.log(level, Event(text, fields), exc_info=cause)
+            return
+        # as `log` does, without a search for the caller, which would always be found here
+        logger.handle(logger.makeRecord(logger.name, level, __file__, 0, Event(text, fields), (), None))
+
+
+#: what needs no quotes; other text may do without them too
+_plain = re.compile(r"[!#-<>-~]+").fullmatch
 
 
 def quoted(value: object) -> str:
     """A value of logfmt: in quotes where it has spaces, quotes, `=` or line ends, or is empty."""
     text = str(value)
+    if _plain(text):
+        return text
     if text and text.isprintable() and not any(mark in text for mark in ' "='):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

@@ -131,10 +131,11 @@ class LogLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
         event = record.msg if isinstance(record.msg, Event) else Event(record.getMessage(), {})
-        at = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
+        at = datetime.fromtimestamp(record.created, UTC).isoformat().removesuffix("+00:00")
         component = record.name.removeprefix("fastlog.")
-        fields: dict[str, object] = {"timestamp": at, "level": record.levelname.lower()}
-        fields |= {"component": component, "event": event.text, **event.fields}
+        parts = [f"timestamp={at}Z level={record.levelname.lower()} component={component}"]
+        parts.append(f"event={quoted(event.text)}")
+        parts += [f"{key}={quoted(value)}" for key, value in event.fields.items()]
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        return " ".join(f"{key}={quoted(value)}" for key, value in fields.items())
+            parts.append(f"exception={quoted(self.formatException(record.exc_info))}")
+        return " ".join(parts)

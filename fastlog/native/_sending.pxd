@@ -59,8 +59,11 @@ cdef class Lane:
 
 
 cdef class TopicLanes:
+    # changes by `add` alone
     cdef readonly list lanes
     cdef public Py_ssize_t sticky
+    # the lane, where there is one
+    cdef Lane only
 
 
 cdef class Sending:

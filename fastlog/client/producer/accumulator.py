@@ -75,7 +75,7 @@ class TopicQueues:
     def add(self, queue: PartitionQueue) -> None:
         """Adds the next partition."""
         self.queues.append(queue)
-        self.lanes.lanes.append(queue.lane)
+        self.lanes.add(queue.lane)
 
     def next_sticky(self) -> PartitionQueue:
         """Goes on to another partition for records without a key."""
