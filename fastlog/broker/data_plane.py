@@ -171,7 +171,7 @@ class ReplicationPlane(Protocol):
         offset, high watermark.
 
         While the durable end is less than the log's a sync is to come, and the partition is not to be fetched. None
-        for one that is not open here.
+        for one that is not open here, or whose data directory failed.
         """
         ...
 
@@ -223,6 +223,10 @@ class ReplicationPlane(Protocol):
 
         Throttled are those that their topic's settings list, while they are not in sync (KIP-73).
         """
+        ...
+
+    def offline_replicas(self) -> list[tuple[str, bytes, int]]:
+        """The replicas here whose data directory failed: topic, topic id, partition. Cheap where none has."""
         ...
 
     def held_back(self) -> list[tuple[bytes, int]]:

@@ -25,6 +25,10 @@ class OpenLogs(Protocol):
         """(topic, partition, bytes) of each open partition."""
         ...
 
+    def offline_replicas(self) -> list[tuple[str, bytes, int]]:
+        """Topic, topic id and partition of each replica whose data directory failed."""
+        ...
+
     def finish_opening(self) -> list[Path]:
         """To be called when all partitions are open; the directories that belong to no topic."""
         ...
@@ -84,6 +88,8 @@ class Opening:
                         directory=str(directory),
                     )
             closed = self._held() - {(topic, index) for topic, index, _ in self._logs.log_sizes()}
+            # what is on a disk that failed is not opened in this run
+            closed -= {(topic, index) for topic, _, index in self._logs.offline_replicas()}
             if not closed and not unreadable:
                 break
             if closed and waited < COMPLAIN_SECONDS <= waited + pause:

@@ -156,7 +156,8 @@ class Node(Protocol):
     def open(self, cluster_id: str, last_stop: str, *, has_lost: bool) -> None:
         """Makes all that is below, when the directories are locked.
 
-        `last_stop` is the engine's word for how the last run ended; `has_lost` says that a directory was lost since.
+        `last_stop` is the engine's word for how the last run ended; `has_lost` says that a directory was lost since, or
+        does not answer.
         """
         ...
 

@@ -308,6 +308,9 @@ class Engine:
         Throttled are those that their topic's settings list, while they are not in sync (KIP-73).
         """
 
+    def offline_replicas(self) -> list[tuple[str, bytes, int]]:
+        """The replicas whose data directory failed: topic, topic id, partition; also those it had before the start."""
+
     def held_back(self) -> list[tuple[bytes, int]]:
         """The followers here that are to be left out of fetches now, for the rate: topic id, partition."""
 

@@ -45,6 +45,8 @@ class ClusterBroker:
         self.prefix = tuple(prefix)
         self.broker_id = broker_id
         self.data_dir = folder / f"broker-{broker_id}"
+        self.other_directories: tuple[Path, ...] = ()
+        """Data directories beside that one, for the next start."""
         self.log_file = folder / f"broker-{broker_id}.log"
         self.settings = dict(settings or {})
         """What it is started with next time, by Kafka's keys."""
@@ -87,7 +89,9 @@ class ClusterBroker:
             "--node-id",
             str(self.broker_id),
         ]
-        command += ["--data-dir", str(self.data_dir), "--zookeeper", self._zookeeper]
+        for directory in (self.data_dir, *self.other_directories):
+            command += ["--data-dir", str(directory)]
+        command += ["--zookeeper", self._zookeeper]
         for scheme, port in self.ports.items():
             command += ["--listen", f"{scheme}://{self.host}:{port}"]
         for key, value in self.settings.items():

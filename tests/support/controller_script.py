@@ -9,6 +9,7 @@
     former                             the controller before that, which does not know yet, looks who is registered
     min TOPIC N                        unclean TOPIC yes|no      a changed setting
     isr BROKER TOPIC-PARTITION MEMBER[:EPOCH],… [epoch=N] [version=N] [as=EPOCH]
+    offline ID TP…                     all replicas of a broker whose disk failed
     shutdown ID                        suspect BY… of=ID        unsuspect BY… of=ID
     log-end ID TOPIC-PARTITION EPOCH OFFSET
     prefer TP…|all                     elect-unclean TP…|all
@@ -101,6 +102,14 @@ class Script:
         broker = int(plain[0])
         epoch = self.world.store.registrations[broker].broker_epoch
         self.world.step(ev.ShutdownAsked(token=f"shutdown {broker}", broker_id=broker, broker_epoch=epoch))
+
+    def do_offline(self, plain: list[str], named: dict[str, str]) -> None:
+        broker = int(plain[0])
+        epoch = self.world.store.registrations[broker].broker_epoch
+        keys = tuple(self.key(it) for it in plain[1:])
+        self.world.step(
+            ev.ReplicasOffline(token=f"offline {broker}", broker_id=broker, broker_epoch=epoch, keys=keys)
+        )
 
     def do_suspect(self, plain: list[str], named: dict[str, str], *, refused: bool = True) -> None:
         of = int(named["of"])

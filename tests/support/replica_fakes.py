@@ -82,6 +82,7 @@ class NotingEngine:
         self.positions: list[Any] = []
         self.notices: list[tuple[str, str, int, int]] = []
         self.places: dict[tuple[str, int], tuple[int, int, int, int, int] | None] = {}
+        self.offline: list[tuple[str, bytes, int]] = []
         self.deletion_error: Exception | None = None
 
     def apply_partitions(
@@ -154,6 +155,10 @@ class NotingEngine:
 
     def set_replication_rates(self, leader: int, follower: int) -> None:
         """Of no use here."""
+
+    def offline_replicas(self) -> list[tuple[str, bytes, int]]:
+        """What the test says."""
+        return list(self.offline)
 
     def held_back(self) -> list[tuple[bytes, int]]:
         """Nobody."""

@@ -17,10 +17,14 @@ WAIT_SECONDS = 10.0
 class Logs:
     def __init__(self) -> None:
         self.open: list[tuple[str, int, int]] = []
+        self.offline: list[tuple[str, bytes, int]] = []
         self.finished = threading.Event()
 
     def log_sizes(self) -> list[tuple[str, int, int]]:
         return list(self.open)
+
+    def offline_replicas(self) -> list[tuple[str, bytes, int]]:
+        return list(self.offline)
 
     def finish_opening(self) -> list[Path]:
         self.finished.set()
@@ -35,6 +39,16 @@ def test_the_last_log_is_waited_for() -> None:
     opening.start()
     assert not logs.finished.wait(0.3)
     logs.open.append(("orders", 1, 0))
+    assert logs.finished.wait(WAIT_SECONDS)
+    opening.stop()
+
+
+def test_what_is_on_a_disk_that_failed_is_not_waited_for() -> None:
+    logs = Logs()
+    opening = Opening(logs, lambda: {("orders", 0)})
+    opening.start()
+    assert not logs.finished.wait(0.3)
+    logs.offline.append(("orders", bytes(16), 0))
     assert logs.finished.wait(WAIT_SECONDS)
     opening.stop()
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: the token of each is free
 REQUESTS = (
     ev.IsrAsked,
+    ev.ReplicasOffline,
     ev.ShutdownAsked,
     ev.Suspected,
     ev.CreateAsked,

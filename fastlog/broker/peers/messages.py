@@ -115,6 +115,7 @@ KINDS: Mapping[str, type] = {
         AskSnapshot,
         SetConfigs,
         events.IsrAsked,
+        events.ReplicasOffline,
         events.ShutdownAsked,
         events.Suspected,
         events.CreateAsked,

@@ -11,6 +11,7 @@ import msgspec
 from fastlog.broker.peers.messages import AskSnapshot, Beacon, Delta, Snapshot
 from fastlog.broker.peers.ports import ADMIN
 from fastlog.broker.replicas.fetching import Counts
+from fastlog.broker.replicas.offline import Offline
 from fastlog.broker.replicas.replicas import Replicas
 from fastlog.broker.replicas.settings import ReplicaSettings
 from fastlog.events import EventLog
@@ -95,6 +96,14 @@ class ReplicaManager:
             settings=self._settings,
             cluster_changed=cluster_changed,
             accepted=accepted,
+        )
+        self._offline = Offline(
+            node_id,
+            engine,
+            peers,
+            put=self._put,
+            leave=self._replicas.fetchers.leave,
+            timeout_ms=self._settings.proposal_timeout_ms,
         )
         self._is_noticing = False
         self._deltas = self._snapshots = self._dropped = 0
@@ -203,6 +212,12 @@ class ReplicaManager:
     def _tick(self) -> None:
         self._carry_out(self._subscriber.tick(self._clock.monotonic_ms()))
         self._replicas.tick()
+        self._offline.tick(
+            self._clock.monotonic_ms(),
+            controller_id=self._subscriber.controller_id,
+            controller_epoch=self._subscriber.controller_epoch,
+            broker_epoch=self._replicas.roles.broker_epoch,
+        )
 
     def _take_notices(self) -> None:
         self._is_noticing = False

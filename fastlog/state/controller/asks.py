@@ -21,7 +21,7 @@ from fastlog.state.controller.effects import Item, Reply
 
 if TYPE_CHECKING:
     from fastlog.ports import PartitionKey, PartitionState
-    from fastlog.state.controller.brokers import Brokers
+    from fastlog.state.controller.decide.election import Candidates
     from fastlog.state.controller.events import Proposed
     from fastlog.state.controller.settings import TopicFacts
 
@@ -64,7 +64,7 @@ class Ask:
         self.pending = pending
         self.index = index
 
-    def decide(self, state: PartitionState, brokers: Brokers, facts: TopicFacts) -> PartitionState:
+    def decide(self, state: PartitionState, brokers: Candidates, facts: TopicFacts) -> PartitionState:
         """The state to be written; an equal one where nothing is to do. Raises the KafkaError of the answer."""
         raise NotImplementedError
 
@@ -84,7 +84,7 @@ class IsrAsk(Ask):
         self._broker_epoch = broker_epoch
         self._proposed = proposed
 
-    def decide(self, state: PartitionState, brokers: Brokers, facts: TopicFacts) -> PartitionState:
+    def decide(self, state: PartitionState, brokers: Candidates, facts: TopicFacts) -> PartitionState:
         """See `altered`; then what follows of it, the end of a reassignment too."""
         if not brokers.is_registered(self._broker_id, self._broker_epoch):
             raise StaleBrokerEpochError(
@@ -110,7 +110,7 @@ class ReassignAsk(Ask):
         super().__init__(key, pending, index)
         self._replicas = replicas
 
-    def decide(self, state: PartitionState, brokers: Brokers, facts: TopicFacts) -> PartitionState:
+    def decide(self, state: PartitionState, brokers: Candidates, facts: TopicFacts) -> PartitionState:
         """See `reassigned` and `cancelled`."""
         wanted = self._replicas
         target = cancelled(state) if wanted is None else reassigned(state, wanted, brokers.ids())
@@ -126,7 +126,7 @@ class ElectAsk(Ask):
         super().__init__(key, pending, index)
         self._kind = kind
 
-    def decide(self, state: PartitionState, brokers: Brokers, facts: TopicFacts) -> PartitionState:
+    def decide(self, state: PartitionState, brokers: Candidates, facts: TopicFacts) -> PartitionState:
         """Raises what Kafka answers: 84 where none is needed, 80 or 83 where nobody can be elected."""
         if self._kind == "preferred":
             return _preferred(state, brokers, facts)
@@ -138,7 +138,7 @@ class ElectAsk(Ask):
         return after
 
 
-def _preferred(state: PartitionState, brokers: Brokers, facts: TopicFacts) -> PartitionState:
+def _preferred(state: PartitionState, brokers: Candidates, facts: TopicFacts) -> PartitionState:
     preferred = state.replicas[0]
     if state.leader == preferred:
         raise ElectionNotNeededError(f"broker {preferred} leads the partition")

@@ -24,6 +24,7 @@ from fastlog.state.controller.decide.balance import imbalanced
 from fastlog.state.controller.decide.reassignment import is_reassigning
 from fastlog.state.controller.effects import Effect, Image, Item, Publish, Reply, Resign
 from fastlog.state.controller.log_ends import LogEnds
+from fastlog.state.controller.offline import OfflineReplicas
 from fastlog.state.controller.partitions import Partitions
 from fastlog.state.controller.settings import ControllerSettings, TopicFacts
 from fastlog.state.controller.settling import Settling
@@ -53,6 +54,7 @@ class Controller:
         settings = self._settings
         self._sequence = 0
         self._brokers = Brokers()
+        self._offline = OfflineReplicas(self._brokers)
         self._partitions = Partitions()
         self._writes = Writes(settings.write_items, self._first_write)
         self._log_ends = LogEnds(settings.log_end_wait_ms)
@@ -61,7 +63,7 @@ class Controller:
         )
         self._settling = Settling(
             partitions=self._partitions,
-            brokers=self._brokers,
+            brokers=self._offline,
             writes=self._writes,
             log_ends=self._log_ends,
             asks_max=settings.asks_per_partition,
@@ -206,7 +208,9 @@ class Controller:
 
     @_on.register
     def _(self, event: ev.BrokersChanged, now_ms: int) -> None:
-        for broker in sorted(self._brokers.register(event.registrations)):
+        changed = self._brokers.register(event.registrations)
+        self._offline.forget(changed)
+        for broker in sorted(changed):
             self._settling.mark(self._partitions.hosted_by(broker))
         self._judge(now_ms)
 
@@ -270,6 +274,13 @@ class Controller:
         pending = self._pending(event.token, [it.key for it in event.proposals])
         for index, proposed in enumerate(event.proposals):
             self._settling.ask(IsrAsk(pending, index, event.broker_id, event.broker_epoch, proposed))
+
+    @_on.register
+    def _(self, event: ev.ReplicasOffline, now_ms: int) -> None:
+        self._check_broker(event.broker_id, event.broker_epoch)
+        changed = self._offline.tell(event.broker_id, event.keys)
+        self._settling.mark(it for it in changed if it in self._partitions)
+        self._replies.append(Reply(token=event.token))
 
     @_on.register
     def _(self, event: ev.ReassignAsked, now_ms: int) -> None:

@@ -78,6 +78,15 @@ class IsrAsked(Event, frozen=True, kw_only=True):
     proposals: tuple[Proposed, ...]
 
 
+class ReplicasOffline(Event, frozen=True, kw_only=True):
+    """The replicas of a broker whose disks failed, all of them; none where all are well again. Answered at once."""
+
+    token: Any
+    broker_id: int
+    broker_epoch: int
+    keys: tuple[PartitionKey, ...]
+
+
 class ShutdownAsked(Event, frozen=True, kw_only=True):
     """ControlledShutdown: answered with an Item for each partition that the broker still leads, once nothing moves."""
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from fastlog.ports import PartitionKey, PartitionState
     from fastlog.state.controller.brokers import Brokers
+    from fastlog.state.controller.decide.election import View
     from fastlog.state.controller.events import LogEndsTold
 
 
@@ -108,7 +109,7 @@ class LogEnds:
                 found.append(end.key)
         return found
 
-    def decide(self, key: PartitionKey, state: PartitionState, brokers: Brokers, now_ms: int) -> int | None:
+    def decide(self, key: PartitionKey, state: PartitionState, brokers: View, now_ms: int) -> int | None:
         """The replica to elect, or None; has those asked that were not yet."""
         here = [it for it in state.replicas if brokers.may_lead(it)]
         if not set(who_must_answer(state)) <= set(here):

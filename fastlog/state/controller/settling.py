@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from fastlog.ports import PartitionKey, PartitionState, TopicId
     from fastlog.state.controller.asks import Ask
-    from fastlog.state.controller.brokers import Brokers
     from fastlog.state.controller.log_ends import LogEnds
+    from fastlog.state.controller.offline import OfflineReplicas
     from fastlog.state.controller.partitions import Partitions
     from fastlog.state.controller.writes import Landed, Writes
 
@@ -29,7 +29,7 @@ class Settling:
         self,
         *,
         partitions: Partitions,
-        brokers: Brokers,
+        brokers: OfflineReplicas,
         writes: Writes,
         log_ends: LogEnds,
         asks_max: int,
@@ -106,7 +106,7 @@ class Settling:
         while waiting:
             ask = waiting.popleft()
             try:
-                after = ask.decide(state, self._brokers, self._partitions.facts(key.topic_id))
+                after = ask.decide(state, self._brokers.view_of(key), self._partitions.facts(key.topic_id))
             except KafkaError as error:
                 self._refuse(ask, error)
                 continue
@@ -118,12 +118,13 @@ class Settling:
             del self._asks[key]
 
     def _settled(self, key: PartitionKey, state: PartitionState, now_ms: int) -> PartitionState:
-        after = settle(state, self._brokers, self._partitions.facts(key.topic_id))
+        brokers = self._brokers.view_of(key)
+        after = settle(state, brokers, self._partitions.facts(key.topic_id))
         if after != state or not is_stuck(state):
             self._log_ends.forget(key)
             return after
-        leader = self._log_ends.decide(key, state, self._brokers, now_ms)
-        return state if leader is None else elect_by_log(state, leader, self._brokers)
+        leader = self._log_ends.decide(key, state, brokers, now_ms)
+        return state if leader is None else elect_by_log(state, leader, brokers)
 
     # --- what became of it ---
 

@@ -205,6 +205,8 @@ fn a_directory_that_fails_takes_its_partitions_and_no_others() {
     assert!(node.places(8)[4..].iter().all(|it| it == Path::new("/first")), "new ones go elsewhere");
     let described = node.logs.described().expect("open");
     assert_eq!(described.iter().map(|it| it.space.is_ok()).collect::<Vec<_>>(), [true, false]);
+    let offline = node.logs.offline().expect("open");
+    assert_eq!(offline.iter().map(|it| it.2).collect::<Vec<_>>(), [1, 3]);
     // nothing is marked as clean that is not
     node.logs.close().expect_err("one directory is not whole");
     node.kill();
@@ -239,6 +241,9 @@ fn what_may_be_in_a_directory_that_failed_is_not_made_anew() {
     node.logs.finish_opening().expect("done");
     node.open(2);
     assert_eq!(node.places(1), [first.path()], "what is new goes where it can");
+    node.logs.open_partition(&wanted(1), NOW_MS).expect_err("it is elsewhere still");
+    assert_eq!(node.logs.offline().expect("open"), [("t".to_owned(), Uuid::from_u128(1), 1)]);
+    assert!(node.logs.has_lost().expect("open"));
     node.logs.close().expect("closed");
     node.kill();
     std::fs::remove_file(second.path()).expect("removed");

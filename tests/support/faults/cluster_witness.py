@@ -22,8 +22,10 @@ from tests.support.cluster_load import read_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from fastlog.testing import Cluster
+    from fastlog.testing.cluster_broker import ClusterBroker
 
 PARTITIONS = 3
 INTERVAL_SECONDS = 0.002
@@ -248,7 +250,7 @@ class ClusterWitness:
         said = []
         for partition in range(PARTITIONS):
             logs = {
-                broker.broker_id: batches(broker.data_dir / f"{self.topic}-{partition}")
+                broker.broker_id: batches(directory_of(broker, f"{self.topic}-{partition}"))
                 for broker in self._cluster.brokers.values()
             }
             first = min(logs)
@@ -258,6 +260,12 @@ class ClusterWitness:
                     at = next((one or two) for one, two in pairs if one != two)
                     said.append(f"partition {partition} of brokers {first} and {broker_id} at {at[0]}")
         return said
+
+
+def directory_of(broker: ClusterBroker, name: str) -> Path:
+    """Where the broker has a partition; in its first data directory where it has it nowhere."""
+    places = [directory / name for directory in (broker.data_dir, *broker.other_directories)]
+    return next((it for it in places if it.exists()), places[0])
 
 
 def batches(directory: Any) -> dict[int, bytes]:

@@ -22,11 +22,11 @@ from fastlog.state.controller.decide.election import members_of
 
 if TYPE_CHECKING:
     from fastlog.ports import PartitionState
-    from fastlog.state.controller.brokers import Brokers
+    from fastlog.state.controller.decide.election import Candidates
     from fastlog.state.controller.events import Proposed
 
 
-def altered(state: PartitionState, broker: int, proposed: Proposed, brokers: Brokers) -> PartitionState:
+def altered(state: PartitionState, broker: int, proposed: Proposed, brokers: Candidates) -> PartitionState:
     """The state with the members that its leader proposes; an equal one where they are what stands.
 
     Raises the KafkaError that the leader is answered with. `broker` has its present broker epoch.
@@ -50,7 +50,7 @@ def altered(state: PartitionState, broker: int, proposed: Proposed, brokers: Bro
     return msgspec.structs.replace(state, isr=proposed.isr, isr_epochs=proposed.isr_epochs, recovering=False)
 
 
-def _check_members(state: PartitionState, proposed: Proposed, brokers: Brokers) -> None:
+def _check_members(state: PartitionState, proposed: Proposed, brokers: Candidates) -> None:
     isr = proposed.isr
     if (
         len(set(isr)) != len(isr)

@@ -47,6 +47,18 @@ class View(Protocol):
         ...
 
 
+class Candidates(View, Protocol):
+    """What a request about a partition asks of the brokers besides."""
+
+    def may_join(self, broker: int, epoch: int) -> bool:
+        """Whether a leader may take a replica with this broker epoch into the ISR (KIP-841, KIP-903)."""
+        ...
+
+    def ids(self) -> list[int]:
+        """The registered brokers."""
+        ...
+
+
 def members_of(state: PartitionState) -> tuple[Member, ...]:
     """The in-sync replicas with their broker epochs; -1 where the state does not say which."""
     isr, epochs = state.isr, state.isr_epochs

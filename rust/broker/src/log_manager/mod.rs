@@ -28,7 +28,7 @@ use fastlog_log::{
 };
 use fastlog_tiers::Tier;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,6 +78,8 @@ pub struct LogManager {
     found: Mutex<BTreeMap<(String, i32), PartitionDirectory>>,
     /// Directories of deleted partitions, and when they may be removed.
     doomed: Mutex<Vec<(PathBuf, Due)>>,
+    /// Partitions that may be in a directory that failed before the start: they are not opened in this run, nor made anew.
+    missing: Mutex<BTreeSet<(String, i32, Uuid)>>,
     /// Partitions that are opened may have been here before.
     is_opening: AtomicBool,
     /// One checkpoint at a time, so that an older view never replaces a newer one.
@@ -128,6 +130,7 @@ impl LogManager {
             directories: Mutex::new(Some(Arc::new(directories))),
             found: Mutex::new(found),
             doomed: Mutex::new(doomed),
+            missing: Mutex::default(),
             is_opening: AtomicBool::new(true),
             checkpointing: Mutex::new(()),
             cleaner: Cleaner::new(cleaned),
@@ -144,9 +147,10 @@ impl LogManager {
         self.last_stop
     }
 
-    /// Whether a data directory was lost since the last start, as a person said: what it had is not here.
+    /// Whether a data directory was lost since the last start, as a person said, or does not answer: what it had is not here.
     pub fn has_lost(&self) -> Result<bool, LogError> {
-        Ok(self.directories()?.has_lost())
+        let directories = self.directories()?;
+        Ok(directories.has_lost() || !directories.failed().is_empty())
     }
 
     fn directories(&self) -> Result<Arc<Directories>, LogError> {
@@ -205,7 +209,7 @@ impl LogManager {
             self.found.lock().get(&(wanted.topic.to_string(), wanted.index)).map(|it| it.path.clone());
         let directory = match &found {
             Some(path) => directories.of_path(path)?,
-            None if self.is_opening.load(Ordering::Acquire) && !directories.failed().is_empty() => {
+            None if self.is_missing(wanted, &directories) => {
                 return Err(may_be_elsewhere(directories.failed()));
             }
             None => directories.place(&self.broker, wanted.config.segment_bytes)?,
@@ -221,6 +225,34 @@ impl LogManager {
         self.cleaner.is_cut(&wanted.topic, wanted.index, log.log_end_offset());
         self.tell(wanted, &report);
         Ok((log, tier))
+    }
+
+    /// Whether the partition, which is in none of the directories here, may be in one that failed.
+    fn is_missing(&self, wanted: &OpenPartition, directories: &Directories) -> bool {
+        if directories.failed().is_empty() {
+            return false;
+        }
+        let key = (wanted.topic.to_string(), wanted.index, wanted.topic_id);
+        let mut missing = self.missing.lock();
+        // whatever comes later than the start is new
+        if self.is_opening.load(Ordering::Acquire) {
+            missing.insert(key.clone());
+        }
+        missing.contains(&key)
+    }
+
+    /// The replicas whose data directory failed, in this run or before it: topic, topic id, partition.
+    pub fn offline(&self) -> Result<Vec<(String, Uuid, i32)>, LogError> {
+        let directories = self.directories()?;
+        let missing = self.missing.lock();
+        let mut offline: Vec<_> =
+            missing.iter().map(|(topic, index, id)| (topic.clone(), *id, *index)).collect();
+        drop(missing);
+        if directories.healthy().count() < directories.all().len() {
+            let failed = self.broker.partitions().those(|it| it.log().storage().check().is_err());
+            offline.extend(failed.iter().map(|it| (it.topic().to_string(), it.topic_id(), it.index())));
+        }
+        Ok(offline)
     }
 
     fn options(&self, directory: &LogDir, wanted: &OpenPartition) -> LogOptions {

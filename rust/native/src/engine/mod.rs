@@ -434,6 +434,8 @@ impl Engine {
     fn fetch_positions(&self, partitions: Vec<(String, i32)>) -> Vec<Option<replicas::Place>> {
         let each = partitions.into_iter().map(|(topic, index)| {
             let partition = self.broker.partitions().get(&topic, index)?;
+            // nothing can be appended where the data directory failed
+            partition.log().storage().check().ok()?;
             Some(replicas::place(&partition))
         });
         each.collect()
@@ -528,6 +530,11 @@ impl Engine {
 
     fn set_replication_rates(&self, leader: u64, follower: u64) {
         self.broker.set_replication_rates(leader, follower);
+    }
+
+    fn offline_replicas(&self, py: Python<'_>) -> PyResult<Vec<(String, [u8; 16], i32)>> {
+        let offline = self.with_logs(py, LogManager::offline)?;
+        Ok(offline.into_iter().map(|(topic, id, index)| (topic, id.into_bytes(), index)).collect())
     }
 
     fn held_back(&self) -> Vec<([u8; 16], i32)> {
