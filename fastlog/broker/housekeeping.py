@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from fastlog.errors import KafkaStorageError
 from fastlog.events import EventLog
 
 if TYPE_CHECKING:
@@ -218,6 +219,11 @@ class Housekeeping:
     def _run_one(self, task: Task) -> None:
         try:
             task.run()
+        except KafkaStorageError as error:
+            # a disk that is full or fails is no fault of ours: the text says which file and why
+            self._log.error(
+                "housekeeping could not use a disk, it is tried again", task=task.name, reason=str(error)
+            )
         except Exception:
             self._log.exception("housekeeping failed, it is tried again", task=task.name)
 

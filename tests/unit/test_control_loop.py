@@ -467,6 +467,23 @@ def test_a_task_that_fails_does_not_stop_the_others() -> None:
     assert len(done) == 3
 
 
+def test_a_task_that_finds_the_disk_full_says_why_without_a_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = TestClock()
+
+    def fail() -> None:
+        raise KafkaStorageError("could not write /data/scrub-checkpoint: No space left on device")
+
+    housekeeping = Housekeeping([Task("scrub", 10, fail)], clock)
+    clock.ms += 10
+    housekeeping.run_due()
+    (record,) = caplog.records
+    assert "task=scrub" in record.getMessage()
+    assert "/data/scrub-checkpoint: No space left on device" in record.getMessage()
+    assert record.exc_info is None
+
+
 def test_the_cleaner_goes_on_until_nothing_is_left() -> None:
     class Logs:
         left = 3
