@@ -65,9 +65,12 @@ class WatchedEngine:
         places = self._engine.fetch_positions([(TOPIC, key.partition) for key in keys])
         for key, place in zip(keys, places, strict=True):
             epoch, seen = self._led[key]
-            if place is not None and place[4] > seen:
-                self._judge.exposes(key, epoch, self._log(key), self._id, seen, place[4])
-                self._led[key] = (epoch, place[4])
+            log = self._log(key)
+            # one whose disk failed has no place to fetch from, and leads on until another is elected
+            high_watermark = place[4] if place is not None else log.high_watermark if log.is_open else seen
+            if high_watermark > seen:
+                self._judge.exposes(key, epoch, log, self._id, seen, high_watermark)
+                self._led[key] = (epoch, high_watermark)
 
     def has_notices(self) -> bool:
         """Whether `control_fd` would be readable."""
