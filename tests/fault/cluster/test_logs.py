@@ -185,8 +185,7 @@ def test_a_wiped_broker_alone_does_not_win(cluster: Cluster, witness: ClusterWit
 
 # a second of them is more than what is reserved ahead
 VALUE_BYTES = 1000
-# the disk says by itself that it is full
-OWN_SETTINGS = {"replica.lag.time.max.ms": "3000", "fastlog.disk.floor.bytes": "0"}
+OWN_SETTINGS = {"replica.lag.time.max.ms": "3000"}
 
 
 class OnDisk(Cluster):
