@@ -35,40 +35,6 @@ fn advise(file: impl AsFd, position: u64, length: u64, advice: Advice) -> io::Re
     }
 }
 
-/// Begins to write what of `length` bytes from `position` on is not on the disk yet, and is not being written. Waits at most
-/// for a place in the disk's queue; says nothing of what becomes of it, and makes nothing durable.
-#[allow(unsafe_code)]
-pub fn begin_write_back(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    if length == 0 {
-        return Ok(()); // it would mean "to the end of the file"
-    }
-    let too_large = |_| io::Error::from(io::ErrorKind::InvalidInput);
-    let position = libc::off64_t::try_from(position).map_err(too_large)?;
-    let length = libc::off64_t::try_from(length).map_err(too_large)?;
-    let descriptor = file.as_fd().as_raw_fd();
-    // SAFETY: the call takes numbers only, and the descriptor is open as long as it is borrowed
-    let result = unsafe { libc::sync_file_range(descriptor, position, length, libc::SYNC_FILE_RANGE_WRITE) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Reads into `buffer` from `position` on if all of that is in the page cache; fewer bytes than asked for only at the end of
-/// the file. Fails with `WouldBlock` where it is not, or the file system cannot tell. Never waits for the disk.
-pub fn read_from_memory(file: impl AsFd, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-    let file = file.as_fd();
-    let length = buffer.len() as u64;
-    // a hole in the middle is seen before it is met: see `is_in_memory`
-    if pages_in_memory(file, position, length).is_some_and(|pages| pages < pages_of(position, length)) {
-        return Err(io::ErrorKind::WouldBlock.into());
-    }
-    let wanted = buffer.len();
-    match rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer)], position, ReadWriteFlags::NOWAIT) {
-        Ok(read) if read == wanted || is_byte_in_memory(file, position + read as u64) => Ok(read),
-        Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP) => Err(io::ErrorKind::WouldBlock.into()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Whether `length` bytes from `position` on can be read without waiting for the disk, all of them. True also where the file
 /// system cannot tell, and for what lies beyond the end of the file within its last page. Never waits for the disk.
 pub fn is_in_memory(file: impl AsFd, position: u64, length: u64) -> bool {
@@ -180,10 +146,6 @@ mod tests {
         {
             assert!(is_in_memory(&file, position, length), "{length} bytes at {position}");
         }
-        let mut bytes = [0; 10];
-        assert_eq!(read_from_memory(&file, &mut bytes, 299_995).unwrap(), 5);
-        assert_eq!(bytes, [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]);
-        assert_eq!(read_from_memory(&file, &mut bytes, 300_000).unwrap(), 0);
     }
 
     #[test]
@@ -191,21 +153,16 @@ mod tests {
         let Some(file) = cold_file() else { return }; // tmpfs keeps what it is told to drop: nothing to see there
         let mut bytes = vec![0; 1 << 20];
         for _ in 0..2 {
-            let refused = read_from_memory(&file, &mut bytes, 0).unwrap_err();
-            assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
             assert!(!is_in_memory(&file, 0, 1 << 20));
         }
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert!(is_in_memory(&file, 0, 1 << 20));
         assert!(bytes_in_memory(&file, 0, 1 << 20).is_none_or(|bytes| bytes == 1 << 20));
-        assert_eq!(read_from_memory(&file, &mut bytes, 0).unwrap(), 1 << 20);
         drop_from_memory(&file, 512 << 10, 64 << 10).unwrap();
         assert!(is_in_memory(&file, 0, 256 << 10));
         assert!(bytes_in_memory(&file, 0, 1 << 20).is_none_or(|bytes| bytes == 960 << 10));
         assert_eq!(bytes_in_memory(&file, 0, 0), Some(0));
         assert!(!is_in_memory(&file, 0, 1 << 20), "both ends are there, the middle is not");
-        let refused = read_from_memory(&file, &mut bytes, 0).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]
@@ -218,23 +175,5 @@ mod tests {
         let mut bytes = [0; 8192];
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(bytes, [7; 8192]);
-    }
-
-    #[test]
-    fn what_was_written_back_can_be_dropped() {
-        let file = file();
-        write_vectored_at(&file, &[IoSlice::new(&[7; 1 << 20])], 0).unwrap();
-        begin_write_back(&file, 0, 0).unwrap();
-        begin_write_back(&file, 0, 1 << 20).unwrap();
-        let mut bytes = [0; 8192];
-        file.read_exact_at(&mut bytes, 0).unwrap();
-        assert_eq!(bytes, [7; 8192]);
-        assert_eq!(begin_write_back(&file, u64::MAX, 1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-    }
-
-    #[test]
-    fn read_ahead_of_nothing_is_nothing() {
-        read_ahead(file(), 0, 0).unwrap();
-        read_ahead(file(), 0, 4096).unwrap();
     }
 }
