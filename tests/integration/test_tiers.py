@@ -39,12 +39,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def s3(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
-    """The way to the server, in the variables that AWS's tools read."""
+    """A proxy before the server, which the environment names."""
     with FaultyStore(server) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anybody")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        for name, value in proxy.environment().items():
+            monkeypatch.setenv(name, value)
         yield proxy
 
 

@@ -131,6 +131,15 @@ class FaultyStore:
         self._server.shutdown()
         self._server.server_close()
 
+    def environment(self) -> dict[str, str]:
+        """The way here, in the variables that AWS's tools read."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ACCESS_KEY_ID": "anybody",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+        }
+
     def _handle(self, client: BaseHTTPRequestHandler, store: ObjectStore) -> None:
         body = client.rfile.read(int(client.headers.get("Content-Length") or 0))
         method, key = client.command, client.path.partition("?")[0].removeprefix(f"/{BUCKET}/")
