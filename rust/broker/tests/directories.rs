@@ -213,10 +213,48 @@ fn a_directory_that_fails_takes_its_partitions_and_no_others() {
     files.restart_process();
     files.set_faults(Faults::default());
     let node = Node::on(vec![storage(&first, "/first"), storage(&files, "/second")]).expect("directories");
-    assert_eq!(node.logs.last_stop(), LastStop::ProcessDied);
+    assert_eq!(node.logs.last_stop(), LastStop::MachineDied, "what the disk did not take is not believed");
     (0..8).for_each(|index| node.open(index));
     assert_eq!((0..4).map(|index| node.end(index)).collect::<Vec<_>>(), [5, 3, 5, 3]);
+    node.logs.finish_opening().expect("done");
     node.kill();
+    let node = Node::on(vec![storage(&first, "/first"), storage(&files, "/second")]).expect("directories");
+    assert_eq!(node.logs.last_stop(), LastStop::ProcessDied, "all was recovered");
+    node.kill();
+}
+
+#[test]
+fn a_disk_that_failed_and_is_back_may_have_lost_whatever_was_not_synced() {
+    for seed in 0..20 {
+        let (first, files) = (MemoryFileSystem::new(seed), MemoryFileSystem::new(seed));
+        let on = || {
+            let of = |files: &MemoryFileSystem, path| Storage::new(Arc::new(files.clone()), path, 100);
+            let node = Node::on(vec![of(&first, "/first".into()), of(&files, "/second".into())]);
+            let node = node.expect("directories");
+            (0..2).for_each(|index| node.open(index));
+            node
+        };
+        let node = on();
+        node.logs.finish_opening().expect("done");
+        assert_eq!(node.places(2)[1], Path::new("/second"));
+        node.append(1, 5);
+        let log = node.broker.partitions().get("t", 1).expect("an open partition");
+        assert_eq!(log.log().flush().expect("a sync"), 5);
+        node.append(1, 20);
+        files.set_faults(Faults { sync_error: true, ..Faults::default() });
+        log.log().flush().expect_err("a sync that fails");
+        node.kill();
+        drop(log);
+        files.restart_disk();
+
+        // the machine ran on, but a hole is no damage of what was on the disk: the log ends there, and goes on
+        let node = on();
+        let end = node.end(1);
+        assert!((5..=25).contains(&end), "seed {seed}: it ends at {end}");
+        node.append(1, 1);
+        assert_eq!(node.end(1), end + 1, "seed {seed}");
+        node.kill();
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(crate) mod unseen;
 
 pub use open_files::{LazyFile, OpenFiles};
 pub use real::RealFileSystem;
+pub(crate) use storage::FailureWatch;
 pub use storage::Storage;
 pub(crate) use unseen::UnseenFile;
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -13,6 +13,12 @@ use crate::error::{During, LogError};
 
 /// How many places that could not be read are told: a bound on memory and on log lines.
 const UNREADABLE_TOLD_MAX: usize = 1_000;
+
+/// Who is to know that a data directory failed.
+pub(crate) trait FailureWatch: std::fmt::Debug + Send + Sync {
+    /// It was poisoned just now, for the first time.
+    fn failed(&self, storage: &Storage);
+}
 
 /// One data directory's file system and health.
 #[derive(Debug)]
@@ -25,6 +31,7 @@ pub struct Storage {
     poisoned: AtomicBool,
     pub(super) floor: Floor,
     reason: Mutex<Option<String>>,
+    watch: OnceLock<Arc<dyn FailureWatch>>,
     unreadable: Mutex<BTreeSet<String>>,
     damages_found: Arc<AtomicU64>,
 }
@@ -48,6 +55,7 @@ impl Storage {
             poisoned: AtomicBool::new(false),
             floor: Floor::default(),
             reason: Mutex::new(None),
+            watch: OnceLock::new(),
             unreadable: Mutex::new(BTreeSet::new()),
             damages_found: Arc::default(),
         })
@@ -78,14 +86,26 @@ impl Storage {
     }
 
     /// Takes the directory offline for good: after a failed write or fsync nobody knows what is on disk. The first
-    /// reason stays.
+    /// reason stays. Blocks on the disks of all data directories, which are to remember it.
     pub fn poison(&self, reason: &dyn std::fmt::Display) {
-        let mut first = self.reason.lock();
-        if first.is_none() {
-            tracing::error!(directory = %self.directory.display(), %reason, "data directory offline");
-            *first = Some(reason.to_string());
-        }
+        let is_first = {
+            let mut first = self.reason.lock();
+            let is_first = first.is_none();
+            if is_first {
+                tracing::error!(directory = %self.directory.display(), %reason, "data directory offline");
+                *first = Some(reason.to_string());
+            }
+            is_first
+        };
         self.poisoned.store(true, Ordering::Release);
+        if is_first && let Some(watch) = self.watch.get() {
+            watch.failed(self);
+        }
+    }
+
+    /// Has somebody know when the directory fails; the first one stays.
+    pub(crate) fn watch_failure(&self, watch: Arc<dyn FailureWatch>) {
+        let _set = self.watch.set(watch);
     }
 
     /// How often damage was found in a segment since the start, by recovery, a reader or the scrub. Cheap: who mends looks

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::checkpoint::{self, Checkpoint};
+use super::failures::{self, Failed};
 use super::run_marker::{self, Run};
 use super::{Identity, LogDir, Written, meta_properties};
 use crate::error::{During, LogError};
@@ -26,6 +27,8 @@ pub(super) struct Claim {
     pub(super) is_known: bool,
     /// `directory.id` there.
     pub(super) id: Option<String>,
+    /// The data directories that failed in an earlier run, as this one knows them.
+    pub(super) failed: Failed,
     last_stop: LastStop,
     last_run: Option<Run>,
     lock: Box<dyn Send + Sync + Debug>,
@@ -47,7 +50,19 @@ impl Claim {
         };
         let (is_known, (last_stop, last_run)) = look(file_system, directory, identity)?;
         let id = meta_properties::directory_id(file_system, directory)?;
-        Ok(Self { storage, is_known, id, last_stop, last_run, lock })
+        let failed = failures::read(file_system, directory)?;
+        Ok(Self { storage, is_known, id, failed, last_stop, last_run, lock })
+    }
+
+    /// Its disk failed in the last run: of what was not synced anything may be missing, though the machine runs on.
+    pub(super) fn distrust(&mut self) {
+        if self.last_stop == LastStop::ProcessDied {
+            tracing::warn!(
+                directory = %self.storage.directory().display(),
+                "the data directory failed in its last run, what was not synced there is recovered as after a power cut"
+            );
+            self.last_stop = LastStop::MachineDied;
+        }
     }
 
     /// Begins a run on it.

@@ -139,7 +139,7 @@ fn missing(first: &Path, id: &str, path: &str) -> LogError {
 }
 
 /// The path without links, where it can be told.
-fn absolute(path: &Path) -> std::path::PathBuf {
+pub(super) fn absolute(path: &Path) -> std::path::PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 

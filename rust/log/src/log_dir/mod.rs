@@ -17,6 +17,7 @@ use crate::recovery::LastStop;
 pub mod checkpoint;
 mod claim;
 mod duplicates;
+mod failures;
 pub mod known;
 pub mod meta_properties;
 pub(crate) mod partition_metadata;

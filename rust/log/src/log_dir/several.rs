@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::claim::Claim;
+use super::failures::{self, Failed, FailureNotes};
 use super::{Identity, KnownDirectories, LogDir, duplicates};
 use crate::error::LogError;
 use crate::file_system::Storage;
@@ -48,6 +49,12 @@ impl LogDir {
         }
         let known = KnownDirectories::of(&claims, &failed)?;
         duplicates::refuse(&claims)?;
+        let failed_before: Failed = claims.iter().flat_map(|it| it.failed.iter().cloned()).collect();
+        for claim in &mut claims {
+            if failures::names(&failed_before, claim.storage.directory(), claim.id.as_deref()) {
+                claim.distrust();
+            }
+        }
         let mut directories = Vec::with_capacity(claims.len());
         for claim in claims {
             let path = claim.storage.directory().to_owned();
@@ -59,6 +66,7 @@ impl LogDir {
                 Err(error) => return Err(error),
             }
         }
+        FailureNotes::watch(&directories, &failed);
         Ok(OpenedDirectories { directories, failed, known })
     }
 }

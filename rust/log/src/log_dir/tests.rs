@@ -238,6 +238,48 @@ fn a_new_brokers_cluster_is_read_from_the_directory() {
     assert_eq!(read_identity(&crate::RealFileSystem, directory.path()).unwrap(), Some(identity()));
 }
 
+#[test]
+fn the_only_directory_remembers_that_its_disk_failed_until_it_is_recovered() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let (all, _known) = open_all(&[path]).unwrap();
+    all[0].storage().poison(&"a disk died");
+    let note = fs::read_to_string(path.join("fastlog.failed")).unwrap();
+    assert!(note.ends_with(&format!("{} {}\n", all[0].id().unwrap(), path.display())), "{note}");
+    drop(all);
+    for _ in 0..2 {
+        let (all, _known) = open_all(&[path]).unwrap();
+        assert_eq!(all[0].last_stop(), LastStop::MachineDied, "until all is recovered");
+        assert!(!path.join("fastlog.failed").exists());
+    }
+    open_all(&[path]).unwrap().0[0].mark_recovered().unwrap();
+    assert_eq!(open_all(&[path]).unwrap().0[0].last_stop(), LastStop::ProcessDied);
+    fs::write(path.join("fastlog.failed"), "version: 1\n").unwrap();
+    assert!(refused(&[path]).contains("use the release that wrote it"));
+}
+
+#[test]
+fn each_directory_remembers_which_of_them_failed() {
+    let [first, second, third] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let paths = [first.path(), second.path(), third.path()];
+    let stops = || open_all(&paths).unwrap().0.iter().map(|it| it.last_stop()).collect::<Vec<_>>();
+    run(&paths);
+    let (all, _known) = open_all(&paths).unwrap();
+    all[1].storage().poison(&"a disk died");
+    drop(all);
+    // it took the file no more
+    fs::remove_file(second.path().join("fastlog.failed")).unwrap();
+    assert_eq!(stops(), [LastStop::ProcessDied, LastStop::MachineDied, LastStop::ProcessDied]);
+
+    // all of them, one after the other; the last one was closed cleanly since
+    let (all, _known) = open_all(&paths).unwrap();
+    all.iter().for_each(|it| it.storage().poison(&"a disk died"));
+    drop(all);
+    let third = Storage::real(third.path());
+    LogDir::open(third, &identity()).unwrap().close_clean().unwrap();
+    assert_eq!(stops(), [LastStop::MachineDied, LastStop::MachineDied, LastStop::Clean]);
+}
+
 fn open_all(paths: &[&Path]) -> Result<(Vec<Arc<LogDir>>, KnownDirectories), LogError> {
     let storages = Storage::all_real(paths.iter().map(|it| it.to_path_buf()));
     let opened = LogDir::open_all(storages, &identity())?;

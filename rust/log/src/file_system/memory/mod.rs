@@ -144,7 +144,6 @@ impl State {
         for file in &mut self.files {
             file.lose_power(&mut self.random);
         }
-        self.boot += 1;
     }
 
     /// Frees the files that have no name: whoever had them open is dead.
@@ -242,6 +241,13 @@ impl MemoryFileSystem {
 
     /// The machine lost power and was started again.
     pub fn restart_machine(&self) {
+        self.state().boot += 1;
+        self.restart_disk();
+    }
+
+    /// The disk failed and is back, with as much of what was not synced as after a power cut, and the process is started again:
+    /// the machine ran on.
+    pub fn restart_disk(&self) {
         self.state().lose_power();
         self.restart_process();
     }
