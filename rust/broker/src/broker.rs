@@ -3,7 +3,7 @@
 use crate::budget::ByteBudget;
 use crate::cluster::{Cluster, Notices};
 use crate::deletion::Deletions;
-use crate::disk::DiskThreads;
+use crate::disk::{DiskThreads, MayWait};
 use crate::events::{Events, wall_clock_ms};
 use crate::fetch::SessionCache;
 use crate::image::{Lane, PublishedImage};
@@ -20,7 +20,7 @@ use fastlog_protocol::ErrorCode;
 use fastlog_tiers::{Reader, Tier};
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -127,6 +127,8 @@ pub struct Broker {
     disks: Arc<DiskThreads>,
     /// Whether work may be shared by threads.
     pub(crate) has_threads: bool,
+    /// For who goes on with a request on another thread.
+    this: Weak<Self>,
     control: ControlQueue,
     groups: ControlQueue,
     tiers: OnceLock<Arc<Tiers>>,
@@ -143,8 +145,9 @@ impl Broker {
         clock: Arc<dyn Clock>,
     ) -> io::Result<Arc<Self>> {
         let timer = Timer::start(config.waiters_max)?;
-        let syncs = SyncThreads::start(config.full_segment_sync_delay, &clock)?;
-        Self::with(config, authorizer, clock, timer, syncs, true)
+        let disks = DiskThreads::new();
+        let syncs = SyncThreads::start(config.full_segment_sync_delay, &clock, &disks)?;
+        Self::with(config, authorizer, clock, timer, (syncs, disks), true)
     }
 
     /// As [`Broker::new`], but nothing happens by itself: deadlines pass in [`Broker::run_until_now`], syncs are done in
@@ -156,7 +159,7 @@ impl Broker {
     ) -> io::Result<Arc<Self>> {
         let timer = Timer::new(config.waiters_max);
         let syncs = SyncThreads::none(config.full_segment_sync_delay, &clock);
-        Self::with(config, authorizer, clock, timer, syncs, false)
+        Self::with(config, authorizer, clock, timer, (syncs, DiskThreads::new()), false)
     }
 
     fn with(
@@ -164,11 +167,11 @@ impl Broker {
         authorizer: Arc<dyn Authorizer>,
         clock: Arc<dyn Clock>,
         timer: Timer,
-        syncs: SyncThreads,
+        (syncs, disks): (SyncThreads, Arc<DiskThreads>),
         has_threads: bool,
     ) -> io::Result<Arc<Self>> {
-        let wakeup = Arc::new(Wakeup::new()?);
-        Ok(Arc::new(Self {
+        let (wakeup, groups_wakeup) = (Arc::new(Wakeup::new()?), Arc::new(Wakeup::new()?));
+        Ok(Arc::new_cyclic(|this| Self {
             authorizer,
             cluster: Cluster::new(config.node_id, clock.clone(), config.replica_lag_max, wakeup.clone()),
             clock,
@@ -183,10 +186,11 @@ impl Broker {
             timer,
             deletions: Deletions::default(),
             syncs,
-            disks: DiskThreads::new(),
+            disks,
             has_threads,
+            this: this.clone(),
             control: ControlQueue::new(config.control_queue_max, wakeup.clone()),
-            groups: ControlQueue::new(config.control_queue_max, Arc::new(Wakeup::new()?)),
+            groups: ControlQueue::new(config.control_queue_max, groups_wakeup),
             tiers: OnceLock::new(),
             events: Events::new(config.events_max, wakeup.clone()),
             budget: ByteBudget::new(config.request_bytes_max),
@@ -252,6 +256,16 @@ impl Broker {
     /// The threads that wait for disks.
     pub fn disks(&self) -> &Arc<DiskThreads> {
         &self.disks
+    }
+
+    /// For which disks a thread may wait that serves everybody.
+    pub(crate) fn may_wait(&self) -> MayWait {
+        if self.has_threads { MayWait::ForNone } else { MayWait::ForAll }
+    }
+
+    /// Itself; None while the last who held it lets it go.
+    pub(crate) fn this(&self) -> Option<Arc<Self>> {
+        self.this.upgrade()
     }
 
     /// The metadata image.

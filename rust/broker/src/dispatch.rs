@@ -2,15 +2,20 @@
 
 use crate::api;
 use crate::broker::Broker;
+use crate::budget::BytePermit;
+use crate::disk::{Disk, MayWait};
 use crate::image::{ApiRange, Lane};
 use crate::request::context::RequestContext;
 use crate::request::control_queue::ControlRequest;
 use crate::request::response::{Answer, Outcome, Reply, ReplySink};
 use bytes::Bytes;
+use fastlog_log::Log;
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;
 use fastlog_protocol::header::RequestHeader;
 use fastlog_protocol::primitives::{ProtocolError, REQUEST_ELEMENTS_MAX, Reader, Writer};
+use std::cell::Cell;
+use std::sync::Arc;
 
 /// A request for the control plane that is larger than this is not taken while memory is short.
 const SMALL_REQUEST_BYTES: usize = 256 << 10;
@@ -25,6 +30,10 @@ pub(crate) struct Incoming<'a, 'r> {
     pub(crate) body_offset: usize,
     /// Makes the way back for an answer that comes later.
     pub(crate) reply: &'r mut dyn FnMut() -> Reply,
+    /// For which disks this thread may wait.
+    pub(crate) may_wait: MayWait,
+    /// One that it would have had to wait for.
+    pub(crate) missed: Cell<Option<Disk>>,
 }
 
 impl<'a> Incoming<'a, '_> {
@@ -32,6 +41,11 @@ impl<'a> Incoming<'a, '_> {
     pub(crate) fn body(&self) -> Reader<'a> {
         let body = self.request.get(self.body_offset..).unwrap_or_default();
         Reader::with_budget(body, REQUEST_ELEMENTS_MAX)
+    }
+
+    /// Looks at a log; None, which is kept in mind, where a disk has to be waited for: [`handle_on`] its thread then.
+    pub(crate) fn look<T>(&self, log: &Log, look: impl FnOnce() -> T) -> Option<T> {
+        self.may_wait.look(log, look).inspect_err(|disk| self.missed.set(Some(*disk))).ok()
     }
 }
 
@@ -56,6 +70,16 @@ pub(crate) fn dispatch(
     request: &[u8],
     reply: &mut dyn FnMut() -> Reply,
 ) -> Outcome {
+    dispatch_where(broker, context, request, reply, broker.may_wait())
+}
+
+fn dispatch_where(
+    broker: &Broker,
+    context: &RequestContext,
+    request: &[u8],
+    reply: &mut dyn FnMut() -> Reply,
+    may_wait: MayWait,
+) -> Outcome {
     let mut reader = Reader::new(request);
     let header = match RequestHeader::decode(&mut reader) {
         Ok(header) => header,
@@ -63,7 +87,8 @@ pub(crate) fn dispatch(
     };
     let (key, version) = (header.api_key, header.api_version);
     let body_offset = reader.position();
-    let mut incoming = Incoming { context, header, request, body_offset, reply };
+    let missed = Cell::default();
+    let mut incoming = Incoming { context, header, request, body_offset, reply, may_wait, missed };
     let handled = if key == api_key::API_VERSIONS {
         api::api_versions::handle(broker, &incoming)
     } else if SERVED.iter().any(|range| range.key == key && range.contains(version)) {
@@ -128,13 +153,65 @@ pub(crate) fn answer_metadata(broker: &Broker, request: ControlRequest) {
     let outcome = RequestHeader::decode(&mut reader).and_then(|header| {
         // the way back is in hand already: none is made
         let mut none = || Reply::new(Box::new(NoSink));
-        let incoming =
-            Incoming { context: &context, header, request: &request, body_offset, reply: &mut none };
+        let incoming = Incoming {
+            context: &context,
+            header,
+            request: &request,
+            body_offset,
+            reply: &mut none,
+            may_wait: broker.may_wait(),
+            missed: Cell::default(),
+        };
         api::metadata::answer(broker, &incoming)
     });
     match outcome {
         Ok(Outcome::Now(response)) => reply.send(response),
         other => reply.close(format!("a METADATA request could not be answered: {other:?}")),
+    }
+}
+
+/// A request that a disk's thread handles once more, from its start: one that only looks.
+struct Again {
+    broker: Arc<Broker>,
+    context: RequestContext,
+    request: Vec<u8>,
+    reply: Reply,
+    may_wait: MayWait,
+    _permit: BytePermit,
+}
+
+/// Leaves a request that only looks to the thread of the disk that it has to wait for.
+pub(crate) fn handle_on(disk: Disk, broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Outcome {
+    let Some(this) = broker.this() else { return Outcome::Close("the broker is going".to_owned()) };
+    let again = Again {
+        broker: this,
+        context: incoming.context.clone(),
+        request: incoming.request.to_vec(),
+        reply: (incoming.reply)(),
+        may_wait: incoming.may_wait.and_for(disk),
+        _permit: broker.budget().charge(incoming.request.len()),
+    };
+    // what cannot be asked for is dropped with the reply, which ends the connection
+    let _refused = broker.disks().ask_short(disk, Box::new(move || again.run()));
+    Outcome::Later { exclusive: false }
+}
+
+impl Again {
+    fn run(self) {
+        let Self { broker, context, request, reply, may_wait, _permit } = self;
+        if !reply.is_open() {
+            return;
+        }
+        let mut left = Some(reply);
+        let mut take = || left.take().unwrap_or_else(|| Reply::new(Box::new(NoSink)));
+        let outcome = dispatch_where(&broker, &context, &request, &mut take, may_wait);
+        let Some(reply) = left else { return };
+        match outcome {
+            Outcome::Now(response) => reply.send(response),
+            Outcome::NoResponse => reply.send_nothing(),
+            Outcome::Close(reason) => reply.close(reason),
+            Outcome::Later { .. } => reply.close("an answer that comes later has no way back".to_owned()),
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 //! written them by itself: a sync at once competes with those who append.
 
 use crate::broker::Clock;
+use crate::disk::DiskThreads;
 use crate::partition::Partition;
 use fastlog_sys::panics::vital;
 use parking_lot::{Condvar, Mutex};
@@ -69,11 +70,12 @@ impl SyncState {
     }
 }
 
-/// A partition's way through both queues.
+/// A partition's way through both queues, and that of write-back.
 #[derive(Debug, Default)]
 pub(crate) struct SyncStates {
     appends: SyncState,
     full_segments: SyncState,
+    write_back: SyncState,
 }
 
 /// Partitions that are to be synced, each a while after it asked.
@@ -216,6 +218,8 @@ impl SyncQueue {
 pub(crate) struct Syncs {
     appends: SyncQueue,
     full_segments: SyncQueue,
+    /// None where nothing is done by itself.
+    disks: Option<Arc<DiskThreads>>,
 }
 
 impl Syncs {
@@ -232,6 +236,31 @@ impl Syncs {
     pub(crate) fn ask_for_full_segments(&self, partition: &Arc<Partition>) {
         let _stopped = self.full_segments.ask(partition);
     }
+
+    /// Has a thread of its disk begin to write what was appended, if there is one. Never blocks on the disk.
+    pub(crate) fn ask_for_write_back(&self, partition: &Arc<Partition>) {
+        if let Some(disks) = &self.disks
+            && partition.sync_states().write_back.ask()
+        {
+            write_back(disks, partition);
+        }
+    }
+}
+
+fn write_back(disks: &Arc<DiskThreads>, partition: &Arc<Partition>) {
+    let (again, weak) = (disks.clone(), Arc::downgrade(partition));
+    let job = move || {
+        let Some(partition) = weak.upgrade() else { return };
+        let state = &partition.sync_states().write_back;
+        state.begin();
+        // the next sync tells why
+        let _failed = partition.log().start_write_back();
+        if state.end() {
+            write_back(&again, &partition);
+        }
+    };
+    // without a thread the kernel writes it in its time
+    let _refused = disks.ask_to_write(partition.log().device(), Box::new(job));
 }
 
 /// The threads that sync; none where syncs run when they are told to.
@@ -243,16 +272,25 @@ pub(crate) struct SyncThreads {
 impl SyncThreads {
     /// None of them; segments are to be synced `full_segment_delay` after they became full.
     pub(crate) fn none(full_segment_delay: Duration, clock: &Arc<dyn Clock>) -> Self {
+        Self::with(full_segment_delay, clock, None)
+    }
+
+    fn with(full_segment_delay: Duration, clock: &Arc<dyn Clock>, disks: Option<Arc<DiskThreads>>) -> Self {
         let syncs = Syncs {
             appends: SyncQueue::new(Work::Appends, Duration::ZERO, clock.clone()),
             full_segments: SyncQueue::new(Work::FullSegments, full_segment_delay, clock.clone()),
+            disks,
         };
         Self { syncs: Arc::new(syncs), threads: Mutex::default() }
     }
 
     /// Starts them; segments are synced `full_segment_delay` after they became full.
-    pub(crate) fn start(full_segment_delay: Duration, clock: &Arc<dyn Clock>) -> io::Result<Self> {
-        let started = Self::none(full_segment_delay, clock);
+    pub(crate) fn start(
+        full_segment_delay: Duration,
+        clock: &Arc<dyn Clock>,
+        disks: &Arc<DiskThreads>,
+    ) -> io::Result<Self> {
+        let started = Self::with(full_segment_delay, clock, Some(disks.clone()));
         // when one does not start, those that run already end with `started`
         for number in 0..SYNC_THREADS {
             started.spawn(format!("fastlog-sync-{number}"), |syncs| syncs.appends.run())?;

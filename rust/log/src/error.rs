@@ -156,6 +156,11 @@ impl LogError {
         }
     }
 
+    /// Whether it only says that this thread was not to wait for the disk ([`crate::only_in_memory`]).
+    pub(crate) fn is_of_the_look(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
+    }
+
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Io { action, path: path.as_ref().to_owned(), source: Arc::new(source) }
     }

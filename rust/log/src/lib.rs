@@ -20,7 +20,9 @@ pub use cleaner::{Cleanable, Cleaned, CleanerLimits, Pace, Unpaced};
 pub use config::{Durability, LogConfig};
 pub use epoch_cache::EpochStart;
 pub use error::{AppendError, LogError};
-pub use file_system::{FileHandle, FileSystem, OpenFiles, OpenMode, RealFileSystem, Space, Storage};
+pub use file_system::{
+    FileHandle, FileSystem, NotInMemory, OpenFiles, OpenMode, RealFileSystem, Space, Storage, only_in_memory,
+};
 pub use log_dir::{Checkpoint, FailedDirectory, Identity, LogDir, Offsets, PartitionDirectory};
 pub use partition_log::append::{AppendOptions, Appended};
 pub use partition_log::delete::Due;

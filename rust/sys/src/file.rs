@@ -2,8 +2,10 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 /// Writes `parts` one after another at byte `position` by one pwritev(2); the file's own position is untouched.
 ///
@@ -25,6 +27,21 @@ pub fn allocate_keep_size(file: impl AsFd, position: u64, length: u64) -> io::Re
 pub fn reopen(file: impl AsFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Opens a file that is there for reading, and for writing with `writes`, if the kernel has its name and what is needed of it in
+/// memory; `None` if not, or before Linux 5.12. Does not wait for the disk.
+pub fn open_known(path: impl AsRef<Path>, writes: bool) -> io::Result<Option<OwnedFd>> {
+    let access = if writes { OFlags::RDWR } else { OFlags::RDONLY };
+    let flags = access | OFlags::CLOEXEC;
+    match rustix::fs::openat2(CWD, path.as_ref(), flags, Mode::empty(), ResolveFlags::CACHED) {
+        Ok(file) => Ok(Some(file)),
+        // not known; or an older kernel, or one that does not let this process ask
+        Err(Errno::AGAIN | Errno::INVAL | Errno::NOSYS | Errno::PERM) => Ok(None),
+        // it may have to be made, which is no look
+        Err(Errno::NOENT) if writes => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The number of the device that the file lies on.
@@ -82,6 +99,25 @@ mod tests {
         let mut text = String::new();
         File::from(again).read_to_string(&mut text).unwrap();
         assert_eq!(text, "0123456789");
+    }
+
+    #[test]
+    fn a_file_that_was_just_made_is_known_and_one_that_is_not_there_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        std::fs::write(&path, b"0123").unwrap();
+        for writes in [false, true] {
+            // None where the kernel is too old, or does not let us ask
+            if let Some(file) = open_known(&path, writes).unwrap() {
+                let mut text = String::new();
+                File::from(file).read_to_string(&mut text).unwrap();
+                assert_eq!(text, "0123");
+            }
+        }
+        let missing = directory.path().join("b");
+        assert!(!matches!(open_known(&missing, false), Ok(Some(_))));
+        assert!(open_known(&missing, true).unwrap().is_none());
+        assert!(!missing.exists(), "a look makes no file");
     }
 
     #[test]

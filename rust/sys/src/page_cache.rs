@@ -27,6 +27,23 @@ pub fn drop_from_memory(file: impl AsFd, position: u64, length: u64) -> io::Resu
     advise(file, position, length, Advice::DontNeed)
 }
 
+/// Has the kernel begin to write what is changed of `length` bytes from `position` on, without waiting for its end; it may wait
+/// for a place in the disk's queue. No promise: only a sync tells that it is on the disk, or that it could not be written.
+#[allow(unsafe_code)]
+pub fn start_write_back(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let (Ok(position), Ok(length)) = (i64::try_from(position), i64::try_from(length)) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    if length == 0 {
+        return Ok(()); // it would mean "to the end of the file"
+    }
+    let descriptor = file.as_fd().as_raw_fd();
+    // SAFETY: takes numbers only; the descriptor is open as long as it is borrowed
+    let result = unsafe { libc::sync_file_range(descriptor, position, length, libc::SYNC_FILE_RANGE_WRITE) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 fn advise(file: impl AsFd, position: u64, length: u64, advice: Advice) -> io::Result<()> {
     // A length of 0 means "to the end of the file" to posix_fadvise, which is never what is wanted here.
     match NonZeroU64::new(length) {
@@ -50,6 +67,25 @@ pub fn is_in_memory(file: impl AsFd, position: u64, length: u64) -> bool {
     };
     (0..steps).all(|step| is_byte_in_memory(file, position + step * STEP_BYTES))
         && is_byte_in_memory(file, last)
+}
+
+/// Reads into `buffer` what lies in the page cache; `None` where a page of it does not, or lies wholly beyond the end of the
+/// file. Never waits for the disk, nor starts to read from it.
+pub fn read_in_memory(file: impl AsFd, buffer: &mut [u8], position: u64) -> io::Result<Option<usize>> {
+    let file = file.as_fd();
+    let length = buffer.len() as u64;
+    // first: a read that may not wait has the kernel read ahead all the same, on the caller's time
+    let counted = pages_in_memory(file, position, length);
+    if length > 0 && counted.is_some_and(|pages| pages < pages_of(position, length)) {
+        return Ok(None);
+    }
+    match rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer)], position, ReadWriteFlags::NOWAIT) {
+        Ok(count) => Ok(Some(count)),
+        Err(Errno::AGAIN) => Ok(None),
+        // a file system that has no such reads (FUSE): what was counted is there, but for what is on its way
+        Err(Errno::OPNOTSUPP) => Ok(Some(rustix::io::pread(file, buffer, position)?)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// How many of `length` bytes from `position` on the page cache has, those included that are on their way from the disk, and in
@@ -162,7 +198,39 @@ mod tests {
         assert!(is_in_memory(&file, 0, 256 << 10));
         assert!(bytes_in_memory(&file, 0, 1 << 20).is_none_or(|bytes| bytes == 960 << 10));
         assert_eq!(bytes_in_memory(&file, 0, 0), Some(0));
+        assert_eq!(read_in_memory(&file, &mut bytes, 0).unwrap(), None, "a part is not there");
+        assert_eq!(read_in_memory(&file, &mut bytes[..8192], 508 << 10).unwrap(), None);
+        assert_eq!(read_in_memory(&file, &mut bytes[..8192], 576 << 10).unwrap(), Some(8192));
         assert!(!is_in_memory(&file, 0, 1 << 20), "both ends are there, the middle is not");
+    }
+
+    #[test]
+    fn what_is_read_without_waiting_is_what_is_there() {
+        let file = file();
+        write_vectored_at(&file, &[IoSlice::new(&[7; 10_000])], 0).unwrap();
+        let mut bytes = [0; 4096];
+        assert_eq!(read_in_memory(&file, &mut bytes, 5_000).unwrap(), Some(4096));
+        assert_eq!(bytes, [7; 4096]);
+        assert_eq!(read_in_memory(&file, &mut [], 0).unwrap(), Some(0));
+        assert_eq!(
+            read_in_memory(&file, &mut bytes[..2_000], 9_000).unwrap(),
+            Some(1_000),
+            "the file ends there"
+        );
+    }
+
+    #[test]
+    fn what_is_being_written_back_still_reads_and_can_be_written() {
+        let file = file();
+        write_vectored_at(&file, &[IoSlice::new(&[7; 8192])], 0).unwrap();
+        for (position, length) in [(0, 8192), (0, 0), (4096, 100), (0, 1 << 30)] {
+            start_write_back(&file, position, length).unwrap();
+        }
+        assert!(start_write_back(&file, 0, u64::MAX).is_err());
+        write_vectored_at(&file, &[IoSlice::new(&[8; 4096])], 0).unwrap();
+        let mut bytes = [0; 8192];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!((bytes[0], bytes[8191]), (8, 7));
     }
 
     #[test]

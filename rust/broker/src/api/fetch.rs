@@ -15,8 +15,8 @@
 use crate::broker::Broker;
 use crate::dispatch::Incoming;
 use crate::fetch::{
-    DelayedFetch, FetchPlan, Isolation, Look, PartitionRead, Replica, Served, TOPIC_IDS_VERSION, View,
-    Wanted, encode, encode_error, tells_leaders,
+    DelayedFetch, FetchPlan, Isolation, Look, Replica, Served, TOPIC_IDS_VERSION, View, Wanted, encode,
+    encode_error, tells_leaders,
 };
 use crate::leaders::LeaderHints;
 use crate::reachable::Reachable;
@@ -64,27 +64,26 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
         wanted,
         partitions,
     };
-    let reads = if replica.is_some() { read_for_replica(broker, &plan) } else { plan.read() };
+    let may_wait = broker.may_wait();
     let max_wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
+    let read = plan.read_first(&may_wait, &*broker.clock);
     // a fetch that waits holds memory: when that is short, the client may ask again instead
-    if max_wait_ms == 0 || plan.is_enough(&reads) || broker.budget().is_exhausted() {
+    let is_patient = max_wait_ms > 0 && !broker.budget().is_exhausted();
+    let deadline = is_patient.then(|| now + Duration::from_millis(max_wait_ms));
+    let reads = match read {
+        Ok(reads) => reads,
+        Err(disk) => {
+            DelayedFetch::new(broker, incoming, plan).start_on(disk, deadline);
+            return Ok(Outcome::Later { exclusive: false });
+        }
+    };
+    let Some(deadline) = deadline.filter(|_| !plan.is_enough(&reads)) else {
         let tells = tells_leaders(&reads, version);
         let hints = tells.then(|| LeaderHints::new(broker, incoming.context));
         return Ok(Outcome::Now(encode(plan, reads, &broker.sessions, hints)?));
-    }
-    let waiter = DelayedFetch::new(broker, incoming, plan);
-    waiter.start(now + Duration::from_millis(max_wait_ms));
+    };
+    DelayedFetch::new(broker, incoming, plan).start(deadline);
     Ok(Outcome::Later { exclusive: false })
-}
-
-/// Reads, notes where the replica is, and tells those who waited for that.
-fn read_for_replica(broker: &Broker, plan: &FetchPlan) -> Vec<PartitionRead> {
-    let leader_ends = plan.leader_ends();
-    let reads = plan.read();
-    for partition in plan.note_positions(&reads, &leader_ends, broker.clock.monotonic_ns()) {
-        partition.notify();
-    }
-    reads
 }
 
 /// The broker that fetches: from version 15 on it tells its epoch too.

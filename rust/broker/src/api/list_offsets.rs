@@ -16,7 +16,7 @@
 
 use super::may_replicate;
 use crate::broker::Broker;
-use crate::dispatch::Incoming;
+use crate::dispatch::{Incoming, handle_on};
 use crate::partition::Partition;
 use crate::request::context::{Operation, Resource};
 use crate::request::response::{Outcome, Response};
@@ -164,6 +164,9 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
     let is_stranger = request.replica_id >= 0 && !may_replicate(broker, incoming);
     let list = ListOffsets { broker, incoming, request: &request, twice: named_twice(&request), is_stranger };
     let topics: Vec<_> = request.topics.iter().map(|topic| list.topic(topic)).collect();
+    if let Some(disk) = incoming.missed.get() {
+        return Ok(handle_on(disk, broker, incoming));
+    }
     let waits_on = topics.iter().flat_map(|(_, answers)| answers).find_map(|(_, answer)| answer.waits_on());
     let Some(tier) = waits_on else {
         let header = &incoming.header;
@@ -271,7 +274,8 @@ impl<'a> ListOffsets<'_, '_, 'a, '_> {
             let in_store = InStore { partition, tier, timestamp: asked.timestamp, bound };
             return Ok(Answer::Store(in_store, end.err()));
         }
-        self.find(&partition, asked.timestamp).map(|found| Answer::Now(Ok(found)))
+        let found = self.incoming.look(partition.log(), || self.find(&partition, asked.timestamp));
+        found.unwrap_or(Ok(Found::NOTHING)).map(|found| Answer::Now(Ok(found)))
     }
 
     /// Below which offset the client may know of records.

@@ -3,7 +3,7 @@
 
 use super::{may_replicate, respond};
 use crate::broker::Broker;
-use crate::dispatch::Incoming;
+use crate::dispatch::{Incoming, handle_on};
 use crate::request::context::{Operation, Resource};
 use crate::request::response::Outcome;
 use fastlog_protocol::ErrorCode;
@@ -19,6 +19,9 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
     let is_stranger = request.replica_id >= 0 && !may_replicate(broker, incoming);
     let topics =
         request.topics.iter().map(|topic| answer_topic(broker, incoming, topic, is_stranger)).collect();
+    if let Some(disk) = incoming.missed.get() {
+        return Ok(handle_on(disk, broker, incoming));
+    }
     let response = OffsetForLeaderEpochResponse { topics, ..OffsetForLeaderEpochResponse::default() };
     Ok(Outcome::Now(respond(incoming, |writer, version| response.encode(writer, version))?))
 }
@@ -34,7 +37,7 @@ fn answer_topic<'a>(
         let found = if is_stranger {
             Err(ErrorCode::CLUSTER_AUTHORIZATION_FAILED)
         } else if allowed {
-            find(broker, topic.topic, asked)
+            find(broker, incoming, topic.topic, asked)
         } else {
             Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED)
         };
@@ -47,8 +50,14 @@ fn answer_topic<'a>(
     OffsetForLeaderTopicResult { topic: topic.topic, partitions: partitions.collect() }
 }
 
-fn find(broker: &Broker, topic: &str, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), ErrorCode> {
+fn find(
+    broker: &Broker,
+    incoming: &Incoming<'_, '_>,
+    topic: &str,
+    asked: &OffsetForLeaderPartition,
+) -> Result<(i32, i64), ErrorCode> {
     let partition = broker.open_partition(topic, asked.partition)?;
     partition.check_leads(asked.current_leader_epoch)?;
-    Ok(partition.log().end_offset_for_epoch(asked.leader_epoch))
+    let log = partition.log();
+    Ok(incoming.look(log, || log.end_offset_for_epoch(asked.leader_epoch)).unwrap_or((-1, -1)))
 }

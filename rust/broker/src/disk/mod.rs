@@ -1,14 +1,18 @@
 //! Threads that wait for disks, so that those do not which serve everybody.
 //!
-//! Each disk has a queue and threads of its own, started when something is first to be read from it: one that hangs stops
-//! those who want something of it, and nobody else. Whoever waits has one job in a queue at most (a connection hands in no
+//! Each disk has queues and threads of its own, for reads and for writes, started when something is first asked of it: one that
+//! hangs stops those who want something of it, and nobody else. Whoever waits has one job in a queue at most (a connection hands in no
 //! other request, and sends nothing else, meanwhile), so a queue is no longer than there are connections, and those who read
 //! much take turns, a piece each.
 
+mod bring;
+mod look;
 mod queue;
 
+pub(crate) use look::{Disk, MayWait};
+
 use parking_lot::Mutex;
-use queue::Queue;
+use queue::{Job, Queue};
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -22,16 +26,34 @@ pub struct DiskThreads {
     state: Mutex<State>,
 }
 
+/// What a disk's thread does; one does not wait for the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Lane {
+    Read,
+    /// Starts to write what was appended.
+    Write,
+}
+
+impl Lane {
+    fn threads(self) -> usize {
+        match self {
+            Self::Read => DiskThreads::OF_A_DISK,
+            Self::Write => 1,
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     /// By the number of the device.
-    queues: HashMap<u64, Arc<Queue>>,
+    queues: HashMap<(u64, Lane), Arc<Queue>>,
     stopped: bool,
 }
 
 impl DiskThreads {
-    /// So many threads work for a disk at most.
-    pub const OF_A_DISK: usize = queue::THREADS;
+    /// So many threads read from a disk at most: while one hands to a socket what came, the other waits for what comes next.
+    /// More would only let one disk take more of the processors.
+    pub const OF_A_DISK: usize = 2;
 
     /// None yet.
     pub fn new() -> Arc<Self> {
@@ -41,14 +63,29 @@ impl DiskThreads {
     /// Has the job done by a thread of that device, after those that were asked for before. Never blocks on a disk. Fails
     /// where no thread can be started, or after [`DiskThreads::stop`]; the job is dropped then.
     pub fn ask(&self, device: u64, job: DiskJob) -> io::Result<()> {
+        self.ask_lane(device, Lane::Read, Job::Piece, job)
+    }
+
+    /// The same for a job that reads some pages only: it takes turns with pieces, and does not wait behind all of them.
+    pub(crate) fn ask_short(&self, device: u64, job: DiskJob) -> io::Result<()> {
+        self.ask_lane(device, Lane::Read, Job::Short, job)
+    }
+
+    /// The same, by a thread that writes.
+    pub(crate) fn ask_to_write(&self, device: u64, job: DiskJob) -> io::Result<()> {
+        self.ask_lane(device, Lane::Write, Job::Piece, job)
+    }
+
+    fn ask_lane(&self, device: u64, lane: Lane, kind: Job, job: DiskJob) -> io::Result<()> {
         let queue = {
             let mut state = self.state.lock();
             if state.stopped {
                 return Err(io::Error::other("the broker is stopped"));
             }
-            state.queues.entry(device).or_default().clone()
+            let queue = || Arc::new(Queue::new(lane.threads()));
+            state.queues.entry((device, lane)).or_insert_with(queue).clone()
         };
-        queue.ask(job)
+        queue.ask(kind, job)
     }
 
     /// Drops the jobs that wait, and waits up to `patience` for those that run; false where one hangs: its thread is left
@@ -93,7 +130,7 @@ mod tests {
     /// Holds all threads of a device.
     fn hang(disks: &DiskThreads, device: u64) -> Vec<Sender<()>> {
         let (began, running) = channel();
-        let held = (0..queue::THREADS).map(|_| {
+        let held = (0..DiskThreads::OF_A_DISK).map(|_| {
             let (job, go) = held(&began);
             disks.ask(device, job).unwrap();
             running.recv_timeout(PATIENCE).unwrap();
@@ -143,6 +180,24 @@ mod tests {
         let served: Vec<usize> = (0..READERS * 20).map(|_| heard.recv_timeout(PATIENCE).unwrap()).collect();
         let expected: Vec<usize> = (0..READERS * 20).map(|turn| turn % READERS).collect();
         assert_eq!(served, expected);
+        drop(kept);
+    }
+
+    #[test]
+    fn short_jobs_and_pieces_take_turns() {
+        let disks = DiskThreads::new();
+        let mut hanging = hang(&disks, 1);
+        let kept = hanging.pop();
+        let (done, heard) = channel();
+        let tell = |name: &'static str| {
+            let done = done.clone();
+            Box::new(move || done.send(name).unwrap())
+        };
+        ["a", "b", "c"].into_iter().for_each(|piece| disks.ask(1, tell(piece)).unwrap());
+        ["1", "2", "3", "4", "5"].into_iter().for_each(|short| disks.ask_short(1, tell(short)).unwrap());
+        drop(hanging);
+        let order: String = (0..8).map(|_| heard.recv_timeout(PATIENCE).unwrap()).collect();
+        assert_eq!(order, "1a2b3c45");
         drop(kept);
     }
 

@@ -8,13 +8,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Threads of a disk: while one hands to a socket what came, the other waits for what comes next. More would only let one
-/// disk take more of the processors.
-pub(super) const THREADS: usize = 2;
+/// What kind of job it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Reads some pages; what a piece begins with.
+    Short,
+    Piece,
+}
 
-/// Jobs in the order in which they were asked for.
-#[derive(Default)]
+/// Jobs of each kind in the order in which they were asked for. The kinds take turns: a reader that needs short jobs for its
+/// pieces gets as many pieces as others, and short ones alone do not hold up pieces.
 pub(super) struct Queue {
+    threads_max: usize,
     state: Mutex<State>,
     /// There is a job, or none will come.
     changed: Condvar,
@@ -24,22 +29,39 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<DiskJob>,
+    short: VecDeque<DiskJob>,
+    pieces: VecDeque<DiskJob>,
+    /// The last one taken was short.
+    was_short: bool,
     threads: usize,
     /// Threads that wait for a job.
     idle: usize,
     stopped: bool,
 }
 
+impl State {
+    fn pop(&mut self) -> Option<DiskJob> {
+        let takes_short = !self.short.is_empty() && (!self.was_short || self.pieces.is_empty());
+        self.was_short = takes_short;
+        if takes_short { self.short.pop_front() } else { self.pieces.pop_front() }
+    }
+}
+
 impl Queue {
+    /// For so many threads, none of which runs yet.
+    pub(super) fn new(threads_max: usize) -> Self {
+        Self { threads_max, state: Mutex::default(), changed: Condvar::new(), ended: Condvar::new() }
+    }
+
     /// Adds a job; starts another thread where none is idle and there may be one.
-    pub(super) fn ask(self: &Arc<Self>, job: DiskJob) -> io::Result<()> {
+    pub(super) fn ask(self: &Arc<Self>, kind: Job, job: DiskJob) -> io::Result<()> {
         let mut state = self.state.lock();
         if state.stopped {
             return Err(io::Error::other("the broker is stopped"));
         }
         // those that are idle may already be meant for jobs that wait
-        if state.idle <= state.waiting.len() && state.threads < THREADS {
+        let waiting = state.short.len() + state.pieces.len();
+        if state.idle <= waiting && state.threads < self.threads_max {
             let queue = self.clone();
             let started =
                 std::thread::Builder::new().name("fastlog-disk".to_owned()).spawn(vital(move || queue.run()));
@@ -50,7 +72,10 @@ impl Queue {
                 Err(error) => return Err(error),
             }
         }
-        state.waiting.push_back(job);
+        match kind {
+            Job::Short => state.short.push_back(job),
+            Job::Piece => state.pieces.push_back(job),
+        }
         drop(state);
         self.changed.notify_one();
         Ok(())
@@ -71,7 +96,7 @@ impl Queue {
             if state.stopped {
                 return None;
             }
-            if let Some(job) = state.waiting.pop_front() {
+            if let Some(job) = state.pop() {
                 return Some(job);
             }
             state.idle += 1;
@@ -84,7 +109,7 @@ impl Queue {
     pub(super) fn stop(&self) {
         let mut state = self.state.lock();
         state.stopped = true;
-        let waiting = std::mem::take(&mut state.waiting);
+        let waiting = (std::mem::take(&mut state.short), std::mem::take(&mut state.pieces));
         drop(state);
         self.changed.notify_all();
         // what a job holds may ask for something when it is dropped

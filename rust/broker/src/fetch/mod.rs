@@ -10,7 +10,7 @@ mod watch;
 
 pub(crate) use answer::{encode, encode_error, tells_leaders};
 pub(crate) use delayed::DelayedFetch;
-pub(crate) use read::{FetchPlan, Isolation, PartitionRead, Replica, Served};
+pub(crate) use read::{FetchPlan, Isolation, Replica, Served};
 pub(crate) use session::{Look, TOPIC_IDS_VERSION, View, Wanted};
 pub(crate) use session_cache::SessionCache;
 pub(crate) use watch::WatchList;

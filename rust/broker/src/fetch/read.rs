@@ -2,6 +2,8 @@
 
 use super::session::{Found, Look, Told, Wanted};
 use super::session_cache::FetchContext;
+use crate::broker::Clock;
+use crate::disk::{Disk, MayWait};
 use crate::partition::{Duty, FollowerFetch, Partition, Role};
 use crate::request::response::FileRange;
 use crate::tiers::Limits;
@@ -139,13 +141,45 @@ impl PartitionRead {
 }
 
 impl FetchPlan {
-    /// Reads all partitions. The first that has records gives at least one whole batch, however large.
-    pub(crate) fn read(&self) -> Vec<PartitionRead> {
+    /// Reads all partitions. The first that has records gives at least one whole batch, however large. An error is a disk
+    /// that has to be waited for first.
+    pub(crate) fn read(&self, may_wait: &MayWait) -> Result<Vec<PartitionRead>, Disk> {
+        let reads = self.look(may_wait)?;
+        if self.replica.is_some() {
+            for (served, read) in self.partitions.iter().zip(&reads) {
+                if let Ok(served) = served {
+                    served.partition.note_sent(read.size_bytes());
+                }
+            }
+        }
+        Ok(reads)
+    }
+
+    /// The same at first, when a follower also tells where it is; who waited for that is told.
+    pub(crate) fn read_first(
+        &self,
+        may_wait: &MayWait,
+        clock: &dyn Clock,
+    ) -> Result<Vec<PartitionRead>, Disk> {
+        if self.replica.is_none() {
+            return self.read(may_wait);
+        }
+        let leader_ends = self.leader_ends();
+        let reads = self.read(may_wait)?;
+        for partition in self.note_positions(&reads, &leader_ends, clock.monotonic_ns()) {
+            partition.notify();
+        }
+        Ok(reads)
+    }
+
+    fn look(&self, may_wait: &MayWait) -> Result<Vec<PartitionRead>, Disk> {
         let mut left = self.max_bytes;
         let mut at_least_one = true;
         let each = self.wanted.iter().zip(&self.partitions).map(|(wanted, partition)| {
             let read = match partition {
-                Ok(served) => self.read_partition(served, wanted, left, at_least_one),
+                Ok(served) => may_wait.look(served.partition.log(), || {
+                    self.read_partition(served, wanted, left, at_least_one)
+                })?,
                 Err(error) => Err(*error),
             };
             let read = read.unwrap_or_else(PartitionRead::failed);
@@ -153,7 +187,7 @@ impl FetchPlan {
                 at_least_one = false;
                 left = left.saturating_sub(read.size_bytes());
             }
-            read
+            Ok(read)
         });
         each.collect()
     }
@@ -194,8 +228,8 @@ impl FetchPlan {
         }
     }
 
-    /// What a read would find, without reading.
-    pub(crate) fn prospect(&self) -> Prospect {
+    /// What a read would find, without reading, as far as that is in memory.
+    pub(crate) fn prospect(&self, may_wait: &MayWait) -> Prospect {
         let (mut bytes, mut has_news) = (0, false);
         for (wanted, partition) in self.wanted.iter().zip(&self.partitions) {
             let Ok(Served { partition, role }) = partition else { return Prospect::Enough };
@@ -219,7 +253,9 @@ impl FetchPlan {
                     }
                     continue;
                 }
-                let available = log.available_bytes(wanted.fetch_offset, bound);
+                let available = may_wait.look(log, || log.available_bytes(wanted.fetch_offset, bound));
+                // a disk's thread is to read it
+                let Ok(available) = available else { return Prospect::Enough };
                 // one batch is sent even above the client's limit, so anything at all counts for something
                 let limit = u64::try_from(wanted.max_bytes).unwrap_or(0).max(1);
                 bytes += usize::try_from(available.min(limit)).unwrap_or(usize::MAX);
@@ -278,9 +314,6 @@ impl FetchPlan {
         {
             cut_before_zstd(range)?;
         }
-        if self.replica.is_some() {
-            partition.note_sent(records.as_ref().map_or(0, |range| range.length));
-        }
         // a lease that is over keeps some of it back, and comes back without a word of the partition
         let end = if self.replica.is_some() { bound } else { bound.max(told.high_watermark) };
         let is_unread = wanted.fetch_offset < end;
@@ -322,7 +355,7 @@ impl FetchPlan {
 
     /// Notes where the follower that fetches is, in those partitions where its log is in line with ours; answers those
     /// whose high watermark moved.
-    pub(crate) fn note_positions(
+    fn note_positions(
         &self,
         reads: &[PartitionRead],
         leader_ends: &[i64],
@@ -346,7 +379,7 @@ impl FetchPlan {
     }
 
     /// Where the partitions end for followers.
-    pub(crate) fn leader_ends(&self) -> Vec<i64> {
+    fn leader_ends(&self) -> Vec<i64> {
         let end = |served: &Served| served.partition.log().durable_end_offset();
         self.partitions.iter().map(|it| it.as_ref().map_or(-1, end)).collect()
     }

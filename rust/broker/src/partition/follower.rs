@@ -69,8 +69,8 @@ impl Partition {
         if self.log.log_end_offset() > end {
             if self.log.syncs_appends() {
                 self.ask_for_sync();
-            } else if self.log.has_full_segment_to_flush() {
-                self.syncs.ask_for_full_segments(self);
+            } else {
+                self.ask_for_later_writes();
             }
         }
         self.notify();

@@ -284,11 +284,19 @@ impl Partition {
             self.ask_for_sync();
         } else {
             self.advance_high_watermark();
-            if self.log.has_full_segment_to_flush() {
-                self.syncs.ask_for_full_segments(self);
-            }
+            self.ask_for_later_writes();
         }
         Ok(appended)
+    }
+
+    /// What can be written or synced some time, of a topic whose appends are not synced.
+    fn ask_for_later_writes(self: &Arc<Self>) {
+        if self.log.takes_write_back() {
+            self.syncs.ask_for_write_back(self);
+        }
+        if self.log.has_full_segment_to_flush() {
+            self.syncs.ask_for_full_segments(self);
+        }
     }
 
     /// Puts other settings in force. When appends are to be synced from now on, what is not synced yet is synced soon;

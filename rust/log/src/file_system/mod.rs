@@ -19,12 +19,14 @@ pub mod real;
 mod short_name;
 pub mod storage;
 pub(crate) mod unseen;
+pub(crate) mod waiting;
 
 pub use open_files::{LazyFile, OpenFiles};
 pub use real::RealFileSystem;
 pub(crate) use storage::FailureWatch;
 pub use storage::Storage;
 pub(crate) use unseen::UnseenFile;
+pub use waiting::{NotInMemory, only_in_memory};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,8 @@ pub enum OpenMode {
 ///
 /// Every call blocks. An implementation may fail any call with any error and may write fewer bytes than asked for.
 pub trait FileHandle: Send + Sync + Debug {
-    /// Reads into `buffer` from `position` on; fewer bytes than asked for only at the end of the file.
+    /// Reads into `buffer` from `position` on; fewer bytes than asked for only at the end of the file, or, within
+    /// [`only_in_memory`], where something is not in memory: from there on it fails.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
     /// Writes `parts` one after another at `position` by one system call; returns how many bytes, maybe fewer.
     fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize>;
@@ -55,6 +58,10 @@ pub trait FileHandle: Send + Sync + Debug {
     fn allocate(&self, position: u64, length: u64) -> io::Result<()>;
     /// Starts reading ahead into memory; a hint.
     fn read_ahead(&self, position: u64, length: u64) -> io::Result<()>;
+    /// Starts to write to the disk what was written; a hint, of which a sync tells what became.
+    fn start_write_back(&self, _position: u64, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// The descriptor for sendfile; `None` where there is none and bytes must be read instead.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
     /// A read from `position` on failed: where the disk is to blame (EIO) it is noted for [`FileHandle::unreadable_in`].
@@ -104,6 +111,10 @@ pub trait FileSystem: Send + Sync + Debug {
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
     /// Takes the exclusive lock of a file, made when absent, until the answer is dropped; `None` = someone has it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync + Debug>>>;
+    /// The number of the disk that the directory is on; one that cannot tell has a single one.
+    fn device(&self, _path: &Path) -> io::Result<u64> {
+        Ok(0)
+    }
     /// The room of the file system that the directory is on.
     fn space(&self, path: &Path) -> io::Result<Space>;
     /// Something that changes with each start of the machine.

@@ -74,7 +74,7 @@ impl OpenFiles {
             if slot.used.swap(false, Relaxed) {
                 return true;
             }
-            // one in the middle of being opened is in use, see `remember`
+            // one that somebody is at is in use, see `remember`
             let Some(mut place) = slot.place.try_lock() else { return true };
             closed.extend(place.handle.take());
             false
@@ -94,7 +94,7 @@ impl OpenFiles {
                 spared += 1;
                 continue;
             }
-            // A file in the middle of being opened is in use: try_lock, or two threads could wait for each other.
+            // A file that somebody is at is in use, and nobody is waited for with the clock in hand.
             match slot.place.try_lock() {
                 Some(mut place) => place.handle = None,
                 None => {
@@ -128,15 +128,30 @@ impl LazyFile {
 
     fn open_with(&self, mode: OpenMode) -> io::Result<Arc<dyn FileHandle>> {
         self.slot.used.store(true, Relaxed);
-        let mut place = self.slot.place.lock();
-        if let Some(handle) = &place.handle {
-            return Ok(Arc::clone(handle));
+        loop {
+            let path = {
+                let place = self.slot.place.lock();
+                if let Some(handle) = &place.handle {
+                    return Ok(Arc::clone(handle));
+                }
+                place.path()
+            };
+            // without the lock: a disk that hangs is not to hold up who asks for the name
+            let opened = self.files.file_system.open(&path, mode);
+            let mut place = self.slot.place.lock();
+            if place.path() != path {
+                // renamed meanwhile, so what was opened may be another that has the name now
+                continue;
+            }
+            let handle = opened?;
+            if let Some(others) = &place.handle {
+                return Ok(Arc::clone(others));
+            }
+            place.handle = Some(Arc::clone(&handle));
+            drop(place);
+            self.files.remember(&self.slot);
+            return Ok(handle);
         }
-        let handle = self.files.file_system.open(&place.path(), mode)?;
-        place.handle = Some(Arc::clone(&handle));
-        drop(place);
-        self.files.remember(&self.slot);
-        Ok(handle)
     }
 
     /// Its name at present.

@@ -5,14 +5,14 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{DirectoryEntry, FileHandle, FileSystem, OpenMode, Space, is_disk_bad};
+use super::{DirectoryEntry, FileHandle, FileSystem, OpenMode, Space, is_disk_bad, waiting};
 
 /// Files of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,8 +63,14 @@ impl UnreadablePages {
 
 impl FileHandle for RealFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let read = if waiting::may_wait() {
+            self.0.read_at(buffer, position)
+        } else {
+            let read = fastlog_sys::page_cache::read_in_memory(&self.0, buffer, position);
+            read.and_then(|read| read.ok_or_else(waiting::not_in_memory))
+        };
         // a page that cannot be read ends a read before it, and fails the next one
-        self.0.read_at(buffer, position).inspect_err(|error| self.note_failed_read(position, error))
+        read.inspect_err(|error| self.note_failed_read(position, error))
     }
 
     fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
@@ -91,6 +97,10 @@ impl FileHandle for RealFile {
         fastlog_sys::page_cache::read_ahead(&self.0, position, length)
     }
 
+    fn start_write_back(&self, position: u64, length: u64) -> io::Result<()> {
+        fastlog_sys::page_cache::start_write_back(&self.0, position, length)
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())
     }
@@ -108,6 +118,10 @@ impl FileHandle for RealFile {
 
 impl FileSystem for RealFileSystem {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn FileHandle>> {
+        if !waiting::may_wait() {
+            let known = fastlog_sys::file::open_known(path, mode != OpenMode::Read)?;
+            return known.map(|file| RealFileSystem::handle(file.into())).ok_or_else(waiting::not_in_memory);
+        }
         let mut options = OpenOptions::new();
         options.read(true);
         match mode {
@@ -160,6 +174,10 @@ impl FileSystem for RealFileSystem {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn device(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.dev())
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {

@@ -28,6 +28,7 @@ pub struct Storage {
     /// The bound on open files.
     pub open_files: Arc<OpenFiles>,
     directory: PathBuf,
+    device: OnceLock<u64>,
     poisoned: AtomicBool,
     pub(super) floor: Floor,
     reason: Mutex<Option<String>>,
@@ -52,6 +53,7 @@ impl Storage {
             file_system,
             open_files,
             directory,
+            device: OnceLock::new(),
             poisoned: AtomicBool::new(false),
             floor: Floor::default(),
             reason: Mutex::new(None),
@@ -78,6 +80,12 @@ impl Storage {
     /// The data directory.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The number of its disk. Reads from the disk until it is known, as it is once a log was opened; 0 where the directory
+    /// cannot be looked at.
+    pub fn device(&self) -> u64 {
+        *self.device.get_or_init(|| self.file_system.device(&self.directory).unwrap_or_default())
     }
 
     /// The room that its disk has.

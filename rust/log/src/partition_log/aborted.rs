@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::Log;
 use super::read::Slice;
 use crate::error::{During, LogError};
+use crate::file_system::waiting::leave_unless_waiting;
 use crate::producer_state::read_marker;
 use crate::recovery::producers::{self, Snapshots};
 use crate::segment::Segment;
@@ -88,6 +89,7 @@ impl Log {
         if segment.txn_index.is_checked() {
             return Ok(());
         }
+        leave_unless_waiting().during("read the transaction index of", segment.log.path())?;
         let found = self.txn_summary(segment)?;
         if self.with_txn_indexes(|indexes| Ok(indexes.of(segment.base_offset)))? == found {
             segment.txn_index.set_checked();

@@ -177,6 +177,7 @@ impl Log {
         };
         self.tail.lock().advance(end);
         self.log_end_offset.store(end.offset, Release);
+        self.note_appended(batch.len());
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Log, Writer};
 use crate::epoch_cache::{EpochCache, EpochStart};
 use crate::error::{During, LogError};
+use crate::file_system::waiting::leave_unless_waiting;
 use crate::segment::Segment;
 use crate::segment::scan::Step;
 
@@ -67,10 +68,13 @@ impl Log {
         let found = self.epochs.lock().end_offset_for(epoch, end);
         match self.is_epoch_start(found.1) {
             Ok(true) => found,
+            // what is found below it then is dropped
+            Ok(false) if leave_unless_waiting().is_err() => found,
             Ok(false) => {
                 self.rebuild_epochs();
                 self.epochs.lock().end_offset_for(epoch, end)
             }
+            Err(error) if error.is_of_the_look() => found,
             Err(error) => {
                 tracing::warn!(%error, "leader epochs are not compared with the batches");
                 found

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Release};
 
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
@@ -38,6 +38,7 @@ pub(crate) mod tail;
 pub mod tiered;
 pub mod timestamp;
 mod truncate;
+mod write_back;
 
 pub use open::LogOptions;
 use tail::Tail;
@@ -68,6 +69,9 @@ pub struct Log {
     first_unstable_offset: AtomicI64,
     writer: Mutex<Writer>,
     flushing: Mutex<()>,
+    /// Since it was last asked to write them back.
+    appended_bytes: AtomicU64,
+    written_back: Mutex<write_back::WrittenBack>,
     /// A segment became full that no flush was about since.
     filled: AtomicBool,
     /// Files were made or renamed since the directory was last synced.
@@ -200,6 +204,11 @@ impl Log {
     /// Bytes of batches in all segments.
     pub fn size_bytes(&self) -> u64 {
         self.segments().iter().map(|segment| segment.size()).sum()
+    }
+
+    /// The number of the disk that it lies on.
+    pub fn device(&self) -> u64 {
+        self.storage.device()
     }
 
     /// How many segments there are, the active one included.

@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
@@ -89,6 +89,8 @@ impl Log {
         now_ms: i64,
     ) -> Result<(Self, RecoveryReport), LogError> {
         storage.check()?;
+        // before somebody asks who may not wait for the disk
+        let _known = storage.device();
         let directory = storage.directory().join(file_name::of_partition(&options.topic, options.partition));
         let mut is_new = make_directory(storage, &directory)?;
         if is_new {
@@ -197,6 +199,8 @@ impl Log {
             first_unstable_offset: AtomicI64::new(unstable),
             writer: Mutex::new(writer),
             flushing: Mutex::new(()),
+            appended_bytes: AtomicU64::new(0),
+            written_back: Mutex::new(position.into()),
             filled: AtomicBool::new(filled),
             directory_changed: AtomicBool::new(directory_changed),
             is_new: AtomicBool::new(directory_changed),

@@ -63,7 +63,7 @@ impl Log {
 
     fn tell<T>(&self, result: Result<T, LogError>) -> Result<T, LogError> {
         result.inspect_err(|error| {
-            if error.code() == ErrorCode::KAFKA_STORAGE_ERROR {
+            if error.code() == ErrorCode::KAFKA_STORAGE_ERROR && !error.is_of_the_look() {
                 self.storage.tell_unreadable(error);
             }
         })

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::AcqRel;
 use super::Segment;
 use super::scan::{self, Bad};
 use crate::error::{During, LogError};
+use crate::file_system::waiting::leave_unless_waiting;
 
 /// Bytes of a segment that are no batches although batches follow, or were promised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,7 @@ impl Segment {
         if let Some(known) = self.damage_starting_at(bad.position) {
             return Ok(known);
         }
+        leave_unless_waiting().during("read", self.log.path())?;
         let (file, end) = (self.file()?, self.size());
         let next =
             scan::find_good_batch(&file, self.base_offset, bad.position + 1, end, offset, leader_epoch)

@@ -13,7 +13,7 @@ use std::io::{self, IoSlice};
 
 use parking_lot::Mutex;
 
-use crate::file_system::{LazyFile, is_disk_full, read_exact_at, write_all_at};
+use crate::file_system::{LazyFile, is_disk_full, read_exact_at, waiting, write_all_at};
 
 /// Entries that a lookup reads at once instead of halving on: 4 KiB cost no more than 8 bytes.
 const PAGE_ENTRIES: u64 = 512;
@@ -163,7 +163,7 @@ impl<const N: usize> EntryFile<N> {
     /// its number. Entries in memory are searched under the lock, those in the file without it.
     pub(crate) fn last_where(&self, before: impl Fn(&[u8; N]) -> bool) -> io::Result<Option<(u64, [u8; N])>> {
         let written = {
-            let state = self.state.lock();
+            let state = waiting::lock(&self.state)?;
             let count = state.pending.partition_point(&before);
             if let Some(entry) = count.checked_sub(1).and_then(|last| state.pending.get(last)) {
                 return Ok(Some((state.written + count as u64 - 1, *entry)));
@@ -185,7 +185,7 @@ impl<const N: usize> EntryFile<N> {
     /// An entry by its number, counted from 0.
     pub(crate) fn get(&self, number: u64) -> io::Result<Option<[u8; N]>> {
         {
-            let state = self.state.lock();
+            let state = waiting::lock(&self.state)?;
             if let Some(pending) = number.checked_sub(state.written) {
                 let place = usize::try_from(pending).unwrap_or(usize::MAX);
                 return Ok(state.pending.get(place).copied());

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::error::{During, LogError};
 use crate::file_name;
+use crate::file_system::waiting::leave_unless_waiting;
 use crate::file_system::{FileHandle, FileSystem, LazyFile, OpenMode, Storage, is_disk_full};
 
 mod damage;
@@ -221,6 +222,7 @@ impl Segment {
         if self.loaded.load(Acquire) {
             return Ok(());
         }
+        leave_unless_waiting().during("read the indexes of", self.log.path())?;
         let _one = self.loading.lock();
         if self.loaded.load(Acquire) {
             return Ok(());
@@ -405,6 +407,7 @@ impl Segment {
 
     /// The index pointed at no batch, or beyond the one that was looked for: it is dropped, and built anew by the walk.
     fn find_without_index(&self, offset: i64, end: u64) -> Result<Option<Located>, LogError> {
+        leave_unless_waiting().during("read", self.log.path())?;
         tracing::warn!(segment = %self.log.path().display(), "the offset index is wrong and is not used");
         self.offset_index.entries().truncate(0).during("reset the index of", self.log.path())?;
         self.find_batch(offset, end)

@@ -6,6 +6,7 @@ use super::scan::{Bad, Located, Step};
 use super::time_index::TimestampOffset;
 use super::{CHECKED, OffsetEntry, Segment};
 use crate::error::{During, LogError};
+use crate::file_system::waiting::leave_unless_waiting;
 
 /// How much of a segment is believed without a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +171,7 @@ impl Segment {
 
     /// Looks whether the time index of a segment that no longer grows lacks entries, and builds both indexes anew if so.
     pub(super) fn check_newest(&self, interval_bytes: u64) -> Result<(), LogError> {
+        leave_unless_waiting().during("read", self.log.path())?;
         let _one = self.loading.lock();
         let offset = self.newest_unchecked.load(Acquire);
         if offset == CHECKED {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Orderin
 use fastlog_protocol::crc::crc32c;
 use parking_lot::Mutex;
 
-use crate::file_system::{LazyFile, read_up_to_at, write_all_at};
+use crate::file_system::{LazyFile, read_up_to_at, waiting, write_all_at};
 use crate::txn_index_checkpoint::Summary;
 
 const ENTRY_BYTES: usize = 34;
@@ -167,7 +167,7 @@ impl TxnIndex {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Vec<AbortedTxn>, &LazyFile) -> io::Result<T>) -> io::Result<T> {
-        let mut entries = self.entries.lock();
+        let mut entries = waiting::lock(&self.entries)?;
         let loaded = match entries.take() {
             Some(loaded) => loaded,
             None => self.load()?,

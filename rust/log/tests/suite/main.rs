@@ -3,6 +3,7 @@
 
 mod aborted;
 mod append_read;
+mod cold_looks;
 mod common;
 mod compaction;
 mod compaction_crash;
@@ -26,3 +27,4 @@ mod scrub;
 mod tiered;
 mod timestamps;
 mod topic_id;
+mod write_back;

@@ -2,7 +2,9 @@
 //! a queue that an eventfd announces.
 
 use crate::buffer::ReadBuffer;
-use fastlog_broker::{Answer, Broker, Listener, Outcome, Reply, ReplySink, RequestContext, Response, Wakeup};
+use fastlog_broker::{
+    Answer, Broker, DiskThreads, Listener, Outcome, Reply, ReplySink, RequestContext, Response, Wakeup,
+};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -30,16 +32,29 @@ struct Completions {
 struct ToQueue {
     peer: u64,
     completions: Arc<Completions>,
+    disks: Arc<DiskThreads>,
+}
+
+impl Completions {
+    fn push(&self, peer: u64, answer: Answer) {
+        let mut queue = self.queue.lock();
+        let first = queue.is_empty();
+        queue.push_back((peer, answer));
+        drop(queue);
+        if first {
+            self.wakeup.wake();
+        }
+    }
 }
 
 impl ReplySink for ToQueue {
     fn answer(&mut self, answer: Answer) {
-        let mut queue = self.completions.queue.lock();
-        let first = queue.is_empty();
-        queue.push_back((self.peer, answer));
-        drop(queue);
-        if first {
-            self.completions.wakeup.wake();
+        let (peer, completions) = (self.peer, Arc::clone(&self.completions));
+        match answer {
+            Answer::Response(response) => {
+                self.disks.bring(response, move |it| completions.push(peer, Answer::Response(it)));
+            }
+            answer => completions.push(peer, answer),
         }
     }
 
@@ -68,9 +83,17 @@ impl Intake {
             local_address: None,
             connection_id: peer,
         };
-        let mut reply = || Reply::new(Box::new(ToQueue { peer, completions: Arc::clone(&self.completions) }));
+        let (completions, disks) = (&self.completions, self.broker.disks());
+        let mut reply = || {
+            let (completions, disks) = (Arc::clone(completions), Arc::clone(disks));
+            Reply::new(Box::new(ToQueue { peer, completions, disks }))
+        };
         match self.broker.handle(&context, request, &mut reply) {
-            Outcome::Now(response) => Ok(Some(response)),
+            Outcome::Now(response) if response.is_in_memory() => Ok(Some(response)),
+            Outcome::Now(response) => {
+                reply().send(response);
+                Ok(None)
+            }
             Outcome::Later { .. } => Ok(None),
             Outcome::NoResponse => {
                 reply().send_nothing();

@@ -6,6 +6,9 @@ use crate::harness::*;
 use fastlog_broker::{BrokerConfig, DiskThreads};
 use fastlog_protocol::api_key;
 use fastlog_protocol::messages::fetch::FetchRequest;
+use fastlog_protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+};
 use fastlog_server::ServerConfig;
 use std::fs::File;
 use std::io::Read;
@@ -129,6 +132,61 @@ fn a_disk_that_hangs_holds_up_those_alone_who_read_from_it() {
     drop(hanging);
     reader.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     eventually("the rest comes", || reader.stream.read(&mut bytes).unwrap() > 100_000);
+}
+
+#[test]
+fn a_look_up_that_needs_the_disk_holds_up_nobody_else() {
+    const BATCHES: u8 = 250; // more than those at the end whose places are kept in memory
+    let node =
+        Node::start_with(BrokerConfig::default(), ServerConfig { io_threads: 1, ..test_server_config() });
+    let partition = node.topic("t");
+    let mut client = node.client();
+    for number in 0..BATCHES {
+        client.produce("t", &batch(&[&vec![number; 20_000]]));
+    }
+    partition.log().flush().unwrap();
+    if !forget(&node) {
+        return;
+    }
+    let hanging = hang(&node);
+    let mut fetching = node.client();
+    fetching.send(api_key::FETCH, 12, |w| at_once("t", 7).encode(w, 12).unwrap());
+    let mut listing = node.client();
+    listing.send(api_key::LIST_OFFSETS, 7, |w| first_at(1000).encode(w, 7).unwrap());
+    // one whose connection ends meanwhile is nobody's
+    let mut gone = node.client();
+    gone.send(api_key::FETCH, 12, |w| at_once("t", 9).encode(w, 12).unwrap());
+    drop(gone);
+    node.topic("other");
+    let mut other = node.client();
+    for number in 0..20 {
+        other.produce("other", &batch(&[&[number; 100]]));
+        let fetched = fetch_one(&mut other, 12, &at_once("other", i64::from(number)));
+        assert_eq!(values(&fetched.records).len(), 1);
+    }
+    // what a producer is told of does not wait for the disk either, nor does what is asked for behind it on its connection
+    client.produce("t", &batch(&[b"another"]));
+    assert_eq!(values(&fetch_one(&mut client, 12, &at_once("t", i64::from(BATCHES))).records).len(), 1);
+    for waiting in [&mut fetching, &mut listing] {
+        waiting.stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert!(waiting.stream.read_exact(&mut [0]).is_err(), "the disk hangs");
+        waiting.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    drop(hanging);
+    let (_, body) = fetching.answer(api_key::FETCH, 12);
+    let (_, _, partitions) = fetched(&body, 12);
+    let (offset, value) = values(&partitions[0].records).remove(0);
+    assert_eq!((offset, value), (7, vec![7; 20_000]));
+    let (_, body) = listing.answer(api_key::LIST_OFFSETS, 7);
+    let offset = decode(&body, 7, ListOffsetsResponse::decode, |it| it.topics[0].partitions[0].offset);
+    assert_eq!(offset, 0);
+}
+
+/// Asks for the first record of the topic as young as that.
+fn first_at(timestamp: i64) -> ListOffsetsRequest<'static> {
+    let partitions = vec![ListOffsetsPartition { timestamp, ..ListOffsetsPartition::default() }];
+    let topics = vec![ListOffsetsTopic { name: "t", partitions }];
+    ListOffsetsRequest { replica_id: -1, isolation_level: 0, topics, timeout_ms: 0 }
 }
 
 #[test]

@@ -62,6 +62,7 @@ struct State {
     journal: Vec<NameChange>,
     directories: BTreeSet<String>,
     open_count: usize,
+    write_backs: Vec<(u64, u64)>,
 }
 
 /// The file system; clones are the same one.
@@ -226,6 +227,11 @@ impl MemoryFileSystem {
         self.state().syncs
     }
 
+    /// Position and length of what was to be written back, of all files, in order. It is no promise, so nothing is done.
+    pub fn write_backs(&self) -> Vec<(u64, u64)> {
+        self.state().write_backs.clone()
+    }
+
     /// The process dies now, outside any call: all later ones fail.
     pub fn kill_process(&self) {
         self.state().dead = true;
@@ -331,6 +337,11 @@ impl FileHandle for MemoryFile {
     }
 
     fn read_ahead(&self, _position: u64, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn start_write_back(&self, position: u64, length: u64) -> io::Result<()> {
+        self.file_system.state().write_backs.push((position, length));
         Ok(())
     }
 
