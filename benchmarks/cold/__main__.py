@@ -1,7 +1,8 @@
 """`python -m benchmarks.cold [--systems fastlog,kafka] …`: one JSON object a line, as each is known. Root only.
 
-A broker has less memory than its log has bytes, page cache included. It is written to at a fixed rate, in phases with
-and without readers that go through the whole log. docs/benchmarks.md tells how to read it.
+A broker has less memory than its log has bytes, page cache included. It is written to at a fixed rate, in phases that
+take turns: alone, beside readers of what is in memory, and beside readers that go through the whole log.
+docs/benchmarks.md tells how to read it. Kafka needs Java and its jars, which the tests fetch, and 1 GiB.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.cold.run import run
+from benchmarks.cold.run import Settings, run
 from benchmarks.cold.systems import SYSTEMS
 from fastlog.bench.harness import machine
 
@@ -26,21 +27,25 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--memory-mib", type=int, default=1024, help="of the broker, page cache included")
     parser.add_argument("--times", type=int, default=8, help="how many times that the log has")
     parser.add_argument("--write-mb", type=int, default=20, help="megabytes written a second")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of a phase")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=10.0,
+        help="of a phase; a round has three, and each number of readers a round that does not count",
+    )
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--directory", type=Path, default=None, metavar="DIR")
     given = parser.parse_args(arguments)
     print(json.dumps({"bench": "machine", **machine.describe(given.directory)}), flush=True)
-    for found in run(
-        given.systems,
-        given.readers,
+    settings = Settings(
         limit_bytes=given.memory_mib * MEBIBYTE,
         backlog_bytes=given.times * given.memory_mib * MEBIBYTE,
         write_bytes=given.write_mb * 1_000_000,
         seconds=given.seconds,
         pairs=given.pairs,
         directory=given.directory,
-    ):
+    )
+    for found in run(given.systems, given.readers, settings):
         print(json.dumps(found), flush=True)
     return 0
 

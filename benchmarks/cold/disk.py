@@ -39,7 +39,7 @@ def read_rate(path: Path, threads: int, seconds: float) -> float:
     return sum(read) / (time.perf_counter() - began)
 
 
-def written(path: Path, size_bytes: int) -> None:
+def write(path: Path, size_bytes: int) -> None:
     """A file on the disk, not only in memory."""
     block = os.urandom(BLOCK_BYTES)
     with path.open("wb", buffering=0) as file:

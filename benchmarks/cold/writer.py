@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 BATCHES_PER_SECOND = 200
 VALUE_BYTES = 1024
+#: one that begins so long after it was due waited for the one before
+LATE_NS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,10 @@ class Phase:
     p50_ms: float
     p99_ms: float
     max_ms: float
+    #: of all batches, those that were not sent when they were due, since one before was not answered
+    late: float
+    #: processors that the broker took meanwhile; None where it is not the bench's own
+    broker_cpu: float | None
 
 
 class Writer:
@@ -41,6 +47,7 @@ class Writer:
 
     def __init__(self, cluster: Cluster, topic: str, bytes_per_second: int) -> None:
         batch = batch_of(VALUE_BYTES, bytes_per_second // BATCHES_PER_SECOND)
+        self._cluster = cluster
         self._topic = topic
         self._bytes = len(batch.data)
         self._request = produce_request(topic, 0, batch.data, 1)
@@ -58,14 +65,29 @@ class Writer:
     def write(self, seconds: float) -> Phase:
         """Writes for so long; blocks. Raises what the broker answers."""
         times: list[int] = []
+        late: list[int] = []
         count = round(seconds * BATCHES_PER_SECOND)
-        began = time.perf_counter()
-        pace(lambda _number, due_ns: self._send(due_ns, times), rate=BATCHES_PER_SECOND, count=count)
-        rate = count * self._bytes / (time.perf_counter() - began)
+        cpu, began = self._cluster.cpu_seconds(), time.perf_counter()
+        pace(
+            lambda number, due_ns: self._send(number, due_ns, times, late),
+            rate=BATCHES_PER_SECOND,
+            count=count,
+        )
+        took = time.perf_counter() - began
+        after = self._cluster.cpu_seconds()
         times.sort()
-        return Phase(rate / 1e6, percentile(times, 50) / 1e6, percentile(times, 99) / 1e6, times[-1] / 1e6)
+        return Phase(
+            count * self._bytes / took / 1e6,
+            percentile(times, 50) / 1e6,
+            percentile(times, 99) / 1e6,
+            times[-1] / 1e6,
+            len(late) / count,
+            None if cpu is None or after is None else (after - cpu) / took,
+        )
 
-    def _send(self, due_ns: int, times: list[int]) -> None:
+    def _send(self, number: int, due_ns: int, times: list[int], late: list[int]) -> None:
+        if time.perf_counter_ns() - due_ns > LATE_NS:
+            late.append(number)
         answer = self._connection.request(self._request, version=PRODUCE_VERSION)
         outcome = answer.responses[0].partition_responses[0]
         if outcome.error_code:

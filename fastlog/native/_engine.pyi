@@ -1,6 +1,7 @@
 """The Rust engine, as Python sees it."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, final
@@ -655,12 +656,19 @@ def look_offsets_up(
     """
 
 def discard_frames(
-    address: str, count: int, *, requests: Sequence[bytes], ahead: int
+    address: str,
+    count: int,
+    *,
+    requests: Sequence[bytes],
+    ahead: int,
+    every: timedelta | None = None,
+    within: timedelta | None = None,
 ) -> tuple[int, list[int]]:
     """Takes `count` frames, four bytes of length before each, from IP:PORT and has the kernel throw them away.
 
-    Requests are sent as they are, at most `ahead` of them unanswered; without any, the server is one that sends by
-    itself. Gives the bytes that came and the time from frame to frame. Raises OSError, also after 30 s of silence.
+    Requests are sent as they are, at most `ahead` of them unanswered, with `every` one each so often; without any, the
+    server is one that sends by itself. A frame that is not there `within` that time does not count, and ends it. Gives
+    the bytes that came and the time from frame to frame. Raises OSError, also after 30 s of silence.
     """
 
 def check_batches(address: str) -> tuple[int, int, int]:

@@ -25,6 +25,15 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
+/// How fast a reader asks, and how long.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// No request before its turn, one each so often; as fast as answers come without.
+    pub every: Option<Duration>,
+    /// What comes later does not count, and ends it.
+    pub within: Option<Duration>,
+}
+
 /// Takes `count` frames (four bytes of length, then so many bytes) from a server and throws them away in the kernel
 /// (`MSG_TRUNC`). With `requests`, request number i is sent once frame i − `ahead` is there: at most `ahead` are
 /// unanswered. Without any, the server is one that sends by itself.
@@ -35,25 +44,32 @@ pub fn discard_frames(
     count: usize,
     requests: &[Vec<u8>],
     ahead: usize,
+    pace: Pace,
 ) -> io::Result<(u64, Vec<u64>)> {
     let mut socket = connect(address)?;
     let mut scratch = vec![0; RECEIVE_BYTES];
     let mut times = Vec::with_capacity(count);
     let (mut total, mut open) = (0, requests.iter());
-    let mut start = Instant::now();
+    let began = Instant::now();
+    let mut start = began;
     for request in open.by_ref().take(ahead) {
         socket.write_all(request)?;
     }
-    for _ in 0..count {
+    for number in 0..count {
         let mut length = [0; 4];
         socket.read_exact(&mut length)?;
         let length = u32::from_be_bytes(length) as usize;
         discard(&socket, &mut scratch, length)?;
+        let now = Instant::now();
+        if pace.within.is_some_and(|within| now - began > within) {
+            break;
+        }
         if let Some(request) = open.next() {
+            let due = pace.every.map(|every| began + every * u32::try_from(number + 1).unwrap_or(u32::MAX));
+            std::thread::sleep(due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now)));
             socket.write_all(request)?;
         }
         total += length as u64;
-        let now = Instant::now();
         times.push(u64::try_from((now - start).as_nanos()).unwrap_or(u64::MAX));
         start = now;
     }

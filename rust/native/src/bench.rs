@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fastlog_bench::{append, clean, file_server, lookup, reader, write};
 use parking_lot::Mutex;
@@ -105,16 +106,18 @@ impl FileServer {
 
 /// Takes frames from a server and throws them away; (bytes, the nanoseconds from frame to frame).
 #[pyfunction]
-#[pyo3(signature = (address, count, *, requests, ahead))]
+#[pyo3(signature = (address, count, *, requests, ahead, every = None, within = None))]
 pub(crate) fn discard_frames(
     py: Python<'_>,
     address: &str,
     count: usize,
     requests: Vec<Vec<u8>>,
     ahead: usize,
+    every: Option<Duration>,
+    within: Option<Duration>,
 ) -> PyResult<(u64, Vec<u64>)> {
-    let address = parse(address)?;
-    Ok(py.detach(|| reader::discard_frames(address, count, &requests, ahead))?)
+    let (address, pace) = (parse(address)?, reader::Pace { every, within });
+    Ok(py.detach(|| reader::discard_frames(address, count, &requests, ahead, pace))?)
 }
 
 /// Reads batches until the server ends the connection and checks their CRCs; (bytes, batches, nanoseconds).
