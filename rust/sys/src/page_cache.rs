@@ -147,7 +147,14 @@ fn pages_in_memory(file: impl AsFd, position: u64, length: u64) -> Option<u64> {
     // descriptor is open as long as it is borrowed; an unknown number fails with ENOSYS
     let result =
         unsafe { libc::syscall(CACHESTAT, descriptor, &raw const range, &raw mut counts, 0 as libc::c_uint) };
-    (result == 0).then_some(counts.cached)
+    // overlayfs has its pages in the file below, and counts none of them
+    let is_counted = result == 0 && (counts.cached > 0 || !is_on_overlay(file.as_fd()));
+    is_counted.then_some(counts.cached)
+}
+
+fn is_on_overlay(file: impl AsFd) -> bool {
+    const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
+    rustix::fs::fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(OVERLAYFS_MAGIC))
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ impl Log {
         at_least_one: bool,
     ) -> Result<Option<Slice>, LogError> {
         match self.read_now(offset, max_bytes, bound, at_least_one) {
+            Err(error) if error.is_of_the_look() => Err(error),
             // its segment was deleted and purged between the look and the open
             Err(LogError::Io { .. }) if offset < self.log_start_offset() => {
                 self.check_in_range(offset, self.log_end_offset()).map(|()| None)
