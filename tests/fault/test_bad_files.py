@@ -42,17 +42,32 @@ def timestamp(topic: str, number: int) -> int:
     return START_MS + number * 1000 + random.Random(f"{topic}@{number}").randrange(20_000)
 
 
+SETTINGS = {"log.retention.ms": "-1"}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of a broker that was stopped, with two topics of several segments."""
+    made = BrokerProcess(tmp_path_factory.mktemp("sound") / "data", settings=SETTINGS).start()
+    try:
+        for topic in (TOPIC, OTHER):
+            create_topic(made.bootstrap, topic, config={"segment.ms": "60000", "index.interval.bytes": "512"})
+            with Producer(made.bootstrap, batch_bytes=2048) as producer:
+                for number in range(RECORDS):
+                    time_ms = timestamp(topic, number)
+                    producer.send(topic, value(topic, number), timestamp_ms=time_ms, partition=0)
+                producer.flush()
+        assert made.stop() == 0, made.log()
+    finally:
+        made.kill()
+    return made.data_dir
+
+
 @pytest.fixture
-def broker(make_broker: MakeBroker) -> BrokerProcess:
-    """Stopped, with two topics of several segments."""
-    made = make_broker(settings={"log.retention.ms": "-1"})
-    for topic in (TOPIC, OTHER):
-        create_topic(made.bootstrap, topic, config={"segment.ms": "60000", "index.interval.bytes": "512"})
-        with Producer(made.bootstrap, batch_bytes=2048) as producer:
-            for number in range(RECORDS):
-                producer.send(topic, value(topic, number), timestamp_ms=timestamp(topic, number), partition=0)
-            producer.flush()
-    assert made.stop() == 0, made.log()
+def broker(make_broker: MakeBroker, sound: Path) -> BrokerProcess:
+    """Stopped; its directory is a copy of the sound one."""
+    made = make_broker(settings=SETTINGS, start=False)
+    shutil.copytree(sound, made.data_dir)
     return made
 
 

@@ -13,6 +13,8 @@ pub mod manifest;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod reader;
+#[cfg(feature = "s3")]
+mod s3;
 pub mod store;
 pub mod tier;
 pub mod timestamps;

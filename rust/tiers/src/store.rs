@@ -8,29 +8,18 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{
-    BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectStore as Inner, ObjectStoreExt, PutMode,
-    PutPayload, RetryConfig,
-};
+use object_store::{GetOptions, GetRange, ObjectStore as Inner, ObjectStoreExt, PutMode, PutPayload};
 use tokio::runtime::Runtime;
 
 use crate::error::StoreError;
 
 /// How large the parts of an upload are: S3 wants 5 MiB or more of each but the last, and at most 10,000 of them.
 pub const PART_BYTES: usize = 8 << 20;
-/// A request to which no answer came for so long has failed.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// So often a request is tried again within a call: callers try again too, later.
-const RETRIES: usize = 2;
-const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 /// In the names of files that are being written, of which nothing is listed; in no key of ours.
 const STAGED: char = '#';
 /// Threads for the files of a directory.
@@ -125,7 +114,7 @@ impl ObjectStore {
                     return Err(fails("it names no bucket: give s3://bucket/prefix".to_owned()));
                 }
                 let root = Path::parse(prefix).map_err(|error| fails(error.to_string()))?;
-                (Arc::new(s3(bucket).map_err(|error| fails(with_causes(&error)))?), root, None)
+                (s3(bucket).map_err(fails)?, root, None)
             } else {
                 let directory = FilePath::new(url.strip_prefix("file://").unwrap_or(url));
                 if !directory.is_absolute() {
@@ -148,22 +137,14 @@ impl ObjectStore {
     }
 }
 
-fn s3(bucket: &str) -> Result<object_store::aws::AmazonS3, object_store::Error> {
-    // An error: somebody in this process chose one before, which is as good.
-    let _chosen = rustls::crypto::ring::default_provider().install_default();
-    let retries =
-        RetryConfig { backoff: BackoffConfig::default(), max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT };
-    let client = ClientOptions::new()
-        .with_timeout(REQUEST_TIMEOUT)
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_allow_http(true);
-    AmazonS3Builder::from_env()
-        .with_bucket_name(bucket)
-        .with_client_options(client)
-        .with_retry(retries)
-        // not every store that speaks the protocol can delete many at once
-        .with_disable_bulk_delete(true)
-        .build()
+#[cfg(feature = "s3")]
+fn s3(bucket: &str) -> Result<Arc<dyn Inner>, String> {
+    crate::s3::open(bucket).map_err(|error| with_causes(&error))
+}
+
+#[cfg(not(feature = "s3"))]
+fn s3(_bucket: &str) -> Result<Arc<dyn Inner>, String> {
+    Err("this build has no S3, its feature `s3` is off".to_owned())
 }
 
 impl Store for ObjectStore {

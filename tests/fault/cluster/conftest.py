@@ -1,4 +1,4 @@
-"""A cluster of three for each test, and who writes and reads meanwhile."""
+"""A cluster of three for each test, in a ZooKeeper for all of them, and who writes and reads meanwhile."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fastlog.testing import Cluster
+from fastlog.testing.zookeeper import ZooKeeper
 from tests.support.faults.cluster_witness import PARTITIONS, ClusterWitness
+from tests.support.zookeeper import root, zookeeper
+
+__all__ = ["root", "zookeeper"]
 
 SETTINGS = {"min.insync.replicas": "2", "group.initial.rebalance.delay.ms": "0"}
 
@@ -15,9 +19,15 @@ Watch = Callable[..., ClusterWitness]
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
+def settings() -> dict[str, str]:
+    """Of the brokers, beside `SETTINGS`."""
+    return {}
+
+
+@pytest.fixture
+def cluster(zookeeper: ZooKeeper, root: str, settings: dict[str, str]) -> Iterator[Cluster]:
     # one for each test: what one leaves behind is not found by the next
-    with Cluster(3, settings=SETTINGS) as started:
+    with Cluster(3, settings=SETTINGS | settings, zookeeper=f"{zookeeper.hosts}{root}") as started:
         yield started
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fastlog.testing import Cluster
 from fastlog.testing.cluster_broker import ClusterBroker
-from tests.fault.cluster.conftest import SETTINGS, watched
+from tests.fault.cluster.conftest import watched
 from tests.support.faults.cluster_witness import ClusterWitness, batches
 
 pytestmark = pytest.mark.timeout(180)
@@ -24,15 +23,8 @@ UNSCRUBBED = {"fastlog.scrub.interval.ms": "-1"}
 
 
 @pytest.fixture
-def scrub() -> dict[str, str]:
-    """The settings of the scrub."""
+def settings() -> dict[str, str]:
     return SCRUBBED
-
-
-@pytest.fixture
-def cluster(scrub: dict[str, str]) -> Iterator[Cluster]:
-    with Cluster(3, settings=SETTINGS | scrub) as started:
-        yield started
 
 
 @pytest.fixture
@@ -117,7 +109,7 @@ def test_bytes_turn_on_all_replicas_each_elsewhere(cluster: Cluster, witness: Cl
 
 # a record, which only a checksum tells; the base offset and the leader epoch, which no checksum covers
 @pytest.mark.parametrize("at", [70, 6, 14], ids=["record", "base-offset", "leader-epoch"])
-@pytest.mark.parametrize("scrub", [UNSCRUBBED], ids=["without a scrub"])
+@pytest.mark.parametrize("settings", [UNSCRUBBED], ids=["without a scrub"])
 def test_a_leaders_bad_batch_is_not_appended_by_a_follower_but_reported(
     cluster: Cluster, witness: ClusterWitness, at: int
 ) -> None:

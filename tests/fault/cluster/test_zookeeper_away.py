@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -13,6 +13,7 @@ from fastlog.errors import TopicAlreadyExistsError
 from fastlog.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from fastlog.testing import Cluster
+from tests.fault.cluster.conftest import SETTINGS
 from tests.support.batches import NOW_MS, seal
 from tests.support.cluster_load import read_all
 from tests.support.faults.cluster_witness import PARTITIONS, ClusterWitness
@@ -27,6 +28,13 @@ NOT_CONTROLLER = 41
 EVERY_SECONDS = 0.05
 
 pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """With a ZooKeeper of its own."""
+    with Cluster(3, settings=SETTINGS) as started:
+        yield started
 
 
 def stop_zookeeper(cluster: Cluster) -> float:
