@@ -33,7 +33,9 @@ def check_sound(db: sqlite3.Connection, path: Path) -> None:
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         found = [str(error)]
     if found != ["ok"]:
+        # some of SQLite's sentences have several lines
+        said = " ".join("; ".join(found).split())
         raise StoreError(
-            f"the metadata store {path} is damaged ({'; '.join(found)}): bytes of it turned on the disk. No record is "
+            f"the metadata store {path} is damaged ({said}): bytes of it turned on the disk. No record is "
             "touched; put back a copy of the file, or have SQLite show what is left of it (`sqlite3 FILE .recover`)"
         )
