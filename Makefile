@@ -19,6 +19,8 @@ CYTHON_SOURCES := $(wildcard core_ext/*.pyx core_ext/*.pxd fastlog/native/*.pxd)
 STUBS := $(patsubst fastlog/native/%.pyi,fastlog.native.%,$(filter-out %/__init__.pyi,$(wildcard fastlog/native/_*.pyi)))
 FAST_TESTS := $(wildcard tests/unit tests/wire tests/property tests/formats)
 SERVER_TESTS := $(wildcard tests/integration tests/fault)
+# tests with servers wait more than they compute: half their time at most is CPU time, so three go on two cores
+SERVER_WORKERS := 3
 # where the time of the long suites goes
 SLOWEST := --durations=40 --durations-min=4
 # how long each fuzz target runs, and in the long form
@@ -88,12 +90,12 @@ simulation: build ## clusters from 2,000 seeds, others each time; docs/simulatio
 	@$(TIMED) simulation 240 $(PY) -m pytest -n 2 tests/simulation $(ARGS)
 
 server-test: build
-	@$(TIMED) servers 900 $(PY) -m pytest -n 2 --dist loadfile $(SLOWEST) $(SERVER_TESTS) $(ARGS)
+	@$(TIMED) servers 900 $(PY) -m pytest -n $(SERVER_WORKERS) --dist loadfile $(SLOWEST) $(SERVER_TESTS) $(ARGS)
 
 # one after the other, so that they do not share the cores and the last closing line is pytest's own
 long-test: build
 	@$(TIMED) rust-long 600 $(CARGO) test --manifest-path rust/Cargo.toml --workspace --locked --quiet -- --include-ignored
-	@$(TIMED) long 1800 $(PY) -m pytest -n 2 --dist loadfile $(SLOWEST) --long tests $(ARGS)
+	@$(TIMED) long 1800 $(PY) -m pytest -n $(SERVER_WORKERS) --dist loadfile $(SLOWEST) --long tests $(ARGS)
 
 fuzz: $(STAMPS)/environment ## hostile bytes; SECONDS_EACH=N for each target, TARGETS='…' for some
 	@$(TIMED) fuzz-build 300 $(PY) tools/fuzz.py build

@@ -15,6 +15,8 @@ from queue import Empty, Queue
 READY_SECONDS = 30.0
 STOP_SECONDS = 30.0
 PROGRAM = Path(sys.executable).parent / "fastlog"
+#: of all brokers of tests: a new group waits for nobody, as that of the Kafka beside them; by default for 3 s
+SETTINGS = {"group.initial.rebalance.delay.ms": "0"}
 
 
 class BrokerProcess:
@@ -25,7 +27,7 @@ class BrokerProcess:
     ) -> None:
         self.data_dir = data_dir
         self.log_file = data_dir.parent / f"{data_dir.name}.stderr"
-        self.settings = settings or {}
+        self.settings = SETTINGS | (settings or {})
         self.arguments = arguments
         self.tcp_port = 0
         self.zmq_port = 0
