@@ -159,13 +159,16 @@ impl LazyFile {
         self.slot.place.lock().path()
     }
 
-    /// Gives the file another name in its directory; open handles stay good.
+    /// Gives the file another name in its directory; open handles stay good. One that is not there (`NotFound`) has the
+    /// other name from now on too: what is made under the old one is another file.
     pub fn rename(&self, name: impl Into<String>) -> io::Result<()> {
         let name = name.into();
         let mut place = self.slot.place.lock();
-        self.files.file_system.rename(&place.path(), &place.directory.join(&name))?;
-        place.name = ShortName::new(name);
-        Ok(())
+        let renamed = self.files.file_system.rename(&place.path(), &place.directory.join(&name));
+        if renamed.as_ref().err().is_none_or(|error| error.kind() == io::ErrorKind::NotFound) {
+            place.name = ShortName::new(name);
+        }
+        renamed
     }
 
     /// Its name at present, without the directory.

@@ -173,6 +173,22 @@ fn deleted_files_wait_and_readers_in_flight_go_on() {
 }
 
 #[test]
+fn purging_a_segment_that_was_cut_leaves_the_files_of_its_successor() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = open(directory.path(), config(), LastStop::Clean);
+    // one without indexes
+    fill(&log, 1);
+    assert_eq!(names(directory.path(), "index"), [""; 0]);
+    assert!(log.truncate_to(0, NOW_MS, || Ok(())).unwrap());
+    fill(&log, 40);
+    let before = names(directory.path(), "index");
+    assert!(before.contains(&"00000000000000000000.index".to_owned()), "{before:?}");
+    assert_eq!(log.purge_deleted(NOW_MS + HOUR_MS).unwrap(), 1);
+    assert_eq!(names(directory.path(), "index"), before);
+    assert_eq!(values(&log), expected(0, 40));
+}
+
+#[test]
 fn deleted_records_stay_deleted() {
     let directory = tempfile::tempdir().unwrap();
     let log = committed(directory.path(), config(), 100);
