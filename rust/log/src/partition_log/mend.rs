@@ -115,7 +115,8 @@ impl Log {
                     hole.next_offset
                 ));
             }
-            let epoch = self.epoch_for_offset(first).unwrap_or(-1);
+            // of a batch whose first records were deleted the epochs know the rest
+            let epoch = self.epoch_for_offset(first.max(self.log_start_offset())).unwrap_or(-1);
             if header.partition_leader_epoch != epoch {
                 let other = header.partition_leader_epoch;
                 return Err(format!("offset {first} was written in leader epoch {epoch}, not {other}"));
@@ -156,8 +157,13 @@ impl Log {
         // transactions that were aborted in the hole are in no index yet
         let unsure_from = hole.damage.offset;
         let interval_bytes = self.config().index_interval_bytes;
-        let snapshots =
-            Snapshots { storage: self.storage(), directory: &directory, segments: &list, interval_bytes };
+        let snapshots = Snapshots {
+            storage: self.storage(),
+            directory: &directory,
+            segments: &list,
+            interval_bytes,
+            last: None,
+        };
         let restored = producers::restore(&snapshots, &names, end, unsure_from, now_ms)?;
         (writer.producers, writer.snapshot_offset) = restored;
         writer.producers.high_watermark_moved(self.high_watermark());

@@ -11,11 +11,26 @@ pub(crate) struct Bounds {
     pub(crate) end: i64,
 }
 
+/// So many keys there are: a cleaner finds some that came again, and some that did not.
+const KEYS: usize = 8;
+/// A batch has no more records, so a cut before one of them reaches no further back.
+pub(crate) const BATCH_RECORDS_MAX: usize = 3;
+
+#[derive(Clone, Debug)]
+struct Record {
+    timestamp: i64,
+    key: usize,
+    value: String,
+    /// A cleaner was at it that may have taken it away: a later one has its key.
+    is_optional: bool,
+}
+
 /// All records since offset 0, and what is known of how many a log must still hold.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
-    /// Timestamp and value.
-    records: Vec<(i64, String)>,
+    records: Vec<Record>,
+    /// How many batches there ever were, those included that were cut: no two have the same values.
+    batches: usize,
     /// The log may start anywhere in this range.
     pub(crate) start: (i64, i64),
     /// The log may end anywhere from here to the end of `records`.
@@ -25,6 +40,8 @@ pub(crate) struct Model {
     pub(crate) start_checkpoint: i64,
     /// Records on disk for certain.
     synced: i64,
+    /// Where the log ended when a cleaner was last at it.
+    cleaned: i64,
     /// Which of those that had the name one after the other.
     pub(crate) incarnation: u128,
     /// Its deletion was under way.
@@ -38,14 +55,65 @@ impl Model {
 
     /// Adds records, the last one at `now_ms` and each 1 ms before the next, and gives the batch that brings them.
     pub(crate) fn next_batch(&mut self, log: usize, records: usize, bytes: usize, now_ms: i64) -> Vec<u8> {
+        assert!(records <= BATCH_RECORDS_MAX);
         self.end_min = self.end();
+        self.batches += 1;
         let mut builder = Builder::new();
         for timestamp in now_ms + 1 - records as i64..=now_ms {
-            let value = format!("log-{log}-{}-{}", self.end(), "x".repeat(bytes));
-            builder.append(timestamp, Some(b"k"), Some(value.as_bytes()));
-            self.records.push((timestamp, value));
+            let value = format!("log-{log}-{}-{}-{}", self.end(), self.batches, "x".repeat(bytes));
+            let key = (self.records.len() + self.batches) % KEYS;
+            builder.append(timestamp, Some(&[key as u8]), Some(value.as_bytes()));
+            self.records.push(Record { timestamp, key, value, is_optional: false });
         }
         builder.seal(Compression::None).unwrap()
+    }
+
+    /// A place to cut the log at: behind what a cleaner saw, which was committed.
+    pub(crate) fn cut(&self, index: Index) -> i64 {
+        self.place(index).max(self.cleaned).min(self.end())
+    }
+
+    /// A cut to `offset` begins, of which a death may do nothing, a part, or all.
+    pub(crate) fn begins_cut(&mut self, offset: i64) {
+        // the whole batch goes
+        self.end_min = (offset + 1 - BATCH_RECORDS_MAX as i64).max(self.start.0);
+        self.synced = self.synced.min(self.end_min);
+    }
+
+    /// The checkpoints vouch for nothing from `offset` on.
+    pub(crate) fn lower_checkpoints(&mut self, offset: i64) {
+        self.recovery_point = self.recovery_point.min(offset);
+        self.start_checkpoint = self.start_checkpoint.min(offset);
+    }
+
+    /// The cut was done, and the log ends at `end`.
+    pub(crate) fn is_cut(&mut self, end: i64) {
+        assert!((self.end_min..=self.end()).contains(&end), "cut at {end}, not {}..", self.end_min);
+        self.records.truncate(end as usize);
+        self.recovery_point = self.recovery_point.min(end);
+        self.synced = self.synced.min(end);
+    }
+
+    /// A cleaner begins: what has a later record of its key may go.
+    pub(crate) fn begins_cleaning(&mut self) {
+        self.cleaned = self.end();
+        let mut later = [false; KEYS];
+        for record in self.records.iter_mut().rev() {
+            record.is_optional |= later[record.key];
+            later[record.key] = true;
+        }
+    }
+
+    /// Panics unless `found` is what there is of `[from, to)`.
+    pub(crate) fn check(&self, found: &[(i64, String)], from: i64, to: i64) {
+        let mut found = found.iter().peekable();
+        for (offset, record) in (0..).zip(&self.records).take(to as usize).skip(from as usize) {
+            match found.next_if(|(it, _)| *it == offset) {
+                Some((_, value)) => assert!(*value == record.value, "{offset} is {value:?}, not {record:?}"),
+                None => assert!(record.is_optional, "{offset} of {from}..{to} is missing: {record:?}"),
+            }
+        }
+        assert_eq!(found.next(), None, "more than there is of {from}..{to}");
     }
 
     /// An offset from the log's start to its end, inclusive.
@@ -57,18 +125,20 @@ impl Model {
     pub(crate) fn time(&self, index: Index) -> i64 {
         let beside = index.index(3) as i64 - 1;
         let place = self.place(index).min(self.end() - 1).max(0) as usize;
-        self.records.get(place).map_or(0, |(timestamp, _)| timestamp + beside)
+        self.records.get(place).map_or(0, |record| record.timestamp + beside)
     }
 
-    /// Offset and timestamp of the first record that is at least that young.
-    pub(crate) fn first_since(&self, time: i64) -> Option<(i64, i64)> {
+    /// Panics unless `found`, offset and timestamp, is the first record that is at least that young.
+    pub(crate) fn check_first_since(&self, time: i64, found: Option<(i64, i64)>) {
         let records = (0..).zip(&self.records).skip(self.start.0 as usize);
-        records.map(|(offset, (timestamp, _))| (offset, *timestamp)).find(|(_, timestamp)| *timestamp >= time)
-    }
-
-    /// Offset and value of the records of `[from, to)`.
-    pub(crate) fn values(&self, from: i64, to: i64) -> Vec<(i64, String)> {
-        (from..to).map(|offset| (offset, self.records[offset as usize].1.clone())).collect()
+        let young = records.filter(|(_, record)| record.timestamp >= time);
+        for (offset, record) in young {
+            if found == Some((offset, record.timestamp)) {
+                return;
+            }
+            assert!(record.is_optional, "{found:?} was found for {time}, not {offset}: {record:?}");
+        }
+        assert_eq!(found, None, "for {time}");
     }
 
     /// All is on disk, and the checkpoint says so.

@@ -1,5 +1,5 @@
 //! Several logs of one data directory with more segments than files may be open, against plain lists: random reads, opens,
-//! closes, rolls, deletions and deaths, while readers hold what they were given.
+//! closes, rolls, cuts, deletions, passes of the cleaner, mended damage and deaths, while readers hold what they were given.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,15 @@ use std::sync::Arc;
 use crate::common::*;
 use crate::compaction_model::few_cases;
 use crate::lazy_model::{Bounds, Model};
+use crate::lazy_steps::{Death, Step, a_step};
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
 use fastlog_log::file_system::read_exact_at;
 use fastlog_log::{
-    AppendOptions, FileSystem, LastStop, Log, LogConfig, LogError, LogOptions, Slice, Storage,
+    AppendOptions, CleanerLimits, FileSystem, LastStop, Log, LogConfig, LogError, LogOptions, Slice, Storage,
+    Unpaced, file_name,
 };
+use fastlog_protocol::batch::BatchHeader;
 use proptest::prelude::*;
-use proptest::sample::Index;
 use uuid::Uuid;
 
 const LOGS: usize = 3;
@@ -23,75 +25,6 @@ const DIRECTORY: &str = "/data";
 const OPEN_FILES_MAX: usize = 8;
 /// A segment older than this is rolled by the next append.
 const SEGMENT_MS: i64 = 3_600_000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Death {
-    Process,
-    Machine,
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Append {
-        records: usize,
-        bytes: usize,
-    },
-    /// An append so much later that it begins a segment.
-    Roll,
-    Flush,
-    /// Reads from a place in the log to its end, so many bytes at once.
-    Read {
-        from: Index,
-        bytes: usize,
-    },
-    /// Looks for the record of a time.
-    Seek {
-        to: Index,
-    },
-    /// Takes a slice as a fetch does whose answer is not sent yet.
-    Hold {
-        from: Index,
-    },
-    /// All slices that are held are read and let go.
-    Release,
-    DeleteRecords {
-        to: Index,
-    },
-    /// Retention by size to about half; `purge`: the files go at once.
-    Retain {
-        purge: bool,
-    },
-    /// Closes files that were not used since the last time.
-    CloseIdle,
-    /// Closes the log; the next step on it opens it again.
-    Close,
-    /// Deletes the whole partition and makes it again.
-    Recreate,
-    /// Dies in the so-manyth call from here on.
-    Die {
-        death: Death,
-        after: u64,
-    },
-}
-
-fn a_step() -> impl Strategy<Value = Step> {
-    let death = prop_oneof![Just(Death::Process), Just(Death::Machine)];
-    prop_oneof![
-        10 => (1usize..4, 0usize..300).prop_map(|(records, bytes)| Step::Append { records, bytes }),
-        3 => Just(Step::Roll),
-        2 => Just(Step::Flush),
-        6 => (any::<Index>(), 1usize..1_000).prop_map(|(from, bytes)| Step::Read { from, bytes }),
-        3 => any::<Index>().prop_map(|to| Step::Seek { to }),
-        3 => any::<Index>().prop_map(|from| Step::Hold { from }),
-        1 => Just(Step::Release),
-        1 => any::<Index>().prop_map(|to| Step::DeleteRecords { to }),
-        2 => any::<bool>().prop_map(|purge| Step::Retain { purge }),
-        4 => Just(Step::CloseIdle),
-        2 => Just(Step::Close),
-        1 => Just(Step::Recreate),
-        2 => (death, 0u64..60).prop_map(|(death, after)| Step::Die { death, after }),
-    ]
-}
 
 fn small() -> LogConfig {
     LogConfig {
@@ -103,11 +36,20 @@ fn small() -> LogConfig {
     }
 }
 
+/// The byte of a batch where its checksum is; a cleaner leaves batches that are nothing but their headers.
+const CRC_AT: usize = 17;
+
 /// A slice and what it holds.
 struct Held {
     log: usize,
     slice: Slice,
     bytes: Vec<u8>,
+}
+
+/// A byte of a batch that was turned over, and what was there.
+struct Damage {
+    offset: i64,
+    good: Vec<u8>,
 }
 
 /// A slice from offset `from` on, read. `None` = the process died in it.
@@ -129,6 +71,8 @@ struct Run {
     logs: [Option<Log>; LOGS],
     models: [Model; LOGS],
     held: Vec<Held>,
+    /// Of each log what is not mended yet.
+    damages: [Option<Damage>; LOGS],
     now_ms: i64,
     /// What comes when the process dies.
     death: Death,
@@ -148,6 +92,7 @@ impl Run {
             logs: Default::default(),
             models: Default::default(),
             held: Vec::new(),
+            damages: Default::default(),
             now_ms: NOW_MS,
             death: Death::Process,
             idle_calls: 0,
@@ -178,7 +123,7 @@ impl Run {
         };
         let is_dead = self.file_system.is_dead();
         let (log, report) = opened.inspect_err(|error| assert!(is_dead, "{number}: {error}")).ok()?;
-        assert!(report.damages.is_empty(), "{report:?}");
+        assert!(report.damages.is_empty() || self.damages[number].is_some(), "{report:?}");
         assert!(last_stop != LastStop::Clean || report.cut.is_none(), "{report:?}");
         assert!(self.file_system.open_count() <= open_before, "opening a log left files open");
         self.logs[number] = Some(log);
@@ -203,6 +148,11 @@ impl Run {
             _ => self.idle_calls = 0,
         }
         self.open(number, LastStop::Clean)?;
+        if let Step::Mend { from } = step {
+            let from = self.models[number].place(*from);
+            self.damage(number, from)?;
+            return self.mend(number);
+        }
         let (model, log) = (&mut self.models[number], self.logs[number].as_ref()?);
         match step {
             Step::Append { records, bytes } => {
@@ -238,6 +188,23 @@ impl Run {
                 log.set_config(Arc::new(small()));
                 model.starts_at(log.log_start_offset());
             }
+            Step::Truncate { to } => {
+                // what is read of a batch that is cut is whatever comes there
+                self.held.retain(|held| held.log != number);
+                let to = model.cut(*to);
+                model.begins_cut(to);
+                let checkpoint = || {
+                    model.lower_checkpoints(to);
+                    Ok(())
+                };
+                log.truncate_to(to, self.now_ms, checkpoint).ok()?;
+                model.is_cut(log.log_end_offset());
+            }
+            Step::Clean => {
+                log.advance_high_watermark(model.end());
+                model.begins_cleaning();
+                log.clean(model.start.0, CleanerLimits::default(), &Unpaced, self.now_ms).ok()?;
+            }
             Step::Close => {
                 log.close(true).ok()?;
                 model.flushed();
@@ -266,21 +233,61 @@ impl Run {
                 let mut next = model.place(*from);
                 while let Some(held) = hold(number, log, next, *bytes, model.end())? {
                     let (beyond, found) = values_in(&held.bytes, next);
-                    assert!(found == model.values(next, beyond), "{next} to {beyond} reads as {found:?}");
+                    model.check(&found, next, beyond);
                     next = beyond;
                 }
-                assert_eq!(next, model.end());
+                model.check(&[], next, model.end());
             }
             Step::Seek { to } => {
                 let time = model.time(*to);
                 let found = log.offset_for_timestamp(time, model.end()).ok()?;
-                assert_eq!(found.map(|found| (found.offset, found.timestamp)), model.first_since(time));
+                model.check_first_since(time, found.map(|found| (found.offset, found.timestamp)));
             }
             Step::Hold { from } => {
                 self.held.extend(hold(number, log, model.place(*from), 500, model.end())?);
             }
             _ => {}
         }
+        Some(())
+    }
+
+    /// Turns a byte of the first batch from `from` on over, if another one follows, on the disk too. All is synced before:
+    /// what is not may be cut where it is damaged.
+    fn damage(&mut self, number: usize, from: i64) -> Option<()> {
+        let (model, log) = (&mut self.models[number], self.logs[number].as_ref()?);
+        log.flush().ok()?;
+        model.flushed();
+        log.advance_high_watermark(model.end());
+        let Some(held) = hold(number, log, from, 1, model.end())? else { return Some(()) };
+        let (beyond, _) = values_in(&held.bytes, 0);
+        if hold(number, log, beyond, 1, model.end())?.is_none() {
+            // damage at the very end is not mended: nobody knows what was behind it
+            return Some(());
+        }
+        // what is held would show it
+        self.held.retain(|held| held.log != number);
+        let first = BatchHeader::parse(&held.bytes).unwrap().base_offset;
+        let name = file_name::of_offset(held.slice.segment_base_offset, file_name::LOG);
+        let path = log.directory().join(name);
+        assert!(self.file_system.corrupt(&path, held.slice.position as usize + CRC_AT));
+        self.damages[number] = Some(Damage { offset: first, good: held.bytes });
+        Some(())
+    }
+
+    /// Mends what was damaged, found by the scrub or before.
+    fn mend(&mut self, number: usize) -> Option<()> {
+        let Some(Damage { offset, good }) = &self.damages[number] else { return Some(()) };
+        let log = self.logs[number].as_ref()?;
+        log.advance_high_watermark(self.models[number].end());
+        log.scrub_segment_of(*offset, &Unpaced).ok()?;
+        for range in log.damaged_ranges().ok()? {
+            // before it a cleaner may have left nothing
+            assert!((range.offset..range.next_offset).contains(offset), "{}", range.reason);
+            let mended = log.mend(range.offset, good, self.now_ms);
+            mended.inspect_err(|error| assert!(self.file_system.is_dead(), "{error}")).ok()?;
+        }
+        assert_eq!(log.damaged_ranges().ok()?, []);
+        self.damages[number] = None;
         Some(())
     }
 
@@ -322,8 +329,10 @@ impl Run {
             let found = Bounds { start: log.log_start_offset(), end: log.log_end_offset() };
             self.models[number].recovered(found);
             if self.models[number].may_be_gone {
+                self.damages[number] = None;
                 self.step(number, &Step::Recreate).unwrap();
             }
+            self.mend(number).unwrap();
         }
         self.compare();
     }
@@ -335,7 +344,7 @@ impl Run {
             self.open(number, LastStop::Clean).unwrap();
             let (log, model) = (self.logs[number].as_ref().unwrap(), &self.models[number]);
             assert_eq!((log.log_start_offset(), log.log_end_offset()), (model.start.0, model.end()));
-            assert!(values(log) == model.values(model.start.0, model.end()), "values of log {number} differ");
+            model.check(&values(log), model.start.0, model.end());
         }
     }
 

@@ -19,6 +19,7 @@ mod idempotence;
 mod kafka;
 mod lazy_model;
 mod lazy_segments;
+mod lazy_steps;
 mod lifecycle;
 mod recovery;
 mod replica_order;
