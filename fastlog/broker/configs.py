@@ -50,8 +50,8 @@ class Alteration(msgspec.Struct, frozen=True):
 class ConfigStore(Protocol):
     """What of a MetadataStore keeps settings."""
 
-    def configs(self) -> dict[ConfigResource, StoredConfigs]:
-        """Every resource that has settings."""
+    def configs(self, *, plain_topics: bool = True) -> dict[ConfigResource, StoredConfigs]:
+        """Every resource that has settings; `plain_topics`: also topics that were created without, and have none."""
         ...
 
     def put_configs(self, resource: ConfigResource, values: Mapping[str, str], expected_version: int) -> int:
@@ -197,7 +197,7 @@ class LocalConfigs(Configs):
         self._static = static
         self._store = store
         self._this_broker = ConfigResource("broker", str(node_id))
-        self._stored = {it: stored for it, stored in store.configs().items() if not _is_plain(it, stored)}
+        self._stored = store.configs(plain_topics=False)
         self._listeners: list[Callable[[str | None], None]] = []
         self._config = self._layered()
         log = EventLog("settings")
@@ -245,10 +245,6 @@ class LocalConfigs(Configs):
         for changed in self._listeners:
             if resource.kind in ("topic", "broker"):
                 changed(resource.name if resource.kind == "topic" else None)
-
-
-def _is_plain(resource: ConfigResource, stored: StoredConfigs) -> bool:
-    return resource.kind == "topic" and stored == _PLAIN_TOPIC
 
 
 def group_times(configs: Configs, group_id: str) -> GroupTimes | None:

@@ -322,11 +322,15 @@ class LocalStore:
                 "UPDATE deletions SET done = 1 WHERE topic_id = ?", [(it.bytes,) for it in topic_ids]
             )
 
-    def configs(self) -> dict[ConfigResource, StoredConfigs]:
-        """Every resource that has settings; see MetadataStore."""
+    def configs(self, *, plain_topics: bool = True) -> dict[ConfigResource, StoredConfigs]:
+        """Every resource that has settings; see MetadataStore.
+
+        `plain_topics`: also topics that were created without any, and were given none since.
+        """
+        some = "" if plain_topics else "WHERE kind != 'topic' OR entries != '{}' OR version != 1"
         with self._transaction() as db:
             rows = db.execute(
-                "SELECT kind, name, entries, version FROM configs ORDER BY kind, name"
+                f"SELECT kind, name, entries, version FROM configs {some} ORDER BY kind, name"  # noqa: S608
             ).fetchall()
         return {
             ConfigResource(kind, name): StoredConfigs(

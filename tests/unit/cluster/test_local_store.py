@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from fastlog.cluster.local import FILE_NAME, LocalStore, check_store, encode_cluster_id
-from fastlog.ports import AlreadyExistsError, ConfigResource, NotFoundError, StoreError
+from fastlog.ports import AlreadyExistsError, ConfigResource, NotFoundError, StoredConfigs, StoreError
 from tests.support.store_contract import StoreContract, topic
 
 if TYPE_CHECKING:
@@ -204,3 +204,16 @@ def test_where_one_of_many_topics_cannot_be_kept_none_is(store: LocalStore) -> N
     with pytest.raises(StoreError, match="single node"):
         store.create_topics([(topic("orders"), {}), (wrong, {}), (topic("clicks"), {})])
     assert store.topics() == []
+
+
+def test_topics_that_set_nothing_can_be_left_out(store: LocalStore, reopen: Callable[[], LocalStore]) -> None:
+    plain, own, reset = (ConfigResource("topic", name) for name in ("plain", "own", "reset"))
+    made = [(topic("plain"), {}), (topic("own"), {"retention.ms": "1"}), (topic("reset"), {})]
+    assert store.create_topics(made) == [None] * 3
+    store.put_configs(reset, {"retention.ms": "2"}, 1)
+    store.put_configs(reset, {}, 2)
+    group = ConfigResource("group", "g")
+    store.put_configs(group, {}, 0)
+    some = reopen().configs(plain_topics=False)
+    assert some == {own: StoredConfigs({"retention.ms": "1"}, 1), reset: StoredConfigs({}, 3), group: StoredConfigs({}, 1)}
+    assert reopen().configs() == {**some, plain: StoredConfigs({}, 1)}

@@ -104,6 +104,7 @@ impl LogManager {
         identity: &Identity,
     ) -> Result<Self, LogError> {
         let directories = Directories::open(storages, identity)?;
+        let threads = if broker.has_threads { SYNCING_THREADS } else { 1 };
         for failed in directories.failed() {
             let fields =
                 vec![("directory", failed.path.display().to_string()), ("reason", failed.reason.to_string())];
@@ -112,11 +113,14 @@ impl LogManager {
         }
         let (mut found, mut doomed, mut cleaned) = (BTreeMap::new(), Vec::new(), Offsets::new());
         for directory in directories.all() {
-            let here: BTreeMap<_, _> = directory
-                .partitions()?
-                .into_iter()
-                .map(|it| ((it.topic.clone(), it.partition), it))
-                .collect();
+            let here = Mutex::new(BTreeMap::new());
+            at_once(&directory.unread_partitions()?, threads, |unread| {
+                let mut read = unread.clone();
+                directory.read_topic_id(&mut read)?;
+                here.lock().insert((read.topic.clone(), read.partition), read);
+                Ok(())
+            })?;
+            let here = here.into_inner();
             let offsets = directory.cleaner_offsets().into_iter();
             cleaned.extend(offsets.filter(|(key, _)| here.contains_key(key)));
             found.extend(here);

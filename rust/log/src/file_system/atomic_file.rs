@@ -8,6 +8,9 @@ use super::{FileHandle, FileSystem, OpenMode, read_up_to_at, write_all_at};
 /// The largest small file that is read into memory: a checkpoint of some 100,000 partitions.
 const BYTES_MAX: u64 = 64 << 20;
 
+/// A file that ends before is read by one call: a part of a page, which is read whole or not at all.
+const FIRST_BYTES: usize = 1 << 10;
+
 /// Replaces `path` by `contents`: a temporary file beside it is written and synced, renamed over it, and the
 /// directory synced. A crash before the rename leaves the old contents and a `.tmp` file, which the next replacement
 /// overwrites.
@@ -50,6 +53,18 @@ pub fn read(file_system: &dyn FileSystem, path: &Path) -> io::Result<Option<Vec<
 }
 
 fn read_all(file: &dyn FileHandle) -> io::Result<Vec<u8>> {
+    // of ten thousand logs each has three such files
+    let mut first = [0; FIRST_BYTES];
+    let read = loop {
+        match file.read_at(&mut first, 0) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => break result?,
+        }
+    };
+    // no page that cannot be read comes between
+    if read < FIRST_BYTES {
+        return Ok(first.get(..read).unwrap_or_default().to_vec());
+    }
     let length = file.length()?;
     if length > BYTES_MAX {
         return Err(io::Error::new(

@@ -103,7 +103,7 @@ pub trait FileSystem: Send + Sync + Debug {
     fn remove_directory(&self, path: &Path) -> io::Result<()>;
     /// Makes a directory and its parents; no error when it is there.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
-    /// What a directory holds, in no particular order. Names that are not UTF-8 are not ours and are left out.
+    /// What a directory holds, in no particular order; `NotFound` where there is none. Names that are not UTF-8 are not ours and are left out.
     fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>>;
     /// Whether there is such a file or directory.
     fn exists(&self, path: &Path) -> io::Result<bool>;

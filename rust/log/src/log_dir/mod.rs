@@ -125,19 +125,33 @@ impl LogDir {
     /// The partitions that have a directory here, by name. Which of them are strays (of no topic that exists) is for the
     /// caller to say; they are never deleted unasked.
     pub fn partitions(&self) -> Result<Vec<PartitionDirectory>, LogError> {
-        let mut found = Vec::new();
-        for name in self.directories()? {
-            let Some((topic, partition)) = file_name::parse_partition(&name) else { continue };
-            let path = self.path().join(&name);
-            let topic_id = match partition_metadata::read(&*self.storage.file_system, &path) {
-                // for the open to judge, which knows more
-                Err(LogError::BadFile { .. }) => None,
-                result => result?,
-            };
-            found.push(PartitionDirectory { topic: topic.to_owned(), partition, topic_id, path });
-        }
+        let mut found = self.unread_partitions()?;
+        found.iter_mut().try_for_each(|it| self.read_topic_id(it))?;
+        Ok(found)
+    }
+
+    /// The same, as far as the names of the directories tell: without topic ids.
+    pub fn unread_partitions(&self) -> Result<Vec<PartitionDirectory>, LogError> {
+        let names = self.directories()?.into_iter();
+        let mut found: Vec<_> = names
+            .filter_map(|name| {
+                let (topic, partition) = file_name::parse_partition(&name)?;
+                let path = self.path().join(&name);
+                Some(PartitionDirectory { topic: topic.to_owned(), partition, topic_id: None, path })
+            })
+            .collect();
         found.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         Ok(found)
+    }
+
+    /// Reads which topic a partition's directory belongs to.
+    pub fn read_topic_id(&self, of: &mut PartitionDirectory) -> Result<(), LogError> {
+        of.topic_id = match partition_metadata::read(&*self.storage.file_system, &of.path) {
+            // for the open to judge, which knows more
+            Err(LogError::BadFile { .. }) => None,
+            result => result?,
+        };
+        Ok(())
     }
 
     /// Directories of deleted partitions that still have to be removed, left over from the last run or made in this one.

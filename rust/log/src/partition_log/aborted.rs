@@ -108,8 +108,13 @@ impl Log {
         let path = || segment.log.path();
         let list = self.segments();
         let (directory, interval_bytes) = (self.directory(), self.config().index_interval_bytes);
-        let snapshots =
-            Snapshots { storage: &self.storage, directory: &directory, segments: &list, interval_bytes };
+        let snapshots = Snapshots {
+            storage: &self.storage,
+            directory: &directory,
+            segments: &list,
+            interval_bytes,
+            last: None,
+        };
         let (mut rebuilt, is_whole) = producers::aborted_in(&snapshots, segment)?;
         let before = segment.txn_index.all().during("read the transaction index of", path())?;
         if !is_whole {

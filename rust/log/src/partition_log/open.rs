@@ -6,6 +6,7 @@
 //! What is opened here is one of ten thousand, as a rule, and not used for now: its directory is listed once, what is not
 //! in there is not looked for, and no file stays open.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
@@ -22,7 +23,7 @@ use crate::config::{Durability, LogConfig};
 use crate::epoch_cache::{self, EpochCache};
 use crate::error::{During, LogError};
 use crate::file_name;
-use crate::file_system::Storage;
+use crate::file_system::{DirectoryEntry, Storage};
 use crate::log_dir::{Checkpoint, partition_metadata};
 use crate::recovery::producers::Snapshots;
 use crate::recovery::{LastStop, Recovered, Recovery, RecoveryReport, producers};
@@ -92,16 +93,19 @@ impl Log {
         // before somebody asks who may not wait for the disk
         let _known = storage.device();
         let directory = storage.directory().join(file_name::of_partition(&options.topic, options.partition));
-        let mut is_new = make_directory(storage, &directory)?;
+        let listed = list_or_make(storage, &directory)?;
+        let mut is_new = listed.is_none();
         if is_new {
             // what checkpoints say is of an earlier topic of that name
             (options.log_start_offset, options.recovery_point, options.high_watermark) = (0, 0, 0);
             options.tiered = None;
         }
-        let was_there = !is_new;
         let (topic_id, is_written) = match_topic_id(storage, &directory, &options, is_new)?;
-        // after the topic id, whose writing takes over what a crash left of an earlier try
-        let mut names = if was_there { list_names(storage, &directory)? } else { Vec::new() };
+        let mut names = match listed {
+            // its writing takes over what a crash left of an earlier try
+            Some(_) if is_written => list_names(storage, &directory)?,
+            listed => listed.unwrap_or_default(),
+        };
         // what a machine that died lost of it is to be synced like that of a new one
         is_new |= is_written;
         let segments = open_segments(storage, &directory, &mut names, now_ms)?;
@@ -120,6 +124,7 @@ impl Log {
             names: &names,
             epochs: &mut epochs,
             epochs_changed: false,
+            last: None,
             report: RecoveryReport::new(options.last_stop),
         };
         let mut recovered = recovery.run(segments)?;
@@ -161,6 +166,7 @@ impl Log {
             directory: &directory,
             segments: &list,
             interval_bytes: options.config.index_interval_bytes,
+            last: recovered.last.as_ref(),
         };
         let (producers, snapshot_offset) = producers::restore(&snapshots, &names, end, unsure_from, now_ms)?;
         let unstable = producers.first_unstable_offset().unwrap_or(NOTHING_UNSTABLE);
@@ -212,14 +218,15 @@ impl Log {
     }
 }
 
-/// True = it was not there.
-fn make_directory(storage: &Storage, directory: &Path) -> Result<bool, LogError> {
-    let file_system = &storage.file_system;
-    if file_system.exists(directory).during("look for", directory)? {
-        return Ok(false);
+/// The names in the directory; `None` = it was not there, and was made.
+fn list_or_make(storage: &Storage, directory: &Path) -> Result<Option<Vec<String>>, LogError> {
+    match storage.file_system.list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            storage.file_system.create_directory(directory).during("create", directory)?;
+            Ok(None)
+        }
+        listed => Ok(Some(names_of(listed.during("list", directory)?))),
     }
-    file_system.create_directory(directory).during("create", directory)?;
-    Ok(true)
 }
 
 /// The topic id, and whether its file had to be written.
@@ -292,8 +299,9 @@ fn open_segments(
     if bases.is_empty() {
         return Ok(vec![Arc::new(Segment::create_first(storage, directory, 0, now_ms)?)]);
     }
+    let last = bases.last().copied();
     let open = |base| {
-        let segment = Segment::open(storage, directory, base, now_ms)?;
+        let segment = Segment::open(storage, directory, base, now_ms, last == Some(base))?;
         if segment.size() == 0 && indexes.iter().all(|(offset, _)| *offset != base) {
             segment.set_loaded();
         }
@@ -313,8 +321,11 @@ fn load_epochs(storage: &Storage, directory: &Path, names: &[String]) -> Result<
 
 /// The names of what is in a directory.
 pub(super) fn list_names(storage: &Storage, directory: &Path) -> Result<Vec<String>, LogError> {
-    let entries = storage.file_system.list(directory).during("list", directory)?;
-    Ok(entries.into_iter().map(|entry| entry.name).collect())
+    Ok(names_of(storage.file_system.list(directory).during("list", directory)?))
+}
+
+fn names_of(entries: Vec<DirectoryEntry>) -> Vec<String> {
+    entries.into_iter().map(|entry| entry.name).collect()
 }
 
 /// A log that ends before its start lost records with the machine, after they were deleted; or the process died as it began

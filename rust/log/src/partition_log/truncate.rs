@@ -148,6 +148,7 @@ impl Log {
             directory: &directory,
             segments: &self.segments(),
             interval_bytes: self.config().index_interval_bytes,
+            last: None,
         };
         let names = list_names(&self.storage, &directory)?;
         let restored = producers::restore(&snapshots, &names, end_offset, i64::MAX, now_ms)?;

@@ -19,6 +19,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use fastlog_protocol::batch::BatchHeader;
+
 use crate::epoch_cache::EpochCache;
 use crate::error::{During, LogError};
 use crate::file_system::FileSystem;
@@ -46,6 +48,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) names: &'a [String],
     pub(crate) epochs: &'a mut EpochCache,
     pub(crate) epochs_changed: bool,
+    /// The last good batch of those that were walked over.
+    pub(crate) last: Option<BatchHeader>,
     pub(crate) report: RecoveryReport,
 }
 
@@ -55,6 +59,8 @@ pub(crate) struct Recovered {
     pub(crate) log_end_offset: i64,
     /// Leader epoch of the last batch; −1 where none was read.
     pub(crate) last_epoch: i32,
+    /// The last batch, where it was read.
+    pub(crate) last: Option<BatchHeader>,
     /// Bytes since the active segment's last index entry.
     pub(crate) since_entry: u64,
     /// Why nothing may be appended: the end is damaged.
@@ -127,6 +133,7 @@ impl Recovery<'_> {
             segments,
             log_end_offset: last.rescan.next_offset,
             last_epoch: last.rescan.leader_epoch,
+            last: self.last,
             since_entry: last.rescan.since_entry,
             sealed: last.sealed,
             epochs_changed: self.epochs_changed,
@@ -206,9 +213,10 @@ impl Recovery<'_> {
         later: &[Arc<Segment>],
         mut trust: Trust,
     ) -> Result<Scanned, LogError> {
-        let Self { epochs, epochs_changed, .. } = self;
+        let Self { epochs, epochs_changed, last, .. } = self;
         let mut observe = |located: &Located| {
             let header = &located.header;
+            *last = Some(header.clone());
             *epochs_changed |= epochs.note_unsure(header.partition_leader_epoch, header.base_offset);
         };
         let mut rescan = if segment.is_loaded() {

@@ -86,6 +86,8 @@ pub(crate) struct Snapshots<'a> {
     pub(crate) segments: &'a SegmentList,
     /// The index interval.
     pub(crate) interval_bytes: u64,
+    /// The log's last batch, where it was just read.
+    pub(crate) last: Option<&'a BatchHeader>,
 }
 
 impl Snapshots<'_> {
@@ -179,6 +181,10 @@ impl Snapshots<'_> {
 
     /// The header of the batch that holds `offset`; `None` where the log has none, or it does not read.
     fn batch_of(&self, offset: i64) -> Result<Option<BatchHeader>, LogError> {
+        let holds = |last: &&BatchHeader| (last.base_offset..=last.last_offset()).contains(&offset);
+        if let Some(last) = self.last.filter(holds) {
+            return Ok(Some(last.clone()));
+        }
         let holding = self.segments.holding(offset).next().filter(|(it, _)| it.base_offset <= offset);
         let Some((segment, _)) = holding else { return Ok(None) };
         segment.ensure_loaded(self.interval_bytes)?;

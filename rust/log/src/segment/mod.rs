@@ -131,17 +131,18 @@ impl Segment {
         Ok(self)
     }
 
-    /// A segment that is there. Reads nothing but the file's size; indexes are looked at when first needed.
+    /// A segment that is there. Reads nothing but the file's size; indexes are looked at when first needed. `is_used`: its
+    /// batches are read next, so their file stays open.
     pub(crate) fn open(
         storage: &Storage,
         directory: &Path,
         base_offset: i64,
         now_ms: i64,
+        is_used: bool,
     ) -> Result<Self, LogError> {
         let segment = Self::at(storage, directory, base_offset, now_ms, "");
-        let path = segment.log.path();
-        let file = segment.log.open_once(OpenMode::ReadWrite);
-        let length = file.and_then(|file| file.length()).during("open", path)?;
+        let file = if is_used { segment.log.open() } else { segment.log.open_once(OpenMode::ReadWrite) };
+        let length = file.and_then(|file| file.length()).during("open", segment.log.path())?;
         segment.size.store(length, Release);
         Ok(segment)
     }

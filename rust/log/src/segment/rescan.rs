@@ -63,6 +63,13 @@ impl Segment {
         // first of all: a segment that was deleted and purged under a reader must not get new index files
         self.file()?;
         let start = self.sound_start(trust)?;
+        let lone = self.time_index.last().filter(|_| self.offset_index.last().is_none());
+        let found = self.rescan_from(start, None, trust.verify_from(), interval_bytes, observe)?;
+        let is_sound = |lone| self.offset_index.last().is_none() && *self.newest.lock() == lone;
+        if lone.is_none_or(is_sound) {
+            return Ok(found);
+        }
+        let start = self.reset_indexes()?;
         self.rescan_from(start, None, trust.verify_from(), interval_bytes, observe)
     }
 
@@ -136,6 +143,12 @@ impl Segment {
                 }
                 _ => self.reset_indexes(),
             },
+            None if self.time_index.entries().len() == 1 => {
+                // all that one shorter than an index interval has: the walk finds whether it is the largest timestamp.
+                // Of ten thousand logs most are so, and to write it anew at each start waits for the disk
+                self.forget_newest();
+                Ok(0)
+            }
             None => self.reset_indexes(),
         }
     }
@@ -191,10 +204,14 @@ impl Segment {
     fn reset_indexes(&self) -> Result<u64, LogError> {
         self.offset_index.entries().load(|_, _| false).during("reset the index of", self.log.path())?;
         self.time_index.entries().load(|_, _| false).during("reset the time index of", self.log.path())?;
-        self.set_newest(TimestampOffset::NONE);
-        // the walk from the start finds the largest timestamp
-        self.newest_unchecked.store(CHECKED, Release);
+        self.forget_newest();
         Ok(0)
+    }
+
+    /// A walk from the start is to find the largest timestamp.
+    fn forget_newest(&self) {
+        self.set_newest(TimestampOffset::NONE);
+        self.newest_unchecked.store(CHECKED, Release);
     }
 
     /// Whether a batch starts where an entry of the offset index says, and ends with its offset.

@@ -107,6 +107,58 @@ fn indexes_of_another_segment_or_another_log_are_not_believed() {
     }
 }
 
+/// Three batches, fewer bytes than an index interval: the second is the youngest.
+fn short(directory: &Path) -> PathBuf {
+    let (log, _) = open(directory, LogConfig::default(), LastStop::Clean);
+    for time in [10, 30, 20] {
+        append(&log, &batch_at(NOW_MS + time, &["x"])).unwrap();
+    }
+    log.close(true).unwrap();
+    partition(directory).join("00000000000000000000.timeindex")
+}
+
+fn time_entry(timestamp: i64, offset: i32) -> Vec<u8> {
+    [&timestamp.to_be_bytes()[..], &offset.to_be_bytes()].concat()
+}
+
+#[test]
+fn the_only_entry_of_a_time_index_is_compared_with_the_batches() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = short(directory.path());
+    let sound = time_entry(NOW_MS + 30, 1);
+    assert_eq!(fs::read(&path).unwrap(), sound);
+    let wrong = [(NOW_MS + 20, 2), (NOW_MS + 40, 1), (NOW_MS + 30, 0), (NOW_MS + 10, 0), (i64::MAX, 2)];
+    let wrong = wrong.map(|(timestamp, offset)| time_entry(timestamp, offset));
+    for bytes in [sound.clone(), Vec::new(), vec![0; 5]].into_iter().chain(wrong) {
+        for last_stop in [LastStop::Clean, LastStop::ProcessDied] {
+            fs::write(&path, &bytes).unwrap();
+            let log = open_after(directory.path(), LogConfig::default(), last_stop, 3);
+            let found = |time| log.offset_for_timestamp(NOW_MS + time, 3).unwrap().map(|it| it.offset);
+            assert_eq!([0, 11, 30, 31].map(found), [Some(0), Some(1), Some(1), None], "{bytes:?}");
+            log.close(true).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), sound, "{bytes:?}");
+        }
+    }
+}
+
+#[test]
+fn a_log_that_nobody_uses_is_not_written_to_by_a_start_and_a_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    short(directory.path());
+    let written = || -> Vec<_> {
+        let entries = fs::read_dir(partition(directory.path())).unwrap().map(|it| it.unwrap());
+        let mut found: Vec<_> =
+            entries.map(|it| (it.file_name(), it.metadata().unwrap().modified().unwrap())).collect();
+        found.sort();
+        found
+    };
+    let before = written();
+    // longer than the clock of the file system takes for a step
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    open_after(directory.path(), LogConfig::default(), LastStop::Clean, 3).close(true).unwrap();
+    assert_eq!(written(), before);
+}
+
 #[test]
 fn both_indexes_of_two_segments_that_changed_places_are_built_anew() {
     let directory = tempfile::tempdir().unwrap();

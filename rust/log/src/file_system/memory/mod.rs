@@ -129,6 +129,11 @@ impl State {
         self.files.get_mut(number).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// Whether there is such a file or directory.
+    fn is_there(&self, path: &str) -> bool {
+        self.directories.contains(path) || !names::of(&self.names, path).is_empty()
+    }
+
     fn change_names(&mut self, change: NameChange) {
         self.journal.push(change.clone());
         change.apply(&mut self.names);
@@ -408,6 +413,9 @@ impl FileSystem for MemoryFileSystem {
     fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>> {
         let mut state = self.state();
         state.atomic_call()?;
+        if !state.is_there(&text(path)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let mut entries: Vec<DirectoryEntry> = Vec::new();
         for (_, rest) in names::below(&state.names, &text(path)) {
             let (name, is_directory) = rest.split_once('/').map_or((rest, false), |(first, _)| (first, true));
@@ -422,8 +430,7 @@ impl FileSystem for MemoryFileSystem {
     fn exists(&self, path: &Path) -> io::Result<bool> {
         let mut state = self.state();
         state.atomic_call()?;
-        let path = text(path);
-        Ok(state.directories.contains(&path) || !names::of(&state.names, &path).is_empty())
+        Ok(state.is_there(&text(path)))
     }
 
     fn sync_directory(&self, _path: &Path) -> io::Result<()> {
