@@ -45,5 +45,5 @@ def with_leader(image: ClusterImage, hint: LeaderHint) -> ClusterImage:
     partitions[hint.partition] = replace(
         known, leader=hint.leader, leader_epoch=hint.leader_epoch, error_code=0
     )
-    topics = {**image.topics, hint.topic: replace(topic, partitions=tuple(partitions))}
+    topics = image.topics.with_topics({hint.topic: replace(topic, partitions=tuple(partitions))})
     return replace(image, brokers=brokers, topics=topics)

@@ -13,6 +13,7 @@ from fastlog.client.addresses import parse_bootstrap
 from fastlog.client.backoff import Backoff
 from fastlog.client.connection import DEFAULT_REQUEST_TIMEOUT_MS, Connection, monotonic_ms
 from fastlog.client.leader_hint import with_leader
+from fastlog.client.topic_map import TopicMap
 from fastlog.errors import KafkaError, NotReachableError, error_for
 from fastlog.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 
@@ -73,7 +74,7 @@ class ClusterImage:
     cluster_id: str | None = None
     controller_id: int = -1
     brokers: Mapping[int, BrokerAddress] = field(default_factory=dict)
-    topics: Mapping[str, TopicImage] = field(default_factory=dict)
+    topics: TopicMap[TopicImage] = field(default_factory=TopicMap)
 
     def knows(self, topic: str, partition: int) -> bool:
         """Whether there is such a partition, led or not."""
@@ -101,10 +102,12 @@ def merge(old: ClusterImage, response: Any, asked: Iterable[str] | None) -> Clus
         )
         for broker in response.brokers
     }
-    topics: dict[str, TopicImage] = {} if asked is None else dict(old.topics)
-    for answer in response.topics:
-        if answer.name is not None:
-            topics[answer.name] = merge_topic(old.topics.get(answer.name), answer)
+    told = {
+        answer.name: merge_topic(old.topics.get(answer.name), answer)
+        for answer in response.topics
+        if answer.name is not None
+    }
+    topics = TopicMap(told) if asked is None else old.topics.with_topics(told)
     return ClusterImage(response.cluster_id, response.controller_id, brokers, topics)
 
 

@@ -10,6 +10,7 @@ from fastlog.client.consumer.assignment import Assignment, Target
 from fastlog.client.consumer.partition_state import EARLIEST, LATEST, PartitionState
 from fastlog.client.consumer.topic_partition import TopicPartition
 from fastlog.client.metadata import BrokerAddress, ClusterImage, PartitionImage, TopicImage
+from fastlog.client.topic_map import TopicMap
 from fastlog.errors import FastlogError, NoPositionError, OffsetOutOfRangeError
 
 TP = TopicPartition("t", 0)
@@ -46,7 +47,7 @@ class Fetcher:
 def image(leaders: list[int], *, topic_id: bytes = ID, epoch: int = 0, name: str = "t") -> ClusterImage:
     partitions = tuple(PartitionImage(index, leader, epoch) for index, leader in enumerate(leaders))
     brokers = {broker: BrokerAddress(broker, "host", 9092 + broker) for broker in range(3)}
-    return ClusterImage("c", 0, brokers, {name: TopicImage(name, topic_id, partitions)})
+    return ClusterImage("c", 0, brokers, TopicMap({name: TopicImage(name, topic_id, partitions)}))
 
 
 def make(policy: str = "latest") -> tuple[Assignment, Fetcher]:

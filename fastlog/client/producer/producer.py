@@ -341,14 +341,18 @@ class Producer(Sending):
         return choose
 
     def _image_changed(self, image: ClusterImage, topics: Collection[str]) -> None:
+        is_news = not topics
         with self._accumulator.lock:
             for name in topics:
                 queues, known = self._accumulator.topics.get(name), image.topics.get(name)
-                if queues is None or known is None:
+                if queues is None:
                     continue
-                for index in range(len(queues.queues), len(known.partitions)):
+                is_news = True
+                for index in range(len(queues.queues), len(known.partitions) if known else 0):
                     queues.add(self._new_queue(name, index))
-            self._accumulator.wake()
+            if is_news:
+                # not for each of thousands of topics that are used for the first time: nothing waits for that
+                self._accumulator.wake()
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class Cluster:
             raise NotReachableError("nobody answers")
         made = {name: TopicImage(name, bytes(16), (PartitionImage(0, 1, 0),)) for name in topics}
         brokers = {1: BrokerAddress(1, "nowhere", 9092)}
-        self.image = ClusterImage("c", 1, brokers, {**self.image.topics, **made})
+        self.image = ClusterImage("c", 1, brokers, self.image.topics.with_topics(made))
         return self.image
 
     def abort(self) -> None:

@@ -214,6 +214,10 @@ def test_topics_that_set_nothing_can_be_left_out(store: LocalStore, reopen: Call
     store.put_configs(reset, {}, 2)
     group = ConfigResource("group", "g")
     store.put_configs(group, {}, 0)
-    some = reopen().configs(plain_topics=False)
-    assert some == {own: StoredConfigs({"retention.ms": "1"}, 1), reset: StoredConfigs({}, 3), group: StoredConfigs({}, 1)}
+    some = {
+        own: StoredConfigs({"retention.ms": "1"}, 1),
+        reset: StoredConfigs({}, 3),
+        group: StoredConfigs({}, 1),
+    }
+    assert reopen().configs(plain_topics=False) == some
     assert reopen().configs() == {**some, plain: StoredConfigs({}, 1)}
