@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.cluster.kafka import KafkaNode
 
 SYSTEMS = ("fastlog", "kafka")
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 LOOK_SECONDS = 0.5
 LOG_TAIL_BYTES = 1000
 

@@ -193,10 +193,10 @@ mod tests {
     fn frames_are_thrown_away_and_counted() {
         let frame = [&1_000_000_u32.to_be_bytes()[..], &[1; 1_000_000]].concat();
         let (_directory, server) = serve(&frame.repeat(5), 1 << 20);
-        let (bytes, times) = discard_frames(server.address(), 5, &[], 0).unwrap();
+        let (bytes, times) = discard_frames(server.address(), 5, &[], 0, Pace::default()).unwrap();
         assert_eq!((bytes, times.len()), (5_000_000, 5));
         // one frame more than there is
-        let error = discard_frames(server.address(), 6, &[], 0).unwrap_err();
+        let error = discard_frames(server.address(), 6, &[], 0, Pace::default()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
@@ -220,7 +220,31 @@ mod tests {
             requests
         });
         let requests: Vec<Vec<u8>> = (1..5).map(|number| vec![number]).collect();
-        assert_eq!(discard_frames(address, 4, &requests, 2).unwrap().0, 4);
+        assert_eq!(discard_frames(address, 4, &requests, 2, Pace::default()).unwrap().0, 4);
         assert_eq!(server.join().unwrap(), [1, 2, 3, 4, 0, 0]);
+    }
+
+    #[test]
+    fn a_reader_with_a_pace_asks_in_its_time_and_counts_what_came_within_it() {
+        const EVERY: Duration = Duration::from_millis(30);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut request = [0];
+            let mut answered = 0;
+            while socket.read(&mut request).is_ok_and(|count| count > 0) {
+                if socket.write_all(&[0, 0, 0, 1, 9]).is_ok() {
+                    answered += 1;
+                }
+            }
+            answered
+        });
+        let requests: Vec<Vec<u8>> = (0..100).map(|number| vec![number]).collect();
+        let pace = Pace { every: Some(EVERY), within: Some(10 * EVERY) };
+        let (bytes, times) = discard_frames(address, 100, &requests, 1, pace).unwrap();
+        assert!((1..=11).contains(&bytes), "{bytes} frames in the time of ten");
+        assert_eq!(times.len() as u64, bytes);
+        assert!(server.join().unwrap() <= 12);
     }
 }
