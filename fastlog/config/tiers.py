@@ -21,16 +21,16 @@ def check_store(settings: BrokerSettings) -> None:
         raise ConfigError(
             "remote.log.storage.system.enable=true: it needs fastlog.remote.store.url, a directory or s3://bucket/prefix"
         )
-    if settings.zookeeper_connect is not None:
-        raise ConfigError(
-            "remote.log.storage.system.enable=true: in a cluster (zookeeper.connect) there is no tiered storage yet; "
-            "followers would have to begin where the uploads end"
-        )
 
 
 def check_topic(broker: BrokerSettings, topic: TopicSettings, *, was_tiered: bool) -> None:
     """Raises ConfigError where a topic cannot be as its settings say; `was_tiered`: before they are changed."""
     if not topic.remote_storage_enable:
+        if was_tiered and broker.zookeeper_connect is not None:
+            raise ConfigError(
+                "remote.storage.enable=false: not in a cluster yet, whose replicas have different parts of the log on "
+                "their disks. Set remote.log.copy.disable=true to upload nothing more and go on reading"
+            )
         if was_tiered and not topic.remote_log_delete_on_disable:
             raise ConfigError(
                 "remote.storage.enable=false: what was uploaded would be lost. Set remote.log.delete.on.disable=true "

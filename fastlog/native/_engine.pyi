@@ -217,11 +217,14 @@ class Engine:
         Each is led here again only in a later one. Requests that wait are answered with NOT_LEADER_OR_FOLLOWER.
         """
 
-    def delete_partitions(self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]]) -> int:
+    def delete_partitions(
+        self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]], is_deleted: bool
+    ) -> int:
         """Puts replicas away: (partition, leader epoch), each unless its epoch here is a later one (KIP-570); how many.
 
-        Open or not, their directories are renamed for a later purge; those of another topic id stay. Blocks, and may be
-        repeated after the KafkaError that it raises.
+        Open or not, their directories are renamed for a later purge; those of another topic id stay. `is_deleted`: with
+        the topic, and an object store is to forget it too. Blocks, and may be repeated after the KafkaError that it
+        raises.
         """
 
     def replica_positions(
@@ -271,6 +274,16 @@ class Engine:
 
     def restart_at(self, topic: str, index: int, leader_epoch: int, offset: int) -> None:
         """Has a follower start anew, empty, at its leader's log start. Blocks, and raises as `truncate`."""
+
+    def begin_after_tier(
+        self, topic: str, index: int, leader_epoch: int, local_start_offset: int, log_start_offset: int
+    ) -> bool:
+        """Has a follower begin anew where an uploaded segment ends, with epochs and producers from the object store.
+
+        `local_start_offset` is where its leader's disk begins, `log_start_offset` where its whole log does. False: what
+        is needed is on its way from the store, and this is to be called again; a KafkaError says why it does not come.
+        Blocks on the disk, never on the store; raises as `truncate` too.
+        """
 
     def end_offset_for(self, topic: str, index: int, epoch: int) -> tuple[int, int]:
         """The largest leader epoch known here that is no later than `epoch`, and the offset where it ends.

@@ -17,6 +17,7 @@ from fastlog.state.replica.follower import (
     Effect,
     Failed,
     Fetcher,
+    LeaderOffsets,
     Outcome,
     RestartAt,
     Truncate,
@@ -38,6 +39,9 @@ class Log:
     @property
     def end(self) -> int:
         return self.start + len(self.records)
+
+    def lies(self) -> LeaderOffsets:
+        return LeaderOffsets(start=self.start, local_start=self.start, end=self.end)
 
     def where(self) -> Where:
         last = self.records[-1][0] if self.records else -1
@@ -106,7 +110,7 @@ def answer(leader: Log, wanted: Wanted, follower: Log) -> Outcome:
 
 def carry_out(effect: Effect, it: Fetcher, leader: Log, follower: Log, common: int) -> list[Effect]:
     if isinstance(effect, AskOffsets):
-        return it.leader_offsets(KEY, LEADER_EPOCH, (leader.start, leader.end), 0)
+        return it.leader_offsets(KEY, LEADER_EPOCH, leader.lies(), 0)
     if isinstance(effect, Truncate):
         assert effect.offset >= min(common, leader.end), "what both had is cut"
         follower.cut(effect.offset)

@@ -173,9 +173,17 @@ class WatchedEngine:
             self._machine.cut(key, offset)
         self._engine.restart_at(topic, index, leader_epoch, offset)
 
-    def delete_partitions(self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]]) -> int:
+    def begin_after_tier(
+        self, topic: str, index: int, leader_epoch: int, local_start_offset: int, log_start_offset: int
+    ) -> bool:
+        """As Engine's; the cluster here has no object store."""
+        return self._engine.begin_after_tier(topic, index, leader_epoch, local_start_offset, log_start_offset)
+
+    def delete_partitions(
+        self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]], is_deleted: bool
+    ) -> int:
         """As Engine's."""
-        count = self._engine.delete_partitions(topic, topic_id, partitions)
+        count = self._engine.delete_partitions(topic, topic_id, partitions, is_deleted)
         for index, _ in partitions:
             key = PartitionKey(TOPIC_ID, index)
             self._led.pop(key, None)

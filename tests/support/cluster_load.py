@@ -21,7 +21,9 @@ ASK_SECONDS = 2.0
 class Load:
     """One idempotent producer with acks=all, in a thread, from the beginning of a `with` block to its end."""
 
-    def __init__(self, cluster: Cluster, topic: str, partitions: int = 1) -> None:
+    def __init__(self, cluster: Cluster, topic: str, partitions: int = 1, *, digits: int = 1) -> None:
+        """`digits`: how long values are at least."""
+        self._digits = digits
         self._cluster = cluster
         self._topic = topic
         self._partitions = partitions
@@ -58,7 +60,7 @@ class Load:
 
     def _run(self) -> None:
         while not self._is_over.wait(INTERVAL_SECONDS):
-            value = b"%d" % self._count
+            value = b"%0*d" % (self._digits, self._count)
             self._producer.produce(
                 self._topic, value, partition=self._count % self._partitions, on_delivery=self._told
             )

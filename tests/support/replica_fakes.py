@@ -111,7 +111,9 @@ class NotingEngine:
         self._notes.append(("resign",))
         return 1
 
-    def delete_partitions(self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]]) -> int:
+    def delete_partitions(
+        self, topic: str, topic_id: bytes, partitions: Sequence[tuple[int, int]], is_deleted: bool
+    ) -> int:
         """Notes it, or raises what the test says."""
         if self.deletion_error is not None:
             raise self.deletion_error

@@ -230,9 +230,9 @@ def test_a_held_high_watermark_stands_still(node: Node) -> None:
 
 def test_a_replica_is_put_away_unless_it_is_of_a_later_epoch(node: Node, tmp_path: Path) -> None:
     node.lead(1, 3, [1, 2])
-    assert node.plane.delete_partitions("t", TOPIC_ID.bytes, [(0, 2), (1, 2)]) == 0
+    assert node.plane.delete_partitions("t", TOPIC_ID.bytes, [(0, 2), (1, 2)], is_deleted=False) == 0
     assert (tmp_path / "t-0").exists()
-    assert node.plane.delete_partitions("t", TOPIC_ID.bytes, [(0, 3)]) == 1
+    assert node.plane.delete_partitions("t", TOPIC_ID.bytes, [(0, 3)], is_deleted=True) == 1
     assert not (tmp_path / "t-0").exists()
     assert node.plane.fetch_positions([("t", 0)]) == [None]
 

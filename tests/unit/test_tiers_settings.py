@@ -17,17 +17,10 @@ def checked(topic: dict[str, str], broker: dict[str, str] = ON, *, was_tiered: b
     check_topic(config.broker(), config.topic(topic), was_tiered=was_tiered)
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"remote.log.storage.system.enable": "true"}, "it needs fastlog.remote.store.url"),
-        ({**ON, "zookeeper.connect": "127.0.0.1:2181/x"}, "there is no tiered storage yet"),
-    ],
-)
-def test_a_broker_needs_a_store_and_no_cluster(settings: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        load(options=settings)
-    load(options={**settings, "remote.log.storage.system.enable": "false"})
+def test_a_broker_needs_a_store() -> None:
+    with pytest.raises(ConfigError, match=r"it needs fastlog\.remote\.store\.url"):
+        load(options={"remote.log.storage.system.enable": "true"})
+    load(options={"remote.log.storage.system.enable": "false"})
 
 
 @pytest.mark.parametrize(
@@ -52,6 +45,13 @@ def test_what_a_tiered_topic_can_be() -> None:
     checked({**TIERED, "retention.ms": "10", "local.retention.ms": "-2"})
     checked({**TIERED, "retention.ms": "-1", "local.retention.ms": "-1"})
     checked({**TIERED, "retention.bytes": "-1", "local.retention.bytes": "5"})
+
+
+def test_in_a_cluster_it_is_not_taken_away() -> None:
+    cluster = {**ON, "zookeeper.connect": "127.0.0.1:2181/x"}
+    checked(TIERED, cluster)
+    with pytest.raises(ConfigError, match=r"not in a cluster yet.*remote\.log\.copy\.disable"):
+        checked({"remote.log.delete.on.disable": "true"}, cluster, was_tiered=True)
 
 
 def test_a_topic_is_tiered_only_where_there_is_a_store() -> None:

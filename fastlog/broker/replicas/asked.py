@@ -72,7 +72,7 @@ class Asked:
         try:
             if command.leader_epochs:
                 epochs = sorted(command.leader_epochs.items())
-                count = self._engine.delete_partitions(command.name, topic_id, epochs)
+                count = self._engine.delete_partitions(command.name, topic_id, epochs, is_deleted=True)
             else:
                 (put_away,) = self._engine.delete_topics([(command.name, topic_id)])
                 if isinstance(put_away, KafkaError):

@@ -36,7 +36,7 @@ class Away:
             "partitions": " ".join(str(index) for index, _ in partitions),
         }
         try:
-            count = self._engine.delete_partitions(topic, topic_id.bytes, partitions)
+            count = self._engine.delete_partitions(topic, topic_id.bytes, partitions, is_deleted=False)
         except (KafkaError, OSError) as error:
             # the others of a notice do not wait for a disk
             keys = {PartitionKey(topic_id, index): (topic, epoch) for index, epoch in partitions}

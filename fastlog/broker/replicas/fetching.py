@@ -22,9 +22,11 @@ from fastlog.protocol.messages.list_offsets import (
 from fastlog.state.replica.follower import (
     Appended,
     AskOffsets,
+    BeginAfterTier,
     Diverged,
     Failed,
     Fetcher,
+    LeaderOffsets,
     RestartAt,
     Truncate,
     Where,
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     Corrupt = Callable[[PartitionKey, int], None]
     ListOffsets = Callable[[ListOffsetsRequest], ListOffsetsResponse]
 
-EARLIEST, LATEST = -2, -1
+EARLIEST, LATEST, EARLIEST_LOCAL = -2, -1, -4
 #: the log's end may have moved though the answer was refused: it was to an older end, or its first batches are whole
 MAY_HAVE_MOVED = frozenset({InvalidRequestError.code, CorruptMessageError.code})
 
@@ -210,15 +212,60 @@ class Followed:
         """Carries out what an answer calls for; `list_offsets` asks the leader, and may raise."""
         asks = [it for it in effects if isinstance(it, AskOffsets) and it.key in self._topics]
         for effect in effects:
-            if not isinstance(effect, AskOffsets):
-                self._cut(effect)
+            self._carry_out(effect, now_ms)
         if not asks:
             return
         found = self._leader_offsets(asks, list_offsets)
         for ask in asks:
             for effect in self._fetcher.leader_offsets(ask.key, ask.leader_epoch, found.get(ask.key), now_ms):
-                if not isinstance(effect, AskOffsets):
-                    self._cut(effect)
+                self._carry_out(effect, now_ms)
+
+    def _carry_out(self, effect: Effect, now_ms: int) -> None:
+        if isinstance(effect, BeginAfterTier):
+            self._begin_after_tier(effect, now_ms)
+        elif not isinstance(effect, AskOffsets):
+            self._cut(effect)
+
+    def _begin_after_tier(self, effect: BeginAfterTier, now_ms: int) -> None:
+        key, topic = effect.key, self._topics.get(effect.key)
+        if topic is None:
+            return
+        is_coming = True
+        try:
+            with self._cutting:
+                if key in self._forbidden:
+                    return
+                has_begun = self._engine.begin_after_tier(
+                    topic,
+                    key.partition,
+                    effect.leader_epoch,
+                    effect.local_start_offset,
+                    effect.log_start_offset,
+                )
+        except (KafkaError, OSError) as error:
+            if isinstance(error, KafkaError) and error.code == NotLeaderOrFollowerError.code:
+                self._fetcher.leave(key)
+                return
+            self._log.warning(
+                "a follower cannot begin where the object store ends, it is tried again",
+                topic=topic,
+                partition=key.partition,
+                reason=str(error),
+            )
+            has_begun = is_coming = False
+        if not has_begun:
+            self._fetcher.not_yet(key, effect.leader_epoch, now_ms, is_coming=is_coming)
+            return
+        self._counts.restarts += 1
+        (place,) = self._engine.fetch_positions([(topic, key.partition)])
+        self._log.info(
+            "a follower begins where the object store ends",
+            topic=topic,
+            partition=key.partition,
+            leader_epoch=effect.leader_epoch,
+            offset=None if place is None else place[0],
+        )
+        self._fetcher.moved(key, effect.leader_epoch, None if place is None else self._where(key, place))
 
     def _cut(self, effect: Truncate | RestartAt) -> None:
         key, topic = effect.key, self._topics.get(effect.key)
@@ -276,11 +323,16 @@ class Followed:
 
     def _leader_offsets(
         self, asks: Sequence[AskOffsets], list_offsets: ListOffsets
-    ) -> dict[PartitionKey, tuple[int, int]]:
-        """Where the leader's logs start and end, of those for which it says so."""
-        starts = self._offsets(asks, EARLIEST, list_offsets)
-        ends = self._offsets(asks, LATEST, list_offsets)
-        return {key: (starts[key], ends[key]) for key in starts.keys() & ends.keys()}
+    ) -> dict[PartitionKey, LeaderOffsets]:
+        """Where the leader's logs lie, of those for which it says so."""
+        # the disk's first: what goes from it meanwhile is in the store, and the next fetch says so
+        locals_, starts, ends = (
+            self._offsets(asks, timestamp, list_offsets) for timestamp in (EARLIEST_LOCAL, EARLIEST, LATEST)
+        )
+        return {
+            key: LeaderOffsets(start=starts[key], local_start=locals_[key], end=ends[key])
+            for key in starts.keys() & ends.keys() & locals_.keys()
+        }
 
     def _offsets(
         self, asks: Sequence[AskOffsets], timestamp: int, list_offsets: ListOffsets

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastlog.ports import PartitionKey
     from fastlog.transport.channel import Channel
 
-LIST_OFFSETS_VERSION = 7
+LIST_OFFSETS_VERSION = 8
 #: what is to be followed anew waits so long for the answer of a fetch that is under way, then the fetch is given up
 PATIENCE_MS = 50.0
 #: how long other partitions wait for the sync of one before they are fetched without it

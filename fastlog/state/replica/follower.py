@@ -13,6 +13,7 @@ import msgspec
 from fastlog.errors import (
     FencedLeaderEpochError,
     NotLeaderOrFollowerError,
+    OffsetMovedToTieredStorageError,
     OffsetOutOfRangeError,
     StaleBrokerEpochError,
     UnknownLeaderEpochError,
@@ -104,14 +105,34 @@ class RestartAt(msgspec.Struct, frozen=True, kw_only=True):
     below_high_watermark: bool
 
 
+class BeginAfterTier(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect: drop the whole log and begin where an object store ends (KIP-405); then `moved`, or `not_yet`."""
+
+    key: PartitionKey
+    leader_epoch: int
+    local_start_offset: int
+    """Where the leader's disk begins: the store has what lies before."""
+    log_start_offset: int
+    """Where the leader's whole log starts."""
+
+
+class LeaderOffsets(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a leader's log lies."""
+
+    start: int
+    local_start: int
+    """Where its disk begins; later than the start only where an object store has the records between."""
+    end: int
+
+
 class AskOffsets(msgspec.Struct, frozen=True, kw_only=True):
-    """Effect: ask the leader where its log starts and ends; then `leader_offsets`."""
+    """Effect: ask the leader where its log lies; then `leader_offsets`."""
 
     key: PartitionKey
     leader_epoch: int
 
 
-Effect = Truncate | RestartAt | AskOffsets
+Effect = Truncate | RestartAt | BeginAfterTier | AskOffsets
 
 
 class _Partition(msgspec.Struct, kw_only=True):
@@ -135,6 +156,10 @@ UNHEARD = frozenset(
         UnknownTopicOrPartitionError.code,
     }
 )
+
+
+#: the leader's disk does not have what comes next
+ELSEWHERE = frozenset({OffsetOutOfRangeError.code, OffsetMovedToTieredStorageError.code})
 
 
 class Fetcher:
@@ -218,25 +243,49 @@ class Fetcher:
         else:
             it.where, it.stage = where, "fetching"
 
+    def not_yet(self, key: PartitionKey, leader_epoch: int, now_ms: int, *, is_coming: bool) -> None:
+        """What a BeginAfterTier needs is on its way, or could not be had: it is tried again after a rest."""
+        it = self._at(key, leader_epoch)
+        if it is None or it.stage != "cutting":
+            return
+        it.stage = "fetching"
+        if is_coming:
+            # the leader's disk may begin later by the time
+            self._rest_briefly(it, now_ms)
+        else:
+            self._rest(it, now_ms)
+
     def leader_offsets(
-        self, key: PartitionKey, leader_epoch: int, offsets: tuple[int, int] | None, now_ms: int
+        self, key: PartitionKey, leader_epoch: int, offsets: LeaderOffsets | None, now_ms: int
     ) -> list[Effect]:
-        """The answer to AskOffsets: where the leader's log starts and ends; None where it gave none."""
+        """The answer to AskOffsets; None where it gave none."""
         it = self._at(key, leader_epoch)
         if it is None or it.stage != "asking":
             return []
         it.stage = "fetching"
         if offsets is None:
             return self._rest(it, now_ms)
-        start, end = offsets
-        if end < it.where.end_offset:
+        ours = it.where.end_offset
+        if offsets.end < ours:
             # only an unclean election makes a leader that has less; where the logs part is found by the next fetch
-            return self._truncate(key, it, end, now_ms)
-        if start > it.where.end_offset:
+            return self._truncate(key, it, offsets.end, now_ms)
+        if ours < offsets.local_start and offsets.start < offsets.local_start:
             it.stage = "cutting"
-            below = it.where.end_offset < it.where.high_watermark
             return [
-                RestartAt(key=key, leader_epoch=it.leader_epoch, offset=start, below_high_watermark=below)
+                BeginAfterTier(
+                    key=key,
+                    leader_epoch=it.leader_epoch,
+                    local_start_offset=offsets.local_start,
+                    log_start_offset=offsets.start,
+                )
+            ]
+        if offsets.start > ours:
+            it.stage = "cutting"
+            below = ours < it.where.high_watermark
+            return [
+                RestartAt(
+                    key=key, leader_epoch=it.leader_epoch, offset=offsets.start, below_high_watermark=below
+                )
             ]
         # the leader's log has moved since
         return self._rest(it, now_ms)
@@ -255,7 +304,7 @@ class Fetcher:
             return []
         if isinstance(outcome, Diverged) and outcome.epoch >= 0:
             return self._diverged(key, it, outcome, now_ms)
-        if isinstance(outcome, Diverged) or outcome.code == OffsetOutOfRangeError.code:
+        if isinstance(outcome, Diverged) or outcome.code in ELSEWHERE:
             # a leader that knows no epoch of ours answers as one whose log does not reach us (Kafka: the error)
             it.stage = "asking"
             return [AskOffsets(key=key, leader_epoch=it.leader_epoch)]
@@ -263,9 +312,7 @@ class Fetcher:
             # there is a newer leader, and the next state tells which
             it.stage = "moved"
         elif outcome.code in UNHEARD:
-            pause_ms = self._settings.unheard_ms << min(it.unheard, 10)
-            it.unheard += 1
-            it.rests_until_ms = now_ms + min(pause_ms, self._settings.backoff_ms)
+            self._rest_briefly(it, now_ms)
         else:
             return self._rest(it, now_ms)
         return []
@@ -288,6 +335,11 @@ class Fetcher:
         it.stage = "cutting"
         below = offset < it.where.high_watermark
         return [Truncate(key=key, leader_epoch=it.leader_epoch, offset=offset, below_high_watermark=below)]
+
+    def _rest_briefly(self, it: _Partition, now_ms: int) -> None:
+        pause_ms = self._settings.unheard_ms << min(it.unheard, 10)
+        it.unheard += 1
+        it.rests_until_ms = now_ms + min(pause_ms, self._settings.backoff_ms)
 
     def _rest(self, it: _Partition, now_ms: int) -> list[Effect]:
         it.rests_until_ms = now_ms + self._settings.backoff_ms

@@ -290,10 +290,14 @@ impl Broker {
         &self,
         settings: PartitionSettings,
         log: Log,
+        tier: Option<Tier>,
         to: &Assignment,
     ) -> Result<Arc<Partition>, ChangeError> {
         let (cluster, syncs) = (self.cluster.clone(), self.syncs.syncs().clone());
         let partition = Arc::new(Partition::open(settings, log, cluster, syncs)?);
+        if let Some((tier, tiers)) = tier.zip(self.tiers()) {
+            partition.set_tier(tier, tiers.reader());
+        }
         partition.change(to)?;
         Ok(self.insert_partition(partition)?)
     }

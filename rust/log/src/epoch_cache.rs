@@ -153,6 +153,12 @@ impl EpochCache {
         true
     }
 
+    /// Puts epochs in the place of all: those of a log that begins anew. Not written to the file yet.
+    pub(crate) fn replace(&mut self, entries: Vec<EpochStart>) {
+        self.unchecked = Vec::new();
+        self.entries = entries;
+    }
+
     /// Forgets epochs that start at `offset` or later; true when there were any.
     pub(crate) fn truncate_from_end(&mut self, offset: i64) -> bool {
         let before = self.entries.len();

@@ -9,6 +9,7 @@ pub mod error;
 pub mod file_name;
 pub mod file_system;
 pub mod identity;
+pub mod lineage;
 pub mod log_dir;
 pub mod partition_log;
 mod producer_state;
@@ -24,6 +25,7 @@ pub use file_system::{
     FileHandle, FileSystem, NotInMemory, OpenFiles, OpenMode, RealFileSystem, Space, Storage, only_in_memory,
 };
 pub use log_dir::{Checkpoint, FailedDirectory, Identity, LogDir, Offsets, PartitionDirectory};
+pub use partition_log::after_tier::AfterTier;
 pub use partition_log::append::{AppendOptions, Appended};
 pub use partition_log::delete::Due;
 pub use partition_log::mend::DamagedRange;

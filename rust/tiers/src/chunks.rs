@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use fastlog_log::FileHandle;
+use fastlog_log::ClosedSegment;
 use fastlog_log::file_system::read_up_to_at;
 use fastlog_protocol::batch::{BatchHeader, batches, check_crc};
 use fastlog_protocol::crc::crc32c;
@@ -116,14 +116,10 @@ fn places(bytes: &[u8], base_offset: i64, next_offset: i64) -> Result<(Vec<Batch
     Ok((places, position))
 }
 
-/// Reads a closed segment of `size` bytes and offsets `[base_offset, next_offset)`, checks each batch, and says in which
-/// chunks it is stored. `Corrupt` where it is damaged: damage is not uploaded. Blocks.
-pub fn scan(
-    log: &dyn FileHandle,
-    size: u64,
-    base_offset: i64,
-    next_offset: i64,
-) -> Result<Vec<Chunk>, TierError> {
+/// Reads a closed segment, checks each batch, and says in which chunks it is stored; their positions count from where what
+/// is to be uploaded begins. `Corrupt` where it is damaged: damage is not uploaded. Blocks.
+pub fn scan(source: &ClosedSegment) -> Result<Vec<Chunk>, TierError> {
+    let &ClosedSegment { base_offset, next_offset, size_bytes: size, .. } = source;
     let corrupt = |position: u64, reason: String| TierError::Corrupt {
         object: format!("the local segment {base_offset}"),
         reason: format!("from byte {position} on: {reason}"),
@@ -136,7 +132,7 @@ pub fn scan(
         let mut wanted = left.min(CHUNK_BYTES);
         while whole == 0 {
             window.resize(wanted, 0);
-            let got = read_up_to_at(log, &mut window, position);
+            let got = read_up_to_at(&*source.log, &mut window, source.position + position);
             let got = got.map_err(|error| TierError::local("read a segment", &error))?;
             if got < wanted {
                 return Err(corrupt(position, format!("it ends {} bytes too early", wanted - got)));

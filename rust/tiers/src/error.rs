@@ -64,6 +64,18 @@ pub enum TierError {
         /// What does not fit, and what to do.
         reason: String,
     },
+    /// Another broker leads by now; nothing was changed.
+    #[error(
+        "a leader of epoch {leader_epoch} has {name} by now: this broker, of epoch {own_epoch}, changes nothing there"
+    )]
+    Deposed {
+        /// The partition's place in the store.
+        name: String,
+        /// The epoch of the one who wrote the manifest in force.
+        leader_epoch: i32,
+        /// The epoch of this broker's leadership.
+        own_epoch: i32,
+    },
     /// Another writer has written the manifest meanwhile.
     #[error("another writer has written manifest {version} of {name}; it is read again")]
     Fenced {

@@ -59,6 +59,17 @@ fn section<'a>(fields: &mut Fields<'a>) -> Option<&'a [u8]> {
     fields.bytes(length)
 }
 
+/// The snapshot of producers in an object.
+pub(crate) fn snapshot(bytes: &[u8]) -> Option<&[u8]> {
+    let mut fields = Fields(bytes);
+    let mut last = None;
+    // chunks, transactions, Kafka's two indexes, the snapshot
+    for _ in 0..5 {
+        last = section(&mut fields);
+    }
+    last.filter(|_| fields.0.is_empty())
+}
+
 /// The object, and how long its lookup part is.
 pub(crate) fn encode(
     chunks: &[Chunk],

@@ -4,7 +4,10 @@
 //! counts when the manifest that names it is durable, a deletion when the one that no longer does is. So a crash leaves at
 //! most objects that nobody names, and those are removed. `docs/adr/0019-…` has the reasons.
 
+mod attach;
+mod begin;
 pub mod cache;
+mod changes;
 pub mod chunks;
 mod encoding;
 pub mod error;

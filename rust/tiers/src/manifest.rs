@@ -2,7 +2,7 @@
 //!
 //! Big-endian: `FLTM` | format 2 (1) | topic's name: length 2 and bytes | topic id 16 | partition 4 | version 8 | node id 4 |
 //! leader epoch 4 | log start 8 | count 4 and segments | CRC-32C 4 of all before. A segment: id 16 | base offset 8 | next
-//! offset 8 | largest timestamp 8 | size of the batches 8 | size 4, CRC 4 of the lookup part of the indexes | size 4, CRC 4
+//! offset 8 | offset after the last of the object 8 (format 1: none, the next offset) | largest timestamp 8 | size of the batches 8 | size 4, CRC 4 of the lookup part of the indexes | size 4, CRC 4
 //! of all indexes | aborted transactions 4 | count 4 and epochs (epoch 4, start 8).
 
 use fastlog_log::EpochStart;
@@ -13,7 +13,9 @@ use crate::encoding::{Fields, count};
 use crate::error::TierError;
 
 const MAGIC: &[u8] = b"FLTM";
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
+/// Without the offset at which an object ends: nothing was cut.
+const FORMAT_UNCUT: u16 = 1;
 const CRC_BYTES: usize = 4;
 const ENTRY_BYTES_MIN: usize = 72;
 const EPOCH_BYTES: usize = 12;
@@ -55,6 +57,9 @@ pub struct Entry {
     pub base_offset: i64,
     /// The base offset of the next segment.
     pub next_offset: i64,
+    /// The offset after its last batch. More than `next_offset` where an unclean election made what follows another
+    /// history: nothing of that is served.
+    pub object_next_offset: i64,
     /// The largest timestamp of its records; −1 = none has one.
     pub max_timestamp: i64,
     /// Bytes of the batches; the lookup part has a checksum of each chunk of them.
@@ -100,6 +105,30 @@ impl Manifest {
         self.segments.iter().skip_while(move |it| it.next_offset <= offset)
     }
 
+    /// The leader epochs of all that the store has, ascending.
+    pub fn epochs(&self) -> Vec<EpochStart> {
+        let mut all: Vec<EpochStart> = Vec::new();
+        for epoch in self.segments.iter().flat_map(|it| &it.epochs) {
+            if all.last().is_none_or(|last| last.epoch < epoch.epoch) {
+                all.push(*epoch);
+            }
+        }
+        all
+    }
+
+    /// Leaves out all from offset `end` on, which is not of the log's history; true where there was any.
+    pub fn cut(&mut self, end: i64) -> bool {
+        if self.end_offset().is_none_or(|it| it <= end) {
+            return false;
+        }
+        self.segments.retain(|it| it.base_offset < end);
+        if let Some(last) = self.segments.last_mut() {
+            last.next_offset = last.next_offset.min(end);
+            last.epochs.retain(|it| it.start_offset < end);
+        }
+        true
+    }
+
     /// Bytes of batches in the store.
     pub fn size_bytes(&self) -> u64 {
         self.segments.iter().map(|it| it.log_bytes).sum()
@@ -139,7 +168,11 @@ impl Manifest {
         }
         let mut fields = Fields(body);
         let manifest = fields.bytes(MAGIC.len()).and_then(|_| fields.u16()).and_then(|format| {
-            if format == FORMAT { Self::fields(&mut fields).map(Ok) } else { Some(Err(format)) }
+            if [FORMAT_UNCUT, FORMAT].contains(&format) {
+                Self::fields(&mut fields, format).map(Ok)
+            } else {
+                Some(Err(format))
+            }
         });
         match manifest {
             Some(Ok(manifest)) if !fields.0.is_empty() || !manifest.is_in_order() => {
@@ -153,7 +186,7 @@ impl Manifest {
         }
     }
 
-    fn fields(fields: &mut Fields<'_>) -> Option<Self> {
+    fn fields(fields: &mut Fields<'_>, format: u16) -> Option<Self> {
         let length = fields.u16()?.into();
         let topic = String::from_utf8(fields.bytes(length)?.to_vec()).ok()?;
         Some(Self {
@@ -162,12 +195,15 @@ impl Manifest {
             node_id: fields.i32()?,
             leader_epoch: fields.i32()?,
             log_start_offset: fields.i64()?,
-            segments: fields.list(ENTRY_BYTES_MIN, Entry::decode)?,
+            segments: fields.list(ENTRY_BYTES_MIN, |fields| Entry::decode(fields, format))?,
         })
     }
 
     fn is_in_order(&self) -> bool {
-        self.segments.iter().all(|it| it.base_offset < it.next_offset && it.log_bytes > 0)
+        let is_one = |it: &Entry| {
+            it.base_offset < it.next_offset && it.next_offset <= it.object_next_offset && it.log_bytes > 0
+        };
+        self.segments.iter().all(is_one)
             && self
                 .segments
                 .iter()
@@ -181,6 +217,7 @@ impl Entry {
         out.extend(self.id.as_bytes());
         out.extend(self.base_offset.to_be_bytes());
         out.extend(self.next_offset.to_be_bytes());
+        out.extend(self.object_next_offset.to_be_bytes());
         out.extend(self.max_timestamp.to_be_bytes());
         out.extend(self.log_bytes.to_be_bytes());
         out.extend(self.lookup_bytes.to_be_bytes());
@@ -195,11 +232,13 @@ impl Entry {
         }
     }
 
-    fn decode(fields: &mut Fields<'_>) -> Option<Self> {
+    fn decode(fields: &mut Fields<'_>, format: u16) -> Option<Self> {
+        let (id, base_offset, next_offset) = (fields.uuid()?, fields.i64()?, fields.i64()?);
         Some(Self {
-            id: fields.uuid()?,
-            base_offset: fields.i64()?,
-            next_offset: fields.i64()?,
+            id,
+            base_offset,
+            next_offset,
+            object_next_offset: if format == FORMAT_UNCUT { next_offset } else { fields.i64()? },
             max_timestamp: fields.i64()?,
             log_bytes: fields.u64()?,
             lookup_bytes: fields.u32()?,

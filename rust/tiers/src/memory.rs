@@ -182,6 +182,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn list_after(&self, prefix: &str, key: &str) -> Result<Vec<Listed>, StoreError> {
+        Ok(self.list(prefix)?.into_iter().filter(|it| *it.key > *key).collect())
+    }
+
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
         let mut state = self.state.lock();
         state.requests += 1;

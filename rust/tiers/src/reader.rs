@@ -144,11 +144,13 @@ impl Reader {
             return self.ask(tier.prefix(), entry, Some(offset), Some(wake));
         };
         self.read_ahead(tier.prefix(), entry, &lookup, number);
-        if let Some(range) = range_of(&chunk, offset, bound, max_bytes, at_least_one) {
+        // what an unclean election cut off is in the object still
+        let end = entry.next_offset;
+        if let Some(range) = range_of(&chunk, offset..end, bound, max_bytes, at_least_one) {
             return Found::Here(range);
         }
         // a gap: no batch from the offset on is in this chunk
-        let next = lookup.chunks.get(number + 1).map_or(entry.next_offset, |next| next.base_offset);
+        let next = lookup.chunks.get(number + 1).map_or(end, |next| next.base_offset.min(end));
         if next >= bound || manifest.holding(next).is_none() {
             return Found::Here(None);
         }
@@ -172,7 +174,10 @@ impl Reader {
             let Some(lookup) = self.cache.lookup(entry.id) else {
                 return self.ask(tier.prefix(), entry, None, Some(wake));
             };
-            let overlaps = |txn: &&AbortedTxn| txn.last_offset >= from && txn.first_offset < to;
+            // one whose marker was cut off may have ended in another way
+            let overlaps = |txn: &&AbortedTxn| {
+                txn.last_offset >= from && txn.first_offset < to && txn.last_offset < entry.next_offset
+            };
             found.extend(lookup.aborted.iter().filter(overlaps));
             if lookup.aborted.last().is_some_and(|txn| txn.last_stable_offset >= to) {
                 return Found::Here((found, false));
@@ -300,7 +305,8 @@ impl Reader {
             return Ok(Some(chunk));
         }
         let Some(chunk) = lookup.chunks.get(number) else { return Ok(None) };
-        let next_offset = lookup.chunks.get(number + 1).map_or(entry.next_offset, |next| next.base_offset);
+        let end = entry.object_next_offset;
+        let next_offset = lookup.chunks.get(number + 1).map_or(end, |next| next.base_offset);
         let [key, _] = upload::keys(prefix, entry.base_offset, entry.id);
         let bytes = self.store.get(&key, chunk.range())?;
         let corrupt = |reason| TierError::Corrupt {
@@ -330,14 +336,15 @@ fn is_whole(lookup: &Lookup, entry: &Entry) -> bool {
 
 fn range_of(
     chunk: &Arc<CachedChunk>,
-    offset: i64,
+    offsets: std::ops::Range<i64>,
     bound: i64,
     max_bytes: usize,
     at_least_one: bool,
 ) -> Option<Option<Range>> {
-    let first = chunk.places.partition_point(|place| place.last_offset < offset);
-    let start = chunk.places.get(first)?.position as usize;
-    let (mut end, mut next_offset) = (start, offset);
+    let first = chunk.places.partition_point(|place| place.last_offset < offsets.start);
+    let place = chunk.places.get(first).filter(|place| place.last_offset < offsets.end)?;
+    let (start, bound) = (place.position as usize, bound.min(offsets.end));
+    let (mut end, mut next_offset) = (start, offsets.start);
     for (number, place) in chunk.places.iter().enumerate().skip(first) {
         let next = chunk.places.get(number + 1).map_or(chunk.length, |next| next.position as usize);
         let has_room = next - start <= max_bytes || (number == first && at_least_one);

@@ -11,9 +11,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore as Inner, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{
+    GetOptions, GetRange, ObjectMeta, ObjectStore as Inner, ObjectStoreExt, PutMode, PutPayload,
+};
 use tokio::runtime::Runtime;
 
 use crate::error::StoreError;
@@ -53,8 +56,10 @@ pub trait Store: Send + Sync + Debug {
     /// Removes what is left of uploads under `prefix/` that the death of their process ended, where the store keeps that
     /// and nobody else removes it. None may be under way there.
     fn remove_unfinished(&self, prefix: &str) -> Result<(), StoreError>;
-    /// All objects whose keys begin with `prefix/`, in no particular order.
+    /// All objects whose keys begin with `prefix/`, in no particular order. What was made before it was called is in it.
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError>;
+    /// The same of keys that are greater than `key`.
+    fn list_after(&self, prefix: &str, key: &str) -> Result<Vec<Listed>, StoreError>;
 }
 
 /// A store of the crate `object_store`.
@@ -259,9 +264,24 @@ impl Store for ObjectStore {
 
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
         let path = self.path(prefix);
+        self.collect(prefix, self.inner.list(Some(&path)))
+    }
+
+    fn list_after(&self, prefix: &str, key: &str) -> Result<Vec<Listed>, StoreError> {
+        let (path, after) = (self.path(prefix), self.path(key));
+        self.collect(prefix, self.inner.list_with_offset(Some(&path), &after))
+    }
+}
+
+impl ObjectStore {
+    fn collect(
+        &self,
+        prefix: &str,
+        mut stream: BoxStream<'static, object_store::Result<ObjectMeta>>,
+    ) -> Result<Vec<Listed>, StoreError> {
+        let path = self.path(prefix);
         self.runtime.block_on(async {
             let mut listed = Vec::new();
-            let mut stream = self.inner.list(Some(&path));
             while let Some(meta) = stream.next().await {
                 let meta = meta.map_err(|error| of_crate("list", prefix, &error))?;
                 let name = meta

@@ -1,33 +1,28 @@
-//! What the store has of one partition: the manifest in force, and its changes.
+//! What the store has of one partition: the manifest in force, as far as it is the history of the log here.
 //!
 //! Manifests are numbered objects that are only ever made, never replaced: of two writers of one number the store lets one
-//! through, in a directory as in S3, and the other hears of it. A copy of the manifest in force lies in the partition's
-//! directory, so that a start asks no store.
+//! through, in a directory as in S3, and the other hears of it. Each tells the leader epoch of its writer. In a cluster a
+//! leader writes one before it does anything else in the store: whoever led before can write none any more, so what the
+//! listing shows that no manifest names is nobody's, and is removed (`docs/adr/0019-…` has the interleavings).
 //!
-//! Crash points of a change: objects of a segment; the manifest that names it; the copy. Only when the copy is written is
-//! the change in force here, and only then may the local log delete what was uploaded. After a crash between the last two
-//! the store has a later manifest than the copy: it is taken if the log here still has all that it adds. Of an upload that
-//! came less far there are strays, which the first look at the store in a run removes.
+//! A copy of the manifest lies in the partition's directory, so that a start asks no store. A log deletes only what that
+//! copy names and what is of its own history, told by leader epochs.
 
-use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
-use fastlog_log::{ClosedSegment, TieredRange};
+use fastlog_log::TieredRange;
 use parking_lot::{Mutex, RwLock};
 
-use crate::error::{StoreError, TierError};
+use crate::error::TierError;
 use crate::manifest::{Entry, Manifest, Place};
 use crate::store::{Listed, Store};
-use crate::upload;
 
 /// A larger manifest is none of ours: a million segments need less.
 const MANIFEST_BYTES_MAX: u64 = 256 << 20;
 /// What the copy is called in messages.
 const COPY: &str = "the local copy of the manifest";
 const MANIFEST: &str = "manifest-";
-/// Manifests that are kept: that in force, and the one before for who looks for what went wrong.
-const KEPT: u64 = 2;
 
 /// Who writes.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +31,8 @@ pub struct Writer {
     pub node_id: i32,
     /// The epoch of its leadership.
     pub leader_epoch: i32,
+    /// Whether other brokers may have led before, and may think that they do.
+    pub is_clustered: bool,
 }
 
 /// The local log, as far as a tier needs it.
@@ -44,6 +41,17 @@ pub struct Local<'a> {
     pub save: &'a dyn Fn(&[u8]) -> io::Result<()>,
     /// Whether the log has a segment of just those offsets and bytes.
     pub has: &'a dyn Fn(&Entry) -> bool,
+    /// Up to which offset what a manifest names is the history of the log, as [`fastlog_log::Log::agreed_end`] tells.
+    pub agreed: &'a dyn Fn(&Manifest) -> i64,
+    /// Whether the broker is still the leader in that epoch, as far as it knows.
+    pub leads: &'a dyn Fn() -> bool,
+}
+
+/// The manifest, as it is in the store and as far as it is this log's.
+#[derive(Debug)]
+struct Known {
+    whole: Arc<Manifest>,
+    own: Arc<Manifest>,
 }
 
 /// What the store has of a partition.
@@ -51,9 +59,9 @@ pub struct Local<'a> {
 pub struct Tier {
     place: Place,
     prefix: String,
-    manifest: RwLock<Arc<Manifest>>,
-    /// Whether the store was looked at, and agreed, since the last failure. One change at a time.
-    is_attached: Mutex<bool>,
+    known: RwLock<Known>,
+    /// The leader epoch in which the store was looked at, and agreed, since the last failure. One change at a time.
+    pub(crate) attached: Mutex<Option<i32>>,
 }
 
 impl Tier {
@@ -64,7 +72,7 @@ impl Tier {
             None => Manifest::empty(place.clone()),
         };
         let tier = Self::of(place, manifest);
-        tier.check_place(&tier.manifest())?;
+        tier.check_place(&tier.whole())?;
         Ok(tier)
     }
 
@@ -75,20 +83,26 @@ impl Tier {
     }
 
     fn of(place: Place, manifest: Manifest) -> Self {
+        let whole = Arc::new(manifest);
         Self {
             prefix: format!("{}-{}/{}", place.topic, place.topic_id.simple(), place.partition),
             place,
-            manifest: RwLock::new(Arc::new(manifest)),
-            is_attached: Mutex::new(false),
+            known: RwLock::new(Known { own: Arc::clone(&whole), whole }),
+            attached: Mutex::new(None),
         }
     }
 
-    /// The manifest in force.
+    /// The manifest in force, as far as it is of this log's history: what may be read, and what may go from the disk.
     pub fn manifest(&self) -> Arc<Manifest> {
-        Arc::clone(&self.manifest.read())
+        Arc::clone(&self.known.read().own)
     }
 
-    /// The offsets that the store has.
+    /// The manifest in force as the store has it.
+    pub fn whole(&self) -> Arc<Manifest> {
+        Arc::clone(&self.known.read().whole)
+    }
+
+    /// The offsets that the store has of this log.
     pub fn range(&self) -> Option<TieredRange> {
         let manifest = self.manifest();
         let (start_offset, end_offset) = manifest.start_offset().zip(manifest.end_offset())?;
@@ -100,7 +114,78 @@ impl Tier {
         &self.prefix
     }
 
-    fn check_place(&self, manifest: &Manifest) -> Result<(), TierError> {
+    /// From now on only what lies below offset `end` is this log's: it was cut there, or opened.
+    pub fn cut(&self, end: i64) {
+        let mut known = self.known.write();
+        let mut own = Manifest::clone(&known.own);
+        if own.cut(end) {
+            known.own = Arc::new(own);
+        }
+    }
+
+    /// Compares the manifest with the log once more, which has more by now, or began anew; `agreed` as in [`Local`].
+    pub fn compare(&self, agreed: &dyn Fn(&Manifest) -> i64) {
+        self.set(self.whole(), agreed);
+    }
+
+    /// Reads the newest manifest, where there is one that is not known yet, and keeps a copy: for followers. Answers
+    /// whether there was. Blocks.
+    pub fn follow(&self, store: &dyn Store, local: &Local<'_>) -> Result<bool, TierError> {
+        let mut attached = self.attached.lock();
+        *attached = None;
+        let known = self.whole();
+        let listed = store.list_after(&self.prefix, &self.manifest_key(known.version))?;
+        let Some(newest) = self.newest(&listed) else { return Ok(false) };
+        self.take(self.read_newest(store, newest)?, local)?;
+        Ok(true)
+    }
+
+    /// Reads the manifest that was listed as the newest. It is believed only if it still is: the number may have been
+    /// removed since, and taken by a former leader that does not know better.
+    pub(crate) fn read_newest(
+        &self,
+        store: &dyn Store,
+        (version, object): (u64, &Listed),
+    ) -> Result<Manifest, TierError> {
+        let read = self.read_manifest(store, version, object);
+        self.check_newest(store, version)?;
+        read
+    }
+
+    /// `Fenced` where there is a later manifest.
+    pub(crate) fn check_newest(&self, store: &dyn Store, version: u64) -> Result<(), TierError> {
+        let later = store.list_after(&self.prefix, &self.manifest_key(version))?;
+        self.newest(&later)
+            .map_or(Ok(()), |(version, _)| Err(TierError::Fenced { name: self.prefix.clone(), version }))
+    }
+
+    /// Puts a manifest in force: the copy first, by which the log may delete.
+    pub(crate) fn take(&self, manifest: Manifest, local: &Local<'_>) -> Result<(), TierError> {
+        (local.save)(&manifest.encode())
+            .map_err(|error| TierError::local("write the copy of a manifest", &error))?;
+        self.set(Arc::new(manifest), local.agreed);
+        Ok(())
+    }
+
+    fn set(&self, whole: Arc<Manifest>, agreed: &dyn Fn(&Manifest) -> i64) {
+        let end = agreed(&whole);
+        let own = if whole.end_offset().is_some_and(|it| it > end) {
+            let mut own = Manifest::clone(&whole);
+            own.cut(end);
+            Arc::new(own)
+        } else {
+            Arc::clone(&whole)
+        };
+        *self.known.write() = Known { whole, own };
+    }
+
+    /// The store has nothing of it any more.
+    pub(crate) fn forget(&self) {
+        let empty = Arc::new(Manifest::empty(self.place.clone()));
+        *self.known.write() = Known { whole: Arc::clone(&empty), own: empty };
+    }
+
+    pub(crate) fn check_place(&self, manifest: &Manifest) -> Result<(), TierError> {
         if manifest.place == self.place {
             return Ok(());
         }
@@ -108,60 +193,22 @@ impl Tier {
         Err(self.conflict(format!("a manifest of {topic}-{partition}, topic id {topic_id}, was found there")))
     }
 
-    fn conflict(&self, reason: String) -> TierError {
+    pub(crate) fn conflict(&self, reason: String) -> TierError {
         TierError::Conflict { name: self.prefix.clone(), reason }
     }
 
-    fn manifest_key(&self, version: u64) -> String {
+    pub(crate) fn manifest_key(&self, version: u64) -> String {
         format!("{}/{MANIFEST}{version:020}", self.prefix)
     }
 
-    /// Looks into the store, once in a run and after each failure: takes over a manifest that the last run did not come to
-    /// note, and removes strays. Blocks.
-    pub fn attach(&self, store: &dyn Store, writer: Writer, local: &Local<'_>) -> Result<(), TierError> {
-        self.attach_with(&mut self.is_attached.lock(), store, writer, local)
-    }
-
-    fn attach_with(
-        &self,
-        is_attached: &mut bool,
-        store: &dyn Store,
-        writer: Writer,
-        local: &Local<'_>,
-    ) -> Result<(), TierError> {
-        if *is_attached {
-            return Ok(());
-        }
-        store.remove_unfinished(&self.prefix)?;
-        let listed = store.list(&self.prefix)?;
-        let versions = listed.iter().filter_map(|it| Some((self.version_of(&it.key)?, it)));
-        let latest = versions.max_by_key(|(version, _)| *version);
-        let known = self.manifest();
-        match latest {
-            Some((version, object)) => {
-                let found = self.read_manifest(store, version, object)?;
-                self.check_known(&known, &found)?;
-                if found.version > known.version {
-                    self.check_news(&known, &found, writer, local)?;
-                    self.take(found, local)?;
-                }
-            }
-            None if known.version > 0 => {
-                return Err(self.conflict(format!(
-                    "manifest {} was written to it, and there is none now: see whether fastlog.remote.store.url is still \
-                     the same store, and put back what was deleted there",
-                    known.version
-                )));
-            }
-            None => {}
-        }
-        self.sweep(store, &listed);
-        *is_attached = true;
-        Ok(())
-    }
-
-    fn version_of(&self, key: &str) -> Option<u64> {
+    pub(crate) fn version_of(&self, key: &str) -> Option<u64> {
         key.strip_prefix(&self.prefix)?.strip_prefix('/')?.strip_prefix(MANIFEST)?.parse().ok()
+    }
+
+    /// The manifest of the highest number among what is listed.
+    pub(crate) fn newest<'a>(&self, listed: &'a [Listed]) -> Option<(u64, &'a Listed)> {
+        let versions = listed.iter().filter_map(|it| Some((self.version_of(&it.key)?, it)));
+        versions.max_by_key(|(version, _)| *version)
     }
 
     fn read_manifest(&self, store: &dyn Store, version: u64, object: &Listed) -> Result<Manifest, TierError> {
@@ -177,178 +224,4 @@ impl Tier {
         let reason = format!("it holds manifest {}", manifest.version);
         Err(TierError::Corrupt { object: object.key.clone(), reason })
     }
-
-    fn check_known(&self, known: &Manifest, found: &Manifest) -> Result<(), TierError> {
-        if found.version < known.version || (found.version == known.version && *found != *known) {
-            return Err(self.conflict(format!(
-                "it has manifest {}, another than manifest {} that was written to it: it is another store, or an older \
-                 copy of it",
-                found.version, known.version
-            )));
-        }
-        Ok(())
-    }
-
-    fn check_news(
-        &self,
-        known: &Manifest,
-        found: &Manifest,
-        writer: Writer,
-        local: &Local<'_>,
-    ) -> Result<(), TierError> {
-        if found.node_id != writer.node_id {
-            return Err(self.conflict(format!("broker {} wrote manifest {}", found.node_id, found.version)));
-        }
-        let is_known = |entry: &Entry| known.segments.contains(entry);
-        match found.segments.iter().find(|entry| !is_known(entry) && !(local.has)(entry)) {
-            Some(entry) => Err(self.conflict(format!(
-                "manifest {} names a segment of offsets {} to {} which the log here never had: its directory was made \
-                 anew, or is another's; bring the old one back, or delete the topic",
-                found.version,
-                entry.base_offset,
-                entry.next_offset - 1
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    /// Removes what the manifest in force does not name. What cannot be removed is left to the next run.
-    fn sweep(&self, store: &dyn Store, listed: &[Listed]) {
-        let manifest = self.manifest();
-        let named = manifest.segments.iter().flat_map(|it| upload::keys(&self.prefix, it.base_offset, it.id));
-        let named: HashSet<String> = named.collect();
-        let is_old = |version: u64| version + KEPT <= manifest.version;
-        for object in listed {
-            let is_stray = match self.version_of(&object.key) {
-                Some(version) => is_old(version),
-                None => !named.contains(&object.key),
-            };
-            if is_stray {
-                self.remove(store, &object.key);
-            }
-        }
-    }
-
-    fn remove(&self, store: &dyn Store, key: &str) -> bool {
-        let removed = store.delete(key);
-        if let Err(error) = &removed {
-            tracing::warn!(%error, "an object that nobody needs is left in the store, the next start tries again");
-        }
-        removed.is_ok()
-    }
-
-    /// Uploads a closed segment and names it in the manifest. It must begin where the last one ends. Blocks.
-    pub fn add(
-        &self,
-        store: &dyn Store,
-        writer: Writer,
-        source: &ClosedSegment,
-        local: &Local<'_>,
-    ) -> Result<(), TierError> {
-        let mut is_attached = self.is_attached.lock();
-        self.attach_with(&mut is_attached, store, writer, local)?;
-        let known = self.manifest();
-        let is_source =
-            |it: &Entry| it.base_offset == source.base_offset && it.next_offset == source.next_offset;
-        if known.segments.iter().any(is_source) {
-            // by a call whose answer was lost
-            return Ok(());
-        }
-        if known.end_offset().is_some_and(|end| end != source.base_offset) {
-            let end = known.end_offset().unwrap_or_default();
-            return Err(self.conflict(format!(
-                "a segment that begins at offset {} was to follow the one that ends at {end}",
-                source.base_offset
-            )));
-        }
-        *is_attached = false;
-        let mut next = Manifest::clone(&known);
-        next.segments.push(upload::upload(store, &self.prefix, source)?);
-        self.commit(store, writer, next, local)?;
-        *is_attached = true;
-        Ok(())
-    }
-
-    /// Takes segments that end at or below the log's start out of the manifest, and removes them then. Answers how many
-    /// went. Blocks.
-    pub fn trim(
-        &self,
-        store: &dyn Store,
-        writer: Writer,
-        log_start_offset: i64,
-        local: &Local<'_>,
-    ) -> Result<usize, TierError> {
-        let known = self.manifest();
-        let count = known.segments.iter().take_while(|it| it.next_offset <= log_start_offset).count();
-        if count == 0 {
-            return Ok(0);
-        }
-        let mut is_attached = self.is_attached.lock();
-        self.attach_with(&mut is_attached, store, writer, local)?;
-        let mut next = Manifest::clone(&self.manifest());
-        let count = next.segments.iter().take_while(|it| it.next_offset <= log_start_offset).count();
-        let gone: Vec<_> = next.segments.drain(..count).collect();
-        next.log_start_offset = log_start_offset;
-        *is_attached = false;
-        self.commit(store, writer, next, local)?;
-        let keys = gone.iter().flat_map(|it| upload::keys(&self.prefix, it.base_offset, it.id));
-        // what is left is a stray, for which the store is looked through again
-        let left = keys.filter(|key| !self.remove(store, key)).count();
-        *is_attached = left == 0;
-        Ok(count)
-    }
-
-    /// Removes all that the store has of the partition: its topic was deleted, or is no longer tiered. Blocks; to be
-    /// repeated until it succeeds.
-    pub fn remove_all(&self, store: &dyn Store) -> Result<(), TierError> {
-        let mut is_attached = self.is_attached.lock();
-        *is_attached = false;
-        store.remove_unfinished(&self.prefix)?;
-        let (manifests, others): (Vec<_>, Vec<_>) =
-            store.list(&self.prefix)?.into_iter().partition(|it| self.version_of(&it.key).is_some());
-        for object in others.iter().chain(&manifests) {
-            store.delete(&object.key)?;
-        }
-        *self.manifest.write() = Arc::new(Manifest::empty(self.place.clone()));
-        Ok(())
-    }
-
-    fn commit(
-        &self,
-        store: &dyn Store,
-        writer: Writer,
-        next: Manifest,
-        local: &Local<'_>,
-    ) -> Result<(), TierError> {
-        let version = next.version + 1;
-        let next = Manifest { version, node_id: writer.node_id, leader_epoch: writer.leader_epoch, ..next };
-        let (key, bytes) = (self.manifest_key(version), next.encode());
-        match store.create(&key, bytes.clone().into()) {
-            Ok(()) => {}
-            // perhaps by this very call: an answer was lost, and the request sent again
-            Err(StoreError::Exists { .. }) if is_same(store, &key, &bytes)? => {}
-            Err(StoreError::Exists { .. }) => {
-                return Err(TierError::Fenced { name: self.prefix.clone(), version });
-            }
-            Err(error) => return Err(error.into()),
-        }
-        self.take(next, local)?;
-        if let Some(old) = version.checked_sub(KEPT).filter(|old| *old > 0) {
-            self.remove(store, &self.manifest_key(old));
-        }
-        Ok(())
-    }
-
-    fn take(&self, manifest: Manifest, local: &Local<'_>) -> Result<(), TierError> {
-        (local.save)(&manifest.encode())
-            .map_err(|error| TierError::local("write the copy of a manifest", &error))?;
-        *self.manifest.write() = Arc::new(manifest);
-        Ok(())
-    }
-}
-
-fn is_same(store: &dyn Store, key: &str, bytes: &[u8]) -> Result<bool, TierError> {
-    let listed = store.list(key.rsplit_once('/').map_or("", |(prefix, _)| prefix))?;
-    let size = listed.iter().find(|it| it.key == key).map(|it| it.size_bytes);
-    Ok(size == Some(bytes.len() as u64) && *store.get(key, 0..bytes.len() as u64)? == *bytes)
 }

@@ -42,15 +42,15 @@ impl Reader {
         let manifest = tier.manifest();
         let within = manifest.from(from).take_while(|it| it.base_offset < until);
         for entry in within.filter(|it| it.max_timestamp >= timestamp) {
-            let lookup = self.load_lookup(tier.prefix(), entry)?;
+            let (lookup, until) = (self.load_lookup(tier.prefix(), entry)?, until.min(entry.next_offset));
             for (number, chunk) in lookup.chunks.iter().enumerate() {
                 if chunk.max_timestamp < timestamp || chunk.base_offset >= until {
                     continue;
                 }
                 let Some(chunk) = self.load_chunk(tier.prefix(), entry, &lookup, number)? else { continue };
-                let found = first_in(&chunk, timestamp, from)?;
-                if found.is_some() {
-                    return Ok(found.filter(|it| it.offset < until));
+                // beyond is what was cut off, or what the next segment has
+                if let Some(found) = first_in(&chunk, timestamp, from)?.filter(|it| it.offset < until) {
+                    return Ok(Some(found));
                 }
             }
         }

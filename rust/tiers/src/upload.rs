@@ -24,7 +24,7 @@ pub(crate) fn keys(prefix: &str, base_offset: i64, id: Uuid) -> [String; 2] {
 /// Crash points: without a manifest that names the entry's id its objects are strays, whole or not.
 pub(crate) fn upload(store: &dyn Store, prefix: &str, source: &ClosedSegment) -> Result<Entry, TierError> {
     let (base_offset, next_offset) = (source.base_offset, source.next_offset);
-    let chunks = chunks::scan(&*source.log, source.size_bytes, base_offset, next_offset)?;
+    let chunks = chunks::scan(source)?;
     let parts = [&source.txn_index, &source.offset_index, &source.time_index, &source.snapshot];
     let [txn_index, offset_index, time_index, snapshot] = parts;
     let (objects, lookup_bytes) = indexes::encode(&chunks, txn_index, offset_index, time_index, snapshot);
@@ -32,6 +32,7 @@ pub(crate) fn upload(store: &dyn Store, prefix: &str, source: &ClosedSegment) ->
         id: RealFileSystem.random_uuid(),
         base_offset,
         next_offset,
+        object_next_offset: next_offset,
         max_timestamp: chunks.iter().map(|it| it.max_timestamp).max().unwrap_or(-1),
         log_bytes: source.size_bytes,
         lookup_bytes: length(lookup_bytes)?,
@@ -69,7 +70,7 @@ fn parts_of<'a>(
             let start = part.len();
             part.resize(start + chunk.length as usize, 0);
             let bytes = part.get_mut(start..).unwrap_or_default();
-            if let Err(error) = read_exact_at(&*source.log, bytes, chunk.position) {
+            if let Err(error) = read_exact_at(&*source.log, bytes, source.position + chunk.position) {
                 return Some(Err(error));
             }
             if crc32c(bytes) != chunk.crc {

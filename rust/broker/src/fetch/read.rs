@@ -6,7 +6,7 @@ use crate::broker::Clock;
 use crate::disk::{Disk, MayWait};
 use crate::partition::{Duty, FollowerFetch, Partition, Role};
 use crate::request::response::FileRange;
-use crate::tiers::Limits;
+use crate::tiers::{Limits, PartitionTier};
 use crate::waiters::Delayed;
 use fastlog_log::{AbortedTxn, LogError, Slice};
 use fastlog_protocol::ErrorCode;
@@ -248,7 +248,9 @@ impl FetchPlan {
             has_news |= is_news(log.high_watermark(), wanted);
             if wanted.fetch_offset < bound && !self.is_kept_back(partition) {
                 if log.is_tiered(wanted.fetch_offset) {
-                    if partition.tier().is_none_or(|tier| tier.is_ready(wanted.fetch_offset)) {
+                    // a follower hears that it is there
+                    let is_ready = |tier: Arc<PartitionTier>| tier.is_ready(wanted.fetch_offset);
+                    if self.replica.is_some() || partition.tier().is_none_or(is_ready) {
                         return Prospect::Enough;
                     }
                     continue;

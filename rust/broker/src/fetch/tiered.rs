@@ -24,7 +24,9 @@ impl FetchPlan {
         // without it the log would begin on the disk
         let tier = partition.tier().ok_or(ErrorCode::OFFSET_OUT_OF_RANGE)?;
         let nothing_yet = || PartitionRead { is_unread: true, ..PartitionRead::nothing(told) };
-        let range = match tier.read(wanted.fetch_offset, limits) {
+        // what the store has beyond may be another history's
+        let bound = limits.bound.min(partition.log().tiered_end().unwrap_or(i64::MIN));
+        let range = match tier.read(wanted.fetch_offset, &Limits { bound, ..*limits }) {
             Found::Here(Some(range)) => range,
             Found::Here(None) | Found::Coming => return Ok(nothing_yet()),
             Found::Failed => return Err(UNREADABLE),

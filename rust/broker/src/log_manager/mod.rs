@@ -223,8 +223,11 @@ impl LogManager {
             None => None,
         };
         let options = self.options(directory, wanted);
-        let options = LogOptions { tiered: tier.as_ref().and_then(Tier::range), ..options };
+        let tiered = tier.as_ref().and_then(Tier::range);
+        let tiered_epochs = tier.as_ref().map_or(Vec::new(), |it| it.manifest().epochs());
+        let options = LogOptions { tiered, tiered_epochs, ..options };
         let (log, report) = Log::open(directory.storage(), options, now_ms)?;
+        tier.iter().for_each(|tier| tier.cut(log.tiered_end().unwrap_or(i64::MIN)));
         // what comes in the place of what was lost, or cut, was never cleaned
         self.cleaner.is_cut(&wanted.topic, wanted.index, log.log_end_offset());
         self.tell(wanted, &report);
@@ -324,12 +327,16 @@ impl LogManager {
         let mut each = |topic: &str, topic_id| {
             for partition in self.broker.partitions().of_topic(topic) {
                 let index = partition.index();
-                if partition.topic_id() == topic_id && self.broker.delete_partition(topic, index)? {
+                if partition.topic_id() != topic_id {
+                    continue;
+                }
+                self.mark_open(topic, topic_id, index)?;
+                if self.broker.delete_partition(topic, index)? {
                     self.doom(&partition, now_ms);
                     put_away.add(topic, index);
                 }
             }
-            self.delete_unopened(topic, topic_id, |_| true, &mut put_away)?;
+            self.delete_unopened(topic, topic_id, |_| true, true, &mut put_away)?;
             put_away.was_cleaned |= self.cleaner.forget(topic);
             Ok(put_away.take_count())
         };
@@ -365,6 +372,7 @@ impl LogManager {
         topic: &str,
         topic_id: Uuid,
         is_meant: impl Fn(i32) -> bool,
+        is_deleted: bool,
         put_away: &mut PutAway,
     ) -> Result<(), LogError> {
         let directories = self.directories()?;
@@ -375,7 +383,11 @@ impl LogManager {
             .map(|(key, it)| (key.clone(), it.path.clone()))
             .collect();
         for (key, from) in doomed {
-            let files = &directories.of_path(&from)?.storage().file_system;
+            let storage = directories.of_path(&from)?.storage();
+            if is_deleted {
+                self.mark_for_store(storage, &from)?;
+            }
+            let files = &storage.file_system;
             let name = file_name::of_deleted_partition(topic, key.1, files.random_uuid());
             let to = from.with_file_name(name);
             files.rename(&from, &to).map_err(|error| failed("rename", &from, error))?;

@@ -97,7 +97,7 @@ impl LogManager {
             );
             return Err(ChangeError { code: ErrorCode::INCONSISTENT_TOPIC_ID, message });
         }
-        let (log, _) = self.open_log(wanted, now_ms)?;
+        let (log, tier) = self.open_log(wanted, now_ms)?;
         let settings = PartitionSettings {
             topic: wanted.topic.clone(),
             topic_id: wanted.topic_id,
@@ -105,23 +105,27 @@ impl LogManager {
             leader_epoch: change.to.leader_epoch,
             replication: Replication::single(self.broker.config.node_id, wanted.min_insync_replicas),
         };
-        self.broker.add_replica(settings, log, &change.to)?;
+        self.broker.add_replica(settings, log, tier, &change.to)?;
         self.found.lock().remove(&(wanted.topic.to_string(), wanted.index));
         Ok(())
     }
 
     /// Puts replicas of a topic id away: (partition, leader epoch), each unless it is of a later epoch here (KIP-570). Their
     /// directories are renamed, open or not; one that was not opened in this run has no epoch to compare. Answers how
-    /// many there were. Blocks.
+    /// many there were. `is_deleted`: with the topic, so that an object store is to forget it too. Blocks.
     pub fn delete_replicas(
         &self,
         topic: &str,
         topic_id: Uuid,
         wanted: &[(i32, i32)],
+        is_deleted: bool,
         now_ms: i64,
     ) -> Result<usize, LogError> {
         let mut put_away = PutAway::default();
         for &(index, leader_epoch) in wanted {
+            if is_deleted {
+                self.mark_open(topic, topic_id, index)?;
+            }
             if let Some(gone) = self.broker.delete_replica(topic, topic_id, index, leader_epoch)? {
                 self.doom(&gone, now_ms);
                 put_away.was_cleaned |= self.cleaner.forget_partition(topic, index);
@@ -129,7 +133,7 @@ impl LogManager {
             }
         }
         let is_meant = |index| wanted.iter().any(|it| it.0 == index);
-        self.delete_unopened(topic, topic_id, is_meant, &mut put_away)?;
+        self.delete_unopened(topic, topic_id, is_meant, is_deleted, &mut put_away)?;
         self.settle(&put_away)?;
         Ok(put_away.take_count())
     }
@@ -243,7 +247,7 @@ impl LogManager {
     }
 
     /// Before the cut, so that a crash between the two only has the cleaner look at more (Kafka: maybeTruncateCheckpoint).
-    fn lower_cleaner_checkpoint(
+    pub(super) fn lower_cleaner_checkpoint(
         &self,
         directory: &LogDir,
         topic: &str,
@@ -256,7 +260,7 @@ impl LogManager {
         Ok(())
     }
 
-    fn checkpoint_ends(&self, directory: &LogDir) -> Result<(), LogError> {
+    pub(super) fn checkpoint_ends(&self, directory: &LogDir) -> Result<(), LogError> {
         self.write_checkpoint_of(directory, Checkpoint::RecoveryPoint)?;
         self.write_checkpoint_of(directory, Checkpoint::LogStart)
     }

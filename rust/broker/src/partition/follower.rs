@@ -89,6 +89,7 @@ impl Partition {
         let changing = self.changing.lock();
         self.check_follows(leader_epoch)?;
         let is_cut = self.log.truncate_to(offset, now_ms, checkpoint)?;
+        self.tier().inspect(|tier| tier.tier.cut(offset));
         drop(changing);
         self.notify();
         Ok(is_cut)
@@ -125,7 +126,7 @@ impl Partition {
         (header.base_offset < end && end < header.next_offset()).then_some(header.base_offset)
     }
 
-    fn check_follows(&self, leader_epoch: i32) -> Result<(), LogError> {
+    pub(super) fn check_follows(&self, leader_epoch: i32) -> Result<(), LogError> {
         let role = self.role();
         if role.duty == Duty::Follower && role.leader_epoch == leader_epoch {
             return Ok(());

@@ -2,7 +2,7 @@
 
 mod partition;
 
-pub(crate) use partition::{Limits, PartitionTier, UNREADABLE, file_range};
+pub(crate) use partition::{Begin, Limits, PartitionTier, UNREADABLE, file_range};
 
 use fastlog_tiers::{Cache, ObjectStore, Reader, Store, StoreError};
 use parking_lot::Mutex;
@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 pub struct Tiers {
     store: Arc<dyn Store>,
     reader: Arc<Reader>,
+    is_clustered: bool,
     threads: Mutex<Vec<JoinHandle<()>>>,
     is_stopped: AtomicBool,
 }
@@ -28,25 +29,33 @@ impl fmt::Debug for Tiers {
 
 impl Tiers {
     /// Opens the store at `url` (`fastlog.remote.store.url`); of what was read at most `cache_bytes` are kept. Asks
-    /// nothing of the store.
-    pub fn open(url: &str, cache_bytes: usize) -> Result<Arc<Self>, StoreError> {
+    /// nothing of the store. `is_clustered`: other brokers lead and follow the same partitions.
+    pub fn open(url: &str, cache_bytes: usize, is_clustered: bool) -> Result<Arc<Self>, StoreError> {
         let fails = |error: io::Error| StoreError::Failed {
             what: "open",
             key: url.to_owned(),
             reason: error.to_string(),
         };
-        Self::of(Arc::new(ObjectStore::open(url)?), cache_bytes).map_err(fails)
+        Self::of(Arc::new(ObjectStore::open(url)?), cache_bytes, is_clustered).map_err(fails)
     }
 
     /// The same on a store that is open.
-    pub fn of(store: Arc<dyn Store>, cache_bytes: usize) -> io::Result<Arc<Self>> {
+    pub fn of(store: Arc<dyn Store>, cache_bytes: usize, is_clustered: bool) -> io::Result<Arc<Self>> {
         let reader = Reader::new(Arc::clone(&store), Cache::new(cache_bytes));
         let threads = Mutex::new(reader.start()?);
-        Ok(Arc::new(Self { store, reader, threads, is_stopped: AtomicBool::new(false) }))
+        Ok(Arc::new(Self { store, reader, is_clustered, threads, is_stopped: AtomicBool::new(false) }))
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
         &*self.store
+    }
+
+    pub(crate) fn store_handle(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.is_clustered
     }
 
     pub(crate) fn reader(&self) -> &Arc<Reader> {

@@ -2,9 +2,10 @@
 
 use crate::partition::Partition;
 use crate::request::response::FileRange;
-use fastlog_log::{AbortedTxn, LogError, TimestampedOffset};
+use fastlog_log::{AbortedTxn, AfterTier, LogError, TimestampedOffset};
 use fastlog_protocol::ErrorCode;
 use fastlog_tiers::{Found, Range, Reader, Tier, TierError, Wake, timestamps};
+use parking_lot::Mutex;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -13,6 +14,21 @@ pub(crate) struct PartitionTier {
     pub(crate) tier: Tier,
     reader: Arc<Reader>,
     wake: Wake,
+    begin: Mutex<Begin>,
+}
+
+/// What a follower is to begin with, which is fetched from the store.
+pub(crate) enum Begin {
+    /// Nobody asked for it.
+    Idle,
+    /// What came was too old when it was asked for again: the leader's disk begins later by now.
+    Late,
+    /// It is on its way.
+    Asked,
+    /// It is here.
+    Ready(AfterTier),
+    /// It could not be had, for a person.
+    Failed(String),
 }
 
 impl fmt::Debug for PartitionTier {
@@ -36,7 +52,31 @@ impl PartitionTier {
                 partition.notify();
             }
         };
-        Self { tier, reader, wake: Arc::new(wake) }
+        Self { tier, reader, wake: Arc::new(wake), begin: Mutex::new(Begin::Idle) }
+    }
+
+    /// What a follower whose leader's disk begins at `local_start_offset` is to begin with. `Idle`: the caller has to fetch
+    /// it, and so it has to with `Late`; `Asked` is what others get until it does.
+    pub(crate) fn take_begin(&self, local_start_offset: i64) -> Begin {
+        let mut begin = self.begin.lock();
+        match std::mem::replace(&mut *begin, Begin::Asked) {
+            Begin::Asked => Begin::Asked,
+            Begin::Ready(ready) if ready.offset >= local_start_offset => {
+                *begin = Begin::Idle;
+                Begin::Ready(ready)
+            }
+            Begin::Failed(reason) => {
+                *begin = Begin::Idle;
+                Begin::Failed(reason)
+            }
+            Begin::Ready(_) => Begin::Late,
+            Begin::Idle | Begin::Late => Begin::Idle,
+        }
+    }
+
+    /// It came, or failed.
+    pub(crate) fn set_begin(&self, begin: Begin) {
+        *self.begin.lock() = begin;
     }
 
     /// Batches from the one that holds `offset` on; never waits. `Coming`: the partition's waiters are told.

@@ -77,7 +77,7 @@ fn a_replica_is_put_away_unless_it_is_of_a_later_epoch() {
     let poll =
         first.fetch(-1, FetchPartition { fetch_offset: 1, ..FetchPartition::default() }, 60_000, false);
     let delete = |topic_id, leader_epoch| {
-        first.logs.delete_replicas("t", topic_id, &[(0, leader_epoch)], NOW_MS).unwrap()
+        first.logs.delete_replicas("t", topic_id, &[(0, leader_epoch)], false, NOW_MS).unwrap()
     };
     assert_eq!(delete(TOPIC_ID, 4), 0, "an old word");
     assert_eq!(delete(Uuid::from_u128(8), 5), 0, "another topic");
@@ -99,7 +99,8 @@ fn a_replica_that_was_not_opened_yet_is_put_away_too() {
     first.write("a");
     first.kill();
     let again = Node::start(1, directory.path());
-    let delete = |topic_id, index| again.logs.delete_replicas("t", topic_id, &[(index, 0)], NOW_MS).unwrap();
+    let delete =
+        |topic_id, index| again.logs.delete_replicas("t", topic_id, &[(index, 0)], true, NOW_MS).unwrap();
     assert_eq!((delete(Uuid::from_u128(8), 0), delete(TOPIC_ID, 1)), (0, 0));
     assert_eq!(directories(directory.path()), ["t-0"]);
     assert_eq!(delete(TOPIC_ID, 0), 1);

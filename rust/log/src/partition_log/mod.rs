@@ -22,6 +22,7 @@ use crate::segment::list::SegmentList;
 use crate::txn_index_checkpoint::TxnIndexCheckpoint;
 
 mod aborted;
+pub mod after_tier;
 pub mod append;
 mod clean;
 pub mod delete;

@@ -20,7 +20,7 @@ use super::tiered::{NOTHING_TIERED, TieredRange};
 use super::{Log, NOTHING_UNSTABLE, Writer};
 use crate::cleaner::{CleanerState, swap};
 use crate::config::{Durability, LogConfig};
-use crate::epoch_cache::{self, EpochCache};
+use crate::epoch_cache::{self, EpochCache, EpochStart};
 use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::{DirectoryEntry, Storage};
@@ -53,6 +53,8 @@ pub struct LogOptions {
     pub last_stop: LastStop,
     /// What the object store has of it.
     pub tiered: Option<TieredRange>,
+    /// The leader epochs of those, ascending, as the store's manifest tells them.
+    pub tiered_epochs: Vec<EpochStart>,
 }
 
 impl LogOptions {
@@ -69,6 +71,7 @@ impl LogOptions {
             high_watermark: 0,
             last_stop,
             tiered: None,
+            tiered_epochs: Vec::new(),
         }
     }
 }
@@ -115,6 +118,7 @@ impl Log {
         } else {
             note_first_epochs(&segments, &mut epochs, options.log_start_offset)?;
         }
+        note_tiered_epochs(&mut epochs, &options)?;
         let recovery = Recovery {
             last_stop: options.last_stop,
             recovery_point: options.recovery_point,
@@ -154,7 +158,8 @@ impl Log {
         let active = list.last().cloned();
         let active = active.ok_or_else(|| LogError::Invalid { reason: "no segment".to_owned() })?;
         let end = recovered.log_end_offset;
-        let first = options.tiered.map_or(list.first_base_offset(), |it| it.first_offset(&list));
+        let tiered = options.tiered.and_then(|it| it.agreed(&epochs, &options, end));
+        let first = tiered.map_or(list.first_base_offset(), |it| it.first_offset(&list));
         let start = options.log_start_offset.max(first).min(end);
         let report = recovered.report;
         warn_of_loss(&report, &options, end);
@@ -201,7 +206,7 @@ impl Log {
             log_end_offset: AtomicI64::new(end),
             high_watermark: AtomicI64::new(options.high_watermark.clamp(start, end)),
             recovery_point: AtomicI64::new(options.recovery_point.min(end)),
-            tiered_end_offset: AtomicI64::new(options.tiered.map_or(NOTHING_TIERED, |it| it.end_offset)),
+            tiered_end_offset: AtomicI64::new(tiered.map_or(NOTHING_TIERED, |it| it.end_offset)),
             first_unstable_offset: AtomicI64::new(unstable),
             writer: Mutex::new(writer),
             flushing: Mutex::new(()),
@@ -391,6 +396,22 @@ fn note_first_epochs(
         return Ok(());
     }
     if epochs.note_before(epochs_in(segments, first)?) { epochs.save() } else { Ok(()) }
+}
+
+/// Takes the epochs of what only the object store has from its manifest, where the file does not have them: it was lost, or
+/// the batches that told them are no longer on the disk.
+fn note_tiered_epochs(epochs: &mut EpochCache, options: &LogOptions) -> Result<(), LogError> {
+    let Some(tiered) = options.tiered else { return Ok(()) };
+    let start = options.log_start_offset.max(tiered.start_offset);
+    let told = options.tiered_epochs.clone();
+    let is_news = match epochs.entries().first().map(|first| first.start_offset) {
+        Some(first) => first > start && epochs.note_before(told),
+        None => {
+            epochs.replace(told);
+            true
+        }
+    };
+    if is_news { epochs.save() } else { Ok(()) }
 }
 
 /// The last batch is of the epoch that is said to hold the log's end, or the file is another log's.

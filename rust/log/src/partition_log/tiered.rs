@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::Log;
-use crate::epoch_cache::EpochStart;
+use super::open::LogOptions;
+use crate::epoch_cache::{EpochCache, EpochStart};
 use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::{FileHandle, LazyFile, atomic_file, read_up_to_at};
+use crate::lineage::common_end;
 use crate::segment::Segment;
 use crate::segment::list::SegmentList;
+use crate::segment::txn_index::TxnIndex;
 
 /// Stands for a store that has nothing of the log.
 pub(super) const NOTHING_TIERED: i64 = -1;
@@ -34,22 +37,33 @@ impl TieredRange {
         let local = segments.first_base_offset();
         if self.end_offset >= local { self.start_offset.min(local) } else { local }
     }
+
+    /// As much of it as a log has that ends at `end`: no record that its leader does not have is one of its own.
+    pub(super) fn agreed(self, epochs: &EpochCache, options: &LogOptions, end: i64) -> Option<Self> {
+        let from = self.start_offset.max(options.log_start_offset);
+        let until = self.end_offset.min(end);
+        let end_offset = common_end(epochs.entries(), &options.tiered_epochs, from, until);
+        (end_offset > self.start_offset).then_some(Self { end_offset, ..self })
+    }
 }
 
-/// A full segment, as it is to be uploaded: synced, and below the last stable offset.
+/// A full segment, as it is to be uploaded: synced, and below the last stable offset. Where the store has the front of it
+/// already, as another replica's segments have other borders, the rest of it.
 #[derive(Clone, Debug)]
 pub struct ClosedSegment {
     /// Its first offset.
     pub base_offset: i64,
     /// The base offset of the next one.
     pub next_offset: i64,
+    /// Where its batches begin in the file.
+    pub position: u64,
     /// Bytes of batches.
     pub size_bytes: u64,
-    /// The batches; stays readable when the segment is deleted.
+    /// The file; stays readable when the segment is deleted.
     pub log: Arc<dyn FileHandle>,
-    /// `.index`.
+    /// `.index`; empty where it is not a whole segment, of which positions and offsets count from another beginning.
     pub offset_index: Vec<u8>,
-    /// `.timeindex`.
+    /// `.timeindex`; as above.
     pub time_index: Vec<u8>,
     /// `.txnindex`; empty where there is none.
     pub txn_index: Vec<u8>,
@@ -99,6 +113,13 @@ impl Log {
         list.iter().filter(|it| it.base_offset >= offset).map(|it| it.size()).sum()
     }
 
+    /// Up to where `epochs`, of offsets from `start_offset` on and below `end_offset`, are the history of this log.
+    pub fn agreed_end(&self, epochs: &[EpochStart], start_offset: i64, end_offset: i64) -> i64 {
+        let from = start_offset.max(self.log_start_offset());
+        let until = end_offset.min(self.log_end_offset());
+        common_end(self.epochs.lock().entries(), epochs, from, until)
+    }
+
     /// The first full segment that the store does not have, of which nothing can be cut or aborted any more; synced when
     /// this returns. One that the log's start has passed is left out. Blocks on the disk.
     pub fn next_to_upload(&self) -> Result<Option<ClosedSegment>, LogError> {
@@ -117,29 +138,63 @@ impl Log {
         if self.recovery_point() < next_offset {
             return Ok(None);
         }
-        self.closed_segment(segment, next_offset).map(Some)
+        self.closed_segment(segment, from, next_offset).map(Some)
     }
 
-    fn closed_segment(&self, segment: &Arc<Segment>, next_offset: i64) -> Result<ClosedSegment, LogError> {
+    fn closed_segment(
+        &self,
+        segment: &Arc<Segment>,
+        from: i64,
+        next_offset: i64,
+    ) -> Result<ClosedSegment, LogError> {
         segment.ensure_loaded(self.config().index_interval_bytes)?;
         segment.flush_indexes()?;
         self.check_txn_index(segment)?;
         let snapshot = self.directory().join(file_name::of_offset(next_offset, file_name::SNAPSHOT));
         let files = &*self.storage.file_system;
-        Ok(ClosedSegment {
+        let mut closed = ClosedSegment {
             base_offset: segment.base_offset,
             next_offset,
+            position: 0,
             size_bytes: segment.size(),
             log: segment.file()?,
             offset_index: whole(segment.offset_index.entries().file())?,
             time_index: whole(segment.time_index.entries().file())?,
-            txn_index: segment
-                .txn_index
-                .encoded()
-                .during("read the transaction index of", segment.log.path())?,
+            txn_index: encoded(&segment.txn_index)?,
             snapshot: atomic_file::read(files, &snapshot).during("read", &snapshot)?.unwrap_or_default(),
             epochs: self.epochs_of(segment.base_offset, next_offset),
-        })
+        };
+        // the start of the log may lie within one; only the end of another upload is where the rest of it begins
+        if self.tiered_end() == Some(from) && from > segment.base_offset {
+            self.without_front(segment, from, &mut closed)?;
+        }
+        Ok(closed)
+    }
+
+    /// Leaves out what lies below offset `from`, where a batch begins: another replica's segment ended there.
+    fn without_front(
+        &self,
+        segment: &Segment,
+        from: i64,
+        closed: &mut ClosedSegment,
+    ) -> Result<(), LogError> {
+        let found = segment.find_batch(from, segment.size())?;
+        let rest = found.filter(|it| it.header.base_offset >= from).ok_or_else(|| LogError::Invalid {
+            reason: format!(
+                "the object store ends at offset {from}, and no batch of {} begins there",
+                segment.log.path().display()
+            ),
+        })?;
+        (closed.base_offset, closed.position) = (from, rest.position);
+        closed.size_bytes -= rest.position;
+        closed.offset_index.clear();
+        closed.time_index.clear();
+        closed.txn_index = segment
+            .txn_index
+            .encoded_from(from)
+            .during("read the transaction index of", segment.txn_index.file().path())?;
+        closed.epochs = self.epochs_of(from, closed.next_offset);
+        Ok(())
     }
 
     fn epochs_of(&self, base_offset: i64, next_offset: i64) -> Vec<EpochStart> {
@@ -154,6 +209,10 @@ impl Log {
         let before = self.log_start_offset();
         Ok(self.follow_log_start(offset)? > before)
     }
+}
+
+fn encoded(txn_index: &TxnIndex) -> Result<Vec<u8>, LogError> {
+    txn_index.encoded().during("read the transaction index of", txn_index.file().path())
 }
 
 fn whole(file: &LazyFile) -> Result<Vec<u8>, LogError> {

@@ -44,6 +44,10 @@ impl Log {
             self.restart_at(&mut writer, offset, now_ms)?;
             return Ok(true);
         }
+        if offset < self.segments().first_base_offset() {
+            self.restart_below(&mut writer, (start, offset), now_ms)?;
+            return Ok(true);
+        }
         let (kept, gone) = self.segments().split_at_offset(offset.saturating_add(1));
         let active = kept.last().cloned().ok_or_else(|| self.no_segment())?;
         let found = active.find_batch(offset, active.size())?;
@@ -80,32 +84,60 @@ impl Log {
     }
 
     /// Brings down what the checkpoints say to `offset`; returns where the log started.
-    fn lower_to(
+    pub(super) fn lower_to(
         &self,
         offset: i64,
         checkpoint: impl FnOnce() -> Result<(), LogError>,
     ) -> Result<i64, LogError> {
         self.recovery_point.fetch_min(offset, AcqRel);
         let start = self.log_start_offset.fetch_min(offset, AcqRel);
+        // what an object store has beyond is another history's, and no reason any more to delete anything here
+        self.tiered_end_offset.fetch_min(offset, AcqRel);
         checkpoint().inspect_err(|_| self.log_start_offset.store(start, Release))?;
         Ok(start)
     }
 
     fn restart_at(&self, writer: &mut Writer, offset: i64, now_ms: i64) -> Result<(), LogError> {
+        self.retire_all(now_ms)?;
+        let segment = self.begin_segment(offset, now_ms)?;
+        self.log_start_offset.store(offset, Release);
+        self.cut_epochs(writer, 0)?;
+        self.reopen_end(writer, segment, offset, now_ms)?;
+        self.high_watermark.store(offset, Release);
+        Ok(())
+    }
+
+    /// The same where only the object store has what is left, `[start, offset)`: the log still starts where it did.
+    fn restart_below(
+        &self,
+        writer: &mut Writer,
+        (start, offset): (i64, i64),
+        now_ms: i64,
+    ) -> Result<(), LogError> {
+        self.retire_all(now_ms)?;
+        let segment = self.begin_segment(offset, now_ms)?;
+        self.log_start_offset.store(start, Release);
+        self.reopen_end(writer, segment, offset, now_ms)?;
+        self.high_watermark.store(offset, Release);
+        Ok(())
+    }
+
+    /// All segments leave the disk, durably, newest first.
+    pub(super) fn retire_all(&self, now_ms: i64) -> Result<(), LogError> {
         let gone: Vec<_> = self.segments().iter().rev().cloned().collect();
         self.retire(gone, now_ms)?;
-        self.sync_names()?;
+        self.sync_names()
+    }
+
+    /// Makes a segment that is the only one.
+    pub(super) fn begin_segment(&self, offset: i64, now_ms: i64) -> Result<Arc<Segment>, LogError> {
         let segment = Segment::create(&self.storage, &self.directory(), offset, now_ms)
             .map_err(|error| self.write_failed(error))?;
         let segment = Arc::new(segment);
         // its name is synced with the first of its batches
         self.directory_changed.store(true, Release);
         *self.segments.write() = Arc::new(SegmentList::new(vec![Arc::clone(&segment)]));
-        self.log_start_offset.store(offset, Release);
-        self.cut_epochs(writer, 0)?;
-        self.reopen_end(writer, segment, offset, now_ms)?;
-        self.high_watermark.store(offset, Release);
-        Ok(())
+        Ok(segment)
     }
 
     /// Forgets epochs that begin at `offset` or later, durably.
@@ -123,7 +155,7 @@ impl Log {
     }
 
     /// Takes up the log at its new end: counters, epochs and producers as of there.
-    fn reopen_end(
+    pub(super) fn reopen_end(
         &self,
         writer: &mut Writer,
         active: Arc<Segment>,
@@ -157,7 +189,7 @@ impl Log {
         Ok(())
     }
 
-    fn sync_names(&self) -> Result<(), LogError> {
+    pub(super) fn sync_names(&self) -> Result<(), LogError> {
         self.sync_directory().inspect_err(|error| self.storage.poison(error))
     }
 

@@ -75,6 +75,13 @@ impl TxnIndex {
         self.with(|entries, _| Ok(entries.iter().flat_map(encode).collect()))
     }
 
+    /// The same of transactions that ended at `offset` or later.
+    pub(crate) fn encoded_from(&self, offset: i64) -> io::Result<Vec<u8>> {
+        self.with(|entries, _| {
+            Ok(entries.iter().filter(|txn| txn.last_offset >= offset).flat_map(encode).collect())
+        })
+    }
+
     /// What it holds, to be noted.
     pub(crate) fn summary(&self) -> io::Result<Summary> {
         self.with(|entries, _| {

@@ -412,10 +412,11 @@ impl Engine {
         topic: &str,
         topic_id: [u8; 16],
         partitions: Vec<(i32, i32)>,
+        is_deleted: bool,
     ) -> PyResult<usize> {
         let now_ms = self.broker.clock().now_ms();
         self.with_logs(py, |logs| {
-            logs.delete_replicas(topic, Uuid::from_bytes(topic_id), &partitions, now_ms)
+            logs.delete_replicas(topic, Uuid::from_bytes(topic_id), &partitions, is_deleted, now_ms)
         })
     }
 
@@ -479,6 +480,21 @@ impl Engine {
     ) -> PyResult<()> {
         self.with_logs(py, |logs| {
             logs.restart_at(topic, index, leader_epoch, offset, self.broker.clock().now_ms())
+        })
+    }
+
+    fn begin_after_tier(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        index: i32,
+        leader_epoch: i32,
+        local_start_offset: i64,
+        log_start_offset: i64,
+    ) -> PyResult<bool> {
+        self.with_logs(py, |logs| {
+            let now_ms = self.broker.clock().now_ms();
+            logs.begin_after_tier((topic, index), leader_epoch, local_start_offset, log_start_offset, now_ms)
         })
     }
 

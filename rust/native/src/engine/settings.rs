@@ -42,6 +42,7 @@ pub(crate) struct BrokerSettings {
     remote_log_storage_system_enable: bool,
     fastlog_remote_store_url: Option<String>,
     fastlog_remote_cache_bytes: usize,
+    zookeeper_connect: Option<String>,
 }
 
 impl BrokerSettings {
@@ -88,7 +89,7 @@ impl BrokerSettings {
     pub(super) fn tiers(&self) -> Result<Option<Arc<Tiers>>, StoreError> {
         match &self.fastlog_remote_store_url {
             Some(url) if self.remote_log_storage_system_enable => {
-                Tiers::open(url, self.fastlog_remote_cache_bytes).map(Some)
+                Tiers::open(url, self.fastlog_remote_cache_bytes, self.zookeeper_connect.is_some()).map(Some)
             }
             _ => Ok(None),
         }

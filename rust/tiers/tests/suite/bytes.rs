@@ -1,6 +1,6 @@
 //! What is written down reads back, and nothing else does.
 
-use fastlog_log::EpochStart;
+use fastlog_log::{ClosedSegment, EpochStart};
 use fastlog_tiers::chunks::{CHUNK_BYTES, scan, verify};
 use fastlog_tiers::{Entry, Manifest};
 use proptest::prelude::*;
@@ -17,6 +17,7 @@ fn manifest(sizes: &[(u16, u64)]) -> Manifest {
             id: Uuid::from_u128(number as u128),
             base_offset,
             next_offset: offset,
+            object_next_offset: offset + number as i64 % 2,
             max_timestamp: offset * 3,
             log_bytes: *bytes + 1,
             lookup_bytes: 4,
@@ -62,7 +63,7 @@ proptest! {
     ) {
         let closed = segment(100, &batches);
         let source = closed.source();
-        let chunks = scan(&*source.log, source.size_bytes, 100, closed.next_offset).unwrap();
+        let chunks = scan(&source).unwrap();
         let mut end = 0;
         for (number, chunk) in chunks.iter().enumerate() {
             prop_assert_eq!(chunk.position, end);
@@ -84,11 +85,11 @@ proptest! {
 fn a_manifest_of_a_newer_format_says_so() {
     let mut bytes = manifest(&[]).encode();
     bytes.truncate(bytes.len() - 4);
-    bytes[5] = 2;
+    bytes[5] = 3;
     let crc = fastlog_protocol::crc::crc32c(&bytes);
     bytes.extend(crc.to_be_bytes());
     let error = Manifest::decode("m", &bytes).unwrap_err().to_string();
-    assert!(error.contains("format is 2, known is 1"), "{error}");
+    assert!(error.contains("format is 3, known is 2"), "{error}");
 }
 
 #[test]
@@ -98,10 +99,34 @@ fn a_damaged_or_short_segment_is_not_uploaded() {
     let middle = damaged.bytes.len() / 2 + 70;
     damaged.bytes[middle] ^= 1;
     let source = damaged.source();
-    let error = scan(&*source.log, source.size_bytes, 0, closed.next_offset).unwrap_err().to_string();
+    let error = scan(&source).unwrap_err().to_string();
     assert!(error.contains("the local segment 0"), "{error}");
     let source = closed.source();
-    assert!(scan(&*source.log, source.size_bytes + 1, 0, closed.next_offset).is_err());
-    assert!(scan(&*source.log, source.size_bytes, 0, closed.next_offset - 1).is_err());
-    assert!(scan(&*source.log, source.size_bytes - 1, 0, closed.next_offset).is_err());
+    for (bytes, next_offset) in [(1, 0), (0, -1), (-1, 0)] {
+        let size_bytes = source.size_bytes.saturating_add_signed(bytes);
+        let next_offset = source.next_offset + next_offset;
+        assert!(scan(&ClosedSegment { size_bytes, next_offset, ..source.clone() }).is_err());
+    }
+}
+
+#[test]
+fn a_manifest_of_the_first_format_reads() {
+    let whole = manifest(&[(3, 5), (4, 5)]);
+    let mut segments = whole.segments.clone();
+    segments.iter_mut().for_each(|it| it.object_next_offset = it.next_offset);
+    let whole = Manifest { segments, ..whole };
+    let mut bytes = whole.encode();
+    bytes.truncate(bytes.len() - 4);
+    bytes[5] = 1;
+    // each entry has the offset at which its object ends behind its id, its base and its next offset
+    let first = bytes.windows(16).position(|it| *it == *whole.segments[0].id.as_bytes()).unwrap();
+    let second = first
+        + bytes[first + 1..].windows(16).position(|it| *it == *whole.segments[1].id.as_bytes()).unwrap()
+        + 1;
+    for entry in [second, first] {
+        bytes.drain(entry + 32..entry + 40);
+    }
+    let crc = fastlog_protocol::crc::crc32c(&bytes);
+    bytes.extend(crc.to_be_bytes());
+    assert_eq!(Manifest::decode("m", &bytes).unwrap(), whole);
 }

@@ -12,7 +12,7 @@ use fastlog_tiers::{
 use uuid::Uuid;
 
 pub(crate) const TOPIC_ID: Uuid = Uuid::from_u128(7);
-pub(crate) const WRITER: Writer = Writer { node_id: 1, leader_epoch: 3 };
+pub(crate) const WRITER: Writer = Writer { node_id: 1, leader_epoch: 3, is_clustered: false };
 
 pub(crate) fn place() -> Place {
     Place { topic: "orders".to_owned(), topic_id: TOPIC_ID, partition: 2 }
@@ -48,6 +48,7 @@ impl Closed {
         ClosedSegment {
             base_offset: self.base_offset,
             next_offset: self.next_offset,
+            position: 0,
             size_bytes: self.bytes.len() as u64,
             log: RealFileSystem::handle(file),
             offset_index: vec![1; 16],
@@ -78,7 +79,8 @@ impl Broker {
                     == (entry.base_offset, entry.next_offset, entry.log_bytes)
             })
         };
-        work(&Local { save: &save, has: &has })
+        let agreed = |it: &Manifest| it.end_offset().unwrap_or(0);
+        work(&Local { save: &save, has: &has, agreed: &agreed, leads: &|| true })
     }
 
     /// The tier as a new run finds it.

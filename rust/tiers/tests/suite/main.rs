@@ -6,4 +6,5 @@ mod common;
 mod crashes;
 mod directory;
 mod faults;
+mod leaders;
 mod reading;

@@ -11,6 +11,7 @@ from fastlog.errors import (
     KafkaError,
     KafkaStorageError,
     NotLeaderOrFollowerError,
+    OffsetMovedToTieredStorageError,
     OffsetOutOfRangeError,
     StaleBrokerEpochError,
     UnknownLeaderEpochError,
@@ -20,11 +21,13 @@ from fastlog.ports import PartitionKey
 from fastlog.state.replica.follower import (
     Appended,
     AskOffsets,
+    BeginAfterTier,
     Diverged,
     Effect,
     Failed,
     Fetcher,
     FollowerSettings,
+    LeaderOffsets,
     Outcome,
     RestartAt,
     Truncate,
@@ -54,6 +57,10 @@ def fetched(it: Fetcher, outcome: Outcome, *, now_ms: int = 0) -> list[Effect]:
 
 def offsets(it: Fetcher, now_ms: int = 0) -> list[int]:
     return [wanted.fetch_offset for wanted in it.wanted(now_ms)]
+
+
+def lies(start: int, end: int, *, local_start: int | None = None) -> LeaderOffsets:
+    return LeaderOffsets(start=start, end=end, local_start=start if local_start is None else local_start)
 
 
 def test_it_asks_from_its_end_with_the_epoch_of_its_last_record() -> None:
@@ -131,6 +138,7 @@ def test_a_difference_with_nothing_to_cut_is_asked_about_again_later() -> None:
     "outcome",
     [
         Failed(code=OffsetOutOfRangeError.code),
+        Failed(code=OffsetMovedToTieredStorageError.code),
         Diverged(epoch=-1, end_offset=-1, own_epoch=-1, own_end_offset=-1),
     ],
 )
@@ -143,22 +151,51 @@ def test_out_of_range_it_asks_where_the_leaders_log_lies(outcome: Outcome) -> No
 def test_behind_the_leaders_start_it_begins_anew_there() -> None:
     it = following(where(30, high_watermark=30))
     fetched(it, Failed(code=OffsetOutOfRangeError.code))
-    effects = it.leader_offsets(KEY, EPOCH, (100, 200), 0)
+    effects = it.leader_offsets(KEY, EPOCH, lies(100, 200), 0)
     assert effects == [RestartAt(key=KEY, leader_epoch=EPOCH, offset=100, below_high_watermark=False)]
     it.moved(KEY, EPOCH, where(100, epoch=-1, start=100))
     assert offsets(it) == [100]
 
 
+@pytest.mark.parametrize("start", [0, 40])
+def test_before_the_leaders_disk_it_begins_where_the_object_store_ends(start: int) -> None:
+    it = following(where(30, high_watermark=30))
+    fetched(it, Failed(code=OffsetMovedToTieredStorageError.code))
+    begin = BeginAfterTier(key=KEY, leader_epoch=EPOCH, local_start_offset=100, log_start_offset=start)
+    assert it.leader_offsets(KEY, EPOCH, lies(start, 200, local_start=100), 0) == [begin]
+    assert offsets(it, BACKOFF_MS) == []
+    # what it needs is on its way from the store
+    it.not_yet(KEY, EPOCH, 0, is_coming=True)
+    assert offsets(it) == []
+    assert offsets(it, FollowerSettings().unheard_ms) == [30]
+    fetched(it, Failed(code=OffsetMovedToTieredStorageError.code), now_ms=BACKOFF_MS)
+    assert it.leader_offsets(KEY, EPOCH, lies(start, 200, local_start=100), BACKOFF_MS) == [begin]
+    # or the store is away
+    it.not_yet(KEY, EPOCH, BACKOFF_MS, is_coming=False)
+    assert offsets(it, 2 * BACKOFF_MS - 1) == []
+    fetched(it, Failed(code=OffsetMovedToTieredStorageError.code), now_ms=2 * BACKOFF_MS)
+    it.leader_offsets(KEY, EPOCH, lies(start, 200, local_start=100), 2 * BACKOFF_MS)
+    it.moved(KEY, EPOCH, where(110, start=start))
+    assert offsets(it, 2 * BACKOFF_MS) == [110]
+
+
+def test_what_the_leaders_disk_has_by_now_is_fetched_from_there() -> None:
+    it = following(where(30))
+    fetched(it, Failed(code=OffsetMovedToTieredStorageError.code))
+    assert it.leader_offsets(KEY, EPOCH, lies(0, 200, local_start=30), 0) == []
+    assert offsets(it, BACKOFF_MS) == [30]
+
+
 def test_beyond_the_leaders_end_it_cuts_there() -> None:
     it = following(where(30, high_watermark=25))
     fetched(it, Failed(code=OffsetOutOfRangeError.code))
-    (cut,) = it.leader_offsets(KEY, EPOCH, (0, 10), 0)
+    (cut,) = it.leader_offsets(KEY, EPOCH, lies(0, 10), 0)
     assert cut == Truncate(key=KEY, leader_epoch=EPOCH, offset=10, below_high_watermark=True)
 
 
-@pytest.mark.parametrize("answer", [(0, 50), None])
+@pytest.mark.parametrize("answer", [lies(0, 50), None])
 def test_where_it_is_in_range_after_all_or_nobody_answers_it_fetches_again_later(
-    answer: tuple[int, int] | None,
+    answer: LeaderOffsets | None,
 ) -> None:
     it = following(where(30))
     fetched(it, Failed(code=OffsetOutOfRangeError.code))

@@ -1,0 +1,131 @@
+//! The work of tiered storage on the logs of a broker: what a leader uploads and deletes, what a follower reads of it, and
+//! what becomes of deleted partitions.
+//!
+//! Crash points. A partition's start is in its checkpoint before the store forgets what lies below. The copy of a manifest
+//! lies in the partition's directory before anything is uploaded.
+
+mod begin;
+mod deleted;
+mod leading;
+
+use super::{LogManager, OpenPartition};
+use crate::events::Level;
+use crate::partition::{Duty, Partition, Role};
+use crate::tiers::{PartitionTier, Tiers};
+use fastlog_log::file_system::atomic_file;
+use fastlog_log::{LogError, Storage};
+use fastlog_tiers::{Entry, Local, Manifest, Place, Tier, TierError};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The copy of the manifest in force, in a partition's directory.
+const COPY: &str = "remote-log-manifest";
+
+impl LogManager {
+    /// Looks after what every partition has in the object store: where it leads it deletes what retention says, and uploads
+    /// a full segment of each that has one; where it follows it looks what its leader did. Waits for the store. True =
+    /// there may be more to do at once.
+    pub fn run_tiers(&self, now_ms: i64) -> bool {
+        let Some(tiers) = self.broker.tiers() else { return false };
+        self.remove_deleted_tiers(tiers);
+        let tiered = |it: &Partition| it.log().config().remote_storage || it.tier().is_some();
+        let mut has_more = false;
+        for partition in self.broker.partitions().those(tiered) {
+            if tiers.is_stopped() {
+                return false;
+            }
+            match self.run_tier(tiers, &partition, now_ms) {
+                Ok(uploaded) => has_more |= uploaded,
+                Err(error) => {
+                    self.tell_tier(&partition, &error);
+                    if matches!(error, TierError::Store(_)) {
+                        // it would fail ten thousand times in the same way
+                        return false;
+                    }
+                }
+            }
+        }
+        has_more
+    }
+
+    fn run_tier(&self, tiers: &Tiers, partition: &Arc<Partition>, now_ms: i64) -> Result<bool, TierError> {
+        let role = partition.role();
+        match role.duty {
+            Duty::Leader => self.lead_tier(tiers, partition, role.leader_epoch, now_ms),
+            Duty::Follower if tiers.is_clustered() => follow_tier(tiers, partition).map(|()| false),
+            Duty::Follower | Duty::Deleted => Ok(false),
+        }
+    }
+
+    fn tell_tier(&self, partition: &Partition, error: &TierError) {
+        let fields = vec![
+            ("topic", partition.topic().to_string()),
+            ("partition", partition.index().to_string()),
+            ("reason", error.to_string()),
+        ];
+        // one that leads no more is told so soon, and has nothing to mend
+        let level = match error {
+            TierError::Deposed { .. } | TierError::Fenced { .. } => Level::Warning,
+            _ => Level::Error,
+        };
+        let message =
+            "tiered storage failed, it is tried again; nothing goes from the disk that is not uploaded";
+        self.broker.events().push(level, message, fields);
+    }
+
+    /// What the store has of a partition that is to be opened, by the copy of its manifest.
+    pub(super) fn known_tier(
+        &self,
+        storage: &Storage,
+        directory: &Path,
+        wanted: &OpenPartition,
+    ) -> Result<Option<Tier>, LogError> {
+        let (topic, topic_id) = (wanted.topic.to_string(), wanted.topic_id);
+        let place = Place { topic, topic_id, partition: wanted.index };
+        let path = directory.join(COPY);
+        let fails = |reason: String| LogError::BadFile { path: path.clone(), reason };
+        let read = atomic_file::read(&*storage.file_system, &path);
+        let Some(copy) = read.map_err(|error| fails(error.to_string()))? else { return Ok(None) };
+        let tier = Tier::new(place, Some(&copy)).map_err(|error| fails(error.to_string()))?;
+        if self.broker.tiers().is_none() && tier.range().is_some() {
+            return Err(fails(
+                "records of this partition are in an object store, and tiered storage is off: set \
+                 remote.log.storage.system.enable and fastlog.remote.store.url again"
+                    .to_owned(),
+            ));
+        }
+        Ok(Some(tier))
+    }
+}
+
+/// Reads what its leader uploaded and deleted: a follower deletes by it, and leads by it when its time comes.
+fn follow_tier(tiers: &Tiers, partition: &Arc<Partition>) -> Result<(), TierError> {
+    let tier = tier_of(tiers, partition)?;
+    with_local(partition, |local| tier.tier.follow(tiers.store(), local))?;
+    partition.note_tier(&tier);
+    Ok(())
+}
+
+/// The tier of a partition, taken into use where it had none.
+fn tier_of(tiers: &Tiers, partition: &Arc<Partition>) -> Result<Arc<PartitionTier>, TierError> {
+    if let Some(tier) = partition.tier() {
+        return Ok(tier);
+    }
+    let (topic, topic_id) = (partition.topic().to_string(), partition.topic_id());
+    let tier = Tier::new(Place { topic, topic_id, partition: partition.index() }, None)?;
+    Ok(partition.set_tier(tier, tiers.reader()))
+}
+
+/// Runs `work` with what a tier needs of the partition's log, in the role of now.
+fn with_local<T>(partition: &Partition, work: impl FnOnce(&Local<'_>) -> T) -> T {
+    let log = partition.log();
+    let (files, copy) = (&*log.storage().file_system, log.directory().join(COPY));
+    let role = partition.role();
+    let is_now = |now: Role| now.duty == Duty::Leader && now == role;
+    work(&Local {
+        save: &|bytes| atomic_file::replace(files, &copy, bytes),
+        has: &|it: &Entry| log.has_segment(it.base_offset, it.next_offset, it.log_bytes),
+        agreed: &|it: &Manifest| partition.agreed_end(it),
+        leads: &|| is_now(partition.role()) && !partition.is_lease_over(),
+    })
+}
