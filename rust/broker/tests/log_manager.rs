@@ -182,6 +182,30 @@ fn a_topic_made_anew_starts_from_nothing() {
 }
 
 #[test]
+fn a_checkpoint_that_is_written_in_its_turn_has_what_changed_since() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    let turn = || {
+        node.logs.write_checkpoint(Checkpoint::HighWatermark).expect("written");
+        std::fs::read_to_string(dir.path().join("replication-offset-checkpoint")).expect("a file")
+    };
+    node.logs.open_partition(&partition("a", 1, 0), NOW_MS).expect("open");
+    append(&node, "a", 0, 3);
+    assert_eq!(turn(), "0\n1\na 0 3\n");
+    assert_eq!(turn(), "0\n1\na 0 3\n");
+    // another one that ends where the first did, and that in its place
+    node.logs.open_partition(&partition("b", 2, 0), NOW_MS).expect("open");
+    append(&node, "b", 0, 3);
+    assert_eq!(turn(), "0\n2\na 0 3\nb 0 3\n");
+    delete_topic(&node, "a", 1).expect("deleted");
+    node.logs.open_partition(&partition("c", 3, 0), NOW_MS).expect("open");
+    append(&node, "c", 0, 3);
+    assert_eq!(turn(), "0\n2\nb 0 3\nc 0 3\n");
+    append(&node, "c", 0, 1);
+    assert_eq!(turn(), "0\n2\nb 0 3\nc 0 4\n");
+}
+
+#[test]
 fn topics_that_are_deleted_together_leave_each_checkpoint_once() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = start(dir.path());

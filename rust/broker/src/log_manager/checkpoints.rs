@@ -6,14 +6,58 @@ use super::LogManager;
 use super::directories::has;
 use crate::partition::Partition;
 use fastlog_log::{Checkpoint, LogDir, LogError, Offsets};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What held when a checkpoint was last written in its turn.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    /// Of the table of partitions.
+    changes: u64,
+    /// Directories of partitions that are not open.
+    unopened: usize,
+    /// The data directory of each open partition, as the address of what its logs share, and its offset; in the order of
+    /// the table.
+    offsets: Vec<(usize, i64)>,
+}
+
+/// The checkpoints that say what holds as long as it looks as it did: to write ten thousand offsets down in order, only to
+/// find that the file says the same, is most of what an idle broker would do.
+#[derive(Debug, Default)]
+pub(super) struct Written(HashMap<Checkpoint, Seen>);
 
 impl LogManager {
     /// Replaces one checkpoint file of each directory by what holds now. All are tried; the first failure is answered. One
     /// that failed is left as it is: what is in memory may not be on its disk.
     pub fn write_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), LogError> {
         let directories = self.directories()?;
-        let each = directories.healthy().map(|it| self.write_checkpoint_of(it, checkpoint));
-        each.fold(Ok(()), Result::and)
+        let mut written = self.checkpointing.lock();
+        let seen = self.seen(checkpoint);
+        if seen.is_some() && written.0.get(&checkpoint) == seen.as_ref() {
+            return Ok(());
+        }
+        written.0.remove(&checkpoint);
+        // the look before the files: what changes meanwhile is written in the next turn
+        let write = |it: &LogDir| it.write_checkpoint(checkpoint, &self.offsets(it, checkpoint));
+        directories.healthy().map(|it| write(it)).fold(Ok(()), Result::and)?;
+        written.0.extend(seen.map(|seen| (checkpoint, seen)));
+        Ok(())
+    }
+
+    /// `None` for what is not told by the partitions.
+    fn seen(&self, checkpoint: Checkpoint) -> Option<Seen> {
+        if checkpoint == Checkpoint::Cleaner {
+            return None;
+        }
+        let partitions = self.broker.partitions();
+        let (changes, unopened) = (partitions.changes(), self.found.lock().len());
+        let mut offsets = Vec::new();
+        partitions.each(|it| {
+            let directory = Arc::as_ptr(it.log().storage()).addr();
+            offsets.push((directory, offset_of(it, checkpoint)));
+        });
+        offsets.shrink_to_fit();
+        Some(Seen { changes, unopened, offsets })
     }
 
     /// The same for one directory.
@@ -22,19 +66,22 @@ impl LogManager {
         directory: &LogDir,
         checkpoint: Checkpoint,
     ) -> Result<(), LogError> {
-        let _one_at_a_time = self.checkpointing.lock();
+        let mut written = self.checkpointing.lock();
+        written.0.clear();
         directory.write_checkpoint(checkpoint, &self.offsets(directory, checkpoint))
     }
 
     pub(super) fn write_all(&self, directory: &LogDir) -> Result<(), LogError> {
-        let _one_at_a_time = self.checkpointing.lock();
+        let mut written = self.checkpointing.lock();
+        written.0.clear();
         self.write_each(directory)
     }
 
     /// Writes the checkpoints anew if one of them has a partition that is put away.
     pub(super) fn write_without(&self, directory: &LogDir, gone: &[(String, i32)]) -> Result<(), LogError> {
         // with the lock: a view that was taken while they were open may be on its way to the disk
-        let _one_at_a_time = self.checkpointing.lock();
+        let mut written = self.checkpointing.lock();
+        written.0.clear();
         if gone.iter().any(|(topic, index)| directory.has_checkpointed(topic, *index)) {
             self.write_each(directory)?;
         }
@@ -67,15 +114,10 @@ impl LogManager {
                 offsets.insert(key.clone(), offset);
             }
         }
-        let offset_of = |partition: &Partition| match checkpoint {
-            Checkpoint::RecoveryPoint => partition.log().recovery_point(),
-            Checkpoint::HighWatermark => partition.log().high_watermark(),
-            Checkpoint::LogStart => partition.log().log_start_offset(),
-            Checkpoint::Cleaner => 0,
-        };
-        let meant = |it: &Partition| has(directory, it.log()) && offset_of(it) != 0;
+        let meant = |it: &Partition| has(directory, it.log()) && offset_of(it, checkpoint) != 0;
         for partition in self.broker.partitions().those(meant) {
-            offsets.insert((partition.topic().to_string(), partition.index()), offset_of(&partition));
+            let offset = offset_of(&partition, checkpoint);
+            offsets.insert((partition.topic().to_string(), partition.index()), offset);
         }
         offsets
     }
@@ -87,6 +129,15 @@ impl LogManager {
             None => found.get(key).is_some_and(|it| is_in(directory, &it.path)),
         };
         self.cleaner.offsets().into_iter().filter(|(key, _)| is_here(key)).collect()
+    }
+}
+
+fn offset_of(partition: &Partition, checkpoint: Checkpoint) -> i64 {
+    match checkpoint {
+        Checkpoint::RecoveryPoint => partition.log().recovery_point(),
+        Checkpoint::HighWatermark => partition.log().high_watermark(),
+        Checkpoint::LogStart => partition.log().log_start_offset(),
+        Checkpoint::Cleaner => 0,
     }
 }
 

@@ -83,7 +83,7 @@ pub struct LogManager {
     /// Partitions that are opened may have been here before.
     is_opening: AtomicBool,
     /// One checkpoint at a time, so that an older view never replaces a newer one.
-    checkpointing: Mutex<()>,
+    checkpointing: Mutex<checkpoints::Written>,
     cleaner: Cleaner,
     scrubber: Scrubber,
 }
@@ -136,7 +136,7 @@ impl LogManager {
             doomed: Mutex::new(doomed),
             missing: Mutex::default(),
             is_opening: AtomicBool::new(true),
-            checkpointing: Mutex::new(()),
+            checkpointing: Mutex::default(),
             cleaner: Cleaner::new(cleaned),
             scrubber: Scrubber::default(),
         })

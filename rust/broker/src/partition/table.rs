@@ -6,6 +6,7 @@ use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
 use uuid::Uuid;
 
 /// The partitions of one topic that are open here, ascending by number: one as a rule, which a map would be large for.
@@ -59,6 +60,8 @@ impl Hasher for IdHasher {
 #[derive(Default)]
 pub struct PartitionTable {
     open: RwLock<Open>,
+    /// How often a partition came or went.
+    changes: AtomicU64,
 }
 
 impl PartitionTable {
@@ -78,6 +81,17 @@ impl PartitionTable {
         open.by_name.get_key_value(topic).map_or_else(|| topic.into(), |(name, _)| name.clone())
     }
 
+    /// How often a partition came or went; while that is the same, [`PartitionTable::each`] has the same ones in the same
+    /// order.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Acquire)
+    }
+
+    /// Shows all open partitions, in no order; for a look that is to cost little. Must not touch this table.
+    pub fn each(&self, look: impl FnMut(&Arc<Partition>)) {
+        self.open.read().by_name.values().flat_map(|it| it.0.iter()).for_each(look);
+    }
+
     /// The name of a topic of which partitions are open here.
     pub fn name(&self, topic_id: Uuid) -> Option<Arc<str>> {
         self.open.read().names.get(&topic_id).map(|(_, name)| name.clone())
@@ -86,6 +100,7 @@ impl PartitionTable {
     /// Adds a partition; false when there is one of that name and number.
     pub fn insert(&self, partition: Arc<Partition>) -> bool {
         let open = &mut *self.open.write();
+        self.changes.fetch_add(1, AcqRel);
         let topic = open.by_name.entry(partition.topic().clone()).or_default();
         let (id, index) = (partition.topic_id(), partition.index());
         let Err(place) = topic.find(index) else { return false };
@@ -101,6 +116,7 @@ impl PartitionTable {
     /// Takes a partition out.
     pub fn remove(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
         let open = &mut *self.open.write();
+        self.changes.fetch_add(1, AcqRel);
         let of_topic = open.by_name.get_mut(topic)?;
         let removed = of_topic.0.remove(of_topic.find(index).ok()?);
         if of_topic.0.is_empty() {
