@@ -342,10 +342,29 @@ class Accumulator:
         else:
             self._news = True
 
-    def look(self) -> list[PartitionQueue]:
-        """The queues with waiting batches; what happens from now on is news."""
+    def look(self, now_ms: float) -> tuple[list[PartitionQueue], float]:
+        """The queues whose first waiting batch may be sent now, as far as linger and back-off say, and when others may.
+
+        What happens from now on is news. One look at thousands of queues, hence no call for each.
+        """
         self._news = False
-        return list(self.active)
+        linger_ms, hold_until_ms = self._linger_ms, self.hold_until_ms
+        if self.blocked:
+            # what is on its way will make room; where all open batches left for that, they would have few records each
+            linger_ms = BLOCKED_MS_MAX if self.awaits_answers else -math.inf
+            hold_until_ms = -math.inf
+        due: list[PartitionQueue] = []
+        next_ms = math.inf
+        for queue in self.active:
+            head = queue.waiting[0]
+            due_ms = head.not_before_ms
+            if head is queue.lane.batch:
+                due_ms = max(due_ms, hold_until_ms, head.created_ms + linger_ms)
+            if due_ms <= now_ms:
+                due.append(queue)
+            elif due_ms < next_ms:
+                next_ms = due_ms
+        return due, next_ms
 
     def fall_asleep(self, until_ms: float) -> bool:
         """Notes that the sender is going to sleep; False where there is news, so that it must not."""
@@ -373,28 +392,17 @@ class Accumulator:
             if queue.waiting or queue.in_flight
         ]
 
-    def due_ms(self, queue: PartitionQueue) -> float:
-        """When the first waiting batch may be sent, as far as linger and back-off say."""
-        head = queue.waiting[0]
-        if head is not queue.lane.batch:
-            return head.not_before_ms
-        if not self.blocked:
-            return max(head.created_ms + self._linger_ms, self.hold_until_ms)
-        # what is on its way will make room; where all open batches left for that, they would have few records each
-        return head.created_ms + BLOCKED_MS_MAX if self.awaits_answers else head.not_before_ms
-
     def changed(self, queue: PartitionQueue) -> None:
         """Batches of `queue` were taken, dropped or put back: the other queues come first next time."""
         self.active.pop(queue, None)
         if queue.waiting:
             self.active[queue] = None
 
-    def trim(self, queue: PartitionQueue, batch: Batch) -> None:
-        """Gives back the room that a batch was given and did not need, now that it takes no more records."""
-        size = batch.size_bytes
+    def trim(self, queue: PartitionQueue, batch: Batch, size: int) -> None:
+        """Gives back the room that a batch of `size` bytes was given and did not need, now that it takes no more."""
         if batch.builder is not None:
             queue.last_bytes = size
-        surplus = batch.reserved_bytes - max(size, FIRST_BYTES)
+        surplus = batch.reserved_bytes - (size if size > FIRST_BYTES else FIRST_BYTES)
         if surplus > 0:
             batch.reserved_bytes -= surplus
             self._free_bytes += surplus

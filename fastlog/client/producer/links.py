@@ -185,7 +185,10 @@ class BrokerLinks:
 
     def slot_for(self, image: ClusterImage, topic: str, partition: int) -> LinkSlot | None:
         """The slot of the partition's leader; None where there is no leader."""
-        leader = image.leader(topic, partition)
+        return self.slot_of(image, image.leader(topic, partition))
+
+    def slot_of(self, image: ClusterImage, leader: int) -> LinkSlot | None:
+        """The slot of a broker that is in the image; None for NO_LEADER."""
         if leader < 0:
             return None
         broker = image.brokers[leader]

@@ -55,11 +55,23 @@ class ProduceToken:
     #: the names of its topics by their ids, as they were when it was sent
     names: dict[bytes, str] = field(default_factory=dict)
 
-    def take(self, queue: PartitionQueue, connection: object) -> None:
-        """Takes the next batch of `queue`; see PartitionQueue.take."""
-        batch = queue.take(connection)
-        self.entries.append((queue, batch))
-        self.size_bytes += batch.size_bytes
+    def take(self, queue: PartitionQueue, connection: object, size_bytes: int) -> None:
+        """Takes the next batch of `queue`, which has `size_bytes`; see PartitionQueue.take."""
+        self.entries.append((queue, queue.take(connection)))
+        self.size_bytes += size_bytes
+
+    def seal(self, compression: int) -> list[tuple[Entry, Exception]]:
+        """Seals all batches; those that cannot be, whatever it is, are left out and answered with why."""
+        failed: list[tuple[Entry, Exception]] = []
+        for entry in self.entries:
+            try:
+                seal(entry[1], compression)
+            except Exception as error:
+                failed.append((entry, error))
+        if failed:
+            bad = {id(batch) for (_, batch), _ in failed}
+            self.entries = [entry for entry in self.entries if id(entry[1]) not in bad]
+        return failed
 
     def request(
         self, acks: int, timeout_ms: float, image: ClusterImage, version: int
@@ -72,12 +84,13 @@ class ProduceToken:
         request = produce_request([batch for _, batch in self.entries], acks, timeout_ms)
         if version <= NAMES_UNTIL:
             return request, version
+        names, topics = self.names, image.topics
         for topic in request.topic_data:
-            known = image.topics.get(topic.name)
+            known = topics.get(topic.name)
             if known is None or known.topic_id == ZERO_UUID:
                 return request, NAMES_UNTIL
             topic.topic_id = known.topic_id
-            self.names[known.topic_id] = topic.name
+            names[known.topic_id] = topic.name
         return request, version
 
     def answers(self, response: ProduceResponse) -> dict[tuple[str, int], PartitionProduceResponse]:
@@ -94,7 +107,11 @@ class ProduceToken:
 def seal(batch: Batch, compression: int) -> None:
     """Makes the bytes that travel, under the batch's present identity. Releases the GIL while it compresses."""
     if batch.sealed is None:
-        identity = producer_id, epoch, sequence = batch.identity
+        identity = producer_id, epoch, sequence = (
+            batch.producer_id,
+            batch.producer_epoch,
+            batch.base_sequence,
+        )
         batch.sealed = seal_batch(
             batch.builder,
             compression=compression,

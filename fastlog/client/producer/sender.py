@@ -325,30 +325,30 @@ class Sender(threading.Thread):
         plan: dict[LinkSlot, ProduceToken] = {}
         #: those that take no more now; with all brokers' the other queues need no look
         full: set[LinkSlot] = set()
-        due_ms = math.inf
         image = self._background.image
         accumulator = self._accumulator
         # a broker that is silent makes no room for the batches of others
         awaits_answers = any(
             slot.in_flight and slot.silent_ms(now_ms) < BLOCKED_MS_MAX for slot in self._links.slots()
         )
+        slots: dict[int, LinkSlot | None] = {}
         with accumulator.lock:
             accumulator.awaits_answers = awaits_answers
-            for queue in accumulator.look():
-                due = accumulator.due_ms(queue)
-                if due > now_ms:
-                    due_ms = min(due_ms, due)
-                    continue
-                slot = self._links.slot_for(image, queue.topic, queue.partition)
+            due, due_ms = accumulator.look(now_ms)
+            for queue in due:
+                leader = image.leader(queue.topic, queue.partition)
+                if leader in slots:
+                    slot = slots[leader]
+                else:
+                    slot = slots[leader] = self._links.slot_of(image, leader)
+                    if slot is not None and not slot.usable(now_ms):
+                        due_ms = min(due_ms, slot.retry_at_ms)
+                        full.add(slot)
                 if slot is None:
                     if image.knows(queue.topic, queue.partition):
                         queue.waiting[0].last_problem = "no broker leads the partition now"
                     self._background.request_refresh(queue.topic)
-                elif slot in full:
-                    continue
-                elif not slot.usable(now_ms):
-                    due_ms = min(due_ms, slot.retry_at_ms)
-                elif not self._add(plan, slot, queue, now_ms):
+                elif slot not in full and not self._add(plan, slot, queue, now_ms):
                     full.add(slot)
                     if len(full) >= len(image.brokers):
                         break
@@ -361,33 +361,35 @@ class Sender(threading.Thread):
         token = plan.get(slot)
         if token is None and slot.in_flight >= self._settings.max_in_flight:
             return False
-        if not self._may_send(queue, slot, now_ms):
+        link = slot.link
+        if not queue.may_send(now_ms, link) and not self._may_send_as(queue, link, now_ms):
             return True
         head = queue.waiting[0]
+        size = head.size_bytes
         if token is None:
             token = plan[slot] = ProduceToken()
-        elif token.size_bytes + head.size_bytes > REQUEST_BYTES_AIM:
+        elif token.size_bytes + size > REQUEST_BYTES_AIM:
             return False
         if head is queue.lane.batch:
             self._hold.took()
-        token.take(queue, slot.link)
-        self._accumulator.trim(*token.entries[-1])
+        token.take(queue, link, size)
+        self._accumulator.trim(queue, head, size)
         self._accumulator.changed(queue)
         return True
 
-    def _may_send(self, queue: PartitionQueue, slot: LinkSlot, now_ms: float) -> bool:
-        if queue.may_send(now_ms, slot.link):
-            return True
+    def _may_send_as(self, queue: PartitionQueue, link: object, now_ms: float) -> bool:
+        """Whether the next batch may be sent once the queue has a producer id, where it only lacked that."""
         if not queue.wants_producer_id or queue.in_flight:
             return False
         identity = self._background.identity_after(queue.producer_id)
         if identity is None:
             return False
         queue.adopt(*identity)
-        return queue.may_send(now_ms, slot.link)
+        return queue.may_send(now_ms, link)
 
     def _send(self, slot: LinkSlot, token: ProduceToken, now_ms: float) -> None:
-        token.entries = [entry for entry in token.entries if self._seal(*entry)]
+        for entry, error in token.seal(self._settings.compression):
+            self._not_sealed(*entry, error)
         if not token.entries:
             return
         settings = self._settings
@@ -419,18 +421,13 @@ class Sender(threading.Thread):
             self._fail(batch, error)
             self._release(batch)
 
-    def _seal(self, queue: PartitionQueue, batch: Batch) -> bool:
-        try:
-            requests.seal(batch, self._settings.compression)
-        except Exception as error:  # whatever it is, it is this batch's answer
-            logger.exception("%r could not be compressed", batch)
-            with self._accumulator.lock:
-                queue.failed_to_send(batch)
-                self._accumulator.changed(queue)
-            self._fail(batch, error)
-            self._release(batch)
-            return False
-        return True
+    def _not_sealed(self, queue: PartitionQueue, batch: Batch, error: Exception) -> None:
+        logger.error("%r could not be compressed", batch, exc_info=error)
+        with self._accumulator.lock:
+            queue.failed_to_send(batch)
+            self._accumulator.changed(queue)
+        self._fail(batch, error)
+        self._release(batch)
 
     # -- the end of batches ----------------------------------------------------------------------------------------
 
