@@ -169,6 +169,33 @@ impl Run {
                 assert_eq!(log.flush().ok()?, model.end());
                 model.flushed();
             }
+            Step::DeleteRecords { .. } | Step::Retain { .. } | Step::Truncate { .. } | Step::Clean => {
+                self.take_away(number, step)?;
+            }
+            Step::Close => {
+                log.close(true).ok()?;
+                model.flushed();
+                self.logs[number] = None;
+            }
+            Step::Recreate => {
+                model.may_be_gone = true;
+                let path = log.mark_deleted().ok()?;
+                // as whoever deletes many does once for all of them
+                self.file_system.sync_directory(Path::new(DIRECTORY)).ok()?;
+                model.recreated();
+                self.logs[number] = None;
+                self.file_system.remove_directory(&path).ok()?;
+            }
+            _ => self.look(number, step)?,
+        }
+        self.models[number].settle();
+        Some(())
+    }
+
+    /// The steps that take records away.
+    fn take_away(&mut self, number: usize, step: &Step) -> Option<()> {
+        let (model, log) = (&mut self.models[number], self.logs[number].as_ref()?);
+        match step {
             Step::DeleteRecords { to } => {
                 log.advance_high_watermark(model.end());
                 let to = model.place(*to);
@@ -205,23 +232,8 @@ impl Run {
                 model.begins_cleaning();
                 log.clean(model.start.0, CleanerLimits::default(), &Unpaced, self.now_ms).ok()?;
             }
-            Step::Close => {
-                log.close(true).ok()?;
-                model.flushed();
-                self.logs[number] = None;
-            }
-            Step::Recreate => {
-                model.may_be_gone = true;
-                let path = log.mark_deleted().ok()?;
-                // as whoever deletes many does once for all of them
-                self.file_system.sync_directory(Path::new(DIRECTORY)).ok()?;
-                model.recreated();
-                self.logs[number] = None;
-                self.file_system.remove_directory(&path).ok()?;
-            }
-            _ => self.look(number, step)?,
+            _ => {}
         }
-        self.models[number].settle();
         Some(())
     }
 
