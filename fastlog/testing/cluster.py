@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fastlog.client.admin import Admin
+    from fastlog.testing.leash import Leash
 
 READY_SECONDS = 60.0
 WAIT_SECONDS = 30.0
@@ -59,6 +60,8 @@ class Cluster:
         self._ports = ports or {}
         self.brokers: dict[int, ClusterBroker] = {}
         """By id."""
+        self.leash: Leash | None = None
+        """Who holds what `start` starts."""
 
     def __getitem__(self, broker_id: int) -> ClusterBroker:
         """The broker with an id."""
@@ -74,8 +77,10 @@ class Cluster:
         try:
             if self.zookeeper is not None:
                 self._address = self.zookeeper.start().hosts
+                self._hold(*(each.process.pid for each in self.zookeeper.servers if each.process))
             for broker_id in range(1, self._count + 1):
                 self.add(broker_id).start()
+                self._hold(self[broker_id].pid)
             for each in self.brokers.values():
                 each.wait()
             self.wait_ready()
@@ -83,6 +88,11 @@ class Cluster:
             self.close()
             raise
         return self
+
+    def _hold(self, *pids: int) -> None:
+        if self.leash is not None:
+            for pid in pids:
+                self.leash.hold(pid)
 
     def add(self, broker_id: int, settings: Mapping[str, str] | None = None) -> ClusterBroker:
         """One broker more, which is not started yet; `settings` of its own override those of all."""

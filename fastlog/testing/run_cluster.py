@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from fastlog.errors import FastlogError
 from fastlog.testing.cluster import Cluster
+from fastlog.testing.leash import Leash
 from fastlog.testing.zookeeper import is_taken
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
         ports=given.ports,
     )
     try:
-        with _alone(folder):
+        with _alone(folder), Leash() as cluster.leash:
             _refuse_taken(given.zookeeper_port, given.ports)
             try:
                 _run(cluster, folder)

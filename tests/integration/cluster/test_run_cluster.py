@@ -17,6 +17,7 @@ import pytest
 
 from fastlog import Consumer, Producer
 from fastlog.testing.zookeeper import free_ports, is_taken
+from tests.support.broker import wait_until
 from tests.support.cli import fastlog
 
 SECONDS = 60.0
@@ -129,6 +130,15 @@ def test_whatever_ends_it_leaves_nothing(
     runs.append(Run(tmp_path, *ports, "--brokers", "1"))
     runs[-1].ready()
     assert runs[-1].end(number) == 0
+    assert (tmp_path / "broker-1/.kafka_cleanshutdown").exists()
+
+
+def test_kill_9_leaves_nothing_either(tmp_path: Path, ports: tuple[int, int], runs: list[Run]) -> None:
+    runs.append(Run(tmp_path, *ports, "--brokers", "1"))
+    runs[-1].ready()
+    assert runs[-1].end(signal.SIGKILL) == -signal.SIGKILL
+    # whose parent is gone may be there for a moment after its end, but serves nobody
+    wait_until("nobody listens", lambda: not any(is_taken(HOST, it) for it in ports), seconds=SECONDS)
     assert (tmp_path / "broker-1/.kafka_cleanshutdown").exists()
 
 
