@@ -15,6 +15,7 @@ mod floor;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod open_files;
+pub(crate) mod readable_part;
 pub mod real;
 mod short_name;
 pub mod storage;
@@ -22,6 +23,7 @@ pub(crate) mod unseen;
 pub(crate) mod waiting;
 
 pub use open_files::{LazyFile, OpenFiles};
+pub(crate) use readable_part::ReadablePart;
 pub use real::RealFileSystem;
 pub(crate) use storage::FailureWatch;
 pub use storage::Storage;

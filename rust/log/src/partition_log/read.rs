@@ -12,7 +12,7 @@ use fastlog_protocol::ErrorCode;
 use super::Log;
 use super::tail::LogPosition;
 use crate::error::{During, LogError};
-use crate::file_system::FileHandle;
+use crate::file_system::{FileHandle, is_disk_bad};
 use crate::segment::Segment;
 use crate::segment::scan::Step;
 
@@ -88,8 +88,11 @@ impl Log {
             return Err(LogError::Tiered { offset, local_start_offset: list.first_base_offset() });
         }
         for (segment, next_base) in list.holding(offset) {
-            let end = self.bound_position(segment, next_base, bound, &view)?;
-            let within = |error| led_on_within(error, next_base, view.end.offset);
+            let within = |error| {
+                suspect_if_unreadable(segment, &error);
+                led_on_within(error, next_base, view.end.offset)
+            };
+            let end = self.bound_position(segment, next_base, bound, &view).map_err(within)?;
             if let Some(start) = self.start_position(segment, offset, end, &view).map_err(within)? {
                 return slice(segment, start, end, max_bytes, at_least_one).map_err(within);
             }
@@ -177,6 +180,13 @@ impl Log {
     }
 }
 
+/// Where the disk is to blame, who mends is to look at the segment.
+fn suspect_if_unreadable(segment: &Segment, error: &LogError) {
+    if matches!(error, LogError::Io { source, .. } if is_disk_bad(source)) {
+        segment.suspect();
+    }
+}
+
 /// A base offset has no checksum: what follows the damage may claim one that the next segment has, or beyond the log's
 /// end. Reading goes on at the next segment then, if there is one.
 fn led_on_within(mut error: LogError, next_base: Option<i64>, log_end_offset: i64) -> LogError {
@@ -227,6 +237,7 @@ fn slice(
 /// whoever asks for this partition lost its connection at each answer, and with it the answers of all other partitions.
 fn readable_end(segment: &Segment, position: u64, end: u64) -> Result<u64, LogError> {
     let Some(unreadable) = segment.file()?.unreadable_in(position..end) else { return Ok(end) };
+    segment.suspect();
     if position + first_batch_bytes(segment, position, end)? <= unreadable {
         return Ok(unreadable);
     }

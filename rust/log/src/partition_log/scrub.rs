@@ -1,15 +1,17 @@
 //! The scrub: all batches of a log are read, and their CRCs and offsets checked, before anybody needs them.
 //!
 //! What is bad is noted with the segment, as a reader or recovery would: from then on it is not served, and what lies
-//! before and behind it is. Nothing is written but the list `damaged-segments`.
+//! before and behind it is. So is what the disk cannot read. Nothing is written but the list `damaged-segments`.
 
 use std::sync::Arc;
+
+use fastlog_protocol::batch::HEADER_BYTES;
 
 use super::Log;
 use super::tail::LogPosition;
 use crate::cleaner::{Pace, Unpaced};
 use crate::error::{During, LogError};
-use crate::file_system::{FileHandle, OpenMode, UnseenFile};
+use crate::file_system::{FileHandle, OpenMode, ReadablePart, UnseenFile};
 use crate::recovery::damaged_segments;
 use crate::segment::scan::{Bad, BatchScan, Located, Step, find_good_batch};
 use crate::segment::{Damage, Segment};
@@ -58,7 +60,8 @@ impl Log {
     /// page cache keeps what it had.
     ///
     /// # Errors
-    /// `Io` where the segment cannot be read. Damage is no error: see [`Scrubbed::damages`].
+    /// `Io` where the segment cannot be read at all. Damage is no error, nor are pages that the disk cannot read: see
+    /// [`Scrubbed::damages`].
     pub fn scrub_segment(&self, from: i64, pace: &dyn Pace) -> Result<Option<Scrubbed>, LogError> {
         for _ in 0..TRIES {
             let changes = self.cleaner().changes();
@@ -105,11 +108,10 @@ impl Log {
         list.with_next().find(|(segment, _)| segment.base_offset >= from).map(|(_, next)| next)
     }
 
-    /// Checks those segments in which a reader or recovery came upon damage: they may have believed a wrong header, and then
-    /// it begins elsewhere.
+    /// Checks those segments in which a reader or recovery came upon damage, or upon what the disk cannot read.
     pub(super) fn locate_damage(&self) -> Result<(), LogError> {
-        let inexact = |segment: &&Arc<Segment>| segment.damages().iter().any(|damage| !damage.is_exact);
-        let bases: Vec<_> = self.segments().iter().filter(inexact).map(|it| it.base_offset).collect();
+        let list = self.segments();
+        let bases: Vec<_> = list.iter().filter(|it| it.is_to_be_located()).map(|it| it.base_offset).collect();
         for base_offset in bases {
             self.scrub_segment(base_offset, &Unpaced)?;
         }
@@ -142,7 +144,7 @@ impl Log {
         }
         let path = segment.log.path();
         let file = self.storage().file_system.open(&path, OpenMode::Read).during("open", &path)?;
-        let file: Arc<dyn FileHandle> = Arc::new(UnseenFile::new(file));
+        let file: Arc<dyn FileHandle> = Arc::new(ReadablePart::new(Arc::new(UnseenFile::new(file))));
         let end_offset = if is_active { Some(tail.offset) } else { next };
         let mut scrub =
             Scrub { log: self, segment, file, end, end_offset, is_active, changes, bad: Vec::new(), done };
@@ -150,12 +152,13 @@ impl Log {
         Ok(went.map(|went| (went, scrub.done)))
     }
 
-    /// Writes down which segments have damage that is known now. Under the cleaner's lock.
+    /// Writes down which segments have damage that is known now. Under the cleaner's lock. What the disk cannot read is not
+    /// among it: the next start would try, and have none of the log.
     pub(super) fn list_damaged_segments(&self) {
         let (file_system, directory) = (&*self.storage().file_system, self.directory());
         let list = self.segments();
-        let damaged = list.iter().filter(|segment| segment.damage_after(0).is_some());
-        let damaged = damaged.map(|segment| segment.base_offset).collect();
+        let is_damaged = |segment: &&Arc<Segment>| segment.damages().iter().any(|it| !it.is_unreadable);
+        let damaged = list.iter().filter(is_damaged).map(|segment| segment.base_offset).collect();
         let written = damaged_segments::read(file_system, &directory)
             .and_then(|known| damaged_segments::replace(file_system, &directory, &known, &damaged));
         if let Err(error) = written {
@@ -205,13 +208,31 @@ impl Scrub<'_> {
     /// The next batch, all of it. Its base offset has no checksum, but has to agree with what the log knows.
     fn step(&self, scan: &mut BatchScan) -> Result<Step, LogError> {
         let step = scan.step(i64::MIN).during("read", self.segment.log.path())?;
+        if let Some(bad) = self.unreadable(&step) {
+            return Ok(Step::Bad(bad));
+        }
         let Step::Batch(located) = &step else { return Ok(step) };
         let (header, end_offset) = (&located.header, self.end_offset.unwrap_or(i64::MAX));
         if header.next_offset() <= end_offset {
             return Ok(step);
         }
         let reason = format!("the batch reaches to offset {}, beyond {end_offset}", header.last_offset());
-        Ok(Step::Bad(Bad { position: located.position, claimed_end: Some(located.end()), reason }))
+        let (position, claimed_end) = (located.position, Some(located.end()));
+        Ok(Step::Bad(Bad { position, claimed_end, reason, is_unreadable: false }))
+    }
+
+    /// Where the disk cannot read all of a batch. The whole of it is bad then, also where zeros would do: it is mended by
+    /// pages that are written whole, for a part of one has to be read before.
+    fn unreadable(&self, step: &Step) -> Option<Bad> {
+        let (position, claimed_end) = match step {
+            Step::Batch(located) => (located.position, Some(located.end())),
+            Step::Bad(bad) => (bad.position, bad.claimed_end),
+            Step::End => return None,
+        };
+        let end = claimed_end.unwrap_or(position + HEADER_BYTES as u64);
+        let byte = self.file.unreadable_in(position..end)?;
+        let reason = format!("the disk could not read its byte {byte}");
+        Some(Bad { position, claimed_end, reason, is_unreadable: true })
     }
 
     /// Looks once more at what seems bad, while nobody can cut the log, and notes it. `None` where it was cut, closed or

@@ -152,7 +152,8 @@ impl Recovery<'_> {
                 return Decision::Cut;
             }
             LastStop::ProcessDied => {
-                let bad = Bad { position: before.rescan.end, claimed_end: None, reason };
+                let position = before.rescan.end;
+                let bad = Bad { position, claimed_end: None, reason, is_unreadable: false };
                 let damage = before.segment.add_damage(&bad, end, None, Some(segment.base_offset));
                 self.report.damages.push(before.segment.corrupt(&damage));
             }

@@ -1,6 +1,6 @@
 //! What is known of bytes that are no batches: noted by recovery, readers and the scrub, forgotten when it is mended.
 
-use std::sync::atomic::Ordering::AcqRel;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 use super::Segment;
 use super::scan::{self, Bad};
@@ -21,6 +21,8 @@ pub(crate) struct Damage {
     /// Every batch before it was checked, so it starts where a batch did. A reader that believes a wrong header may see
     /// damage elsewhere.
     pub(crate) is_exact: bool,
+    /// The disk cannot read it, as far as was tried.
+    pub(crate) is_unreadable: bool,
 }
 
 impl Segment {
@@ -55,6 +57,7 @@ impl Segment {
             following,
             reason: bad.reason.clone(),
             is_exact: false,
+            is_unreadable: bad.is_unreadable,
         };
         tracing::error!(error = %self.corrupt(&damage), "damaged segment");
         self.damages.lock().push(damage.clone());
@@ -76,9 +79,23 @@ impl Segment {
 
     /// All batches below `end` were checked, and these are the places where one is bad: there is no other damage there.
     pub(crate) fn set_exact_damages(&self, positions: &[u64], end: u64) {
+        self.is_suspect.store(false, Release);
         let mut damages = self.damages.lock();
         damages.retain(|known| known.position >= end || positions.contains(&known.position));
         damages.iter_mut().for_each(|known| known.is_exact |= known.position < end);
+    }
+
+    /// The disk could not read a part of it: who mends is to look at all of it, once.
+    pub(crate) fn suspect(&self) {
+        if !self.is_suspect.swap(true, AcqRel) {
+            self.damage_counter.fetch_add(1, AcqRel);
+        }
+    }
+
+    /// Whether there is something to look at: damage that a reader or recovery came upon, who may have believed a wrong
+    /// header and then it begins elsewhere, or what the disk could not read.
+    pub(crate) fn is_to_be_located(&self) -> bool {
+        self.is_suspect.load(Acquire) || self.damages.lock().iter().any(|damage| !damage.is_exact)
     }
 
     /// Known damage at a position.

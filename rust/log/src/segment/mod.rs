@@ -63,6 +63,8 @@ pub(crate) struct Segment {
     loaded: AtomicBool,
     loading: Mutex<()>,
     damages: Mutex<Vec<Damage>>,
+    /// See [`Segment::suspect`].
+    is_suspect: AtomicBool,
     /// Counts damage of all segments of the data directory.
     damage_counter: Arc<AtomicU64>,
     /// Made by the cleaner in this run: places of batches that were noted when they were appended are not true here.
@@ -168,6 +170,7 @@ impl Segment {
             loaded: AtomicBool::new(false),
             loading: Mutex::new(()),
             damages: Mutex::default(),
+            is_suspect: AtomicBool::new(false),
             damage_counter: storage.damage_counter(),
             is_rewritten: false,
             future_told: AtomicBool::new(false),

@@ -33,6 +33,8 @@ pub(crate) struct Bad {
     /// Where the batch would end if its header could be believed; `None` when it is no header at all.
     pub(crate) claimed_end: Option<u64>,
     pub(crate) reason: String,
+    /// The disk cannot read it: nothing is known of the bytes.
+    pub(crate) is_unreadable: bool,
 }
 
 /// What came next.
@@ -235,7 +237,7 @@ impl BatchScan {
     }
 
     fn bad(&self, claimed_end: Option<u64>, reason: String) -> Step {
-        Step::Bad(Bad { position: self.position, claimed_end, reason })
+        Step::Bad(Bad { position: self.position, claimed_end, reason, is_unreadable: false })
     }
 
     /// `count` bytes from `position` on, which must lie within the file.
@@ -261,7 +263,12 @@ impl BatchScan {
         let left = usize::try_from(self.end - position).unwrap_or(usize::MAX);
         self.window.resize(count.max(self.window_bytes).min(left.max(count)), 0);
         self.window_start = position;
-        let result = read_exact_at(&*self.file, &mut self.window, position);
+        let mut result = read_exact_at(&*self.file, &mut self.window, position);
+        if result.is_err() && self.window.len() > count {
+            // the disk may be unable to read what nobody asked for yet
+            self.window.truncate(count);
+            result = read_exact_at(&*self.file, &mut self.window, position);
+        }
         if result.is_err() {
             self.window.clear();
         }

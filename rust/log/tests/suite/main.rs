@@ -29,4 +29,5 @@ mod scrub;
 mod tiered;
 mod timestamps;
 mod topic_id;
+mod unreadable;
 mod write_back;

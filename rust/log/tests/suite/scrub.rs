@@ -16,14 +16,14 @@ const END: i64 = 100;
 /// A record, and its batch, in the middle of a segment.
 const BAD: i64 = 40;
 
-struct Copy {
-    files: MemoryFileSystem,
-    storage: Arc<Storage>,
-    log: Log,
+pub(crate) struct Copy {
+    pub(crate) files: MemoryFileSystem,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) log: Log,
 }
 
 impl Copy {
-    fn new(config: &LogConfig) -> Self {
+    pub(crate) fn new(config: &LogConfig) -> Self {
         let files = MemoryFileSystem::new(7);
         let storage = storage_of(&files);
         let (log, _) = Log::open(&storage, options(config.clone(), LastStop::Clean), NOW_MS).unwrap();
@@ -44,7 +44,7 @@ impl Copy {
     }
 
     /// The log as it is after another start.
-    fn reopened(self, config: &LogConfig, last_stop: LastStop) -> Self {
+    pub(crate) fn reopened(self, config: &LogConfig, last_stop: LastStop) -> Self {
         let Self { files, storage, log } = self;
         if last_stop == LastStop::Clean {
             log.close(true).unwrap();
@@ -58,7 +58,7 @@ impl Copy {
         Self { files, storage, log }
     }
 
-    fn refused(&self, offset: i64) -> ErrorCode {
+    pub(crate) fn refused(&self, offset: i64) -> ErrorCode {
         self.log.read(offset, 1 << 20, i64::MAX, true).unwrap_err().code()
     }
 }
@@ -67,16 +67,16 @@ fn storage_of(files: &MemoryFileSystem) -> Arc<Storage> {
     Storage::new(Arc::new(files.clone()), PathBuf::from("/data"), 64)
 }
 
-fn value(offset: i64) -> String {
+pub(crate) fn value(offset: i64) -> String {
     format!("value-{offset:05}")
 }
 
-fn wanted(from: i64, end: i64) -> Vec<(i64, String)> {
+pub(crate) fn wanted(from: i64, end: i64) -> Vec<(i64, String)> {
     (from..end).map(|offset| (offset, value(offset))).collect()
 }
 
 /// Goes over the whole log; what was found.
-fn scrub(log: &Log) -> Vec<LogError> {
+pub(crate) fn scrub(log: &Log) -> Vec<LogError> {
     let (mut damages, mut from) = (Vec::new(), Some(0));
     while let Some(next) = from {
         // the last one may have gone since the one before told of it
@@ -88,7 +88,7 @@ fn scrub(log: &Log) -> Vec<LogError> {
 }
 
 /// What another replica answers to a fetch of the range.
-fn fetched(other: &Log, range: &DamagedRange) -> Vec<u8> {
+pub(crate) fn fetched(other: &Log, range: &DamagedRange) -> Vec<u8> {
     let (mut bytes, mut offset) = (Vec::new(), range.offset);
     while let Some(slice) = other.read(offset, 1, range.next_offset, true).unwrap() {
         bytes.extend(bytes_of(&slice));

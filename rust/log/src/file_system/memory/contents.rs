@@ -1,11 +1,14 @@
 //! The bytes of a file, as the process sees them and as they are on disk.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 use super::random::Random;
 
 /// What was not synced is lost by pieces of this size, as by sectors.
 const PIECE: usize = 64;
+/// A disk fails to read so much at once.
+const PAGE: usize = 4096;
 
 #[derive(Clone, Debug)]
 pub(super) enum Change {
@@ -40,6 +43,8 @@ pub(super) struct Contents {
     unsynced: VecDeque<Change>,
     /// How many changes are in `durable`.
     synced: u64,
+    /// Where pages begin that cannot be read.
+    unreadable: BTreeSet<usize>,
 }
 
 impl Contents {
@@ -50,6 +55,29 @@ impl Contents {
     pub(super) fn change(&mut self, change: Change) {
         change.apply(&mut self.bytes);
         self.unsynced.push_back(change);
+    }
+
+    pub(super) fn make_unreadable(&mut self, position: usize) {
+        self.unreadable.insert(position - position % PAGE);
+    }
+
+    /// How many bytes can be read from `position` on.
+    pub(super) fn readable_from(&self, position: usize) -> usize {
+        let first = self.unreadable.range(position - position % PAGE..).next();
+        first.map_or(usize::MAX, |page| page.saturating_sub(position))
+    }
+
+    /// Pages that are written whole can be read again; false where a part of an unreadable one is to be written.
+    pub(super) fn replace_pages(&mut self, written: Range<usize>) -> bool {
+        let pages = self.unreadable.range(written.start - written.start % PAGE..written.end).copied();
+        let pages: Vec<_> = pages.collect();
+        if pages.iter().any(|page| *page < written.start || written.end - page < PAGE) {
+            return false;
+        }
+        pages.iter().for_each(|page| {
+            self.unreadable.remove(page);
+        });
+        true
     }
 
     /// How many changes there were.

@@ -98,6 +98,12 @@ fn eio() -> io::Error {
     io::Error::other("injected EIO")
 }
 
+/// As the kernel tells it.
+fn bad_sector() -> io::Error {
+    const EIO: i32 = 5;
+    io::Error::from_raw_os_error(EIO)
+}
+
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -270,6 +276,25 @@ impl MemoryFileSystem {
         *state = State { random, boot, open_count, ..State::default() };
     }
 
+    /// Reads of the page with that byte of a file fail from now on, until it is written as a whole; false where there is no
+    /// such file.
+    pub fn make_unreadable(&self, path: &Path, position: usize) -> bool {
+        let mut state = self.state();
+        let number = state.names.get(&*path.to_string_lossy()).copied();
+        number.and_then(|number| state.files.get_mut(number)).is_some_and(|file| {
+            file.make_unreadable(position);
+            true
+        })
+    }
+
+    /// All of a file can be read again; false where there is no such file.
+    pub fn make_readable(&self, path: &Path) -> bool {
+        let mut state = self.state();
+        let number = state.names.get(&*path.to_string_lossy()).copied();
+        let file = number.and_then(|number| state.files.get_mut(number));
+        file.is_some_and(|file| file.replace_pages(0..usize::MAX))
+    }
+
     /// Turns the bits of one byte of a file over, also on the disk; false where there is none.
     pub fn corrupt(&self, path: &Path, position: usize) -> bool {
         let mut state = self.state();
@@ -282,8 +307,13 @@ impl FileHandle for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut state = self.file_system.state();
         state.atomic_call()?;
-        let rest = state.file(self.number)?.bytes().get(position as usize..).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
+        let file = state.file(self.number)?;
+        let readable = file.readable_from(position as usize);
+        let rest = file.bytes().get(position as usize..).unwrap_or_default();
+        let count = rest.len().min(buffer.len()).min(readable);
+        if readable == 0 && !rest.is_empty() {
+            return Err(bad_sector());
+        }
         if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
             to.copy_from_slice(from);
         }
@@ -299,6 +329,9 @@ impl FileHandle for MemoryFile {
         let position = position as usize;
         let mut data = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
         parts.iter().for_each(|part| data.extend_from_slice(part));
+        if !state.file(self.number)?.replace_pages(position..position + data.len()) {
+            return Err(bad_sector());
+        }
         let written = state.writable(self.number, position + data.len(), data.len(), dies)?;
         data.truncate(written);
         state.file(self.number)?.change(Change::Write(position, data));
