@@ -191,18 +191,18 @@ fn a_checkpoint_that_is_written_in_its_turn_has_what_changed_since() {
     };
     node.logs.open_partition(&partition("a", 1, 0), NOW_MS).expect("open");
     append(&node, "a", 0, 3);
-    assert_eq!(turn(), "0\n1\na 0 3\n");
-    assert_eq!(turn(), "0\n1\na 0 3\n");
+    assert_eq!(turn(), "0\n2\na 0 3\na  0  3\n");
+    assert_eq!(turn(), "0\n2\na 0 3\na  0  3\n");
     // another one that ends where the first did, and that in its place
     node.logs.open_partition(&partition("b", 2, 0), NOW_MS).expect("open");
     append(&node, "b", 0, 3);
-    assert_eq!(turn(), "0\n2\na 0 3\nb 0 3\n");
+    assert_eq!(turn(), "0\n4\na 0 3\nb 0 3\na  0  3\nb  0  3\n");
     delete_topic(&node, "a", 1).expect("deleted");
     node.logs.open_partition(&partition("c", 3, 0), NOW_MS).expect("open");
     append(&node, "c", 0, 3);
-    assert_eq!(turn(), "0\n2\nb 0 3\nc 0 3\n");
+    assert_eq!(turn(), "0\n4\nb 0 3\nc 0 3\nb  0  3\nc  0  3\n");
     append(&node, "c", 0, 1);
-    assert_eq!(turn(), "0\n2\nb 0 3\nc 0 4\n");
+    assert_eq!(turn(), "0\n4\nb 0 3\nc 0 4\nb  0  3\nc  0  4\n");
 }
 
 #[test]
