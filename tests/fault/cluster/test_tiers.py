@@ -11,7 +11,6 @@ from fastlog.protocol.messages.list_offsets import ListOffsetsPartition, ListOff
 from fastlog.testing import Cluster
 from fastlog.testing.cluster_broker import ClusterBroker
 from tests.support.cluster_load import Load
-from tests.support.object_store import BUCKET, FaultyStore, ObjectStore
 from tests.support.raw import RawTcp
 
 pytestmark = pytest.mark.timeout(240)
@@ -162,24 +161,3 @@ def delete_records_and_topic(cluster: Cluster, topic: str, tiered: int, store: P
         cluster.wait_until(
             "the store has nothing of it", lambda: not [it for it in store.rglob("*") if it.is_file()], 60
         )
-
-
-def test_a_store_that_breaks_off_while_leaders_change(tmp_path: Path, topic_name: str) -> None:
-    with (
-        ObjectStore(tmp_path) as server,
-        FaultyStore(server) as proxy,
-        pytest.MonkeyPatch.context() as environment,
-    ):
-        for name, value in proxy.environment().items():
-            environment.setenv(name, value)
-        with Cluster(3, settings=settings(f"s3://{BUCKET}/tiers")) as cluster:
-            with cluster.admin() as admin:
-                admin.create_topic(topic_name, partitions=1, replication_factor=3, configs=TOPIC)
-            with Load(cluster, topic_name, digits=DIGITS) as load:
-                turns = iter(range(10_000_000))
-                proxy.fault = lambda method, key, status, body: (
-                    None if next(turns) % 4 else (status, body[: len(body) // 2], len(body))
-                )
-                storms(cluster, topic_name, load)
-                proxy.fault = None
-            load.check()
