@@ -24,7 +24,7 @@ from fastlog.broker.control_loop import ControlLoop
 from fastlog.broker.directories import make_directories
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.groups.offsets_log import OffsetsLog
-from fastlog.broker.housekeeping import Housekeeping, cleaner_task, scrub_task, tasks, tiers_task
+from fastlog.broker.housekeeping import Housekeeping, cleaner_task, moves_task, scrub_task, tasks, tiers_task
 from fastlog.broker.listening import bind_router, reserved_endpoint
 from fastlog.broker.node import Foundation, LocalNode
 from fastlog.broker.serving import Serving
@@ -214,6 +214,11 @@ class Broker:
             self._undo.callback(tiers.stop)
             self._undo.callback(self._engine.stop_tiers)
             tiers.start()
+        if len(settings.log_dirs) > 1:
+            moves = Housekeeping([moves_task(self._engine, self._clock)], self._clock, "moves")
+            self._undo.callback(moves.stop)
+            self._undo.callback(self._engine.stop_moves)
+            moves.start()
         scrub = Housekeeping([scrub_task(self._engine, self._clock)], self._clock, "scrub")
         self._undo.callback(scrub.stop)
         self._undo.callback(self._engine.stop_scrub)

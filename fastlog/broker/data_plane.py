@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from typing import TypeAlias
 
     from fastlog.config import BrokerSettings, TopicSettings
     from fastlog.errors import KafkaError
 
 #: a data directory: its path, why it cannot be used (empty where it can), the bytes of its disk in all and those that
-#: are free, and (topic, partition, bytes on disk) of each open partition in it, sorted
-Directory: TypeAlias = "tuple[str, str, int, int, list[tuple[str, int, int]]]"
+#: are free, (topic, partition, bytes on disk) of each open partition in it, sorted, and of each that is to be moved to
+#: it (topic, partition, bytes that are copied, how many offsets the copy is behind)
+Directory: TypeAlias = (
+    "tuple[str, str, int, int, list[tuple[str, int, int]], list[tuple[str, int, int, int]]]"
+)
 
 #: a topic's name and id, (partition, leader epoch) pairs of it, and its settings
 TopicLogs: TypeAlias = "tuple[str, bytes, Sequence[tuple[int, int]], TopicSettings]"
@@ -85,6 +89,15 @@ class DataPlane(Protocol):
 
     def describe_directories(self) -> list[Directory]:
         """The data directories, in the order of `log.dirs`, each by its path without links."""
+        ...
+
+    def move_replica(self, topic: str, partition: int, directory: Path) -> None:
+        """Has a replica moved to another data directory, or stay in its own; returns at once.
+
+        Raises a KafkaError: LOG_DIR_NOT_FOUND, KAFKA_STORAGE_ERROR where a directory is offline, REPLICA_NOT_AVAILABLE
+        where the partition is not here (then it is remembered where to make it), INVALID_TOPIC_EXCEPTION for a name
+        that is too long, INVALID_REQUEST for a tiered topic.
+        """
         ...
 
 

@@ -1,8 +1,8 @@
 """What a broker does from time to time: retention, checkpoints, purging what was deleted; cleaning compacted logs,
-the scrub, and tiered storage.
+the scrub, moves between data directories, and tiered storage.
 
-One thread, and others for the cleaner, the scrub and tiers, which may be at a log for minutes; the engine's calls
-release the GIL. A task that fails is logged and tried again at its next turn.
+One thread, and others for the cleaner, the scrub, moves and tiers, which may be at a log for minutes; the engine's
+calls release the GIL. A task that fails is logged and tried again at its next turn.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ IDLE_FILES_INTERVAL_MS = 60_000
 # when the next pass of the scrub is due is looked at so often
 SCRUB_LOOK_MS = 1_000
 SCRUB_NICENESS = 15
+# a move between data directories begins within this time
+MOVES_LOOK_MS = 500
 # the cleaner looks at every compacted log: never more often than this
 CLEANER_BACKOFF_MS_MIN = 10
 
@@ -91,6 +93,18 @@ class ScrubbedLogs(Protocol):
 
     def stop_scrub(self) -> None:
         """Ends a `scrub_next` that is under way, and later ones at once."""
+        ...
+
+
+class MovedLogs(Protocol):
+    """The engine's calls; the first blocks."""
+
+    def move_next(self, now_ms: int) -> bool:
+        """Does a step of a move between data directories; False when none is wanted."""
+        ...
+
+    def stop_moves(self) -> None:
+        """Ends a `move_next` that is under way, and later ones at once."""
         ...
 
 
@@ -173,6 +187,16 @@ def scrub_task(logs: ScrubbedLogs, clock: Clock) -> Task:
             pass
 
     return Task("scrub", SCRUB_LOOK_MS, scrub)
+
+
+def moves_task(logs: MovedLogs, clock: Clock) -> Task:
+    """The task of the thread that moves replicas between data directories: one after the other."""
+
+    def move() -> None:
+        while logs.move_next(clock.now_ms()):
+            pass
+
+    return Task("moves", MOVES_LOOK_MS, move)
 
 
 def tiers_task(logs: TieredLogs, settings: BrokerSettings, clock: Clock) -> Task:

@@ -123,6 +123,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="replica.fetch.backoff.ms", type="int", unit="ms", default="1000", minimum=0, maximum=2147483647, doc="How long a follower waits after an error before it fetches that partition again."),
     Setting(name="leader.replication.throttled.rate", type="long", unit="bytes/s", default="9223372036854775807", minimum=0, maximum=9223372036854775807, update="cluster-wide", doc="How many bytes a second this broker sends to followers of the replicas that leader.replication.throttled.replicas lists. Only followers that are not in sync are held back (KIP-73). `fastlog cluster reassign --throttle` and kafka-reassign-partitions.sh set it."),
     Setting(name="follower.replication.throttled.rate", type="long", unit="bytes/s", default="9223372036854775807", minimum=0, maximum=9223372036854775807, update="cluster-wide", doc="How many bytes a second this broker fetches for the replicas that follower.replication.throttled.replicas lists, while they are not in sync (KIP-73)."),
+    Setting(name="replica.alter.log.dirs.io.max.bytes.per.second", type="long", unit="bytes/s", default="9223372036854775807", minimum=1, maximum=9223372036854775807, update="cluster-wide", doc="How many bytes a second this broker copies when it moves replicas between its data directories (AlterReplicaLogDirs, KIP-113). `kafka-reassign-partitions.sh --replica-alter-log-dirs-throttle` sets it."),
     Setting(name="leader.replication.throttled.replicas", only="topic", pattern="[*]|[0-9]+:[0-9]+", type="list", default="", doc="The replicas that send no more than leader.replication.throttled.rate to followers that are not in sync: * for all, or PARTITION:BROKER,…"),
     Setting(name="follower.replication.throttled.replicas", only="topic", pattern="[*]|[0-9]+:[0-9]+", type="list", default="", doc="The replicas that fetch no more than follower.replication.throttled.rate while they are not in sync: * for all, or PARTITION:BROKER,…"),
     Setting(name="unclean.leader.election.enable", topic="unclean.leader.election.enable", type="boolean", default="false", update="cluster-wide", doc="Whether a replica that may lack what was committed is elected where no other is left. What it lacks is lost."),
@@ -486,6 +487,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     replica_fetch_backoff_ms: int
     leader_replication_throttled_rate: int
     follower_replication_throttled_rate: int
+    replica_alter_log_dirs_io_max_bytes_per_second: int
     auto_leader_rebalance_enable: bool
     leader_imbalance_check_interval_seconds: int
     leader_imbalance_per_broker_percentage: int

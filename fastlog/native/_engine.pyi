@@ -44,10 +44,22 @@ class Engine:
     def finish_opening(self) -> list[Path]:
         """To be called when all partitions are open after a start; the directories that belong to no topic."""
 
-    def describe_directories(self) -> list[tuple[str, str, int, int, list[tuple[str, int, int]]]]:
-        """Each data directory: path, what is wrong with it if anything, bytes of its disk in all and free, its logs.
+    def describe_directories(
+        self,
+    ) -> list[tuple[str, str, int, int, list[tuple[str, int, int]], list[tuple[str, int, int, int]]]]:
+        """Each data directory: path, what is wrong with it if anything, bytes of its disk in all and free, its logs,
+        and the replicas that are to be moved to it.
 
-        Each log is (topic, partition, bytes on disk), sorted.
+        Each log is (topic, partition, bytes on disk), sorted; each of the others (topic, partition, bytes that are
+        copied, how many offsets the copy is behind).
+        """
+
+    def move_replica(self, topic: str, partition: int, directory: Path) -> None:
+        """Has a replica moved to another data directory, or stay in its own; returns at once.
+
+        Raises a KafkaError: LOG_DIR_NOT_FOUND, KAFKA_STORAGE_ERROR where a directory is offline, REPLICA_NOT_AVAILABLE
+        where the partition is not here (then it is remembered where to make it), INVALID_TOPIC_EXCEPTION for a name
+        that is too long, INVALID_REQUEST for a tiered topic.
         """
 
     def close_directories(self) -> None:
@@ -162,6 +174,12 @@ class Engine:
 
     def stop_tiers(self) -> None:
         """Ends a `run_tiers` that is under way after its segment, and reads from the store; does not wait."""
+
+    def move_next(self, now_ms: int) -> bool:
+        """Does a step of a move of a replica; False when none is wanted, or they were stopped."""
+
+    def stop_moves(self) -> None:
+        """Ends a `move_next` that is under way, and later ones at once; does not wait. A start begins it anew."""
 
     def scrub_next(self, now_ms: int) -> bool:
         """Checks the next segment of the pass that is under way or due, at its rate; False when there is none."""

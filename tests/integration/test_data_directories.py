@@ -1,4 +1,4 @@
-"""A broker with several data directories: partitions are spread over them and stay there, and none is mixed up."""
+"""A broker with several data directories: partitions are spread over them, stay or are moved, and none is mixed up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+from fastlog.protocol.messages.alter_replica_log_dirs import (
+    AlterReplicaLogDir,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirTopic,
+)
 from fastlog.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
 from tests.conftest import MakeBroker
 from tests.support.admin import create_topic
@@ -35,7 +40,10 @@ def described(broker: BrokerProcess) -> dict[str, list[tuple[str, int]]]:
     assert all(it.error_code == 0 and 0 < it.usable_bytes <= it.total_bytes for it in results)
     return {
         it.log_dir: [
-            (topic.name, partition.partition_index) for topic in it.topics for partition in topic.partitions
+            (topic.name, partition.partition_index)
+            for topic in it.topics
+            for partition in topic.partitions
+            if not partition.is_future_key
         ]
         for it in results
     }
@@ -152,4 +160,69 @@ def test_a_partition_that_came_back_twice_is_refused(make_broker: MakeBroker, tm
     (second / "orders-0").rmdir()
     broker.start()
     assert values(broker, "orders", 0, 1) == [b"kept"]
+    assert broker.stop() == 0, broker.log()
+
+
+def ask_to_move(broker: BrokerProcess, topic: str, partition: int, directory: Path) -> int:
+    """The answer's error code."""
+    wanted = AlterReplicaLogDir(str(directory), [AlterReplicaLogDirTopic(topic, [partition])])
+    with RawTcp("127.0.0.1", broker.tcp_port) as connection:
+        (answered,) = connection.ask(AlterReplicaLogDirsRequest([wanted]), 2).results
+    code: int = answered.partitions[0].error_code
+    return code
+
+
+def moving(broker: BrokerProcess) -> list[tuple[str, int]]:
+    """Directory and lag of each copy that is under way."""
+    with RawTcp("127.0.0.1", broker.tcp_port) as connection:
+        results = connection.ask(DescribeLogDirsRequest(topics=None), 4).results
+    return [
+        (it.log_dir, partition.offset_lag)
+        for it in results
+        for topic in it.topics
+        for partition in topic.partitions
+        if partition.is_future_key
+    ]
+
+
+def test_a_replica_is_moved_while_it_is_written_to_and_the_broker_killed(
+    make_broker: MakeBroker, tmp_path: Path
+) -> None:
+    second = tmp_path / "second"
+    rate = "replica.alter.log.dirs.io.max.bytes.per.second"
+    broker = make_broker(settings={rate: "200000", "log.segment.bytes": "1048576"}, start=False)
+    name_directories(broker, second)
+    broker.start()
+    create_topic(broker.bootstrap, "orders", 1)
+    first = broker.data_dir
+    assert described(broker)[str(first)] == [("orders", 0)]
+    sent = [Sample(None, b"%d" % number + b"-" * 1000, (), None) for number in range(3_000)]
+    confluent.produce(broker.bootstrap, "orders", sent[:2_000], "none")
+    assert ask_to_move(broker, "orders", 0, tmp_path / "third") == 57
+    assert ask_to_move(broker, "absent", 0, second) == 3
+    assert ask_to_move(broker, "orders", 0, second) == 0
+    ((path, lag),) = moving(broker)
+    assert (path, lag > 0) == (str(second), True)
+    wait_until("the copy grows", lambda: any(second.glob("orders-0.*-future/*.log")))
+    confluent.produce(broker.bootstrap, "orders", sent[2_000:2_500], "none")
+    broker.kill()
+
+    # it is begun anew, now as fast as the disk is, while records come
+    broker.settings.pop(rate)
+    broker.start()
+    confluent.produce(broker.bootstrap, "orders", sent[2_500:], "none")
+    wait_until(
+        "it was moved", lambda: described(broker)[str(second)] == [("orders", 0)] and not moving(broker)
+    )
+    assert (described(broker)[str(first)], moving(broker)) == ([], [])
+    broker.kill()
+    broker.start()
+    assert described(broker)[str(second)] == [("orders", 0)]
+    assert values(broker, "orders", 0, len(sent)) == [it.value for it in sent]
+    # and back, and a stop
+    assert ask_to_move(broker, "orders", 0, first) == 0
+    wait_until("it was moved back", lambda: ("orders", 0) in described(broker)[str(first)])
+    assert broker.stop() == 0, broker.log()
+    broker.start()
+    assert values(broker, "orders", 0, len(sent)) == [it.value for it in sent]
     assert broker.stop() == 0, broker.log()

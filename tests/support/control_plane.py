@@ -24,6 +24,7 @@ from fastlog.config import Config, Endpoint
 from fastlog.errors import (
     KafkaError,
     OffsetOutOfRangeError,
+    ReplicaNotAvailableError,
     RequestTimedOutError,
     UnknownTopicOrPartitionError,
 )
@@ -92,6 +93,8 @@ class FakeDataPlane:
         #: whether the other replicas have done what the leader did
         self.replicas_moved = threading.Event()
         self.replicas_moved.set()
+        #: what was asked for of `move_replica`
+        self.moved: list[tuple[str, int, str]] = []
         self.dies_before = ""
         self.fails_with: Exception | None = None
 
@@ -155,8 +158,14 @@ class FakeDataPlane:
         return [(topic, partition, 100) for topic, partition in sorted(self.open)]
 
     def describe_directories(self) -> list[Directory]:
-        failed: Directory = ("/failed", "it failed", 0, 0, [])
-        return [("/data", "", 2000, 1000, self.log_sizes()), ("/other", "", 200, 100, []), failed]
+        failed: Directory = ("/failed", "it failed", 0, 0, [], [])
+        moving = [("orders", 1, 60, 4)]
+        return [("/data", "", 2000, 1000, self.log_sizes(), []), ("/other", "", 200, 100, [], moving), failed]
+
+    def move_replica(self, topic: str, partition: int, directory: Path) -> None:
+        if (topic, partition) not in self.open:
+            raise ReplicaNotAvailableError
+        self.moved.append((topic, partition, str(directory)))
 
 
 class ControlPlane:

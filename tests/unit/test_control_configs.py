@@ -27,7 +27,11 @@ from fastlog.protocol.messages.delete_records import (
 )
 from fastlog.protocol.messages.describe_cluster import DescribeClusterRequest
 from fastlog.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
-from fastlog.protocol.messages.describe_log_dirs import DescribableLogDirTopic, DescribeLogDirsRequest
+from fastlog.protocol.messages.describe_log_dirs import (
+    DescribableLogDirTopic,
+    DescribeLogDirsPartition,
+    DescribeLogDirsRequest,
+)
 from fastlog.protocol.messages.describe_producers import DescribeProducersRequest, TopicRequest
 from fastlog.protocol.messages.init_producer_id import InitProducerIdRequest
 from fastlog.protocol.messages.list_config_resources import ListConfigResourcesRequest
@@ -390,7 +394,10 @@ def test_the_data_directories_are_described(plane: ControlPlane) -> None:
     assert [it.log_dir for it in (result, other, failed)] == ["/data", "/other", "/failed"]
     assert [(topic.name, len(topic.partitions)) for topic in result.topics] == [("orders", 2)]
     assert (result.total_bytes, result.usable_bytes, result.error_code) == (2000, 1000, 0)
-    assert (other.total_bytes, other.usable_bytes, other.topics, other.error_code) == (200, 100, [], 0)
+    assert (other.total_bytes, other.usable_bytes, other.error_code) == (200, 100, 0)
+    (moving,) = [(topic.name, *topic.partitions) for topic in other.topics]
+    assert moving == ("orders", DescribeLogDirsPartition(1, 60, 4, True))
+    assert not any(it.is_future_key for it in result.topics[0].partitions)
     assert (failed.total_bytes, failed.usable_bytes, failed.topics, failed.error_code) == (-1, -1, [], 56)
     wanted = [DescribableLogDirTopic("orders", [1, 7]), DescribableLogDirTopic("absent", [0])]
     result, *_ = plane.ask(DescribeLogDirsRequest(topics=wanted)).results
@@ -422,7 +429,7 @@ def test_producer_ids_that_are_refused(plane: ControlPlane) -> None:
     assert plane.ask(InitProducerIdRequest(transactional_id=None, producer_id=5)).error_code == 42
 
 
-def test_a_replica_is_in_its_directory_or_in_none(plane: ControlPlane) -> None:
+def test_a_replica_is_moved_to_another_directory_or_stays_in_its_own(plane: ControlPlane) -> None:
     here = "/data"
     orders, other = AlterReplicaLogDirTopic("orders", [0, 7]), AlterReplicaLogDirTopic("absent", [0])
 
@@ -437,7 +444,8 @@ def test_a_replica_is_in_its_directory_or_in_none(plane: ControlPlane) -> None:
     wanted = AlterReplicaLogDir(here, [orders, other])
     assert codes(wanted) == {("orders", 0): 0, ("orders", 7): 3, ("absent", 0): 3}
     elsewhere = AlterReplicaLogDir("/elsewhere", [orders])
-    assert codes(AlterReplicaLogDir("/other", [orders])) == {("orders", 0): 57, ("orders", 7): 3}
+    assert codes(AlterReplicaLogDir("/other", [orders])) == {("orders", 0): 0, ("orders", 7): 3}
+    assert plane.data_plane.moved == [("orders", 0, "/data"), ("orders", 0, "/other")]
     assert codes(wanted, elsewhere) == {("orders", 0): 57, ("orders", 7): 57, ("absent", 0): 3}
     del plane.data_plane.open["orders", 0]
     assert codes(wanted)["orders", 0] == 9

@@ -1,24 +1,22 @@
 """AlterReplicaLogDirs (API key 34), versions 1-2.
 
-Answers for each replica of this broker whether it is in the directory named. `kafka-reassign-partitions.sh` asks when a
-plan has `log_dirs`, as the plan to go back that it prints has. Differs from Apache Kafka: nothing is moved. To be there
-already succeeds, as in Kafka; any other directory is LOG_DIR_NOT_FOUND.
+Moves replicas of this broker from one data directory to another, in the background, while they are led, followed,
+written to and read; DescribeLogDirs tells how far they are. To name the directory where a replica is cancels a move,
+another one takes its place. Of a partition that is not here it is remembered where it is to be made, and the answer is
+REPLICA_NOT_AVAILABLE, as in Kafka. `kafka-reassign-partitions.sh` asks when a plan has `log_dirs`. Differs from Apache
+Kafka: replicas of tiered topics are not moved (INVALID_REQUEST), and a broker moves one at a time.
 
 KIPs: 1 the API (113).
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
 from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of
-from fastlog.errors import (
-    KafkaError,
-    LogDirNotFoundError,
-    ReplicaNotAvailableError,
-    UnknownTopicOrPartitionError,
-)
+from fastlog.errors import KafkaError, LogDirNotFoundError, UnknownTopicOrPartitionError
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.alter_replica_log_dirs import (
     AlterReplicaLogDirPartitionResult,
@@ -36,31 +34,25 @@ if TYPE_CHECKING:
 def handle(
     services: Services, context: RequestContext, request: AlterReplicaLogDirsRequest
 ) -> AlterReplicaLogDirsResponse:
-    """Judges each replica; of one that stands twice, the last directory counts."""
+    """Asks for each move; of a replica that stands twice, the last directory counts."""
     try:
         services.require_cluster(context, Operation.ALTER)
     except KafkaError as error:
         return refuse(request, error)
-    directories = services.data_plane.describe_directories()
-    paths = {path for path, *_ in directories}
-    here = {(topic, partition): path for path, *_, sizes in directories for topic, partition, _ in sizes}
 
-    def check(path: str, topic: str, partition: int) -> None:
+    paths = {path for path, *_ in services.data_plane.describe_directories()}
+
+    def move(path: str, topic: str, partition: int) -> None:
         if path not in paths:
             raise LogDirNotFoundError(f"this broker has no log directory {path!r}, only {sorted(paths)!r}")
-        at = here.get((topic, partition))
-        if at == path:
-            return
-        if at is not None:
-            raise LogDirNotFoundError(f"{topic}-{partition} is in {at!r}, and replicas are not moved")
         if topic not in services.topics or not 0 <= partition < len(services.topics.named(topic).partitions):
             raise UnknownTopicOrPartitionError(f"there is no partition {topic}-{partition}")
-        raise ReplicaNotAvailableError(f"no replica of {topic}-{partition} is here")
+        services.data_plane.move_replica(topic, partition, Path(path))
 
     return _answer(
         request,
         lambda path, topic, partition: attempt(
-            "AlterReplicaLogDirs", f"{topic}-{partition}", check, path, topic, partition
+            "AlterReplicaLogDirs", f"{topic}-{partition}", move, path, topic, partition
         ),
     )
 

@@ -1,7 +1,8 @@
 """DescribeLogDirs (API key 35), versions 1-5.
 
-Answers each data directory with the size of each partition in it and the space of its file system. Differs from Apache
-Kafka: there are no future replicas, and no directory is cordoned.
+Answers each data directory with the size of each partition in it, the replicas that are to be moved to it
+(AlterReplicaLogDirs) with how far their copies are behind, and the space of its file system. Differs from Apache Kafka:
+no directory is cordoned.
 
 KIPs: 1 the API (113), 4 total and usable bytes (827), 5 cordoned directories (1066).
 """
@@ -43,29 +44,38 @@ def handle(
 
 
 def _describe(directory: Directory, request: DescribeLogDirsRequest) -> DescribeLogDirsResult:
-    path, reason, total_bytes, usable_bytes, sizes = directory
+    path, reason, total_bytes, usable_bytes, sizes, futures = directory
     if reason:
         return DescribeLogDirsResult(log_dir=path, error_code=KafkaStorageError.code)
     return DescribeLogDirsResult(
         log_dir=path,
-        topics=_topics(sizes, request),
+        topics=_topics(sizes, futures, request),
         total_bytes=total_bytes,
         usable_bytes=usable_bytes,
     )
 
 
 def _topics(
-    sizes: Sequence[tuple[str, int, int]], request: DescribeLogDirsRequest
+    sizes: Sequence[tuple[str, int, int]],
+    futures: Sequence[tuple[str, int, int, int]],
+    request: DescribeLogDirsRequest,
 ) -> list[DescribeLogDirsTopic]:
     wanted: set[tuple[str, int]] | None = None
     if request.topics is not None:
         wanted = {(topic.topic, partition) for topic in request.topics for partition in topic.partitions}
     topics: dict[str, DescribeLogDirsTopic] = {}
-    for name, partition, size_bytes in sizes:
+    described = [(name, partition, size_bytes, 0, False) for name, partition, size_bytes in sizes]
+    described += [(*future, True) for future in futures]
+    for name, partition, size_bytes, offset_lag, is_future in described:
         if wanted is None or (name, partition) in wanted:
             topic = topics.setdefault(name, DescribeLogDirsTopic(name=name))
             topic.partitions.append(
-                DescribeLogDirsPartition(partition_index=partition, partition_size=size_bytes)
+                DescribeLogDirsPartition(
+                    partition_index=partition,
+                    partition_size=size_bytes,
+                    offset_lag=offset_lag,
+                    is_future_key=is_future,
+                )
             )
     return list(topics.values())
 

@@ -26,6 +26,8 @@ pub(crate) struct Cleaner {
     progress: Mutex<Progress>,
     /// Partitions that are not tried again in this run, since they are damaged.
     damaged: Mutex<BTreeSet<(String, i32)>>,
+    /// Partitions that are copied: what is cleaned would have to be copied again (Kafka: `abortAndPauseCleaning`).
+    held: Mutex<BTreeSet<(String, i32)>>,
     brake: Brake,
 }
 
@@ -42,6 +44,7 @@ impl Cleaner {
         Self {
             progress: Mutex::new(Progress { offsets, under_way: None }),
             damaged: Mutex::default(),
+            held: Mutex::default(),
             brake: Brake::default(),
         }
     }
@@ -83,6 +86,16 @@ impl Cleaner {
         let key = (topic.to_owned(), index);
         self.damaged.lock().remove(&key);
         self.progress.lock().offsets.remove(&key).is_some()
+    }
+
+    /// The partition is not to be cleaned from now on, or may be again.
+    pub(crate) fn hold(&self, partition: &Partition, is_held: bool) {
+        let mut held = self.held.lock();
+        if is_held {
+            held.insert(key_of(partition));
+        } else {
+            held.remove(&key_of(partition));
+        }
     }
 
     pub(crate) fn stop(&self) {
@@ -130,7 +143,8 @@ impl Cleaner {
         let mut best: Option<(Arc<Partition>, Cleanable)> = None;
         for partition in broker.partitions().those(|it| it.log().config().cleanup_compact) {
             let key = key_of(&partition);
-            if failed.contains(&key) || self.damaged.lock().contains(&key) {
+            if failed.contains(&key) || self.damaged.lock().contains(&key) || self.held.lock().contains(&key)
+            {
                 continue;
             }
             let checkpoint = self.progress.lock().offsets.get(&key).copied();

@@ -44,7 +44,8 @@ pub use image::{
     is_valid_topic_name,
 };
 pub use log_manager::{
-    DescribedDirectory, FetchAnswer, FetchResult, FetchedFrom, LogManager, OpenPartition, ReplicaChange,
+    DescribedDirectory, DescribedFuture, FetchAnswer, FetchResult, FetchedFrom, LogManager, MoveSettings,
+    OpenPartition, ReplicaChange,
 };
 pub use partition::{
     Assignment, ChangeError, Duty, Fetched, FollowerPosition, FollowerState, Partition, PartitionSettings,

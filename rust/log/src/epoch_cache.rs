@@ -94,6 +94,12 @@ impl EpochCache {
         is_changed
     }
 
+    /// The file lies elsewhere from now on, perhaps on another disk.
+    pub(crate) fn relocate(&mut self, file_system: Arc<dyn FileSystem>, directory: &std::path::Path) {
+        self.file_system = file_system;
+        self.set_directory(directory);
+    }
+
     pub(crate) fn set_directory(&mut self, directory: &std::path::Path) {
         self.path = directory.join(FILE_NAME);
     }

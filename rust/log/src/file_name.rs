@@ -18,6 +18,8 @@ pub const CLEANED: &str = ".cleaned";
 pub const SWAP: &str = ".swap";
 /// Ends the name of the directory of a deleted partition.
 pub const DELETED_DIRECTORY: &str = "-delete";
+/// Ends the name of the directory of a copy that is to take a partition's place.
+pub const FUTURE_DIRECTORY: &str = "-future";
 /// The most bytes that a name may have on the file systems in use.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -54,6 +56,19 @@ pub fn of_deleted_partition(topic: &str, partition: i32, unique: uuid::Uuid) -> 
     format!("{}{suffix}", topic.get(..kept).unwrap_or_default())
 }
 
+/// `topic-3.<32 hex digits>-future`; `None` where that is too long for a file system (KAFKA-4893).
+pub fn of_future_partition(topic: &str, partition: i32, unique: uuid::Uuid) -> Option<String> {
+    let name = format!("{topic}-{partition}.{}{FUTURE_DIRECTORY}", unique.simple());
+    (name.len() <= NAME_BYTES_MAX).then_some(name)
+}
+
+/// The topic and partition of a directory that [`of_future_partition`] named; `None` for any other.
+pub fn parse_future_partition(name: &str) -> Option<(&str, i32)> {
+    let (partition, unique) = name.strip_suffix(FUTURE_DIRECTORY)?.rsplit_once('.')?;
+    let is_unique = unique.len() == 32 && unique.bytes().all(|byte| byte.is_ascii_hexdigit());
+    parse_partition(partition).filter(|_| is_unique)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +92,19 @@ mod tests {
             assert_eq!(parse_partition(other), None, "{other}");
         }
         assert_eq!(parse_partition("a--5"), Some(("a-", 5)));
+    }
+
+    #[test]
+    fn the_directory_of_a_copy_names_its_partition() {
+        let name = of_future_partition("a.b-c", 7, uuid::Uuid::nil()).unwrap();
+        assert_eq!(name, "a.b-c-7.00000000000000000000000000000000-future");
+        assert_eq!(parse_future_partition(&name), Some(("a.b-c", 7)));
+        assert_eq!(parse_partition(&name), None);
+        for other in ["a-1-future", "a-1.0123-future", "a.00000000000000000000000000000000-future", "a-1"] {
+            assert_eq!(parse_future_partition(other), None, "{other}");
+        }
+        assert_eq!(of_future_partition(&"t".repeat(213), 7, uuid::Uuid::nil()).map(|it| it.len()), Some(255));
+        assert_eq!(of_future_partition(&"t".repeat(214), 7, uuid::Uuid::nil()), None);
     }
 
     #[test]

@@ -24,10 +24,14 @@ pub use error::{AppendError, LogError};
 pub use file_system::{
     FileHandle, FileSystem, NotInMemory, OpenFiles, OpenMode, RealFileSystem, Space, Storage, only_in_memory,
 };
-pub use log_dir::{Checkpoint, FailedDirectory, Identity, LogDir, Offsets, PartitionDirectory};
+pub use log_dir::{
+    Checkpoint, FailedDirectory, Identity, LogDir, Move, Offsets, PartitionDirectory, Settled,
+};
 pub use partition_log::after_tier::AfterTier;
 pub use partition_log::append::{AppendOptions, Appended};
 pub use partition_log::delete::Due;
+pub use partition_log::future::FutureLog;
+pub use partition_log::hand_over::{HandOver, HandedOver};
 pub use partition_log::mend::DamagedRange;
 pub use partition_log::read::Slice;
 pub use partition_log::restore::RESTORED_EPOCH;

@@ -5,7 +5,7 @@
 use super::LogManager;
 use super::directories::has;
 use crate::partition::Partition;
-use fastlog_log::{Checkpoint, LogDir, LogError, Offsets};
+use fastlog_log::{Checkpoint, Log, LogDir, LogError, Offsets};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -25,6 +25,13 @@ struct Seen {
 /// find that the file says the same, is most of what an idle broker would do.
 #[derive(Debug, Default)]
 pub(super) struct Written(HashMap<Checkpoint, Seen>);
+
+impl Written {
+    /// A file was written that says something else.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+}
 
 impl LogManager {
     /// Replaces one checkpoint file of each directory by what holds now. All are tried; the first failure is answered. One
@@ -53,7 +60,7 @@ impl LogManager {
         let (changes, unopened) = (partitions.changes(), self.found.lock().len());
         let mut offsets = Vec::new();
         partitions.each(|it| {
-            let directory = Arc::as_ptr(it.log().storage()).addr();
+            let directory = Arc::as_ptr(&it.log().storage()).addr();
             offsets.push((directory, offset_of(it, checkpoint)));
         });
         offsets.shrink_to_fit();
@@ -69,6 +76,18 @@ impl LogManager {
         let mut written = self.checkpointing.lock();
         written.0.clear();
         directory.write_checkpoint(checkpoint, &self.offsets(directory, checkpoint))
+    }
+
+    /// The same for the directory that has the log, also one that gets it meanwhile.
+    pub(super) fn write_checkpoint_of_log(&self, log: &Log, checkpoint: Checkpoint) -> Result<(), LogError> {
+        let directories = self.directories()?;
+        loop {
+            let directory = directories.of_log(log)?;
+            self.write_checkpoint_of(directory, checkpoint)?;
+            if has(directory, log) {
+                return Ok(());
+            }
+        }
     }
 
     pub(super) fn write_all(&self, directory: &LogDir) -> Result<(), LogError> {
@@ -97,7 +116,7 @@ impl LogManager {
 
     /// The offsets of open logs, and for those that are not open what the last run said of them. One that is not there is
     /// 0, as are those of logs that nobody ever wrote to.
-    fn offsets(&self, directory: &LogDir, checkpoint: Checkpoint) -> Offsets {
+    pub(super) fn offsets(&self, directory: &LogDir, checkpoint: Checkpoint) -> Offsets {
         if checkpoint == Checkpoint::Cleaner {
             return self.cleaner_offsets(directory);
         }

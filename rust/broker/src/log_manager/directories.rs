@@ -6,7 +6,7 @@
 
 use crate::broker::Broker;
 use fastlog_log::log_dir::KnownDirectories;
-use fastlog_log::{FailedDirectory, Identity, LastStop, Log, LogDir, LogError, Storage};
+use fastlog_log::{FailedDirectory, Identity, LastStop, Log, LogDir, LogError, Settled, Storage};
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::path::Path;
@@ -40,10 +40,14 @@ struct Room {
 }
 
 impl Directories {
-    pub(super) fn open(storages: Vec<Arc<Storage>>, identity: &Identity) -> Result<Self, LogError> {
+    pub(super) fn open(
+        storages: Vec<Arc<Storage>>,
+        identity: &Identity,
+    ) -> Result<(Self, Settled), LogError> {
         let opened = LogDir::open_all(storages, identity)?;
         let all = opened.directories.into_iter().map(Arc::new).collect();
-        Ok(Self { all, failed: opened.failed, known: opened.known, rooms: Mutex::default() })
+        let rooms = Mutex::default();
+        Ok((Self { all, failed: opened.failed, known: opened.known, rooms }, opened.settled))
     }
 
     /// Those that this run began without, since their disks failed.
@@ -141,5 +145,5 @@ impl Directories {
 
 /// Whether the log is in the directory.
 pub(super) fn has(directory: &LogDir, log: &Log) -> bool {
-    Arc::ptr_eq(directory.storage(), log.storage())
+    Arc::ptr_eq(directory.storage(), &log.storage())
 }

@@ -9,12 +9,15 @@
 mod checkpoints;
 mod closing;
 mod directories;
+mod moves;
 mod replicas;
 mod room;
 mod scrub;
 mod tiers;
 
 use directories::Directories;
+use moves::Moves;
+pub use moves::{DescribedFuture, MoveSettings};
 pub use replicas::{FetchAnswer, FetchResult, FetchedFrom, ReplicaChange};
 
 use crate::broker::Broker;
@@ -64,6 +67,8 @@ pub struct DescribedDirectory {
     pub space: Result<Space, LogError>,
     /// Topic, partition and bytes on disk of each open log in it, sorted.
     pub sizes: Vec<(Arc<str>, i32, u64)>,
+    /// Replicas that are to be moved to it.
+    pub futures: Vec<DescribedFuture>,
 }
 
 /// What the partitions of a broker's data directories have in common. Every call blocks on the disk.
@@ -80,12 +85,15 @@ pub struct LogManager {
     doomed: Mutex<Vec<(PathBuf, Due)>>,
     /// Partitions that may be in a directory that failed before the start: they are not opened in this run, nor made anew.
     missing: Mutex<BTreeSet<(String, i32, Uuid)>>,
+    /// Partitions of which nobody knows where they count, since a move of theirs was cut short: neither.
+    passed_over: BTreeSet<(String, i32)>,
     /// Partitions that are opened may have been here before.
     is_opening: AtomicBool,
     /// One checkpoint at a time, so that an older view never replaces a newer one.
     checkpointing: Mutex<checkpoints::Written>,
     cleaner: Cleaner,
     scrubber: Scrubber,
+    moves: Moves,
 }
 
 impl LogManager {
@@ -103,7 +111,12 @@ impl LogManager {
         storages: Vec<Arc<Storage>>,
         identity: &Identity,
     ) -> Result<Self, LogError> {
-        let directories = Directories::open(storages, identity)?;
+        let (directories, settled) = Directories::open(storages, identity)?;
+        for decided in settled.decided {
+            let message = "a move of a replica was cut short by the end of the last run";
+            broker.events().push(Level::Warning, message, vec![("decided", decided)]);
+        }
+        let moves = Moves::default();
         let threads = if broker.has_threads { SYNCING_THREADS } else { 1 };
         for failed in directories.failed() {
             let fields =
@@ -113,8 +126,14 @@ impl LogManager {
         }
         let (mut found, mut doomed, mut cleaned) = (BTreeMap::new(), Vec::new(), Offsets::new());
         for directory in directories.all() {
+            for future in directory.future_partitions()? {
+                directory.give_up_future(&future)?;
+                moves.resume(future.topic, future.partition, future.topic_id, directory.path());
+            }
+            let mut unread = directory.unread_partitions()?;
+            unread.retain(|it| !settled.passed_over.contains(&it.path));
             let here = Mutex::new(BTreeMap::new());
-            at_once(&directory.unread_partitions()?, threads, |unread| {
+            at_once(&unread, threads, |unread| {
                 let mut read = unread.clone();
                 directory.read_topic_id(&mut read)?;
                 here.lock().insert((read.topic.clone(), read.partition), read);
@@ -127,6 +146,9 @@ impl LogManager {
             // nobody reads what was deleted in an earlier run
             doomed.extend(directory.deleted_partitions()?.into_iter().map(|path| (path, Due::at_once())));
         }
+        let names = settled.passed_over.iter().filter_map(|it| it.file_name()?.to_str());
+        let passed_over = names.filter_map(file_name::parse_partition);
+        let passed_over = passed_over.map(|(topic, index)| (topic.to_owned(), index)).collect();
         Ok(Self {
             broker,
             path: directories.first()?.path().to_owned(),
@@ -135,10 +157,12 @@ impl LogManager {
             found: Mutex::new(found),
             doomed: Mutex::new(doomed),
             missing: Mutex::default(),
+            passed_over,
             is_opening: AtomicBool::new(true),
             checkpointing: Mutex::default(),
             cleaner: Cleaner::new(cleaned),
             scrubber: Scrubber::default(),
+            moves,
         })
     }
 
@@ -216,7 +240,7 @@ impl LogManager {
             None if self.is_missing(wanted, &directories) => {
                 return Err(may_be_elsewhere(directories.failed()));
             }
-            None => directories.place(&self.broker, wanted.config.segment_bytes)?,
+            None => self.place(&directories, wanted)?,
         };
         let tier = match &found {
             Some(path) => self.known_tier(directory.storage(), path, wanted)?,
@@ -232,20 +256,6 @@ impl LogManager {
         self.cleaner.is_cut(&wanted.topic, wanted.index, log.log_end_offset());
         self.tell(wanted, &report);
         Ok((log, tier))
-    }
-
-    /// Whether the partition, which is in none of the directories here, may be in one that failed.
-    fn is_missing(&self, wanted: &OpenPartition, directories: &Directories) -> bool {
-        if directories.failed().is_empty() {
-            return false;
-        }
-        let key = (wanted.topic.to_string(), wanted.index, wanted.topic_id);
-        let mut missing = self.missing.lock();
-        // whatever comes later than the start is new
-        if self.is_opening.load(Ordering::Acquire) {
-            missing.insert(key.clone());
-        }
-        missing.contains(&key)
     }
 
     /// The replicas whose data directory failed, in this run or before it: topic, topic id, partition.
@@ -405,8 +415,7 @@ impl LogManager {
             state: "deleted",
         })?;
         let start = partition.delete_records(offset)?;
-        let directories = self.directories()?;
-        self.write_checkpoint_of(directories.of_log(partition.log())?, Checkpoint::LogStart)?;
+        self.write_checkpoint_of_log(partition.log(), Checkpoint::LogStart)?;
         Ok(start)
     }
 
@@ -420,12 +429,14 @@ impl LogManager {
                 path: directory.path().to_owned(),
                 space: directory.storage().check().and_then(|()| directory.space()),
                 sizes: here.map(|it| (it.topic().clone(), it.index(), it.log().size_bytes())).collect(),
+                futures: self.described_futures(directory),
             }
         });
         let failed = directories.failed().iter().map(|it| DescribedDirectory {
             path: it.path.clone(),
             space: Err(it.reason.clone()),
             sizes: Vec::new(),
+            futures: Vec::new(),
         });
         Ok(each.chain(failed).collect())
     }

@@ -3,7 +3,7 @@
 use super::{LogManager, OpenPartition, PutAway, at_once};
 use crate::events::Level;
 use crate::partition::{Assignment, ChangeError, Fetched, Partition, PartitionSettings, Replication};
-use fastlog_log::{Checkpoint, LogDir, LogError};
+use fastlog_log::{Checkpoint, Log, LogError};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key;
 use fastlog_protocol::header::read_response_header;
@@ -211,12 +211,11 @@ impl LogManager {
     ) -> Result<bool, LogError> {
         let partition = self.open_replica(topic, index)?;
         let high_watermark = partition.log().high_watermark();
-        let directories = self.directories()?;
-        let directory = directories.of_log(partition.log())?;
-        self.lower_cleaner_checkpoint(directory, topic, index, offset)?;
-        let is_cut = partition.truncate(leader_epoch, offset, now_ms, || self.checkpoint_ends(directory))?;
+        let log = partition.log();
+        self.lower_cleaner_checkpoint(log, offset)?;
+        let is_cut = partition.truncate(leader_epoch, offset, now_ms, || self.checkpoint_ends(log))?;
         // the batch that held the offset went whole (where the process dies before this, the next open sees to it)
-        self.lower_cleaner_checkpoint(directory, topic, index, partition.log().log_end_offset())?;
+        self.lower_cleaner_checkpoint(log, log.log_end_offset())?;
         if offset < high_watermark {
             let fields = vec![
                 ("topic", topic.to_owned()),
@@ -240,29 +239,21 @@ impl LogManager {
         now_ms: i64,
     ) -> Result<(), LogError> {
         let partition = self.open_replica(topic, index)?;
-        let directories = self.directories()?;
-        let directory = directories.of_log(partition.log())?;
-        self.lower_cleaner_checkpoint(directory, topic, index, offset)?;
-        partition.restart_at(leader_epoch, offset, now_ms, || self.checkpoint_ends(directory))
+        self.lower_cleaner_checkpoint(partition.log(), offset)?;
+        partition.restart_at(leader_epoch, offset, now_ms, || self.checkpoint_ends(partition.log()))
     }
 
     /// Before the cut, so that a crash between the two only has the cleaner look at more (Kafka: maybeTruncateCheckpoint).
-    pub(super) fn lower_cleaner_checkpoint(
-        &self,
-        directory: &LogDir,
-        topic: &str,
-        index: i32,
-        offset: i64,
-    ) -> Result<(), LogError> {
-        if self.cleaner.is_cut(topic, index, offset) {
-            self.write_checkpoint_of(directory, Checkpoint::Cleaner)?;
+    pub(super) fn lower_cleaner_checkpoint(&self, log: &Log, offset: i64) -> Result<(), LogError> {
+        if self.cleaner.is_cut(log.topic(), log.partition(), offset) {
+            self.write_checkpoint_of_log(log, Checkpoint::Cleaner)?;
         }
         Ok(())
     }
 
-    pub(super) fn checkpoint_ends(&self, directory: &LogDir) -> Result<(), LogError> {
-        self.write_checkpoint_of(directory, Checkpoint::RecoveryPoint)?;
-        self.write_checkpoint_of(directory, Checkpoint::LogStart)
+    pub(super) fn checkpoint_ends(&self, log: &Log) -> Result<(), LogError> {
+        self.write_checkpoint_of_log(log, Checkpoint::RecoveryPoint)?;
+        self.write_checkpoint_of_log(log, Checkpoint::LogStart)
     }
 
     pub(super) fn open_replica(&self, topic: &str, index: i32) -> Result<Arc<Partition>, LogError> {

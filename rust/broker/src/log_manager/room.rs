@@ -1,8 +1,11 @@
-//! The room of the disks, looked at now and then.
+//! The room of the disks, looked at now and then, and which of them gets a partition.
 
-use super::LogManager;
+use super::directories::Directories;
+use super::{LogManager, OpenPartition};
 use crate::events::Level;
 use fastlog_log::{LogDir, LogError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl LogManager {
     /// Asks the disk of each data directory for its room, and has appends there refused while less than `floor` bytes are left
@@ -32,5 +35,31 @@ impl LogManager {
                 self.broker.events().push(Level::Warning, message, fields);
             }
         }
+    }
+
+    /// Where a partition is to be made: where somebody said, else where most room is left.
+    pub(super) fn place<'a>(
+        &self,
+        directories: &'a Directories,
+        wanted: &OpenPartition,
+    ) -> Result<&'a Arc<LogDir>, LogError> {
+        let preferred = self.moves.take_preferred(&wanted.topic, wanted.index);
+        let preferred = preferred.and_then(|path| directories.healthy().find(|it| it.path() == path));
+        preferred.map_or_else(|| directories.place(&self.broker, wanted.config.segment_bytes), Ok)
+    }
+
+    /// Whether the partition, which is in none of the directories here, may be in one that failed.
+    pub(super) fn is_missing(&self, wanted: &OpenPartition, directories: &Directories) -> bool {
+        let is_passed_over = self.passed_over.contains(&(wanted.topic.to_string(), wanted.index));
+        if directories.failed().is_empty() && !is_passed_over {
+            return false;
+        }
+        let key = (wanted.topic.to_string(), wanted.index, wanted.topic_id);
+        let mut missing = self.missing.lock();
+        // whatever comes later than the start is new
+        if self.is_opening.load(Ordering::Acquire) {
+            missing.insert(key.clone());
+        }
+        missing.contains(&key)
     }
 }

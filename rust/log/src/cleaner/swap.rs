@@ -29,8 +29,8 @@ use crate::segment::scan::Step;
 impl Log {
     pub(super) fn create_copy(&self, base_offset: i64, created_ms: i64) -> Result<Segment, LogError> {
         let directory = self.directory();
-        remove_copy(self.storage(), &directory, base_offset, file_name::CLEANED)?;
-        Segment::create_copy(self.storage(), &directory, base_offset, created_ms)
+        remove_copy(&self.storage(), &directory, base_offset, file_name::CLEANED)?;
+        Segment::create_copy(&self.storage(), &directory, base_offset, created_ms)
             .map_err(|error| self.copy_failed(error))
     }
 

@@ -33,6 +33,7 @@ struct Slot {
 
 #[derive(Debug)]
 struct Place {
+    files: Arc<OpenFiles>,
     /// Shared by the files of a segment.
     directory: Arc<Path>,
     name: ShortName,
@@ -48,7 +49,6 @@ impl Place {
 /// A file that is opened when needed. Cheap to clone: clones share the handle and the name.
 #[derive(Clone, Debug)]
 pub struct LazyFile {
-    files: Arc<OpenFiles>,
     slot: Arc<Slot>,
 }
 
@@ -61,8 +61,13 @@ impl OpenFiles {
     /// The file `name` in `directory`, not opened yet.
     pub fn file(self: &Arc<Self>, directory: &Arc<Path>, name: impl Into<String>) -> LazyFile {
         let name = ShortName::new(name.into());
-        let place = Mutex::new(Place { directory: Arc::clone(directory), name, handle: None });
-        LazyFile { files: Arc::clone(self), slot: Arc::new(Slot { place, used: AtomicBool::new(false) }) }
+        let place = Mutex::new(Place {
+            files: Arc::clone(self),
+            directory: Arc::clone(directory),
+            name,
+            handle: None,
+        });
+        LazyFile { slot: Arc::new(Slot { place, used: AtomicBool::new(false) }) }
     }
 
     /// Closes the files that were not used since it was last called; answers how many. To be called every so often: a
@@ -122,25 +127,25 @@ impl LazyFile {
         let place = self.slot.place.lock();
         match &place.handle {
             Some(handle) => Ok(Arc::clone(handle)),
-            None => self.files.file_system.open(&place.path(), mode),
+            None => place.files.file_system.open(&place.path(), mode),
         }
     }
 
     fn open_with(&self, mode: OpenMode) -> io::Result<Arc<dyn FileHandle>> {
         self.slot.used.store(true, Relaxed);
         loop {
-            let path = {
+            let (path, files) = {
                 let place = self.slot.place.lock();
                 if let Some(handle) = &place.handle {
                     return Ok(Arc::clone(handle));
                 }
-                place.path()
+                (place.path(), Arc::clone(&place.files))
             };
             // without the lock: a disk that hangs is not to hold up who asks for the name
-            let opened = self.files.file_system.open(&path, mode);
+            let opened = files.file_system.open(&path, mode);
             let mut place = self.slot.place.lock();
             if place.path() != path {
-                // renamed meanwhile, so what was opened may be another that has the name now
+                // renamed or moved meanwhile, so what was opened may be another that has the name now
                 continue;
             }
             let handle = opened?;
@@ -149,7 +154,7 @@ impl LazyFile {
             }
             place.handle = Some(Arc::clone(&handle));
             drop(place);
-            self.files.remember(&self.slot);
+            files.remember(&self.slot);
             return Ok(handle);
         }
     }
@@ -164,7 +169,7 @@ impl LazyFile {
     pub fn rename(&self, name: impl Into<String>) -> io::Result<()> {
         let name = name.into();
         let mut place = self.slot.place.lock();
-        let renamed = self.files.file_system.rename(&place.path(), &place.directory.join(&name));
+        let renamed = place.files.file_system.rename(&place.path(), &place.directory.join(&name));
         if renamed.as_ref().err().is_none_or(|error| error.kind() == io::ErrorKind::NotFound) {
             place.name = ShortName::new(name);
         }
@@ -179,6 +184,15 @@ impl LazyFile {
     /// Notes that the directory it lies in was renamed.
     pub fn moved_to(&self, directory: &Arc<Path>) {
         self.slot.place.lock().directory = Arc::clone(directory);
+    }
+
+    /// Notes that the same bytes lie in another directory from now on, perhaps on another disk: the next use opens that file,
+    /// open handles stay good.
+    pub fn relocate(&self, files: &Arc<OpenFiles>, directory: &Arc<Path>) {
+        let mut place = self.slot.place.lock();
+        place.files = Arc::clone(files);
+        place.directory = Arc::clone(directory);
+        place.handle = None;
     }
 
     /// Closes it; the next use opens it again.

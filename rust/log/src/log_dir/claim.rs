@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::checkpoint::{self, Checkpoint};
 use super::failures::{self, Failed};
+use super::moves::{self, Moves};
 use super::run_marker::{self, Run};
 use super::{Identity, LogDir, Written, meta_properties};
 use crate::error::{During, LogError};
@@ -29,6 +30,8 @@ pub(super) struct Claim {
     pub(super) id: Option<String>,
     /// The data directories that failed in an earlier run, as this one knows them.
     pub(super) failed: Failed,
+    /// Partitions that were being given away.
+    pub(super) moves: Moves,
     last_stop: LastStop,
     last_run: Option<Run>,
     lock: Box<dyn Send + Sync + Debug>,
@@ -51,7 +54,8 @@ impl Claim {
         let (is_known, (last_stop, last_run)) = look(file_system, directory, identity)?;
         let id = meta_properties::directory_id(file_system, directory)?;
         let failed = failures::read(file_system, directory)?;
-        Ok(Self { storage, is_known, id, failed, last_stop, last_run, lock })
+        let moves = moves::read(file_system, directory)?;
+        Ok(Self { storage, is_known, id, failed, moves, last_stop, last_run, lock })
     }
 
     /// Its disk failed in the last run: of what was not synced anything may be missing, though the machine runs on.
@@ -67,7 +71,7 @@ impl Claim {
 
     /// Begins a run on it.
     pub(super) fn begin(self, identity: &Identity) -> Result<LogDir, LogError> {
-        let Self { storage, is_known, last_stop, last_run, lock, .. } = self;
+        let Self { storage, is_known, moves, last_stop, last_run, lock, .. } = self;
         let (file_system, directory) = (&*storage.file_system, storage.directory());
         let recovery_points = Checkpoint::RecoveryPoint.read(file_system, directory)?;
         let high_watermarks = Checkpoint::HighWatermark.read(file_system, directory)?;
@@ -102,6 +106,7 @@ impl Claim {
             high_watermarks,
             log_starts,
             written: Mutex::new(written),
+            moves: Mutex::new(moves),
             _lock: lock,
         })
     }

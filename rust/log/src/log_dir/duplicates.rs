@@ -19,13 +19,20 @@ pub(super) fn refuse(claims: &[Claim]) -> Result<(), LogError> {
         let entries = claim.storage.file_system.list(directory).during("list", directory)?;
         let partitions = entries.into_iter().filter(|it| file_name::parse_partition(&it.name).is_some());
         for name in partitions.filter(|it| it.is_directory).map(|it| it.name) {
-            if let Some(other) = found.get(&name) {
-                return Err(refusal(other, claim, &name));
+            match found.get(&name) {
+                // the start will put one of them away
+                Some(other) if gives_away(other, claim, &name) || gives_away(claim, other, &name) => {}
+                Some(other) => return Err(refusal(other, claim, &name)),
+                None => drop(found.insert(name, claim)),
             }
-            found.insert(name, claim);
         }
     }
     Ok(())
+}
+
+/// Whether `from` says which of the two counts.
+fn gives_away(from: &Claim, to: &Claim, name: &str) -> bool {
+    to.id.as_ref().is_some_and(|id| from.moves.contains_key(&(name.to_owned(), id.clone())))
 }
 
 fn refusal(first: &Claim, second: &Claim, name: &str) -> LogError {

@@ -20,6 +20,7 @@ mod duplicates;
 mod failures;
 pub mod known;
 pub mod meta_properties;
+pub mod moves;
 pub(crate) mod partition_metadata;
 mod run_marker;
 mod several;
@@ -30,6 +31,7 @@ pub use checkpoint::{Checkpoint, Offsets};
 use claim::Claim;
 pub use known::KnownDirectories;
 pub use meta_properties::{Identity, read_identity};
+pub use moves::{Move, Settled};
 use run_marker::Run;
 pub use several::{FailedDirectory, OpenedDirectories};
 
@@ -68,6 +70,8 @@ pub struct LogDir {
     /// What the checkpoint files say, where that is known. Files are written one at a time: they share the names of their
     /// temporary files.
     written: Mutex<HashMap<Checkpoint, Written>>,
+    /// Partitions that are being given away, as the file says.
+    moves: Mutex<moves::Moves>,
     /// Held for its drop.
     _lock: Box<dyn Send + Sync + Debug>,
 }
@@ -159,6 +163,27 @@ impl LogDir {
         let names = self.directories()?.into_iter();
         let deleted = names.filter(|name| name.ends_with(file_name::DELETED_DIRECTORY));
         Ok(deleted.map(|name| self.path().join(name)).collect())
+    }
+
+    /// Copies of partitions that are to be moved here, which an earlier run left: with the topic and its id, and the number.
+    pub fn future_partitions(&self) -> Result<Vec<PartitionDirectory>, LogError> {
+        let mut found = Vec::new();
+        for name in self.directories()? {
+            let Some((topic, partition)) = file_name::parse_future_partition(&name) else { continue };
+            let path = self.path().join(&name);
+            // one that was cut off early may have none
+            let topic_id = partition_metadata::read(&*self.storage.file_system, &path).unwrap_or_default();
+            found.push(PartitionDirectory { topic: topic.to_owned(), partition, topic_id, path });
+        }
+        Ok(found)
+    }
+
+    /// Renames the copy of a partition that is of no use any more, to be among the deleted ones.
+    pub fn give_up_future(&self, future: &PartitionDirectory) -> Result<(), LogError> {
+        let files = &self.storage.file_system;
+        let name = file_name::of_deleted_partition(&future.topic, future.partition, files.random_uuid());
+        let to = self.path().join(name);
+        files.rename(&future.path, &to).during("rename", &future.path)
     }
 
     /// Removes the directory of a deleted partition ([`crate::Log::mark_deleted`]); refuses any other.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::claim::Claim;
 use super::failures::{self, Failed, FailureNotes};
-use super::{Identity, KnownDirectories, LogDir, duplicates};
+use super::{Identity, KnownDirectories, LogDir, Settled, duplicates, moves};
 use crate::error::LogError;
 use crate::file_system::Storage;
 
@@ -30,6 +30,8 @@ pub struct OpenedDirectories {
     pub failed: Vec<FailedDirectory>,
     /// Which ones there are to be.
     pub known: KnownDirectories,
+    /// What came of moves between them that were cut short.
+    pub settled: Settled,
 }
 
 impl LogDir {
@@ -67,6 +69,7 @@ impl LogDir {
             }
         }
         FailureNotes::watch(&directories, &failed);
-        Ok(OpenedDirectories { directories, failed, known })
+        let settled = moves::settle(&directories, &failed);
+        Ok(OpenedDirectories { directories, failed, known, settled })
     }
 }

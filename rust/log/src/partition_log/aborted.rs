@@ -60,7 +60,7 @@ impl Log {
                 let list = self.segments();
                 let is_there = |base| list.iter().any(|it| it.base_offset == base);
                 let is_news = indexes.note(segment.base_offset, summary, is_there);
-                if is_news { indexes.write(&*self.storage.file_system, &self.directory()) } else { Ok(()) }
+                if is_news { indexes.write(&*self.storage().file_system, &self.directory()) } else { Ok(()) }
             })
         });
         if let Err(error) = noted {
@@ -75,7 +75,7 @@ impl Log {
         let mut indexes = self.txn_indexes.lock();
         let read = match indexes.take() {
             Some(read) => read,
-            None => TxnIndexCheckpoint::read(&*self.storage.file_system, &self.directory())?,
+            None => TxnIndexCheckpoint::read(&*self.storage().file_system, &self.directory())?,
         };
         work(indexes.insert(read))
     }
@@ -107,9 +107,10 @@ impl Log {
     fn rebuild_txn_index(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
         let path = || segment.log.path();
         let list = self.segments();
-        let (directory, interval_bytes) = (self.directory(), self.config().index_interval_bytes);
+        let (storage, directory) = (self.storage(), self.directory());
+        let interval_bytes = self.config().index_interval_bytes;
         let snapshots = Snapshots {
-            storage: &self.storage,
+            storage: &storage,
             directory: &directory,
             segments: &list,
             interval_bytes,

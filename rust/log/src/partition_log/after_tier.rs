@@ -51,10 +51,10 @@ impl Log {
             epochs.save().map_err(|error| self.write_failed(error))?;
             writer.leader_epoch = epochs.latest().map_or(-1, |latest| latest.epoch);
         }
-        self.sync_epochs().inspect_err(|error| self.storage.poison(error))?;
+        self.sync_epochs().inspect_err(|error| self.storage().poison(error))?;
         if !begin.snapshot.is_empty() {
             let path = self.directory().join(file_name::of_offset(offset, file_name::SNAPSHOT));
-            let written = atomic_file::replace(&*self.storage.file_system, &path, &begin.snapshot);
+            let written = atomic_file::replace(&*self.storage().file_system, &path, &begin.snapshot);
             written.during("write the producer snapshot", &path).map_err(|error| self.write_failed(error))?;
         }
         let segment = self.begin_segment(offset, now_ms)?;

@@ -155,7 +155,7 @@ impl Log {
         now_ms: i64,
         config: &LogConfig,
     ) -> Result<(), AppendError> {
-        self.storage.check_room()?;
+        self.storage().check_room()?;
         self.roll_if_needed(writer, header, now_ms, config)?;
         self.note_epoch(writer, header.partition_leader_epoch, header.base_offset)?;
         let position = writer.active.size();
@@ -210,14 +210,14 @@ impl Log {
         writer.reserved_to = position;
         if let Err(cut) = file.set_len(position) {
             let cut = LogError::io("cut off a failed append from", &path, cut);
-            self.storage.poison(&cut);
+            self.storage().poison(&cut);
             return Err(cut);
         }
         if is_disk_full(&error) {
             return Err(LogError::DiskFull { path, source: Arc::new(error) });
         }
         let error = LogError::io("append to", &path, error);
-        self.storage.poison(&error);
+        self.storage().poison(&error);
         Err(error)
     }
 

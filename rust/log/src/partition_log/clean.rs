@@ -16,7 +16,7 @@ impl Log {
     }
 
     pub(crate) fn poison(&self, error: &LogError) {
-        self.storage.poison(error);
+        self.storage().poison(error);
     }
 
     /// An error when the log is closed, deleted or on a directory that is offline, or when its end is damaged.

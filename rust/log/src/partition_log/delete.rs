@@ -17,7 +17,7 @@ use crate::segment::Segment;
 /// A segment that is out of the log, whose files remain until it is due.
 #[derive(Debug)]
 pub(super) struct DeletedSegment {
-    segment: Arc<Segment>,
+    pub(super) segment: Arc<Segment>,
     due: Due,
     /// Tells its files from those of others of its base offset that still wait: a segment may be cleaned again soon.
     number: u32,
@@ -72,7 +72,7 @@ impl Log {
             });
         }
         let _writer = self.writer.lock();
-        self.storage.check()?;
+        self.storage().check()?;
         self.move_start(offset)?;
         Ok(self.log_start_offset())
     }
@@ -83,7 +83,7 @@ impl Log {
         let offset = leaders_start.min(self.high_watermark());
         if offset > self.log_start_offset() {
             let _writer = self.writer.lock();
-            self.storage.check()?;
+            self.storage().check()?;
             self.move_start(offset)?;
         }
         Ok(self.log_start_offset())
@@ -145,7 +145,7 @@ impl Log {
 
     fn remove_snapshot(&self, offset: i64) -> Result<(), LogError> {
         let snapshot = self.directory().join(file_name::of_offset(offset, file_name::SNAPSHOT));
-        let removed = missing_is_fine(self.storage.file_system.remove_file(&snapshot));
+        let removed = missing_is_fine(self.storage().file_system.remove_file(&snapshot));
         removed.during("remove", &snapshot).map_err(|error| self.write_failed(error))
     }
 
@@ -163,7 +163,7 @@ impl Log {
         for entry in &due {
             for file in entry.segment.files() {
                 file.close();
-                let removed = missing_is_fine(self.storage.file_system.remove_file(&file.path()));
+                let removed = missing_is_fine(self.storage().file_system.remove_file(&file.path()));
                 removed.during("remove", file.path())?;
             }
         }
@@ -177,15 +177,15 @@ impl Log {
         let _cleaner = self.cleaner.stop();
         let _flush = self.flushing.lock();
         let mut writer = self.writer.lock();
-        self.storage.check()?;
+        self.storage().check()?;
         writer.closed = Some(Box::new(LogError::Gone { path: self.directory(), state: "deleted" }));
         let from = self.directory();
         let to = from.with_file_name(file_name::of_deleted_partition(
             &self.topic,
             self.partition,
-            self.storage.file_system.random_uuid(),
+            self.storage().file_system.random_uuid(),
         ));
-        self.storage.file_system.rename(&from, &to).during("rename", &from)?;
+        self.storage().file_system.rename(&from, &to).during("rename", &from)?;
         let directory = Arc::from(to.as_path());
         for segment in self.segments().iter() {
             segment.files().into_iter().for_each(|file| file.moved_to(&directory));

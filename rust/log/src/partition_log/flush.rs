@@ -33,7 +33,7 @@ impl Log {
 
     fn flush_below(&self, end: impl Fn(&Writer) -> i64) -> Result<i64, LogError> {
         let _one = self.flushing.lock();
-        self.storage.check()?;
+        self.storage().check()?;
         let end = {
             // a batch is either wholly before this or after it
             let writer = self.writer.lock();
@@ -45,7 +45,7 @@ impl Log {
             end
         };
         let from = self.recovery_point();
-        self.sync_from(from, end).inspect_err(|error| self.storage.poison(error))?;
+        self.sync_from(from, end).inspect_err(|error| self.storage().poison(error))?;
         // a truncation may have come between: never above the log's end
         let end = end.max(from).min(self.log_end_offset());
         self.recovery_point.store(end, Release);
@@ -93,14 +93,15 @@ impl Log {
         let directory = self.directory();
         if self.is_new.swap(false, AcqRel) {
             self.sync_file(&directory.join(partition_metadata::FILE_NAME))?;
-            let parent = self.storage.directory();
-            self.storage.file_system.sync_directory(parent).during("sync", parent)?;
+            let storage = self.storage();
+            let parent = storage.directory();
+            storage.file_system.sync_directory(parent).during("sync", parent)?;
         }
-        self.storage.file_system.sync_directory(&directory).during("sync", &directory)
+        self.storage().file_system.sync_directory(&directory).during("sync", &directory)
     }
 
     fn sync_file(&self, path: &Path) -> Result<(), LogError> {
-        match self.storage.file_system.open(path, OpenMode::Read).and_then(|file| file.sync_data()) {
+        match self.storage().file_system.open(path, OpenMode::Read).and_then(|file| file.sync_data()) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             result => result.during("sync", path),
         }
@@ -117,7 +118,7 @@ impl Log {
             }
             writer.closed = Some(Box::new(LogError::Gone { path: self.directory(), state: "closed" }));
             if clean {
-                self.storage.check()?;
+                self.storage().check()?;
                 self.take_snapshot(&mut writer, self.log_end_offset())?;
                 let is_trimmed = writer.reserved_to <= writer.active.size();
                 writer.active.seal(is_trimmed).map_err(|error| self.write_failed(error))?;
@@ -126,7 +127,7 @@ impl Log {
         }
         if clean {
             let last = self.segments().last().cloned();
-            last.map_or(Ok(()), |last| last.sync()).inspect_err(|error| self.storage.poison(error))?;
+            last.map_or(Ok(()), |last| last.sync()).inspect_err(|error| self.storage().poison(error))?;
             self.flush()?;
         }
         self.segments().iter().for_each(|segment| segment.close_files());

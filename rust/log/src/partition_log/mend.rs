@@ -81,6 +81,7 @@ impl Log {
         let bytes = self.fitting(&hole, records).map_err(|why| self.not_mended(offset, why))?;
         let path = hole.segment.log.path();
         let file = hole.segment.file()?;
+        hole.segment.note_edit();
         write_all_at(&*file, &mut [IoSlice::new(bytes)], hole.damage.position)
             .and_then(|()| file.sync_data())
             .during("mend", &path)
@@ -152,13 +153,13 @@ impl Log {
             return Ok(());
         }
         let end = self.log_end_offset();
-        let (list, directory) = (self.segments(), self.directory());
-        let names = list_names(self.storage(), &directory)?;
+        let (list, storage, directory) = (self.segments(), self.storage(), self.directory());
+        let names = list_names(&storage, &directory)?;
         // transactions that were aborted in the hole are in no index yet
         let unsure_from = hole.damage.offset;
         let interval_bytes = self.config().index_interval_bytes;
         let snapshots = Snapshots {
-            storage: self.storage(),
+            storage: &storage,
             directory: &directory,
             segments: &list,
             interval_bytes,

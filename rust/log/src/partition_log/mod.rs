@@ -28,6 +28,8 @@ mod clean;
 pub mod delete;
 mod epochs;
 mod flush;
+pub mod future;
+pub mod hand_over;
 pub mod mend;
 mod open;
 pub mod read;
@@ -50,7 +52,8 @@ const NOTHING_UNSTABLE: i64 = i64::MAX;
 /// The log of one partition. All calls may come from any thread; those that touch files block.
 #[derive(Debug)]
 pub struct Log {
-    storage: Arc<Storage>,
+    /// Another one once the partition was moved; changes under the writer lock, and with all who cut, clean or flush held off.
+    storage: RwLock<Arc<Storage>>,
     topic: String,
     partition: i32,
     topic_id: Option<Uuid>,
@@ -121,14 +124,14 @@ impl Log {
         self.topic_id
     }
 
-    /// The partition's directory, which changes when the partition is deleted.
+    /// The partition's directory, which changes when the partition is deleted or moved.
     pub fn directory(&self) -> PathBuf {
         self.directory.read().clone()
     }
 
-    /// The data directory that it lies in.
-    pub fn storage(&self) -> &Arc<Storage> {
-        &self.storage
+    /// The data directory that it lies in, which changes when the partition is moved.
+    pub fn storage(&self) -> Arc<Storage> {
+        Arc::clone(&self.storage.read())
     }
 
     /// The settings in force.
@@ -209,7 +212,7 @@ impl Log {
 
     /// The number of the disk that it lies on.
     pub fn device(&self) -> u64 {
-        self.storage.device()
+        self.storage().device()
     }
 
     /// How many segments there are, the active one included.
@@ -244,7 +247,7 @@ impl Log {
 
     /// An error when nothing may be written.
     fn check_writable(&self, writer: &Writer) -> Result<(), LogError> {
-        self.storage.check()?;
+        self.storage().check()?;
         writer.closed.as_ref().map_or(Ok(()), |closed| Err(LogError::clone(closed)))
     }
 
@@ -254,7 +257,7 @@ impl Log {
         if let LogError::Io { source, .. } = &error
             && crate::file_system::is_disk_bad(source)
         {
-            self.storage.poison(&error);
+            self.storage().poison(&error);
         }
         error
     }
@@ -266,7 +269,7 @@ impl Log {
                 LogError::DiskFull { path, source }
             }
             error => {
-                self.storage.poison(&error);
+                self.storage().poison(&error);
                 error
             }
         }

@@ -192,7 +192,7 @@ impl Log {
         // full segments that the last run did not come to flush
         let filled = options.recovery_point < active_base;
         let log = Self {
-            storage: Arc::clone(storage),
+            storage: RwLock::new(Arc::clone(storage)),
             topic: options.topic,
             partition: options.partition,
             topic_id,

@@ -65,7 +65,7 @@ impl Log {
     fn tell<T>(&self, result: Result<T, LogError>) -> Result<T, LogError> {
         result.inspect_err(|error| {
             if error.code() == ErrorCode::KAFKA_STORAGE_ERROR && !error.is_of_the_look() {
-                self.storage.tell_unreadable(error);
+                self.storage().tell_unreadable(error);
             }
         })
     }

@@ -39,7 +39,7 @@ impl Log {
         self.note_txn_index(&writer.active);
         self.take_snapshot(writer, base_offset)?;
         let directory = self.directory();
-        let segment = Segment::create(&self.storage, &directory, base_offset, now_ms)
+        let segment = Segment::create(&self.storage(), &directory, base_offset, now_ms)
             .map_err(|error| self.write_failed(error))?;
         let segment = Arc::new(segment);
         writer.active = Arc::clone(&segment);
@@ -61,7 +61,7 @@ impl Log {
             return Ok(());
         }
         let path = self.directory().join(file_name::of_offset(offset, file_name::SNAPSHOT));
-        snapshot::write(&*self.storage.file_system, &path, &writer.producers)
+        snapshot::write(&*self.storage().file_system, &path, &writer.producers)
             .map_err(|error| self.write_failed(error))?;
         writer.snapshot_offset = offset;
         self.directory_changed.store(true, Relaxed);

@@ -118,7 +118,7 @@ impl Log {
         Ok(())
     }
 
-    fn has(&self, segment: &Arc<Segment>) -> bool {
+    pub(super) fn has(&self, segment: &Arc<Segment>) -> bool {
         self.segments().iter().any(|it| Arc::ptr_eq(it, segment))
     }
 

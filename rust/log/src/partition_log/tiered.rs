@@ -151,7 +151,7 @@ impl Log {
         segment.flush_indexes()?;
         self.check_txn_index(segment)?;
         let snapshot = self.directory().join(file_name::of_offset(next_offset, file_name::SNAPSHOT));
-        let files = &*self.storage.file_system;
+        let files = &*self.storage().file_system;
         let mut closed = ClosedSegment {
             base_offset: segment.base_offset,
             next_offset,

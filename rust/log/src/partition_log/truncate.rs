@@ -62,7 +62,7 @@ impl Log {
         self.retire(gone.into_iter().rev().collect(), now_ms)?;
         self.sync_names()?;
         active.truncate(size, end).map_err(|error| self.write_failed(error))?;
-        active.sync_batches().inspect_err(|error| self.storage.poison(error))?;
+        active.sync_batches().inspect_err(|error| self.storage().poison(error))?;
         self.reopen_end(&mut writer, active, end.min(offset), now_ms)?;
         Ok(true)
     }
@@ -131,7 +131,7 @@ impl Log {
 
     /// Makes a segment that is the only one.
     pub(super) fn begin_segment(&self, offset: i64, now_ms: i64) -> Result<Arc<Segment>, LogError> {
-        let segment = Segment::create(&self.storage, &self.directory(), offset, now_ms)
+        let segment = Segment::create(&self.storage(), &self.directory(), offset, now_ms)
             .map_err(|error| self.write_failed(error))?;
         let segment = Arc::new(segment);
         // its name is synced with the first of its batches
@@ -150,7 +150,7 @@ impl Log {
             epochs.save().map_err(|error| self.write_failed(error))?;
             writer.leader_epoch = epochs.latest().map_or(-1, |latest| latest.epoch);
         }
-        self.sync_epochs().inspect_err(|error| self.storage.poison(error))?;
+        self.sync_epochs().inspect_err(|error| self.storage().poison(error))?;
         self.sync_names()
     }
 
@@ -174,15 +174,15 @@ impl Log {
         self.high_watermark.fetch_min(end_offset, AcqRel);
         self.recovery_point.fetch_min(end_offset, AcqRel);
         self.cut_epochs(writer, end_offset)?;
-        let directory = self.directory();
+        let (storage, directory) = (self.storage(), self.directory());
         let snapshots = Snapshots {
-            storage: &self.storage,
+            storage: &storage,
             directory: &directory,
             segments: &self.segments(),
             interval_bytes: self.config().index_interval_bytes,
             last: None,
         };
-        let names = list_names(&self.storage, &directory)?;
+        let names = list_names(&storage, &directory)?;
         let restored = producers::restore(&snapshots, &names, end_offset, i64::MAX, now_ms)?;
         (writer.producers, writer.snapshot_offset) = restored;
         self.publish_unstable(writer);
@@ -190,7 +190,7 @@ impl Log {
     }
 
     pub(super) fn sync_names(&self) -> Result<(), LogError> {
-        self.sync_directory().inspect_err(|error| self.storage.poison(error))
+        self.sync_directory().inspect_err(|error| self.storage().poison(error))
     }
 
     fn no_segment(&self) -> LogError {

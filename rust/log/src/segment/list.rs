@@ -22,6 +22,14 @@ impl SegmentList {
         self.0.len()
     }
 
+    /// The one that starts at `base_offset`.
+    pub(crate) fn starting_at(&self, base_offset: i64) -> Option<&Arc<Segment>> {
+        self.0
+            .binary_search_by_key(&base_offset, |segment| segment.base_offset)
+            .ok()
+            .and_then(|at| self.0.get(at))
+    }
+
     pub(crate) fn last(&self) -> Option<&Arc<Segment>> {
         self.0.last()
     }

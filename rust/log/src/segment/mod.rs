@@ -71,6 +71,8 @@ pub(crate) struct Segment {
     pub(crate) is_rewritten: bool,
     /// That its records are dated in the future was said.
     future_told: AtomicBool,
+    /// How often bytes that were readable became others: it was cut, or mended.
+    edits: AtomicU64,
 }
 
 impl Segment {
@@ -149,6 +151,18 @@ impl Segment {
         Ok(segment)
     }
 
+    /// The same segment in another directory, where all its files were copied to; its indexes are compared when first used.
+    pub(crate) fn open_copy(storage: &Storage, directory: &Path, source: &Self) -> Result<Self, LogError> {
+        let copy = Self::open(storage, directory, source.base_offset, source.created_ms, false)?;
+        Ok(Self { is_rewritten: source.is_rewritten, ..copy })
+    }
+
+    /// Takes over what is known of the segment that it is a copy of.
+    pub(crate) fn take_over(&self, source: &Self) {
+        self.damages.lock().clone_from(&source.damages.lock());
+        self.future_told.store(source.future_told.load(Relaxed), Relaxed);
+    }
+
     fn at(storage: &Storage, directory: &Path, base_offset: i64, now_ms: i64, suffix: &str) -> Self {
         let directory = Arc::from(directory);
         let file = |kind| {
@@ -174,6 +188,7 @@ impl Segment {
             damage_counter: storage.damage_counter(),
             is_rewritten: false,
             future_told: AtomicBool::new(false),
+            edits: AtomicU64::new(0),
         }
     }
 
@@ -185,6 +200,16 @@ impl Segment {
     /// Bytes of whole batches.
     pub(crate) fn size(&self) -> u64 {
         self.size.load(Acquire)
+    }
+
+    /// As long as it says the same, what was read of the segment is in it.
+    pub(crate) fn edits(&self) -> u64 {
+        self.edits.load(Acquire)
+    }
+
+    /// Bytes that could be read are about to become others.
+    pub(crate) fn note_edit(&self) {
+        self.edits.fetch_add(1, AcqRel);
     }
 
     pub(crate) fn set_size(&self, size: u64) {
@@ -362,6 +387,7 @@ impl Segment {
     /// Cuts the segment to `size` bytes, where a batch starts whose first offset is `next_offset`.
     pub(crate) fn truncate(&self, size: u64, next_offset: i64) -> Result<(), LogError> {
         let path = self.log.path();
+        self.note_edit();
         self.set_size(size);
         self.file()?.set_len(size).during("truncate", &path)?;
         self.offset_index.truncate_to(next_offset).during("truncate the index of", &path)?;

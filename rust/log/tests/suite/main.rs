@@ -22,6 +22,7 @@ mod lazy_model;
 mod lazy_segments;
 mod lazy_steps;
 mod lifecycle;
+mod moving;
 mod recovery;
 mod replica_order;
 mod restore;

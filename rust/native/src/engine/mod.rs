@@ -108,6 +108,12 @@ impl Engine {
         Ok(described.into_iter().map(directories::described).collect())
     }
 
+    fn move_replica(&self, py: Python<'_>, topic: &str, partition: i32, directory: PathBuf) -> PyResult<()> {
+        let logs = self.logs()?;
+        py.detach(|| logs.move_replica(topic, partition, &directory))
+            .map_err(|error| failure::kafka_error(error.code, &error.message))
+    }
+
     fn close_directories(&self, py: Python<'_>) -> PyResult<()> {
         let Some(logs) = self.logs.lock().take() else { return Ok(()) };
         py.detach(|| logs.close()).map_err(|error| to_python(&error))
@@ -339,6 +345,17 @@ impl Engine {
     fn stop_cleaner(&self, py: Python<'_>) {
         let logs = self.logs.lock().clone();
         py.detach(|| logs.map(|logs| logs.stop_cleaner()));
+    }
+
+    fn move_next(&self, py: Python<'_>, now_ms: i64) -> PyResult<bool> {
+        let settings = self.settings.lock().moves();
+        self.with_logs(py, |logs| logs.move_next(&settings, now_ms))
+    }
+
+    fn stop_moves(&self) {
+        if let Some(logs) = self.logs.lock().as_ref() {
+            logs.stop_moves();
+        }
     }
 
     fn scrub_next(&self, py: Python<'_>, now_ms: i64) -> PyResult<bool> {

@@ -1,6 +1,6 @@
 //! Settings as the engine wants them, read from the attributes of Python's typed settings.
 
-use fastlog_broker::{BrokerConfig, CleanerSettings, ScrubSettings, StoreError, Tiers};
+use fastlog_broker::{BrokerConfig, CleanerSettings, MoveSettings, ScrubSettings, StoreError, Tiers};
 use fastlog_log::{CleanerLimits, Durability, LogConfig};
 use fastlog_protocol::batch::TimestampType;
 use fastlog_protocol::compression::Compression;
@@ -39,6 +39,7 @@ pub(crate) struct BrokerSettings {
     fastlog_disk_floor_bytes: i64,
     fastlog_scrub_interval_ms: i64,
     fastlog_scrub_max_bytes_per_second: f64,
+    replica_alter_log_dirs_io_max_bytes_per_second: i64,
     remote_log_storage_system_enable: bool,
     fastlog_remote_store_url: Option<String>,
     fastlog_remote_cache_bytes: usize,
@@ -75,6 +76,11 @@ impl BrokerSettings {
     /// Bytes that a disk is to keep free; `None` where its size says how many.
     pub(super) fn disk_floor(&self) -> Option<u64> {
         u64::try_from(self.fastlog_disk_floor_bytes).ok()
+    }
+
+    pub(super) fn moves(&self) -> MoveSettings {
+        let rate = self.replica_alter_log_dirs_io_max_bytes_per_second;
+        MoveSettings { bytes_per_second: (rate < i64::MAX).then_some(rate as f64) }
     }
 
     pub(super) fn scrub(&self) -> ScrubSettings {

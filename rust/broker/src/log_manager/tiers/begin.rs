@@ -33,10 +33,8 @@ impl LogManager {
         match tier.take_begin(local_start_offset) {
             Begin::Ready(begin) => {
                 let begin = AfterTier { log_start_offset: log_start_offset.min(begin.offset), ..begin };
-                let directories = self.directories()?;
-                let directory = directories.of_log(partition.log())?;
-                self.lower_cleaner_checkpoint(directory, topic, index, log_start_offset)?;
-                let checkpoint = || self.checkpoint_ends(directory);
+                self.lower_cleaner_checkpoint(partition.log(), log_start_offset)?;
+                let checkpoint = || self.checkpoint_ends(partition.log());
                 partition.restart_after_tier(leader_epoch, &begin, &tier, now_ms, checkpoint)?;
                 Ok(true)
             }

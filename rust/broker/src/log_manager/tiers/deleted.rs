@@ -46,7 +46,7 @@ impl LogManager {
         index: i32,
     ) -> Result<(), LogError> {
         let open = self.broker.partitions().get(topic, index).filter(|it| it.topic_id() == topic_id);
-        open.map_or(Ok(()), |it| self.mark_for_store(it.log().storage(), &it.log().directory()))
+        open.map_or(Ok(()), |it| self.mark_for_store(&it.log().storage(), &it.log().directory()))
     }
 
     pub(super) fn remove_deleted_tiers(&self, tiers: &Tiers) {

@@ -105,7 +105,7 @@ impl LogManager {
         self.write_checkpoint(Checkpoint::LogStart)?;
         log.set_tiered_end(None);
         tier.tier.remove_all(tiers.store())?;
-        deleted::remove_copy(log.storage(), &log.directory())?;
+        deleted::remove_copy(&log.storage(), &log.directory())?;
         partition.drop_tier();
         Ok(())
     }
@@ -115,7 +115,7 @@ impl LogManager {
 fn keep_copy(partition: &Partition, tier: &PartitionTier) -> Result<(), TierError> {
     let manifest = tier.tier.whole();
     let log = partition.log();
-    if manifest.version > 0 || deleted::has_copy(log.storage(), &log.directory()) {
+    if manifest.version > 0 || deleted::has_copy(&log.storage(), &log.directory()) {
         return Ok(());
     }
     let copy = log.directory().join(COPY);

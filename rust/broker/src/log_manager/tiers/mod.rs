@@ -34,6 +34,10 @@ impl LogManager {
             if tiers.is_stopped() {
                 return false;
             }
+            let _not_handed_over = self.moves.tiering.lock();
+            if self.moves.has(&partition) {
+                continue;
+            }
             match self.run_tier(tiers, &partition, now_ms) {
                 Ok(uploaded) => has_more |= uploaded,
                 Err(error) => {
@@ -119,7 +123,8 @@ fn tier_of(tiers: &Tiers, partition: &Arc<Partition>) -> Result<Arc<PartitionTie
 /// Runs `work` with what a tier needs of the partition's log, in the role of now.
 fn with_local<T>(partition: &Partition, work: impl FnOnce(&Local<'_>) -> T) -> T {
     let log = partition.log();
-    let (files, copy) = (&*log.storage().file_system, log.directory().join(COPY));
+    let (storage, copy) = (log.storage(), log.directory().join(COPY));
+    let files = &*storage.file_system;
     let role = partition.role();
     let is_now = |now: Role| now.duty == Duty::Leader && now == role;
     work(&Local {

@@ -1,0 +1,411 @@
+//! Moving replicas from one data directory to another (`AlterReplicaLogDirs`, KIP-113).
+//!
+//! One thread copies one partition after the other, while they are led, followed, written to and read. What is copied is not
+//! cleaned meanwhile. [`fastlog_log::FutureLog`] has the copy, [`fastlog_log::HandOver`] what a crash leaves.
+//!
+//! Crash points. A move that was not done when a run ended is begun anew by the next one: the directory of the copy tells
+//! that there was one. The order of a hand-over: the note in the directory that is left; the log stands still; the target's
+//! checkpoints; the rename; the old directory's rename; the note goes.
+
+use super::{LogManager, directories};
+use crate::events::Level;
+use crate::pace::{Brake, Throttle};
+use crate::partition::{ChangeError, Partition};
+use fastlog_log::{Checkpoint, Due, FutureLog, HandedOver, LogDir, LogError, Move, Pace, file_name};
+use fastlog_protocol::ErrorCode;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Instant;
+use uuid::Uuid;
+
+/// As much is copied before the settings are read again.
+const STEP_BYTES: u64 = 16 << 20;
+
+/// The settings of moves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MoveSettings {
+    /// `replica.alter.log.dirs.io.max.bytes.per.second`; `None` = no limit.
+    pub bytes_per_second: Option<f64>,
+}
+
+/// A replica that is being moved, for those who ask.
+#[derive(Clone, Debug)]
+pub struct DescribedFuture {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub index: i32,
+    /// Bytes of batches that are copied.
+    pub size_bytes: u64,
+    /// How many offsets the copy is behind the log's end.
+    pub offset_lag: i64,
+}
+
+type Key = (String, i32);
+
+/// What is to be moved.
+#[derive(Default)]
+pub(super) struct Moves {
+    brake: Brake,
+    wanted: Mutex<BTreeMap<Key, Wanted>>,
+    /// Where partitions are to be made that are not here yet.
+    preferred: Mutex<BTreeMap<Key, PathBuf>>,
+    /// What is under way.
+    current: Mutex<Option<Current>>,
+    /// Held while an object store is given something of a partition, or one is handed over.
+    pub(super) tiering: Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Wanted {
+    /// `None` where that is not known any more.
+    topic_id: Option<Uuid>,
+    /// The data directory.
+    to: PathBuf,
+    progress: Arc<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    size_bytes: AtomicU64,
+    end_offset: AtomicI64,
+}
+
+struct Current {
+    partition: Arc<Partition>,
+    wanted: Wanted,
+    future: FutureLog,
+    began: Instant,
+}
+
+/// How a step ended.
+enum Went {
+    On,
+    Done(HandedOver),
+    /// It is not wanted any more.
+    Cancelled,
+    Stopped,
+}
+
+impl Moves {
+    /// The directory in which the partition is to be made, if somebody said so.
+    pub(super) fn take_preferred(&self, topic: &str, index: i32) -> Option<PathBuf> {
+        self.preferred.lock().remove(&(topic.to_owned(), index))
+    }
+
+    /// A move to `to` that an earlier run did not finish.
+    pub(super) fn resume(&self, topic: String, index: i32, topic_id: Option<Uuid>, to: &Path) {
+        let wanted = Wanted { topic_id, to: to.to_owned(), progress: Arc::default() };
+        self.wanted.lock().insert((topic, index), wanted);
+    }
+
+    pub(super) fn stop(&self) {
+        self.brake.stop();
+    }
+
+    /// Whether the partition waits to be moved, or is.
+    pub(super) fn has(&self, partition: &Partition) -> bool {
+        self.wanted.lock().contains_key(&key_of(partition))
+    }
+
+    fn is_wanted(&self, partition: &Partition, to: &Path) -> bool {
+        self.wanted.lock().get(&key_of(partition)).is_some_and(|it| it.to == to)
+    }
+
+    fn end(&self, partition: &Partition, to: &Path) {
+        let mut wanted = self.wanted.lock();
+        if wanted.get(&key_of(partition)).is_some_and(|it| it.to == to) {
+            wanted.remove(&key_of(partition));
+        }
+    }
+}
+
+impl LogManager {
+    /// Has a replica moved to another data directory, or stay where it is if that is the one; a move elsewhere that is under
+    /// way ends. Returns at once: [`LogManager::move_next`] does it. Of a partition that is not here, it is remembered where it
+    /// is to be made.
+    ///
+    /// # Errors
+    /// `LOG_DIR_NOT_FOUND`; `KAFKA_STORAGE_ERROR` where one of the two directories is offline; `REPLICA_NOT_AVAILABLE` where the
+    /// partition is not here; `INVALID_TOPIC_EXCEPTION` for a name that is too long; `INVALID_REQUEST` for a tiered topic.
+    pub fn move_replica(&self, topic: &str, index: i32, to: &Path) -> Result<(), ChangeError> {
+        let directories = self.directories()?;
+        let Some(target) = directories.all().iter().find(|it| it.path() == to) else {
+            if let Some(failed) = directories.failed().iter().find(|it| it.path == to) {
+                return Err(failed.reason.clone().into());
+            }
+            let message = format!("this broker has no log directory {}", to.display());
+            return Err(ChangeError { code: ErrorCode::LOG_DIR_NOT_FOUND, message });
+        };
+        target.storage().check()?;
+        let key = (topic.to_owned(), index);
+        let Some(partition) = self.broker.partitions().get(topic, index) else {
+            if self.offline()?.iter().any(|(name, _, number)| name == topic && *number == index) {
+                let message = format!("{topic}-{index} is in a data directory that failed");
+                return Err(ChangeError { code: ErrorCode::KAFKA_STORAGE_ERROR, message });
+            }
+            self.moves.preferred.lock().insert(key, to.to_owned());
+            let message = format!(
+                "no replica of {topic}-{index} is here; one that is made will be in {}",
+                to.display()
+            );
+            return Err(ChangeError { code: ErrorCode::REPLICA_NOT_AVAILABLE, message });
+        };
+        partition.log().storage().check()?;
+        let mut wanted = self.moves.wanted.lock();
+        if directories::has(target, partition.log()) {
+            wanted.remove(&key);
+            return Ok(());
+        }
+        check_movable(&partition)?;
+        if wanted.get(&key).is_none_or(|it| it.to != to) {
+            let topic_id = Some(partition.topic_id());
+            wanted.insert(key, Wanted { topic_id, to: to.to_owned(), progress: Arc::default() });
+        }
+        Ok(())
+    }
+
+    /// The replicas that are to be moved to a data directory.
+    pub(super) fn described_futures(&self, to: &LogDir) -> Vec<DescribedFuture> {
+        let wanted = self.moves.wanted.lock().clone();
+        let here = wanted.into_iter().filter(|(_, it)| it.to == to.path());
+        let described = here.filter_map(|((topic, index), it)| {
+            let partition = self.broker.partitions().get(&topic, index)?;
+            let end_offset = it.progress.end_offset.load(Ordering::Relaxed);
+            Some(DescribedFuture {
+                topic: partition.topic().clone(),
+                index,
+                size_bytes: it.progress.size_bytes.load(Ordering::Relaxed),
+                offset_lag: partition.log().log_end_offset().saturating_sub(end_offset).max(0),
+            })
+        });
+        described.collect()
+    }
+
+    /// Does a step of a move that is wanted; false = there is none, or moves were stopped. One thread calls it. A move that
+    /// fails ends, which is told, and the replica goes on where it is.
+    pub fn move_next(&self, settings: &MoveSettings, now_ms: i64) -> Result<bool, LogError> {
+        if self.moves.brake.is_stopped() {
+            return Ok(false);
+        }
+        let mut current = self.moves.current.lock();
+        if current.is_none() {
+            *current = self.begin_move()?;
+        }
+        let Some(it) = current.as_mut() else { return Ok(false) };
+        let went = self.move_on(it, settings);
+        if matches!(went, Ok(Went::On | Went::Stopped)) {
+            return Ok(matches!(went, Ok(Went::On)));
+        }
+        let Some(Current { partition, wanted, future, began }) = current.take() else { return Ok(true) };
+        self.cleaner.hold(&partition, false);
+        let (bytes, to) = (future.size_bytes(), future.directory().to_owned());
+        match went {
+            Ok(Went::Done(handed)) => {
+                self.moves.end(&partition, &wanted.to);
+                self.moved(&partition, &handed, bytes, began, now_ms);
+                return Ok(true);
+            }
+            Ok(_) | Err(LogError::Gone { .. }) => {
+                let message = "a replica is not moved any more, it was deleted or is to be elsewhere";
+                self.tell_move(&partition, Level::Info, message, &wanted.to, None);
+            }
+            Err(error) => {
+                let message = "a replica could not be moved, it goes on where it is";
+                self.tell_move(&partition, Level::Error, message, &wanted.to, Some(&error));
+            }
+        }
+        // one that is to be elsewhere by now stays wanted
+        self.moves.end(&partition, &wanted.to);
+        if let Err(error) = future.remove() {
+            let message = "a copy that is of no use could not be removed, the next start does it";
+            self.tell_move(&partition, Level::Warning, message, &to, Some(&error));
+        }
+        Ok(true)
+    }
+
+    /// Stops moves for good, also in the middle of one, which the next start begins anew; returns without waiting for it.
+    pub fn stop_moves(&self) {
+        self.moves.stop();
+    }
+
+    fn begin_move(&self) -> Result<Option<Current>, LogError> {
+        let directories = self.directories()?;
+        let all = self.moves.wanted.lock().clone();
+        for ((topic, index), wanted) in all {
+            // one that an earlier run began may be opened later
+            let Some(partition) = self.broker.partitions().get(&topic, index) else { continue };
+            let target = directories.all().iter().find(|it| it.path() == wanted.to);
+            let is_same = wanted.topic_id.is_none_or(|id| id == partition.topic_id());
+            let target = target.filter(|it| is_same && !directories::has(it, partition.log()));
+            let Some(target) = target else {
+                self.moves.end(&partition, &wanted.to);
+                continue;
+            };
+            self.cleaner.hold(&partition, true);
+            match FutureLog::begin(partition.log(), target.storage()) {
+                Ok(future) => {
+                    self.tell_move(&partition, Level::Info, "a replica is being moved", &wanted.to, None);
+                    return Ok(Some(Current { partition, wanted, future, began: Instant::now() }));
+                }
+                Err(error) => {
+                    self.cleaner.hold(&partition, false);
+                    self.moves.end(&partition, &wanted.to);
+                    let message = "a replica could not be moved, it goes on where it is";
+                    self.tell_move(&partition, Level::Error, message, &wanted.to, Some(&error));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn move_on(&self, it: &mut Current, settings: &MoveSettings) -> Result<Went, LogError> {
+        let pace = Throttle::new(&self.moves.brake, settings.bytes_per_second);
+        let mut copied = 0;
+        while copied < STEP_BYTES {
+            if !self.moves.is_wanted(&it.partition, &it.wanted.to) {
+                return Ok(Went::Cancelled);
+            }
+            let before = it.future.size_bytes();
+            let is_near = it.partition.log().copy_next(&mut it.future)?;
+            it.wanted.progress.size_bytes.store(it.future.size_bytes(), Ordering::Relaxed);
+            it.wanted.progress.end_offset.store(it.future.end_offset(), Ordering::Relaxed);
+            let bytes = it.future.size_bytes().saturating_sub(before);
+            if !pace.go_on(bytes) {
+                return Ok(Went::Stopped);
+            }
+            if is_near && let Some(handed) = self.hand_over(it)? {
+                return Ok(Went::Done(handed));
+            }
+            copied += bytes.max(1);
+        }
+        Ok(Went::On)
+    }
+
+    /// `None` where too much was appended meanwhile.
+    fn hand_over(&self, it: &mut Current) -> Result<Option<HandedOver>, LogError> {
+        // what an object store knows of a directory must not be left in the old one, whose deletion would mean the store too
+        let _no_tiers = self.moves.tiering.lock();
+        check_movable(&it.partition).map_err(|error| LogError::Policy { reason: error.message })?;
+        let directories = self.directories()?;
+        let source = directories.of_log(it.partition.log())?;
+        let target = directories.of_path(it.future.directory())?;
+        let name = file_name::of_partition(it.partition.topic(), it.partition.index());
+        source.note_move(&name, target, Some(Move::Moving))?;
+        let mut is_kept = false;
+        let handed = self.hand_over_to(it, source, target, &name, &mut is_kept);
+        let is_over = match &handed {
+            Ok(Some(handed)) => handed.left.is_none(),
+            Ok(None) => true,
+            Err(_) => !is_kept,
+        };
+        if is_over && let Err(error) = source.note_move(&name, target, None) {
+            let message = "that a move is over could not be written down, the next move or start does it";
+            self.tell_move(&it.partition, Level::Warning, message, target.path(), Some(&error));
+        }
+        handed
+    }
+
+    fn hand_over_to(
+        &self,
+        it: &mut Current,
+        source: &LogDir,
+        target: &LogDir,
+        name: &str,
+        is_kept: &mut bool,
+    ) -> Result<Option<HandedOver>, LogError> {
+        let Some(mut hand_over) = it.partition.log().hand_over(&mut it.future)? else { return Ok(None) };
+        // until the log is there, others would write that it is not
+        let mut written = self.checkpointing.lock();
+        written.forget();
+        self.write_arriving(target, &it.partition)?;
+        let handed = hand_over.commit().inspect_err(|_| {
+            *is_kept = true;
+            // before anything is appended where it was
+            if let Err(error) = source.note_move(name, target, Some(Move::Kept)) {
+                source.storage().poison(&error);
+            }
+        })?;
+        Ok(Some(handed))
+    }
+
+    /// Writes down in the target's checkpoints what holds for a partition that it is about to have, all of it synced.
+    fn write_arriving(&self, target: &LogDir, partition: &Partition) -> Result<(), LogError> {
+        let key = key_of(partition);
+        let log = partition.log();
+        for (checkpoint, offset) in [
+            (Checkpoint::RecoveryPoint, Some(log.log_end_offset())),
+            (Checkpoint::LogStart, Some(log.log_start_offset())),
+            (Checkpoint::HighWatermark, Some(log.high_watermark())),
+            (Checkpoint::Cleaner, self.cleaner.offsets().get(&key).copied()),
+        ] {
+            let mut offsets = self.offsets(target, checkpoint);
+            if let Some(offset) = offset.filter(|it| *it != 0) {
+                offsets.insert(key.clone(), offset);
+            }
+            target.write_checkpoint(checkpoint, &offsets)?;
+        }
+        Ok(())
+    }
+
+    fn moved(&self, partition: &Partition, handed: &HandedOver, bytes: u64, began: Instant, now_ms: i64) {
+        if let Some(error) = &handed.left {
+            let message =
+                "the files that a moved replica left could not be renamed, the next start deletes them";
+            self.tell_move(partition, Level::Error, message, &handed.old_directory, Some(error));
+        } else {
+            let due = Due::after(now_ms, partition.log().config().file_delete_delay_ms);
+            self.doomed.lock().push((handed.old_directory.clone(), due));
+        }
+        // all of it is on the disk now
+        partition.advance_high_watermark();
+        partition.notify();
+        let fields = vec![
+            ("topic", partition.topic().to_string()),
+            ("partition", partition.index().to_string()),
+            ("directory", partition.log().directory().display().to_string()),
+            ("bytes", bytes.to_string()),
+            ("milliseconds", began.elapsed().as_millis().to_string()),
+        ];
+        self.broker.events().push(Level::Info, "a replica was moved", fields);
+    }
+
+    fn tell_move(
+        &self,
+        partition: &Partition,
+        level: Level,
+        message: &'static str,
+        to: &Path,
+        error: Option<&LogError>,
+    ) {
+        let mut fields = vec![
+            ("topic", partition.topic().to_string()),
+            ("partition", partition.index().to_string()),
+            ("from", partition.log().directory().display().to_string()),
+            ("to", to.display().to_string()),
+        ];
+        fields.extend(error.map(|error| ("reason", error.to_string())));
+        self.broker.events().push(level, message, fields);
+    }
+}
+
+/// A topic whose records are in an object store too stays where it is.
+fn check_movable(partition: &Partition) -> Result<(), ChangeError> {
+    let (topic, index) = (partition.topic(), partition.index());
+    if file_name::of_future_partition(topic, index, Uuid::nil()).is_none() {
+        let message = format!("{topic}-{index} cannot be moved: the topic's name is too long");
+        return Err(ChangeError { code: ErrorCode::INVALID_TOPIC_EXCEPTION, message });
+    }
+    if partition.tier().is_some() || partition.log().config().remote_storage {
+        let message = format!("{topic}-{index} cannot be moved: it is tiered (remote.storage.enable)");
+        return Err(ChangeError { code: ErrorCode::INVALID_REQUEST, message });
+    }
+    Ok(())
+}
+
+fn key_of(partition: &Partition) -> Key {
+    (partition.topic().to_string(), partition.index())
+}

@@ -1,0 +1,294 @@
+//! Replicas that are moved between data directories, with the process, the machine or one of the disks dying inside any call.
+
+#![allow(clippy::expect_used, reason = "helpers of tests")]
+
+use fastlog_broker::{AllowAll, Broker, BrokerConfig, LogManager, MoveSettings, OpenPartition, SystemClock};
+use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
+use fastlog_log::file_system::read_exact_at;
+use fastlog_log::{AppendOptions, Checkpoint, FileSystem, Identity, LogConfig, LogError, Storage};
+use fastlog_protocol::ErrorCode;
+use fastlog_protocol::batch::{Builder, batches, records};
+use fastlog_protocol::compression::Compression;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use uuid::Uuid;
+
+const NOW_MS: i64 = 1_700_000_000_000;
+const FIRST: &str = "/first";
+const SECOND: &str = "/second";
+
+/// A broker with a partition, on two disks, which may be one file system.
+struct Node {
+    broker: Arc<Broker>,
+    logs: LogManager,
+}
+
+fn wanted() -> OpenPartition {
+    let config = LogConfig { segment_bytes: 4096, index_interval_bytes: 256, ..LogConfig::default() };
+    OpenPartition {
+        topic: "t".into(),
+        topic_id: Uuid::from_u128(1),
+        index: 0,
+        leader_epoch: 0,
+        config: Arc::new(config),
+        min_insync_replicas: 1,
+    }
+}
+
+impl Node {
+    fn start(disks: &[MemoryFileSystem; 2]) -> Result<Self, LogError> {
+        let storages = disks.iter().zip([FIRST, SECOND]);
+        let storages =
+            storages.map(|(disk, path)| Storage::new(Arc::new(disk.clone()), PathBuf::from(path), 100));
+        let clock = Arc::new(SystemClock);
+        let broker = Broker::without_threads(BrokerConfig::default(), Arc::new(AllowAll), clock);
+        let broker = broker.expect("a broker");
+        let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
+        let logs = LogManager::open(broker.clone(), storages.collect(), &identity)?;
+        logs.open_partition(&wanted(), NOW_MS)?;
+        logs.finish_opening()?;
+        Ok(Self { broker, logs })
+    }
+
+    fn append(&self) -> Result<(), ErrorCode> {
+        let partition = self.broker.partitions().get("t", 0).expect("an open partition");
+        let value = format!("value-{}-{}", partition.log().log_end_offset(), "x".repeat(500));
+        let mut builder = Builder::new();
+        builder.append(NOW_MS, None, Some(value.as_bytes()));
+        let batch = builder.seal(Compression::None).expect("a batch");
+        let appended = partition.append(&batch, NOW_MS, AppendOptions::default());
+        appended.map(|_| ()).map_err(|error| error.code)
+    }
+
+    fn place(&self) -> PathBuf {
+        let partition = self.broker.partitions().get("t", 0).expect("an open partition");
+        partition.log().directory().parent().expect("a data directory").to_owned()
+    }
+
+    /// Moves until there is nothing to move.
+    fn move_all(&self) -> Result<(), LogError> {
+        while self.logs.move_next(&MoveSettings::default(), NOW_MS)? {}
+        Ok(())
+    }
+
+    /// Where the log starts, and its end; all records between are as they were sent.
+    fn check(&self) -> (i64, i64) {
+        let partition = self.broker.partitions().get("t", 0).expect("an open partition");
+        let log = partition.log();
+        let (start, end) = (log.log_start_offset(), log.log_end_offset());
+        let mut at = start;
+        while let Some(slice) = log.read(at, 10_000, end, true).expect("records") {
+            let mut bytes = vec![0; slice.length];
+            read_exact_at(&*slice.file, &mut bytes, slice.position).expect("bytes");
+            for batch in batches(&bytes) {
+                records(batch.expect("a batch"), |record| {
+                    let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
+                    assert!(
+                        value.starts_with(&format!("value-{}-", record.offset)),
+                        "{}: {value}",
+                        record.offset
+                    );
+                    at = at.max(record.offset + 1);
+                    ControlFlow::Continue(())
+                })
+                .expect("records");
+            }
+        }
+        assert_eq!(at, end, "nothing is missing");
+        (start, end)
+    }
+
+    fn messages(&self) -> Vec<String> {
+        let (events, _) = self.broker.events().drain();
+        let of = |it: fastlog_broker::Event| format!("{} {:?}", it.message, it.fields);
+        events.into_iter().map(of).collect()
+    }
+}
+
+/// A partition of 24 records in the first directory, of which 20 are on the disk, and the first 5 deleted.
+fn prepared(disks: &[MemoryFileSystem; 2]) -> Node {
+    let node = Node::start(disks).expect("a broker");
+    assert_eq!(node.place(), Path::new(FIRST));
+    (0..20).for_each(|_| node.append().expect("appended"));
+    let partition = node.broker.partitions().get("t", 0).expect("an open partition");
+    partition.log().flush().expect("synced");
+    node.logs.write_checkpoint(Checkpoint::RecoveryPoint).expect("written");
+    node.logs.delete_records("t", 0, 5).expect("deleted");
+    (0..4).for_each(|_| node.append().expect("appended"));
+    node
+}
+
+/// Directories of the partition that are there, in which data directory.
+fn found(disks: &[MemoryFileSystem; 2]) -> Vec<&'static str> {
+    let is_there =
+        |disk: &MemoryFileSystem, path: &str| disk.exists(&Path::new(path).join("t-0")).expect("asked");
+    let all = disks.iter().zip([FIRST, SECOND]);
+    all.filter(|(disk, path)| is_there(disk, path)).map(|(_, path)| path).collect()
+}
+
+/// Asks for the move and does it, with appends after it; how many records were acknowledged, and whether it was done.
+fn moved(node: &Node) -> (i64, bool) {
+    let asked = node.logs.move_replica("t", 0, Path::new(SECOND));
+    let done = asked.is_ok() && node.move_all().is_ok() && node.place() == Path::new(SECOND);
+    (24 + (0..3).take_while(|_| node.append().is_ok()).count() as i64, done)
+}
+
+fn restarted(disks: &[MemoryFileSystem; 2], restart: impl Fn(&MemoryFileSystem)) -> Node {
+    disks.iter().for_each(restart);
+    Node::start(disks).expect("a start after that")
+}
+
+#[test]
+fn a_replica_is_moved_and_moved_back_with_all_that_it_has() {
+    let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
+    let node = prepared(&disks);
+    assert_eq!(moved(&node), (27, true));
+    assert_eq!((node.check(), found(&disks)), ((5, 27), vec![SECOND]));
+    node.logs.move_replica("t", 0, Path::new(FIRST)).expect("asked");
+    node.move_all().expect("moved");
+    assert_eq!((node.check(), found(&disks)), ((5, 27), vec![FIRST]));
+    node.logs.close().expect("closed");
+    let node = Node::start(&disks).expect("a broker");
+    assert_eq!((node.check(), node.place()), ((5, 27), PathBuf::from(FIRST)));
+    node.logs.purge_deleted(NOW_MS + 1).expect("purged");
+    for (disk, path) in disks.iter().zip([FIRST, SECOND]) {
+        let names = disk.list(Path::new(path)).expect("names").into_iter().map(|it| it.name);
+        let left: Vec<_> = names.filter(|it| it.starts_with("t-0.") || it == "fastlog.moves").collect();
+        assert!(left.iter().all(|it| it == "fastlog.moves"), "{left:?}");
+    }
+}
+
+#[test]
+fn whenever_the_process_or_the_machine_dies_one_directory_has_all() {
+    for of_machine in [false, true] {
+        let mut at = 0;
+        loop {
+            let disk = MemoryFileSystem::new(at);
+            let disks = [disk.clone(), disk.clone()];
+            let node = prepared(&disks);
+            disk.set_faults(Faults { die_at_call: Some(disk.calls() + at), ..Faults::default() });
+            let (acknowledged, is_done) = moved(&node);
+            let was_whole = !disk.is_dead();
+            disk.kill_process();
+            drop(node);
+            let restart = |disk: &MemoryFileSystem| {
+                if of_machine { disk.restart_machine() } else { disk.restart_process() }
+            };
+            // it may die once more while it starts
+            restart(&disk);
+            disk.set_faults(Faults { die_at_call: Some(disk.calls() + at % 60), ..Faults::default() });
+            drop(Node::start(&disks));
+            let node = restarted(&disks, |disk| {
+                if disk.is_dead() {
+                    restart(disk)
+                }
+            });
+            let told = format!("call {at}, machine: {of_machine}, done: {is_done}");
+            assert_eq!(found(&disks).len(), 1, "{told}");
+            let (start, end) = node.check();
+            let kept = match (of_machine, is_done) {
+                (false, _) => acknowledged,
+                (true, true) => 24,
+                (true, false) => 20,
+            };
+            assert!(start == 5 && end >= kept, "{told}: {start} to {end} of {acknowledged}");
+            // what was cut short goes on by itself
+            let was_begun = node.place() == Path::new(SECOND);
+            node.move_all().expect("moved");
+            node.append().expect("appended");
+            assert_eq!(node.check(), (5, end + 1), "{told}");
+            assert!(!was_begun || node.place() == Path::new(SECOND), "{told}");
+            if was_whole {
+                assert!(at > 100, "only {at} calls");
+                break;
+            }
+            at += 1;
+        }
+    }
+}
+
+#[test]
+fn whenever_one_of_the_disks_dies_the_other_one_goes_on_with_all() {
+    for failing in [0, 1] {
+        let mut at = 0;
+        loop {
+            let disks = [MemoryFileSystem::new(at), MemoryFileSystem::new(at + 1)];
+            let node = prepared(&disks);
+            let disk = &disks[failing];
+            disk.set_faults(Faults { die_at_call: Some(disk.calls() + at), ..Faults::default() });
+            let (acknowledged, is_done) = moved(&node);
+            let was_whole = !disk.is_dead();
+            let place = node.place();
+            if !was_whole && place == Path::new([SECOND, FIRST][failing]) {
+                assert_eq!(acknowledged, 27, "call {at} of {failing}: the one that has it serves");
+                assert_eq!(node.check(), (5, 27));
+            }
+            assert_eq!(place == Path::new(SECOND), is_done);
+            disks.iter().for_each(MemoryFileSystem::kill_process);
+            drop(node);
+            let node = restarted(&disks, MemoryFileSystem::restart_process);
+            assert_eq!(found(&disks).len(), 1, "call {at} of {failing}");
+            let (start, end) = node.check();
+            assert!(start == 5 && end >= acknowledged, "call {at} of {failing}: {start} to {end}");
+            if was_whole {
+                assert!(is_done && at > 20, "only {at} calls of {failing}");
+                break;
+            }
+            at += 1;
+        }
+    }
+}
+
+#[test]
+fn a_target_without_room_ends_the_move_and_nothing_else() {
+    let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
+    let node = prepared(&disks);
+    disks[1].set_faults(Faults { room: Some(3000), ..Faults::default() });
+    assert_eq!(moved(&node), (27, false));
+    let messages = node.messages();
+    let told = messages.iter().find(|it| it.contains("it goes on where it is")).expect("told");
+    assert!(told.contains("free some space"), "{told}");
+    assert_eq!((node.check(), found(&disks)), ((5, 27), vec![FIRST]));
+    let names = disks[1].list(Path::new(SECOND)).expect("names");
+    assert!(names.iter().all(|it| !it.name.ends_with("-future")), "{names:?}");
+    // with room it works
+    disks[1].set_faults(Faults::default());
+    assert_eq!(moved(&node).1, true);
+    assert_eq!(node.check().1, 30);
+}
+
+#[test]
+fn what_cannot_be_moved_is_told_and_what_is_not_here_is_made_there() {
+    let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
+    let node = prepared(&disks);
+    let code = |topic: &str, path: &str| {
+        node.logs.move_replica(topic, 0, Path::new(path)).expect_err("a refusal").code
+    };
+    assert_eq!(code("t", "/elsewhere"), ErrorCode::LOG_DIR_NOT_FOUND);
+    assert_eq!(code("later", SECOND), ErrorCode::REPLICA_NOT_AVAILABLE);
+    let later = OpenPartition { topic: "later".into(), topic_id: Uuid::from_u128(2), ..wanted() };
+    node.logs.open_partition(&later, NOW_MS).expect("made");
+    let made = node.broker.partitions().get("later", 0).expect("open");
+    assert_eq!(made.log().directory(), Path::new(SECOND).join("later-0"));
+
+    // one that is not wanted any more
+    node.logs.move_replica("t", 0, Path::new(SECOND)).expect("asked");
+    let described = node.logs.described().expect("described");
+    let futures: Vec<_> =
+        described[1].futures.iter().map(|it| (&*it.topic, it.index, it.offset_lag)).collect();
+    assert_eq!(futures, [("t", 0, 24)]);
+    node.logs.move_replica("t", 0, Path::new(FIRST)).expect("cancelled");
+    node.move_all().expect("nothing to do");
+    assert_eq!(node.place(), Path::new(FIRST));
+    // a topic that is deleted
+    node.logs.move_replica("t", 0, Path::new(SECOND)).expect("asked");
+    node.logs.delete_topics(&[("t", Uuid::from_u128(1))], NOW_MS).remove(0).expect("deleted");
+    node.move_all().expect("nothing to do");
+    assert!(found(&disks).is_empty());
+
+    disks[1].set_faults(Faults { write_error: true, ..Faults::default() });
+    made.log().storage().poison(&"its disk died");
+    assert_eq!(code("later", FIRST), ErrorCode::KAFKA_STORAGE_ERROR);
+    assert_eq!(code("t", SECOND), ErrorCode::KAFKA_STORAGE_ERROR);
+}

@@ -1,0 +1,204 @@
+//! `fastlog.moves`: which partitions of a data directory are being given to another one ([`crate::HandOver`]).
+//!
+//! A partition that is moved is for a moment in two directories. Which one counts is written down, durably, in the directory
+//! that it leaves, before the other one has it:
+//!
+//! ```text
+//! version: 0
+//! moving orders-3 9sKd…
+//! kept clicks-0 9sKd…
+//! ```
+//!
+//! `moving`: where the directory with that `directory.id` has the partition, that one counts, and what is here is to be
+//! deleted; where it does not, this one counts. `kept`: what the other one has of it is a copy that failed at the last
+//! moment, and this one went on. While the other directory cannot be asked, nobody knows of a partition that is `moving`.
+//!
+//! Crash points: the file is replaced as a whole, synced, before and after. A line goes when the old directory was renamed,
+//! durably, or when the copy does not have the partition's name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{FailedDirectory, LogDir};
+use crate::error::{During, LogError};
+use crate::file_name;
+use crate::file_system::{FileSystem, atomic_file};
+
+const FILE_NAME: &str = "fastlog.moves";
+const VERSION: &str = "version: 0";
+
+/// Which of two directories counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// The other one, once it has the partition.
+    Moving,
+    /// This one.
+    Kept,
+}
+
+/// By the partition's directory and the `directory.id` of the other data directory.
+pub(super) type Moves = BTreeMap<(String, String), Move>;
+
+/// What a start found of moves that were cut short.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// Directories of partitions that count for nothing, or of which nobody knows whether they do: not to be opened.
+    pub passed_over: Vec<PathBuf>,
+    /// What was decided, for a person.
+    pub decided: Vec<String>,
+}
+
+/// What the file says; nothing where there is none.
+pub(super) fn read(file_system: &dyn FileSystem, directory: &Path) -> Result<Moves, LogError> {
+    let path = directory.join(FILE_NAME);
+    let Some(bytes) = atomic_file::read(file_system, &path).during("read", &path)? else {
+        return Ok(Moves::new());
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines();
+    let is_known = lines.next() == Some(VERSION);
+    let moves: Option<Moves> = lines.map(parse).collect();
+    moves.filter(|_| is_known).ok_or_else(|| LogError::BadFile {
+        path,
+        reason: format!(
+            "it is not {VERSION:?} and then lines of \"moving\" or \"kept\", a partition and the id of a directory; use the \
+             release that wrote it"
+        ),
+    })
+}
+
+fn parse(line: &str) -> Option<((String, String), Move)> {
+    let mut words = line.split(' ');
+    let which = match words.next()? {
+        "moving" => Move::Moving,
+        "kept" => Move::Kept,
+        _ => return None,
+    };
+    let (name, other) = (words.next()?, words.next()?);
+    (words.next().is_none()).then(|| ((name.to_owned(), other.to_owned()), which))
+}
+
+fn text(moves: &Moves) -> String {
+    let word = |which: &Move| if *which == Move::Moving { "moving" } else { "kept" };
+    let lines = moves.iter().map(|((name, other), which)| format!("{} {name} {other}\n", word(which)));
+    format!("{VERSION}\n{}", lines.collect::<String>())
+}
+
+impl LogDir {
+    /// Writes down, synced, which of two directories counts of a partition that moves from here to `other`; `None` = nothing
+    /// is open between the two any more.
+    pub fn note_move(&self, partition: &str, other: &Self, which: Option<Move>) -> Result<(), LogError> {
+        let id = other.id().ok_or_else(|| LogError::Policy {
+            reason: format!("{} has no directory.id, nothing can be moved there", other.path().display()),
+        })?;
+        self.change_moves(|moves| {
+            let key = (partition.to_owned(), id.to_owned());
+            match which {
+                Some(which) => moves.insert(key, which),
+                None => moves.remove(&key),
+            };
+        })
+    }
+
+    fn change_moves(&self, change: impl FnOnce(&mut Moves)) -> Result<(), LogError> {
+        let mut moves = self.moves.lock();
+        let mut changed = moves.clone();
+        change(&mut changed);
+        if changed == *moves {
+            return Ok(());
+        }
+        self.storage().check()?;
+        let path = self.path().join(FILE_NAME);
+        atomic_file::replace(&*self.storage().file_system, &path, text(&changed).as_bytes())
+            .during("write", path)?;
+        *moves = changed;
+        Ok(())
+    }
+
+    fn has(&self, partition: &str) -> Result<bool, LogError> {
+        let path = self.path().join(partition);
+        self.storage().file_system.exists(&path).during("look for", &path)
+    }
+
+    /// Renames the directory of a partition that counts for nothing, durably.
+    fn put_away(&self, partition: &str) -> Result<(), LogError> {
+        let Some((topic, index)) = file_name::parse_partition(partition) else { return Ok(()) };
+        let files = &self.storage().file_system;
+        let from = self.path().join(partition);
+        let to = self.path().join(file_name::of_deleted_partition(topic, index, files.random_uuid()));
+        files.rename(&from, &to).during("rename", &from)?;
+        self.sync()
+    }
+}
+
+/// Decides on the moves that were under way when the last run ended. A directory whose disk fails at that is taken offline.
+pub(super) fn settle(directories: &[LogDir], failed: &[FailedDirectory]) -> Settled {
+    let mut settled = Settled::default();
+    for directory in directories {
+        let moves = directory.moves.lock().clone();
+        for ((partition, id), which) in moves {
+            let other = directories.iter().find(|it| it.id() == Some(&*id));
+            let one = One { directory, other, partition: &partition, which };
+            let is_over = match one.settle(!failed.is_empty(), &mut settled) {
+                Ok(is_over) => is_over,
+                Err((failing, error)) => {
+                    // nobody knows what its disk has now
+                    failing.storage().poison(&error);
+                    settled.passed_over.push(failing.path().join(&partition));
+                    false
+                }
+            };
+            let forgotten = |moves: &mut Moves| {
+                moves.remove(&(partition.clone(), id.clone()));
+            };
+            if is_over && let Err(error) = directory.change_moves(forgotten) {
+                directory.storage().poison(&error);
+            }
+        }
+    }
+    settled
+}
+
+/// A move that was cut short.
+struct One<'a> {
+    directory: &'a LogDir,
+    other: Option<&'a LogDir>,
+    partition: &'a str,
+    which: Move,
+}
+
+impl<'a> One<'a> {
+    /// True = nothing is open any more. An error comes with the directory whose disk failed.
+    fn settle(&self, has_failed: bool, settled: &mut Settled) -> Result<bool, (&'a LogDir, LogError)> {
+        let Self { directory, other, partition, which } = *self;
+        let has = |it: &'a LogDir| it.has(partition).map_err(|error| (it, error));
+        let from = directory.path().display();
+        let Some(other) = other else {
+            if has_failed && which == Move::Moving && has(directory)? {
+                settled.passed_over.push(directory.path().join(partition));
+                settled.decided.push(format!(
+                    "{partition} is not opened in {from}: it was being moved to a directory that failed, which may have \
+                     more of it"
+                ));
+            }
+            // one that no disk can have any more was given up by a person
+            return Ok(!has_failed);
+        };
+        let to = other.path().display();
+        if !has(other)? {
+            return Ok(true);
+        }
+        let (loser, winner) = match which {
+            Move::Moving => (directory, &to),
+            Move::Kept => (other, &from),
+        };
+        if has(loser)? {
+            loser.put_away(partition).map_err(|error| (loser, error))?;
+            settled.decided.push(format!(
+                "{partition} counts in {winner}, what {} has of it is deleted",
+                loser.path().display()
+            ));
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,383 @@
+//! A copy of a log that grows in another data directory, to take its place (Kafka's future replica, KIP-113).
+//!
+//! Files are copied as they are, segment by segment, while the log is written to and read. A segment that was deleted,
+//! cleaned, cut or mended meanwhile is dropped from the copy, and copied anew if it is still there. Nothing is locked but
+//! for moments; what it takes of memory is one chunk.
+//!
+//! Crash points: the directory's name ends in `-future`, under which nobody takes it for a partition ([`super::hand_over`]
+//! tells how it gets its own). One that a crash left is removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Log;
+use super::open::list_names;
+use crate::error::{During, LogError};
+use crate::file_name;
+use crate::file_system::{
+    FileHandle, FileSystem, OpenMode, Storage, UnseenFile, is_disk_full, read_exact_at, read_up_to_at,
+    write_all_at,
+};
+use crate::log_dir::partition_metadata;
+use crate::segment::Segment;
+use crate::segment::list::SegmentList;
+
+/// Bytes read and written at once.
+const CHUNK_BYTES: usize = 1 << 20;
+/// As much is written between two syncs: what the disk is given at once, and what the last one may have to wait for.
+const SYNC_BYTES: u64 = 16 << 20;
+/// Of the segment that takes appends so much is left for when nobody may append.
+pub(super) const REST_BYTES: u64 = 256 << 10;
+
+/// The copy. Dropping it leaves its files: see [`FutureLog::remove`].
+#[derive(Debug)]
+pub struct FutureLog {
+    source: Arc<dyn FileSystem>,
+    pub(super) storage: Arc<Storage>,
+    pub(super) directory: PathBuf,
+    pub(super) segments: BTreeMap<i64, Copied>,
+    /// The snapshots of producers that are here.
+    snapshots: BTreeSet<String>,
+    end_offset: i64,
+    unsynced: u64,
+    buffer: Vec<u8>,
+}
+
+/// As much of a segment as is here.
+#[derive(Debug)]
+pub(super) struct Copied {
+    source: Arc<Segment>,
+    /// Of the source, when the copying began.
+    edits: u64,
+    pub(super) bytes: u64,
+    from: Option<Arc<dyn FileHandle>>,
+    to: Option<Arc<dyn FileHandle>>,
+    /// All of one that takes no more batches, with its indexes, synced.
+    pub(super) whole: Option<Arc<Segment>>,
+}
+
+impl FutureLog {
+    /// Begins a copy of `log` in the data directory of `target`. Blocks on both disks, as all calls here do.
+    ///
+    /// # Errors
+    /// `Policy` where the topic's name is too long for the copy's directory; those of the file system.
+    pub fn begin(log: &Log, target: &Arc<Storage>) -> Result<Self, LogError> {
+        target.check()?;
+        // who reads from the copy later is not to ask the disk for it
+        target.device();
+        let unique = target.file_system.random_uuid();
+        let name = file_name::of_future_partition(log.topic(), log.partition(), unique);
+        let name = name.ok_or_else(|| LogError::Policy {
+            reason: format!("{} cannot be moved: the topic's name is too long", log.topic()),
+        })?;
+        let directory = target.directory().join(name);
+        let made = target.file_system.create_directory(&directory);
+        made.during("create", &directory).map_err(|error| target_failed(target, error))?;
+        let future = Self {
+            source: Arc::clone(&log.storage().file_system),
+            storage: Arc::clone(target),
+            directory,
+            segments: BTreeMap::new(),
+            snapshots: BTreeSet::new(),
+            end_offset: log.log_start_offset(),
+            unsynced: 0,
+            buffer: Vec::new(),
+        };
+        future.copy_file(&log.directory(), partition_metadata::FILE_NAME)?;
+        Ok(future)
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Bytes of batches that are here.
+    pub fn size_bytes(&self) -> u64 {
+        self.segments.values().map(|it| it.bytes).sum()
+    }
+
+    /// The log's records below it are here; it may be somewhat too low.
+    pub fn end_offset(&self) -> i64 {
+        self.end_offset
+    }
+
+    /// Removes it with all its files.
+    pub fn remove(self) -> Result<(), LogError> {
+        let Self { storage, directory, segments, .. } = self;
+        drop(segments);
+        storage.file_system.remove_directory(&directory).during("remove", directory)
+    }
+
+    /// Drops what is not in the log any more, or not as it was.
+    pub(super) fn forget_changed(&mut self, list: &SegmentList) -> Result<(), LogError> {
+        let is_same = |base: i64, it: &Copied| {
+            let found = list.starting_at(base);
+            found.is_some_and(|found| Arc::ptr_eq(found, &it.source)) && it.source.edits() == it.edits
+        };
+        let gone = self.segments.iter().filter(|(base, it)| !is_same(**base, it)).map(|(base, _)| *base);
+        let gone: Vec<i64> = gone.collect();
+        let Some(last) = gone.last() else { return Ok(()) };
+        // the front goes by retention; where the end was cut, other producers may have written there since
+        let is_cut = *last >= list.first_base_offset() || gone.len() == self.segments.len();
+        let snapshots = std::mem::take(&mut self.snapshots);
+        let of_segment = |name: &String| {
+            file_name::parse(name).is_some_and(|(offset, _)| is_cut || gone.binary_search(&offset).is_ok())
+        };
+        let (dropped, kept) = snapshots.into_iter().partition(of_segment);
+        self.snapshots = kept;
+        for name in dropped {
+            self.remove_file(&name)?;
+        }
+        for base in gone {
+            self.segments.remove(&base);
+            for kind in [file_name::TXN_INDEX, file_name::TIME_INDEX, file_name::OFFSET_INDEX, file_name::LOG]
+            {
+                self.remove_file(&file_name::of_offset(base, kind))?;
+            }
+            self.end_offset = self.end_offset.min(base);
+        }
+        Ok(())
+    }
+
+    /// Does a piece of the work at a segment; true = there is none for now.
+    fn copy_segment(&mut self, segment: &Arc<Segment>, next_base: Option<i64>) -> Result<bool, LogError> {
+        let Self { source, storage, directory, segments, buffer, .. } = self;
+        let copied = segments.entry(segment.base_offset).or_insert_with(|| Copied::of(segment));
+        if copied.whole.is_some() {
+            return Ok(true);
+        }
+        let left = segment.size().saturating_sub(copied.bytes);
+        if left > next_base.map_or(REST_BYTES, |_| 0) {
+            self.unsynced += copied.copy_chunk(&**source, storage, directory, left, buffer)?;
+            let reached = segment.offset_beyond(copied.bytes).ok().flatten();
+            self.end_offset = self.end_offset.max(reached.unwrap_or(segment.base_offset));
+            if self.unsynced >= SYNC_BYTES {
+                self.unsynced = 0;
+                copied.sync(storage, directory)?;
+            }
+            return Ok(false);
+        }
+        let Some(next_base) = next_base else { return Ok(true) };
+        self.complete(segment)?;
+        self.end_offset = self.end_offset.max(next_base);
+        Ok(false)
+    }
+
+    /// All batches of one that takes no more are here: its indexes follow.
+    fn complete(&mut self, segment: &Arc<Segment>) -> Result<(), LogError> {
+        self.copy_indexes(segment)?;
+        let Self { source, storage, directory, segments, .. } = self;
+        let Some(copied) = segments.get_mut(&segment.base_offset) else { return Ok(()) };
+        if copied.to.is_none() {
+            // it has no batches
+            copied.open(&**source, storage, directory)?;
+        }
+        copied.sync(storage, directory)?;
+        let copy = Segment::open_copy(storage, directory, segment)?;
+        if copy.size() != copied.bytes {
+            let (found, bytes) = (copy.size(), copied.bytes);
+            let reason = format!("it has {found} bytes where {bytes} were written: another program is at it");
+            return Err(LogError::BadFile { path: copy.log.path(), reason });
+        }
+        copy.set_synced();
+        (copied.from, copied.to) = (None, None);
+        copied.whole = Some(Arc::new(copy));
+        Ok(())
+    }
+
+    /// Copies the index files of a segment as they are now, synced.
+    pub(super) fn copy_indexes(&self, segment: &Segment) -> Result<(), LogError> {
+        for file in segment.files().into_iter().skip(1) {
+            let path = file.path();
+            let source = path.parent().unwrap_or(Path::new(""));
+            self.copy_file(source, &file.name())?;
+        }
+        Ok(())
+    }
+
+    /// Copies the snapshots that are not here yet, and removes those that are gone.
+    pub(super) fn copy_snapshots(&mut self, source: &Path, names: &[String]) -> Result<(), LogError> {
+        let is_snapshot =
+            |name: &str| file_name::parse(name).is_some_and(|(_, kind)| kind == file_name::SNAPSHOT);
+        for name in names.iter().filter(|name| is_snapshot(name)) {
+            if !self.snapshots.contains(name) {
+                self.copy_file(source, name)?;
+                self.snapshots.insert(name.clone());
+            }
+        }
+        let gone: Vec<_> = self.snapshots.iter().filter(|it| !names.contains(it)).cloned().collect();
+        for name in gone {
+            self.remove_file(&name)?;
+            self.snapshots.remove(&name);
+        }
+        Ok(())
+    }
+
+    /// Has `name` here what it is in `source`, synced: nothing, where it is not there.
+    pub(super) fn copy_file(&self, source: &Path, name: &str) -> Result<(), LogError> {
+        let (files, from_path, to_path) =
+            (&*self.storage.file_system, source.join(name), self.directory.join(name));
+        let from = match self.source.open(&from_path, OpenMode::Read) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return self.remove_file(name),
+            result => result.during("read", &from_path)?,
+        };
+        let failed = |error| target_failed(&self.storage, error);
+        let to = files.open(&to_path, OpenMode::Create).during("create", &to_path).map_err(failed)?;
+        to.set_len(0).during("empty", &to_path).map_err(failed)?;
+        let length = from.length().during("ask for the size of", &from_path)?;
+        let mut buffer = vec![0; CHUNK_BYTES.min(usize::try_from(length).unwrap_or(CHUNK_BYTES))];
+        let mut at = 0;
+        loop {
+            let read = read_up_to_at(&*from, &mut buffer, at).during("read", &from_path)?;
+            let bytes = buffer.get(..read).unwrap_or_default();
+            if bytes.is_empty() {
+                break;
+            }
+            write_all_at(&*to, &mut [IoSlice::new(bytes)], at).during("write", &to_path).map_err(failed)?;
+            at += read as u64;
+        }
+        to.sync_data().during("sync", &to_path).map_err(failed)
+    }
+
+    fn remove_file(&self, name: &str) -> Result<(), LogError> {
+        let path = self.directory.join(name);
+        match self.storage.file_system.remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).during("remove", &path).map_err(|error| target_failed(&self.storage, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies what came to the segment that takes appends, all of it, synced.
+    pub(super) fn copy_rest(&mut self, active: &Arc<Segment>) -> Result<(), LogError> {
+        let Self { source, storage, directory, segments, buffer, .. } = self;
+        let copied = segments.entry(active.base_offset).or_insert_with(|| Copied::of(active));
+        if copied.to.is_none() {
+            copied.open(&**source, storage, directory)?;
+        }
+        while copied.bytes < active.size() {
+            copied.copy_chunk(&**source, storage, directory, active.size() - copied.bytes, buffer)?;
+        }
+        copied.sync(storage, directory)?;
+        self.copy_indexes(active)
+    }
+
+    /// Whether the rest of the log is little enough to be copied while nobody may append.
+    pub(super) fn is_near(&self, list: &SegmentList) -> bool {
+        list.with_next().all(|(segment, next_base)| {
+            let copied = self.segments.get(&segment.base_offset);
+            match next_base {
+                Some(_) => copied.is_some_and(|it| it.whole.is_some()),
+                None => segment.size() - copied.map_or(0, |it| it.bytes) <= 4 * REST_BYTES,
+            }
+        })
+    }
+
+    /// Makes the names of its files survive the death of the machine.
+    pub(super) fn sync_names(&self) -> Result<(), LogError> {
+        let synced = self.storage.file_system.sync_directory(&self.directory);
+        synced.during("sync", &self.directory).map_err(|error| target_failed(&self.storage, error))
+    }
+}
+
+impl Copied {
+    fn of(source: &Arc<Segment>) -> Self {
+        let source = Arc::clone(source);
+        Self { edits: source.edits(), source, bytes: 0, from: None, to: None, whole: None }
+    }
+
+    fn open(&mut self, source: &dyn FileSystem, storage: &Storage, directory: &Path) -> Result<(), LogError> {
+        let path = self.source.log.path();
+        let from = source.open(&path, OpenMode::Read).during("read", &path)?;
+        self.from = Some(Arc::new(UnseenFile::new(from)));
+        let path = self.path(directory);
+        let to = storage.file_system.open(&path, OpenMode::Create).and_then(|to| to.set_len(0).map(|()| to));
+        self.to = Some(to.during("create", &path).map_err(|error| target_failed(storage, error))?);
+        Ok(())
+    }
+
+    /// Copies at most `left` bytes; answers how many.
+    fn copy_chunk(
+        &mut self,
+        source: &dyn FileSystem,
+        storage: &Storage,
+        directory: &Path,
+        left: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<u64, LogError> {
+        if self.to.is_none() {
+            self.open(source, storage, directory)?;
+        }
+        let (Some(from), Some(to)) = (&self.from, &self.to) else { return Ok(0) };
+        let length = left.min(CHUNK_BYTES as u64);
+        buffer.resize(CHUNK_BYTES, 0);
+        let chunk = buffer.get_mut(..length as usize).unwrap_or_default();
+        read_exact_at(&**from, chunk, self.bytes).during("read", self.source.log.path())?;
+        write_all_at(&**to, &mut [IoSlice::new(chunk)], self.bytes)
+            .during("write", self.path(directory))
+            .map_err(|error| target_failed(storage, error))?;
+        self.bytes += length;
+        Ok(length)
+    }
+
+    fn sync(&self, storage: &Storage, directory: &Path) -> Result<(), LogError> {
+        let Some(to) = &self.to else { return Ok(()) };
+        to.sync_data().during("sync", self.path(directory)).map_err(|error| target_failed(storage, error))
+    }
+
+    fn path(&self, directory: &Path) -> PathBuf {
+        directory.join(file_name::of_offset(self.source.base_offset, file_name::LOG))
+    }
+}
+
+/// A write to the copy failed: without room the copy ends, anything else takes its data directory offline.
+pub(super) fn target_failed(target: &Storage, error: LogError) -> LogError {
+    match error {
+        LogError::Io { path, source, .. } if is_disk_full(&source) => LogError::DiskFull { path, source },
+        error => {
+            target.poison(&error);
+            error
+        }
+    }
+}
+
+impl Log {
+    /// Does the next piece of a copy's work, a megabyte at most; true = it is as near to the log's end as it comes while
+    /// the log goes on. Appends, reads and all else go on meanwhile.
+    ///
+    /// # Errors
+    /// `Gone` once the log is closed or deleted, `Poisoned` where one of the two directories is offline, `DiskFull` or
+    /// `BelowFloor` where the copy has no room; `Io`, which takes the copy's directory offline where it is that one's. The
+    /// log is as it was.
+    pub fn copy_next(&self, future: &mut FutureLog) -> Result<bool, LogError> {
+        self.check_cleanable()?;
+        future.storage.check()?;
+        future.storage.check_room()?;
+        let list = self.segments();
+        future.forget_changed(&list)?;
+        for (segment, next_base) in list.with_next() {
+            match future.copy_segment(segment, next_base) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                // it was deleted, or a copy took its place
+                Err(LogError::Io { .. }) if !self.has(segment) && future.storage.check().is_ok() => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let source = self.directory();
+        let names = list_names(&self.storage(), &source)?;
+        future.copy_snapshots(&source, &names)?;
+        // little is left to be synced when nobody may append
+        let active = list.last().and_then(|active| future.segments.get(&active.base_offset));
+        active.map_or(Ok(()), |active| active.sync(&future.storage, &future.directory))?;
+        future.unsynced = 0;
+        future.sync_names()?;
+        Ok(true)
+    }
+}
