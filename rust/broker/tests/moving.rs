@@ -254,7 +254,7 @@ fn a_target_without_room_ends_the_move_and_nothing_else() {
     assert!(names.iter().all(|it| !it.name.ends_with("-future")), "{names:?}");
     // with room it works
     disks[1].set_faults(Faults::default());
-    assert_eq!(moved(&node).1, true);
+    assert!(moved(&node).1);
     assert_eq!(node.check().1, 30);
 }
 

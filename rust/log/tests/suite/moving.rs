@@ -136,8 +136,8 @@ fn run(steps: &[Step], seed: u64) {
             Step::HandOver => {
                 let Some(copy) = &mut future else { continue };
                 while !log.copy_next(copy).unwrap() {}
-                let mut hand_over =
-                    log.hand_over(copy).unwrap().expect("all but the active segment is there");
+                // all but the active segment is there
+                let mut hand_over = log.hand_over(copy).unwrap().unwrap();
                 let handed = hand_over.commit().unwrap();
                 drop(hand_over);
                 assert!(handed.left.is_none());
