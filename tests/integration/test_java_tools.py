@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.conftest import MakeBroker
 from tests.integration.kafka import tool
 from tests.support.admin import create_topic
-from tests.support.broker import BrokerProcess
+from tests.support.broker import BrokerProcess, wait_until
 
 TOOLS = "org.apache.kafka.tools"
 
@@ -73,3 +74,35 @@ def test_records_are_written_counted_and_deleted(
     deleted = tool(f"{TOOLS}.DeleteRecordsCommand", *bootstrap, "--offset-json-file", str(file))
     assert f"partition: {topic_name}-{full}\tlow_watermark: 20" in deleted
     assert f"{full}:20" in offsets(broker, topic_name, "--time", "earliest")
+
+
+def test_kafka_reassign_partitions_moves_a_replica_to_another_directory(
+    make_broker: MakeBroker, tmp_path: Path
+) -> None:
+    second = tmp_path / "second"
+    broker = make_broker(start=False)
+    broker.arguments = ("--data-dir", str(second))
+    broker.start()
+    create_topic(broker.bootstrap, "orders")
+    bootstrap = ["--bootstrap-server", broker.bootstrap]
+    tool(f"{TOOLS}.VerifiableProducer", *bootstrap, "--topic", "orders", "--max-messages", "50")
+    moved = {"topic": "orders", "partition": 0, "replicas": [1], "log_dirs": [str(second)]}
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps({"version": 1, "partitions": [moved]}))
+    command = [f"{TOOLS}.reassign.ReassignPartitionsCommand", *bootstrap]
+    command += ["--reassignment-json-file", str(plan)]
+    started = tool(*command, "--execute")
+    assert (
+        f"Successfully started moving log directory to {second} for replica orders-0 with broker 1" in started
+    )
+    finished = "Reassignment of replica orders-0-1 completed successfully."
+    wait_until("the tool finds it moved", lambda: finished in tool(*command, "--verify"))
+    described = json.loads(
+        tool(f"{TOOLS}.LogDirsCommand", *bootstrap, "--describe", "--topic-list", "orders").splitlines()[-1]
+    )
+    where = {
+        it["logDir"]: [p["partition"] for p in it["partitions"]] for it in described["brokers"][0]["logDirs"]
+    }
+    assert where == {str(broker.data_dir): [], str(second): ["orders-0"]}
+    assert offsets(broker, "orders") == ["0:50"]
+    assert broker.stop() == 0, broker.log()
