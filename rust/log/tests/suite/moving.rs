@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::common::*;
-use crate::compaction_model::marker;
+use crate::compaction_model::{few_cases, marker};
 use fastlog_log::file_system::memory::MemoryFileSystem;
 use fastlog_log::{CleanerLimits, FutureLog, LastStop, Log, LogConfig, LogOptions, Storage, Unpaced};
 use fastlog_protocol::batch::{Attributes, Builder};
@@ -158,9 +158,22 @@ fn run(steps: &[Step], seed: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(120))]
+    #![proptest_config(few_cases(32))]
+
     #[test]
     fn whatever_goes_on_meanwhile_the_copy_is_the_log(
+        steps in prop::collection::vec(a_step(), 1..60), seed in any::<u64>(),
+    ) {
+        run(&steps, seed);
+    }
+}
+
+proptest! {
+    #![proptest_config(few_cases(1_000))]
+
+    #[test]
+    #[ignore = "the long form"]
+    fn whatever_goes_on_meanwhile_the_copy_is_the_log_many_times(
         steps in prop::collection::vec(a_step(), 1..60), seed in any::<u64>(),
     ) {
         run(&steps, seed);

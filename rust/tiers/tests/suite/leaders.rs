@@ -543,10 +543,17 @@ fn run(seeds: Range<u64>, is_unclean: bool) {
 
 #[test]
 fn leaders_that_are_stopped_anywhere_lose_nothing_and_leave_nothing() {
-    run(0..40, false);
+    run(0..15, false);
 }
 
 #[test]
 fn after_unclean_elections_the_store_has_the_leaders_history() {
-    run(0..40, true);
+    run(0..15, true);
+}
+
+#[test]
+#[ignore = "the long form"]
+fn of_many_seeds_none_loses_anything_or_leaves_another_history() {
+    run(15..300, false);
+    run(15..300, true);
 }
