@@ -17,7 +17,11 @@ KINDS = ["broker", "topic", "group"]
 # from zookeeper.connect on, keys of Kafka as it was before it dropped ZooKeeper
 OURS = ("fastlog.", "zookeeper.")
 # Kafka defines these apart from the others, since they cannot stand in a file (DynamicConfig)
-QUOTAS = ("leader.replication.throttled.rate", "follower.replication.throttled.rate")
+QUOTAS = (
+    "leader.replication.throttled.rate",
+    "follower.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+)
 Row = dict[str, Any]
 
 
