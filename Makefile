@@ -108,7 +108,7 @@ test-fast: ## no servers, 3 minutes at most
 	@$(MAKE) --no-print-directory rust-test
 	@$(MAKE) --no-print-directory python-test
 
-test: test-fast ## also fuzzing, a simulated cluster, brokers, other people's clients, faults; 20 minutes at most
+test: test-fast ## also fuzzing, a simulated cluster, brokers, other people's clients, faults; half an hour
 	@$(MAKE) --no-print-directory fuzz
 	@$(MAKE) --no-print-directory simulation
 	@$(MAKE) --no-print-directory server-test
