@@ -21,6 +21,7 @@ from fastlog.broker.configs import group_times, warn_of_unmet
 from fastlog.broker.context import AllowAll
 from fastlog.broker.control_api import Services
 from fastlog.broker.control_loop import ControlLoop
+from fastlog.broker.deletion_clock import DeletionClock
 from fastlog.broker.directories import make_directories
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.groups.offsets_log import OffsetsLog
@@ -103,6 +104,10 @@ class Broker:
         self._cluster_id = self._node.join(known)
         last_stop, has_lost = self._engine.open_directories(directories, self._cluster_id)
         self._undo.callback(self._engine.close_directories)
+        self._deletion_clock = DeletionClock(
+            self._clock, self.data_dir, self._settings.fastlog_clock_jump_wait_ms
+        )
+        self._undo.callback(self._deletion_clock.write)
         self._node.open(self._cluster_id, last_stop, has_lost=has_lost)
         self._groups = self._group_coordinator()
         self._undo.callback(self._groups.stop)
@@ -159,6 +164,7 @@ class Broker:
                 retention_ms=settings.offsets_retention_minutes * 60_000,
             ),
             retention_check_interval_ms=settings.offsets_retention_check_interval_ms,
+            expiry_clock=self._deletion_clock,
         )
 
     def _listen(self) -> tuple[Endpoint, ...]:
@@ -199,17 +205,19 @@ class Broker:
             self._router.start(self._engine.zmq_intake(at.scheme, host, at.port))
         self._undo.callback(self._node.configs.subscribe(self._changed))
         self._changed(None)
-        housekeeping = Housekeeping(tasks(self._engine, settings, self._clock), self._clock)
+        housekeeping = Housekeeping(
+            tasks(self._engine, settings, self._clock, self._deletion_clock), self._clock
+        )
         self._undo.callback(housekeeping.stop)
         housekeeping.start()
         if settings.log_cleaner_enable:
-            task = cleaner_task(self._engine, self._settings_in_force, self._clock)
+            task = cleaner_task(self._engine, self._settings_in_force, self._deletion_clock)
             cleaner = Housekeeping([task], self._clock, "cleaner")
             self._undo.callback(cleaner.stop)
             self._undo.callback(self._engine.stop_cleaner)
             cleaner.start()
         if settings.remote_log_storage_system_enable:
-            task = tiers_task(self._engine, settings, self._clock)
+            task = tiers_task(self._engine, settings, self._deletion_clock)
             tiers = Housekeeping([task], self._clock, "tiers")
             self._undo.callback(tiers.stop)
             self._undo.callback(self._engine.stop_tiers)

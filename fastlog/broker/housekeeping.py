@@ -20,6 +20,7 @@ from fastlog.events import EventLog
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fastlog.broker.deletion_clock import DeletionClock
     from fastlog.config import BrokerSettings
     from fastlog.ports import Clock
 
@@ -36,6 +37,8 @@ SCRUB_LOOK_MS = 1_000
 SCRUB_NICENESS = 15
 # a move between data directories begins within this time
 MOVES_LOOK_MS = 500
+# what time it is, is written down so often
+CLOCK_INTERVAL_MS = 60_000
 # the cleaner looks at every compacted log: never more often than this
 CLEANER_BACKOFF_MS_MIN = 10
 
@@ -133,15 +136,18 @@ class Task(msgspec.Struct, frozen=True):
         return self.interval_ms if isinstance(self.interval_ms, int) else self.interval_ms()
 
 
-def tasks(logs: Logs, settings: BrokerSettings, clock: Clock) -> tuple[Task, ...]:
-    """The tasks of a broker with the settings."""
+def tasks(
+    logs: Logs, settings: BrokerSettings, clock: Clock, deletion_clock: DeletionClock
+) -> tuple[Task, ...]:
+    """The tasks of a broker with the settings; `deletion_clock` says what is old."""
     return (
         Task(
             "retention",
             settings.log_retention_check_interval_ms,
-            lambda: logs.enforce_retention(clock.now_ms()),
+            lambda: logs.enforce_retention(deletion_clock.now_ms()),
         ),
         Task("purge", PURGE_INTERVAL_MS, lambda: logs.purge_deleted(clock.now_ms())),
+        Task("clock", CLOCK_INTERVAL_MS, deletion_clock.write),
         Task("room of the disks", ROOM_INTERVAL_MS, logs.look_at_rooms),
         Task("idle files", IDLE_FILES_INTERVAL_MS, logs.close_idle_files),
         Task(

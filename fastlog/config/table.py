@@ -62,6 +62,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="log.flush.start.offset.checkpoint.interval.ms", type="int", unit="ms", default="60000", minimum=1, maximum=2147483647, doc="How often the log start offsets are written down."),
     Setting(name="replica.high.watermark.checkpoint.interval.ms", type="long", unit="ms", default="5000", minimum=1, doc="How often the high watermarks are written down."),
     Setting(name="producer.id.expiration.ms", type="int", unit="ms", default="86400000", minimum=1, maximum=2147483647, update="cluster-wide", doc="How long a partition remembers an idempotent producer that is silent; its next sequence is then accepted whatever it is."),
+    Setting(name="fastlog.clock.jump.wait.ms", type="long", unit="ms", default="3600000", minimum=0, doc="Where the machine's clock jumped by more than an hour, or is more than a day past the last run of the broker, that is said, and for this time nothing is deleted because it is old by the new clock: no records, committed offsets or sequences of producers. A clock that is right again ends that. 0 = a clock is believed at once, as by Kafka."),
     Setting(name="fastlog.shutdown.timeout.ms", type="long", unit="ms", default="10000", minimum=0, doc="How long a clean stop waits for requests in flight before it closes their connections."),
     Setting(name="fastlog.zmq.identity.requests.max", type="int", unit="requests", default="256", minimum=1, maximum=100000, doc="How many unanswered requests one ZeroMQ peer may have; further ones are dropped and logged, and its client sends them again after a time-out."),
     Setting(name="fastlog.zmq.queue.messages", type="int", unit="messages", default="1000", minimum=1, maximum=1000000, doc="The high-water marks of the ZeroMQ socket: messages queued for and from each peer."),
@@ -435,6 +436,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_flush_start_offset_checkpoint_interval_ms: int
     replica_high_watermark_checkpoint_interval_ms: int
     producer_id_expiration_ms: int
+    fastlog_clock_jump_wait_ms: int
     fastlog_shutdown_timeout_ms: int
     fastlog_zmq_identity_requests_max: int
     fastlog_zmq_queue_messages: int

@@ -29,6 +29,8 @@ class BrokerProcess:
         self.log_file = data_dir.parent / f"{data_dir.name}.stderr"
         self.settings = SETTINGS | (settings or {})
         self.arguments = arguments
+        #: beside that of the tests
+        self.environment: dict[str, str] = {}
         self.tcp_port = 0
         self.zmq_port = 0
         self.process: subprocess.Popen[str] | None = None
@@ -68,7 +70,12 @@ class BrokerProcess:
         """Starts the broker and returns when it said that it is ready."""
         with self.log_file.open("a") as log:
             self.process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | self.environment,
             )
         self._lines = Queue()
         threading.Thread(target=self._read, args=(self.process, self._lines), daemon=True).start()

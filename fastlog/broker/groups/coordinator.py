@@ -71,8 +71,11 @@ class GroupCoordinator:
         consumer_groups: ConsumerGroupSettings,
         offsets: OffsetSettings,
         retention_check_interval_ms: int,
+        expiry_clock: Clock | None = None,
     ) -> None:
+        """`expiry_clock` says which offsets are too old, where another than `clock` does."""
         self._clock = clock
+        self._expiry_clock = expiry_clock or clock
         self._random = random
         self._topics = KnownTopics()
         self._memory = Memory(groups.memory_bytes_max)
@@ -256,7 +259,8 @@ class GroupCoordinator:
         # a partition in each turn: 3 us for each group, for which members are not to wait all together
         shard = self._expiring.pop()
         if shard.is_loaded and shard in self._shards:
-            self._shards.carry_out(shard, shard.coordinator().expire_offsets(self.now))
+            now = Moment(self.now.monotonic_ms, self._expiry_clock.now_ms())
+            self._shards.carry_out(shard, shard.coordinator().expire_offsets(now))
 
     # --- what shards are told ---
 
