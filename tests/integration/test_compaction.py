@@ -23,6 +23,8 @@ TOPIC = "compacted"
 CONFIG = {"cleanup.policy": "compact", "segment.bytes": str(1 << 20), "min.cleanable.dirty.ratio": "0.0"}
 SETTINGS = {"log.cleaner.backoff.ms": "100"}
 BATCHES, BATCH_RECORDS, KEYS = 150, 20, 60
+# of producers, one for each codec
+GENERATIONS = 6
 CLEAN_SECONDS = 60.0
 # key, value or None for a tombstone
 Record = tuple[bytes, bytes | None]
@@ -47,18 +49,27 @@ def records() -> list[Record]:
 
 
 def produce(bootstrap: str, sent: list[Record]) -> None:
-    """Sends batches of the same records to any broker, so that segments end at the same offsets."""
-    for number in range(0, len(sent), BATCH_RECORDS):
-        codec = COMPRESSIONS[number // BATCH_RECORDS % len(COMPRESSIONS)]
-        producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "enable.idempotence": True,
-                "linger.ms": 1000,
-                "compression.type": codec,
-            }
-        )
-        for key, value in sent[number : number + BATCH_RECORDS]:
+    """Sends batches of the same records to any broker, so that segments end at the same offsets.
+
+    Producers come and go: of each the cleaner keeps the last batch, without records if need be.
+    """
+    producers: list[Producer] = []
+    for number in range(BATCHES):
+        if number % (BATCHES // GENERATIONS) == 0:
+            # all at once: each waits for its producer id
+            producers = [
+                Producer(
+                    {
+                        "bootstrap.servers": bootstrap,
+                        "enable.idempotence": True,
+                        "linger.ms": 1000,
+                        "compression.type": codec,
+                    }
+                )
+                for codec in COMPRESSIONS
+            ]
+        producer = producers[number % len(producers)]
+        for key, value in sent[number * BATCH_RECORDS : (number + 1) * BATCH_RECORDS]:
             producer.produce(TOPIC, value, key, partition=0)
         assert producer.flush(20) == 0
 
