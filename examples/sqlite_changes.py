@@ -290,6 +290,8 @@ def rows(bootstrap: str, topic: str) -> tuple[int, dict[str, dict[str, Any]]]:
         fastlog.Admin(bootstrap) as admin,
         fastlog.Consumer(bootstrap, auto_offset_reset="earliest") as consumer,
     ):
+        # a name that is wrong is said at once; to be asked for its end, a topic is waited for
+        admin.describe_topic(topic)
         asked_at, end = time.monotonic(), end_of(admin, topic)
         consumer.assign([(topic, 0)])
         found.read(consumer, topic, end)
