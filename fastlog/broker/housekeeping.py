@@ -37,6 +37,8 @@ SCRUB_LOOK_MS = 1_000
 SCRUB_NICENESS = 15
 # a move between data directories begins within this time
 MOVES_LOOK_MS = 500
+# what clients fetch again and again is looked at so often
+SENT_AGAIN_INTERVAL_MS = 1_000
 # what time it is, is written down so often
 CLOCK_INTERVAL_MS = 60_000
 # the cleaner looks at every compacted log: never more often than this
@@ -60,6 +62,10 @@ class Logs(Protocol):
 
     def look_at_rooms(self) -> None:
         """Asks the disks for their room; appends are refused where there is too little, and resume when there is."""
+        ...
+
+    def verify_sent_again(self) -> None:
+        """Checks records that consumers fetch again and again."""
         ...
 
     def checkpoint_recovery_points(self) -> None:
@@ -148,6 +154,7 @@ def tasks(
         ),
         Task("purge", PURGE_INTERVAL_MS, lambda: logs.purge_deleted(clock.now_ms())),
         Task("clock", CLOCK_INTERVAL_MS, deletion_clock.write),
+        Task("records sent again", SENT_AGAIN_INTERVAL_MS, logs.verify_sent_again),
         Task("room of the disks", ROOM_INTERVAL_MS, logs.look_at_rooms),
         Task("idle files", IDLE_FILES_INTERVAL_MS, logs.close_idle_files),
         Task(

@@ -184,6 +184,9 @@ class Engine:
     def scrub_next(self, now_ms: int) -> bool:
         """Checks the next segment of the pass that is under way or due, at its rate; False when there is none."""
 
+    def verify_sent_again(self) -> None:
+        """Looks at records that consumers were sent again and again, as those ask that find a checksum wrong."""
+
     def stop_scrub(self) -> None:
         """Ends a `scrub_next` that is under way, and later ones at once; does not wait."""
 

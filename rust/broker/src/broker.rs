@@ -5,7 +5,7 @@ use crate::cluster::{Cluster, Notices};
 use crate::deletion::Deletions;
 use crate::disk::{DiskThreads, MayWait};
 use crate::events::{Events, wall_clock_ms};
-use crate::fetch::SessionCache;
+use crate::fetch::{SentAgain, SessionCache};
 use crate::image::{Lane, PublishedImage};
 use crate::partition::{Assignment, ChangeError, Partition, PartitionSettings, PartitionTable, find_led};
 use crate::request::context::{Authorizer, Operation, RequestContext, Resource};
@@ -121,6 +121,7 @@ pub struct Broker {
     pub(crate) image: Arc<PublishedImage>,
     pub(crate) partitions: Arc<PartitionTable>,
     pub(crate) sessions: Arc<SessionCache>,
+    pub(crate) sent: Arc<SentAgain>,
     pub(crate) timer: Timer,
     pub(crate) deletions: Deletions,
     syncs: SyncThreads,
@@ -183,6 +184,7 @@ impl Broker {
                 (config.replica_lag_max / 8).min(LOOK_AT_ALL_MAX),
                 config.fetch_session_seed,
             )),
+            sent: Arc::default(),
             timer,
             deletions: Deletions::default(),
             syncs,

@@ -57,6 +57,8 @@ pub(crate) fn handle(broker: &Broker, incoming: &mut Incoming<'_, '_>) -> Result
         began: now,
         isolation,
         replica,
+        connection_id: incoming.context.connection_id,
+        sent: broker.sent.clone(),
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         max_bytes,
         context,

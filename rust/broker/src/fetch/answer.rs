@@ -51,6 +51,7 @@ pub(crate) fn encode(
     sessions: &SessionCache,
     hints: Option<LeaderHints<'_>>,
 ) -> Result<Response, ProtocolError> {
+    plan.note_sent(&reads);
     let (session_id, named) = match &plan.context {
         FetchContext::Sessionless => (0, vec![true; reads.len()]),
         FetchContext::New => {

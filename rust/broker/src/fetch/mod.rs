@@ -1,5 +1,6 @@
 //! Fetch: sessions, reading, the long poll and the answer.
 
+mod again;
 mod answer;
 mod delayed;
 mod read;
@@ -8,6 +9,7 @@ mod session_cache;
 mod tiered;
 mod watch;
 
+pub(crate) use again::SentAgain;
 pub(crate) use answer::{encode, encode_error, tells_leaders};
 pub(crate) use delayed::DelayedFetch;
 pub(crate) use read::{FetchPlan, Isolation, Replica, Served};

@@ -1,5 +1,6 @@
 //! Reading for a fetch: which ranges of which logs, within the limits that the client set.
 
+use super::again::SentAgain;
 use super::session::{Found, Look, Told, Wanted};
 use super::session_cache::FetchContext;
 use crate::broker::Clock;
@@ -53,6 +54,10 @@ pub(crate) struct FetchPlan {
     pub(crate) isolation: Isolation,
     /// The broker that fetches, if one does.
     pub(crate) replica: Option<Replica>,
+    /// The number of its connection.
+    pub(crate) connection_id: u64,
+    /// What was sent to whom.
+    pub(crate) sent: Arc<SentAgain>,
     /// The answer may wait until there is so much.
     pub(crate) min_bytes: usize,
     /// The answer has no more than this, its first batch apart.
@@ -190,6 +195,20 @@ impl FetchPlan {
             Ok(read)
         });
         each.collect()
+    }
+
+    /// Notes what is sent to a consumer: one that comes back for it may have found it bad.
+    pub(super) fn note_sent(&self, reads: &[PartitionRead]) {
+        if self.replica.is_some() {
+            return;
+        }
+        for ((wanted, served), read) in self.wanted.iter().zip(&self.partitions).zip(reads) {
+            if read.size_bytes() > 0
+                && let Ok(Served { partition, .. }) = served
+            {
+                self.sent.note(self.connection_id, partition, wanted.fetch_offset);
+            }
+        }
     }
 
     /// Whether what was read may be the answer already.

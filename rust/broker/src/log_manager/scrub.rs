@@ -64,6 +64,28 @@ impl LogManager {
         Ok(())
     }
 
+    /// Looks at records that were sent to a consumer again and again, as one asks for them that finds their checksum wrong;
+    /// where it is wrong the segment is checked. Damage is told. One thread calls it now and then; cheap without.
+    pub fn verify_sent_again(&self) -> Result<(), LogError> {
+        for (partition, offset) in self.broker.sent.take() {
+            if partition.is_deleted() || partition.log().has_good_crc(offset)? {
+                continue;
+            }
+            let fields = vec![
+                ("topic", partition.topic().to_string()),
+                ("partition", partition.index().to_string()),
+                ("offset", offset.to_string()),
+            ];
+            let message = "a client fetched records again and again, and their checksum is wrong";
+            self.broker.events().push(Level::Warning, message, fields);
+            let scrubbed = partition.log().scrub_segment_of(offset, &Unpaced)?;
+            for damage in scrubbed.iter().flat_map(|it| &it.damages) {
+                tell_damage(&self.broker, &partition, damage);
+            }
+        }
+        Ok(())
+    }
+
     fn replica_of(&self, topic: &str, topic_id: Uuid, index: i32) -> Result<Arc<Partition>, LogError> {
         let partition = self.open_replica(topic, index)?;
         if partition.topic_id() == topic_id {

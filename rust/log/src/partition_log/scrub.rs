@@ -3,15 +3,16 @@
 //! What is bad is noted with the segment, as a reader or recovery would: from then on it is not served, and what lies
 //! before and behind it is. So is what the disk cannot read. Nothing is written but the list `damaged-segments`.
 
+use std::io;
 use std::sync::Arc;
 
-use fastlog_protocol::batch::HEADER_BYTES;
+use fastlog_protocol::batch::{HEADER_BYTES, crc_is_valid};
 
 use super::Log;
 use super::tail::LogPosition;
 use crate::cleaner::{Pace, Unpaced};
 use crate::error::{During, LogError};
-use crate::file_system::{FileHandle, OpenMode, ReadablePart, UnseenFile};
+use crate::file_system::{FileHandle, OpenMode, ReadablePart, UnseenFile, read_exact_at};
 use crate::recovery::damaged_segments;
 use crate::segment::scan::{Bad, BatchScan, Located, Step, find_good_batch};
 use crate::segment::{Damage, Segment};
@@ -90,6 +91,19 @@ impl Log {
     pub fn scrub_segment_of(&self, offset: i64, pace: &dyn Pace) -> Result<Option<Scrubbed>, LogError> {
         let holding = self.segments().holding(offset).next().map(|(segment, _)| segment.base_offset);
         holding.map_or(Ok(None), |base_offset| self.scrub_segment(base_offset, pace))
+    }
+
+    /// Whether the batch that holds an offset has the right CRC. True where nothing can be read there: who reads it is told
+    /// why. Blocks on the disk.
+    pub fn has_good_crc(&self, offset: i64) -> Result<bool, LogError> {
+        let Ok(Some(slice)) = self.read(offset, 1, i64::MAX, true) else { return Ok(true) };
+        let mut batch = vec![0; slice.length];
+        match read_exact_at(&*slice.file, &mut batch, slice.position) {
+            Ok(()) => Ok(crc_is_valid(&batch)),
+            // a truncation took it
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
+            Err(error) => Err(error).during("read", self.directory()),
+        }
     }
 
     /// Waits for who is at it now, which began before.

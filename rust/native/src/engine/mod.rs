@@ -363,6 +363,10 @@ impl Engine {
         self.with_logs(py, |logs| logs.scrub_next(&settings, now_ms))
     }
 
+    fn verify_sent_again(&self, py: Python<'_>) -> PyResult<()> {
+        self.with_logs(py, LogManager::verify_sent_again)
+    }
+
     fn stop_scrub(&self) {
         if let Some(logs) = self.logs.lock().as_ref() {
             logs.stop_scrub();
