@@ -100,8 +100,8 @@ class Load:
             assert values == sorted(values)
 
 
-def read_all(bootstrap: str, topic: str, partitions: int) -> dict[tuple[int, int], bytes]:
-    """Every record by partition and offset, up to the ends as they are now."""
+def read_all(bootstrap: str, topic: str, partitions: int, first: int = 0) -> dict[tuple[int, int], bytes]:
+    """Every record from offset `first` on by partition and offset, up to the ends as they are now."""
     # no commit as it closes: there is no coordinator while fewer brokers live than the offsets have replicas
     options = {"group.id": "reader", "enable.auto.commit": False, "log_level": 0}
     consumer = Consumer({"bootstrap.servers": bootstrap, **options})
@@ -110,7 +110,7 @@ def read_all(bootstrap: str, topic: str, partitions: int) -> dict[tuple[int, int
         ends = {
             partition: _end(consumer, TopicPartition(topic, partition)) for partition in range(partitions)
         }
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
+        consumer.assign([TopicPartition(topic, partition, first) for partition in range(partitions)])
         reached = dict.fromkeys(range(partitions), 0)
         deadline = time.monotonic() + READ_SECONDS
         while any(reached[it] < ends[it] for it in ends):
