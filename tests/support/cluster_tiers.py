@@ -55,7 +55,7 @@ def wait_tiered(cluster: Cluster, topic: str, beyond: int = 0) -> None:
 def offset(broker: ClusterBroker, topic: str, timestamp: int) -> int:
     request = ListOffsetsRequest(-1, 0, [ListOffsetsTopic(topic, [ListOffsetsPartition(0, -1, timestamp)])])
     with RawTcp("127.0.0.1", broker.ports["PLAINTEXT"]) as connection:
-        (partition,) = connection.ask(request, 9).topics[0].partitions
+        (partition,) = connection.ask(request, 11).topics[0].partitions
     assert partition.error_code == 0
     return int(partition.offset)
 
