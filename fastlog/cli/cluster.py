@@ -65,7 +65,7 @@ def elect_leaders(*, places: tuple[str, ...], unclean: bool, bootstrap: str, as_
         raise click.UsageError("an unclean election loses records: name the partitions")
     with admin_at(bootstrap) as admin:
         found = admin.elect_leaders(wanted, unclean=unclean)
-    return _tell("elected", found, as_json=as_json)
+    return tell("elected", found, as_json=as_json)
 
 
 @cluster.command()
@@ -110,9 +110,9 @@ def reassign(
         if throttle is not None:
             again = "fastlog cluster reassign"
             found = carry_out(admin, plan, at_once=len(plan), again=again, bytes_per_second=throttle)
-            return _tell("moved", found, as_json=as_json)
+            return tell("moved", found, as_json=as_json)
         found = admin.reassign(targets)
-    return _tell("moving", found, as_json=as_json)
+    return tell("moving", found, as_json=as_json)
 
 
 def _list(admin: Admin, *, as_json: bool) -> int:
@@ -169,11 +169,11 @@ def balance(
         if not as_json:
             _print_plan(before, plan)
         if dry_run:
-            return _tell("to move", dict.fromkeys(plan), as_json=as_json)
+            return tell("to move", dict.fromkeys(plan), as_json=as_json)
         again = "fastlog cluster balance"
         found = carry_out(admin, plan, at_once=at_once, again=again, bytes_per_second=throttle)
         admin.elect_leaders()
-    return _tell("moved", found, as_json=as_json)
+    return tell("moved", found, as_json=as_json)
 
 
 def _print_plan(before: Mapping[Place, Sequence[int]], plan: Mapping[Place, Sequence[int]]) -> None:
@@ -207,7 +207,7 @@ def decommission(*, broker: int, at_once: int, throttle: int | None, bootstrap: 
         # topics that are made meanwhile may have got replicas there
         while plan := _left_on(admin, broker, found):
             found |= carry_out(admin, plan, at_once=at_once, again=again, bytes_per_second=throttle)
-    return _tell("moved", found, as_json=as_json)
+    return tell("moved", found, as_json=as_json)
 
 
 def _left_on(admin: Admin, broker: int, found: Mapping[Place, object]) -> dict[Place, tuple[int, ...]]:
@@ -222,7 +222,8 @@ def _left_on(admin: Admin, broker: int, found: Mapping[Place, object]) -> dict[P
     return {place: row for place, row in plan.items() if place not in found}
 
 
-def _tell(what: str, found: Mapping[Place, KafkaError | None], *, as_json: bool) -> int:
+def tell(what: str, found: Mapping[Place, KafkaError | None], *, as_json: bool) -> int:
+    """Says what became of partitions; the exit status."""
     failed = {place: error for place, error in found.items() if error is not None}
     done = [place for place in found if place not in failed]
     if as_json:

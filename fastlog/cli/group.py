@@ -24,6 +24,11 @@ COMMANDS = {
     "produce": ("fastlog.cli.produce", "produce", "Send lines or JSON records to a topic."),
     "consume": ("fastlog.cli.consume", "consume", "Print the records of a topic."),
     "cluster": ("fastlog.cli.cluster", "cluster", "See how a cluster is, and move its leaders and replicas."),
+    "disks": (
+        "fastlog.cli.disks",
+        "disks",
+        "See the data directories of brokers, and move replicas among them.",
+    ),
     "groups": ("fastlog.cli.groups", "groups", "List, describe, move and delete groups of consumers."),
     "backup": ("fastlog.cli.backup", "backup", "Back up topics and positions of groups to a directory."),
     "restore": (

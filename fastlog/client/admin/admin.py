@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from fastlog.client.admin.coordinators import CoordinatorRequests
+from fastlog.client.admin.disks import DisksAdmin
 from fastlog.client.admin.groups import GroupAdmin
 from fastlog.client.admin.leaders import by_topic, leaders_of
 from fastlog.client.admin.placement import PlacementAdmin
@@ -74,7 +75,7 @@ NOT_DELETED = {
 }
 
 
-class Admin(GroupAdmin, PlacementAdmin):
+class Admin(GroupAdmin, PlacementAdmin, DisksAdmin):
     """A client for the cluster's administration, over TCP. Blocking; use one per thread.
 
     Every method raises NotReachableError where no broker answers within `request_timeout_ms`, or none can be connected

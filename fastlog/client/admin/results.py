@@ -10,6 +10,7 @@ from fastlog.errors import ConfigError
 
 if TYPE_CHECKING:
     from fastlog.client.metadata import BrokerAddress
+    from fastlog.errors import KafkaError
 
 TOPIC_ID_BYTES = 16
 
@@ -193,3 +194,29 @@ def topic_id_bytes(text: str) -> bytes:
             f"{text!r} is not a topic id: that is 22 letters, digits, - and _, as a topic's description shows it"
         )
     return topic_id
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryReplica:
+    """A replica in a data directory."""
+
+    topic: str
+    partition: int
+    size_bytes: int
+    #: how many offsets a copy lacks; of others how many are not below the high watermark, where the broker tells
+    offset_lag: int
+    #: it is a copy that is to take the replica's place
+    is_future: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirectory:
+    """A data directory of a broker, as that calls it."""
+
+    path: str
+    #: why it cannot be used
+    error: KafkaError | None
+    #: of its file system; -1 where the broker is too old to tell
+    total_bytes: int
+    usable_bytes: int
+    replicas: tuple[DirectoryReplica, ...]

@@ -1,0 +1,130 @@
+"""`fastlog disks`: the data directories of brokers, and replicas that are moved from one to another."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastlog.cli import report
+from fastlog.cli.admin import admin_at
+from fastlog.cli.cluster import parse_place, tell
+from fastlog.cli.options import bootstrap_option, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from fastlog.client.admin import Admin
+    from fastlog.client.admin.results import DataDirectory, DirectoryReplica
+    from fastlog.errors import KafkaError
+
+    Place = tuple[str, int]
+
+POLL_SECONDS = 0.25
+
+
+@click.group()
+def disks() -> None:
+    """See the data directories of brokers, and move replicas among them."""
+
+
+@disks.command("list")
+@click.option("--broker", "brokers", type=int, multiple=True, metavar="ID", help="Only of this broker.")
+@click.option("--replicas", is_flag=True, help="Also each replica.")
+@bootstrap_option
+@json_option
+def list_(*, brokers: tuple[int, ...], replicas: bool, bootstrap: str, as_json: bool) -> int:
+    """List data directories: their room, and what is in them. Status 1 where one of them failed."""
+    with admin_at(bootstrap) as admin:
+        found = admin.describe_log_dirs(brokers or None)
+    if as_json:
+        report.print_json(
+            {"brokers": {broker: [_document(it) for it in dirs] for broker, dirs in found.items()}}
+        )
+    elif replicas:
+        report.print_table(
+            ("broker", "directory", "replica", "bytes", "copy behind by"),
+            [
+                (broker, it.path, f"{each.topic}:{each.partition}", each.size_bytes, _behind(each))
+                for broker, dirs in found.items()
+                for it in dirs
+                for each in it.replicas
+            ],
+        )
+    else:
+        report.print_table(
+            ("broker", "directory", "replicas", "bytes", "free", "of", "state"),
+            [(broker, it.path, *_summary(it)) for broker, dirs in found.items() for it in dirs],
+        )
+    return 1 if any(it.error for dirs in found.values() for it in dirs) else 0
+
+
+@disks.command()
+@click.argument("places", nargs=-1, required=True, metavar="TOPIC:PARTITION…")
+@click.option("--broker", type=int, required=True, metavar="ID", help="Whose replicas.")
+@click.option("--to", "path", required=True, metavar="DIRECTORY", help="As `fastlog disks list` calls it.")
+@click.option("--wait", is_flag=True, help="Return when they are there.")
+@bootstrap_option
+@json_option
+def move(
+    *, places: tuple[str, ...], broker: int, path: str, wait: bool, bootstrap: str, as_json: bool
+) -> int:
+    """Move replicas of a broker to another data directory of it, while they are written to and read.
+
+    To name the directory where a replica is gives its move up.
+    """
+    wanted = dict.fromkeys((parse_place(text) for text in places), path)
+    with admin_at(bootstrap) as admin:
+        found = admin.move_replicas(broker, wanted)
+        if wait:
+            found |= _wait(admin, broker, path, [place for place, error in found.items() if error is None])
+    return tell("moved" if wait else "moving", found, as_json=as_json)
+
+
+def _wait(admin: Admin, broker: int, path: str, places: Collection[Place]) -> dict[Place, KafkaError | None]:
+    """Waits for moves to end; the error of each that ended elsewhere."""
+    from fastlog.errors import LogDirNotFoundError
+
+    waiting = set(places)
+    found: dict[Place, KafkaError | None] = {}
+    with report.progress("moving", len(waiting), unit="replicas") as advance:
+        while waiting:
+            dirs = admin.describe_log_dirs([broker])[broker]
+            replicas = [
+                (each.path, (it.topic, it.partition), it.is_future) for each in dirs for it in each.replicas
+            ]
+            ended = waiting - {place for _, place, is_copy in replicas if is_copy}
+            there = {place for at, place, is_copy in replicas if at == path and not is_copy}
+            for place in ended:
+                why = f"it was given up; the log of broker {broker} says why"
+                found[place] = None if place in there else LogDirNotFoundError(why)
+            advance(len(ended))
+            waiting -= ended
+            time.sleep(POLL_SECONDS if waiting else 0)
+    return found
+
+
+def _summary(directory: DataDirectory) -> tuple[object, ...]:
+    if directory.error is not None:
+        return ("-", "-", "-", "-", "failed")
+    size = sum(it.size_bytes for it in directory.replicas)
+    room = (report.cell(directory.usable_bytes), report.cell(directory.total_bytes))
+    copies = sum(it.is_future for it in directory.replicas)
+    state = f"{report.counted(copies, 'replica')} on the way to it" if copies else "well"
+    return (len(directory.replicas) - copies, size, *room, state)
+
+
+def _behind(replica: DirectoryReplica) -> str:
+    return str(replica.offset_lag) if replica.is_future else "-"
+
+
+def _document(directory: DataDirectory) -> dict[str, Any]:
+    return {
+        "path": directory.path,
+        "error": None if directory.error is None else str(directory.error),
+        "total_bytes": directory.total_bytes,
+        "usable_bytes": directory.usable_bytes,
+        "replicas": [asdict(it) for it in directory.replicas],
+    }
