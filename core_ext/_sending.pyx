@@ -128,8 +128,15 @@ cdef class Fate:
         self.base_sequence = -1
         self.ordinal = -1
         self.last_problem = ""
-        # after a split: (index of the first record, batch), in order
-        self.parts = []
+
+    cpdef bint acknowledge(self, int64_t base_offset, int64_t log_append_time_ms):
+        """As `complete`, in short and under the lock, where nobody is to be told; else False, and nothing is done."""
+        if self.callbacks or self.parent is not None or self.gate is not None:
+            return False
+        self.base_offset = base_offset
+        self.log_append_time_ms = log_append_time_ms
+        self.done = self.settled = True
+        return True
 
 
 @cython.final
@@ -222,6 +229,13 @@ cdef class TopicLanes:
         self.only = lane if len(self.lanes) == 1 else None
 
 
+cdef class Opener:
+    """The base of Collecting: opens batches for records that found none with room."""
+
+    cdef Fate open_for(self, Lane lane, object value, object key, int64_t stamp):
+        return None
+
+
 cdef class Sending:
     """The base of Producer; a subclass has `_send_slowly` with the arguments of `send` by position, and one more:
     whether many records follow at once.
@@ -253,8 +267,13 @@ cdef class Sending:
             headers = tuple(headers)
         found = self.topic_lanes.get(topic)
         cdef Lane lane = None if found is None else self.lane_of(<TopicLanes> found, key, partition)
+        cdef bint may_open
         if lane is not None:
-            delivery = self.append(lane, value, key, headers, stamp)
+            # the sticky partition may change with the batch
+            may_open = self.opener is not None and (
+                partition is not None or key is not None or (<TopicLanes> found).only is not None
+            )
+            delivery = self.append(lane, value, key, headers, stamp, may_open)
             if delivery is not None:
                 return delivery
         return self._send_slowly(topic, value, key, partition, headers, stamp)
@@ -277,15 +296,23 @@ cdef class Sending:
             index = <Py_ssize_t> (hash_of(key) & 0x7fffffff) % <Py_ssize_t> len(topic.lanes)
         return <Lane> topic.lanes[index]
 
-    cdef object append(self, Lane lane, object value, object key, object headers, int64_t stamp):
-        """The delivery of a record that the open batch had room for, else None."""
+    cdef object append(
+        self, Lane lane, object value, object key, object headers, int64_t stamp, bint may_open
+    ):
+        """The delivery of a record that the open batch had room for, or one that was opened; else None."""
         cdef Delivery delivery
+        cdef Fate batch
         self.lock.take()
         try:
-            if lane.builder is None or not lane.builder.add(value, key, headers, stamp):
-                return None
+            batch = lane.batch
+            if batch is None or not lane.builder.add(value, key, headers, stamp):
+                if not may_open or headers is not None:
+                    return None
+                batch = self.opener.open_for(lane, value, key, stamp)
+                if batch is None:
+                    return None
             delivery = Delivery.__new__(Delivery)
-            delivery.batch = lane.batch
+            delivery.batch = batch
             delivery.index = lane.builder.space.records - 1
             delivery.timestamp_ms = stamp
             return delivery

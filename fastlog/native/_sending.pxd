@@ -45,6 +45,9 @@ cdef class Fate:
     cdef public object gate
     cdef public bint settled
     cdef public list callbacks
+    cdef public Lock _lock
+
+    cpdef bint acknowledge(self, int64_t base_offset, int64_t log_append_time_ms)
 
 
 cdef class Delivery:
@@ -56,6 +59,13 @@ cdef class Delivery:
 cdef class Lane:
     cdef BatchBuilder builder
     cdef readonly Fate batch
+    # the queue of its partition, for Opener
+    cdef public object queue
+
+
+cdef class Opener:
+    # a batch for a record whose lane has none with room; None where Python has to decide. Under the lock
+    cdef Fate open_for(self, Lane lane, object value, object key, int64_t stamp)
 
 
 cdef class TopicLanes:
@@ -73,6 +83,10 @@ cdef class Sending:
     cdef public object refusal
     # keys are hashed here unless the user has another partitioner
     cdef bint hashes_keys
+    # opens batches, where that needs no Python; None before it is known, and where each batch leaves at once
+    cdef public Opener opener
 
     cdef Lane lane_of(self, TopicLanes topic, object key, object partition)
-    cdef object append(self, Lane lane, object value, object key, object headers, int64_t stamp)
+    cdef object append(
+        self, Lane lane, object value, object key, object headers, int64_t stamp, bint may_open
+    )

@@ -7,6 +7,7 @@ from typing import Any, Self, TypeAlias, TypeVar, final
 from typing_extensions import disjoint_base
 
 from fastlog.client.producer.batch import Batch
+from fastlog.client.producer.partition_queue import PartitionQueue
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 _Argument = TypeVar("_Argument")
@@ -55,7 +56,7 @@ class Fate:
     base_offset: int
     log_append_time_ms: int
     error: BaseException | None
-    parts: list[tuple[int, Batch]]
+    parts: list[tuple[int, Batch]] | None
     builder: Any
     count: int
     created_ms: float
@@ -76,7 +77,10 @@ class Fate:
     gate: threading.Lock | None
     settled: bool
     callbacks: list[tuple[Callable[[Delivery], object], Delivery]] | None
+    _lock: Lock
     def __new__(cls, *_: Any, **__: Any) -> Self: ...
+    def acknowledge(self, base_offset: int, log_append_time_ms: int) -> bool:
+        """As `complete`, in short and under the lock, where nobody is to be told; else False, and nothing is done."""
 
 @final
 class Delivery:
@@ -98,6 +102,7 @@ class Delivery:
 class Lane:
     """The batch of one partition that takes records now. Change it under the producer's lock only."""
 
+    queue: PartitionQueue | None
     @property
     def batch(self) -> Batch | None: ...
     def open(self, batch: Batch, /) -> None: ...
@@ -114,12 +119,18 @@ class TopicLanes:
     def add(self, lane: Lane, /) -> None: ...
 
 @disjoint_base
+class Opener:
+    """The base of Collecting: opens batches for records that found none with room."""
+
+@disjoint_base
 class Sending:
     """The base of Producer; a subclass has `_send_slowly` with the arguments of `send` by position, and one more:
     whether many records follow at once.
     """
 
     refusal: BaseException | None
+    #: opens batches, where that needs no Python; None where each batch leaves at once
+    opener: Opener | None
     def __new__(cls, *_: Any, **__: Any) -> Sending: ...
     @property
     def lock(self) -> Lock: ...

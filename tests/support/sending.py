@@ -22,7 +22,12 @@ class StillProducer(Sending):
     """`send` and `send_many` as Producer has them, to one topic."""
 
     def __init__(
-        self, partitions: int = 3, *, partitioner: str | Partitioner = "murmur2", **settings: Any
+        self,
+        partitions: int = 3,
+        *,
+        partitioner: str | Partitioner = "murmur2",
+        opens_natively: bool = False,
+        **settings: Any,
     ) -> None:
         self.partitioner = resolve_partitioner(partitioner)
         if self.partitioner is murmur2:
@@ -43,6 +48,8 @@ class StillProducer(Sending):
             clock_ms=lambda: 0.0,
             signal=lambda: None,
         )
+        if opens_natively:
+            self.opener = self.accumulator
         queues = [
             PartitionQueue(
                 TOPIC, n, idempotent=False, in_flight_max=5, retriable=bool, retry_delay_ms=lambda attempt: 0

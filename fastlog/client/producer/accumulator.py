@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from typing import TYPE_CHECKING, Any
 
 from fastlog.client.producer.batch import Batch
 from fastlog.errors import BufferFullError, ConfigError, MessageTooLargeError
+from fastlog.native._collecting import RECORD_OVERHEAD, Collecting
 from fastlog.native._sending import Delivery, TopicLanes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from fastlog.client.producer.partition_queue import PartitionQueue
     from fastlog.client.producer.partitioner import Partitioner
@@ -21,19 +21,7 @@ Headers = Any
 #: value, key, headers, timestamp in milliseconds
 Record = tuple[Any, Any, Headers, int]
 
-#: batch header, and more than a record's lengths, deltas and attributes take
-RECORD_OVERHEAD = 61 + 40
 HEADER_OVERHEAD = 12
-#: a batch that fills by and by may have so much room at least
-SHARE_BYTES_MIN = 4096
-#: so much a batch takes at first where many take turns, and counts for at least: its objects take as much again
-FIRST_BYTES = 512
-#: a batch without room takes so many times as much, as long as its share allows: few steps, and little unused
-GROWTH = 2
-#: while somebody waits for room, and batches are on their way, open ones leave so long after they were opened
-BLOCKED_MS_MAX = 1_000.0
-#: so many partitions may take turns with large batches from the start
-FEW = 16
 
 
 def size_estimate(value: Any, key: Any, headers: Headers) -> int:
@@ -84,12 +72,24 @@ class TopicQueues:
         return self.queues[self.lanes.sticky]
 
 
-class Accumulator:
-    """Collects records into batches by partition, within `buffer_bytes`: what is not done once per record.
+class Accumulator(Collecting):
+    """Collects records into batches by partition, within `buffer_bytes`.
 
-    `lock` guards the queues, everything below and the batches' events. `signal` is called, under the lock, to end the
-    sender's sleep.
+    What is done once per batch, and the fields that needs, are in Collecting; `lock` guards all of them, the queues and
+    the batches' events. `signal` is called, under the lock, to end the sender's sleep.
+
+    - `active` has the queues with batches that wait, in the order in which they are looked at.
+    - `closed` is set when `send` must refuse: why.
+    - `blocked` counts the `send` calls that wait for room.
+    - `hold_until_ms`: batches that still take records are not due before, unless somebody waits for room.
+    - `awaits_answers`: batches are on their way, so room will be made.
+    - `send_at_once` sends a batch on the thread that opened it, or says no: then the sender is woken. Called without
+      the lock.
+    - `_sleeping_until_ms` is until when the sender sleeps, so that an earlier deadline wakes it.
+    - `_news`: something happened since the sender looked.
     """
+
+    __slots__ = ("_bulk_batch_bytes", "_max_block_ms", "_new_builder", "_partitioner", "topics")
 
     def __init__(
         self,
@@ -109,36 +109,18 @@ class Accumulator:
         self.lock = lock
         #: by name; only grows
         self.topics: dict[str, TopicQueues] = {}
-        #: queues with batches that wait, in the order in which they are looked at
-        self.active: dict[PartitionQueue, None] = {}
-        #: set when `send` must refuse: why
-        self.closed: Exception | None = None
-        #: `send` calls that wait for room
-        self.blocked = 0
-        #: batches that still take records are not due before, unless somebody waits for room
-        self.hold_until_ms = -math.inf
-        #: batches are on their way, so room will be made
-        self.awaits_answers = False
-        #: sends a batch on the thread that opened it, or says no: then the sender is woken. Called without the lock
-        self.send_at_once: Callable[[PartitionQueue], bool | None] | None = None
         self._space = threading.Condition(self.lock)  # type: ignore[arg-type]
-        self._free_bytes = buffer_bytes
-        self._opened_count = 0
-        self._buffer_bytes = buffer_bytes
+        self._free_bytes = self._buffer_bytes = buffer_bytes
         self._batch_bytes = batch_bytes
         self._bulk_batch_bytes = bulk_batch_bytes
         self._max_request_bytes = max_request_bytes
         self._linger_ms = linger_ms
         self._max_block_ms = max_block_ms
         self._partitioner = partitioner
+        self._new_batch = Batch
         self._new_builder = new_builder
         self._clock_ms = clock_ms
         self._signal = signal
-        self._sleeping = False
-        #: until when the sender sleeps, so that an earlier deadline wakes it
-        self._sleeping_until_ms = -math.inf
-        #: something happened since the sender looked
-        self._news = False
 
     @property
     def buffered_bytes(self) -> int:
@@ -186,41 +168,6 @@ class Accumulator:
         share = self._buffer_bytes // (4 * partitions)
         return max(self._batch_bytes, min(self._bulk_batch_bytes, share))
 
-    def _share(self, turns: int) -> int:
-        """The size of a batch that fills by and by: one of each partition that takes turns with it takes half of the
-        buffer, the other half is for those on their way.
-
-        With thousands of topics larger ones would use the buffer up before the first is full.
-        """
-        return min(self._batch_bytes, max(SHARE_BYTES_MIN, self._buffer_bytes // (2 * turns)))
-
-    def _first_bytes(self, queue: PartitionQueue) -> int:
-        """The room of a new batch that fills by and by; it may grow.
-
-        How many partitions take turns is told by the batches that were opened since the last one here. Few get their
-        share at once. Of many each begins with what the last batch needed and somewhat more, so that the buffer holds
-        records and not room for them.
-        """
-        turns = self._opened_count - queue.opened + 1 if queue.opened else max(FEW, len(self.active))
-        share = self._share(turns)
-        if turns <= FEW:
-            return share
-        return min(share, max(FIRST_BYTES, queue.last_bytes + queue.last_bytes // 4))
-
-    def _grow(self, queue: PartitionQueue, batch: Batch, record: Record) -> bool:
-        """Gives the open batch room for the record and more; False where it has its share, or nothing is free."""
-        turns = max(self._opened_count - queue.opened + 1, len(self.active))
-        limit = batch.builder.limit_bytes
-        share = min(self._share(turns), queue.batch_bytes_max)
-        needed = batch.size_bytes + size_estimate(*record[:3])
-        size = min(share, max(GROWTH * limit, needed))
-        if size < needed or size <= limit or self._free_bytes < size - limit:
-            return False
-        batch.builder.grow(size)
-        batch.reserved_bytes += size - limit
-        self._free_bytes -= size - limit
-        return True
-
     def _append(
         self, topic: TopicQueues, partition: int | None, record: Record, batch_bytes: int | None
     ) -> tuple[Delivery, PartitionQueue | None]:
@@ -246,7 +193,7 @@ class Accumulator:
         if batch is None:
             return None
         if batch.builder.append(*record) or (
-            self._grow(queue, batch, record) and batch.builder.append(*record)
+            self._grow(queue, batch, size_estimate(*record[:3])) and batch.builder.append(*record)
         ):
             return Delivery(batch, batch.builder.count - 1, record[3])
         self._close_open(queue)
@@ -270,29 +217,6 @@ class Accumulator:
         if self.closed is not None or self._free_bytes < size:
             self._wait_for_space(queue, size)
         return size
-
-    def _open(self, queue: PartitionQueue, builder: Any, size: int) -> Batch:
-        """Opens a batch, whose records `builder` takes."""
-        self._free_bytes -= size
-        batch = Batch(queue.topic, queue.partition, builder, self.lock, created_ms=self._clock_ms())
-        batch.reserved_bytes = size
-        queue.lane.open(batch)
-        queue.started = True
-        self._opened_count += 1
-        queue.opened = self._opened_count
-        queue.waiting.append(batch)
-        self.active[queue] = None
-        if self.send_at_once is None and (
-            not self._sleeping
-            or max(batch.created_ms + self._linger_ms, self.hold_until_ms) < self._sleeping_until_ms
-        ):
-            self.wake()
-        return batch
-
-    def _close_open(self, queue: PartitionQueue) -> None:
-        """Takes no more records into the open batch, so that the sender may have it."""
-        queue.lane.close()
-        self.wake()
 
     def _wait_for_space(self, queue: PartitionQueue, size: int) -> None:
         deadline = self._clock_ms() + self._max_block_ms
@@ -334,38 +258,6 @@ class Accumulator:
 
     # -- the sender's side; under the lock -------------------------------------------------------------------------
 
-    def wake(self) -> None:
-        """Makes the sender look again."""
-        if self._sleeping:
-            self._sleeping = False
-            self._signal()
-        else:
-            self._news = True
-
-    def look(self, now_ms: float) -> tuple[list[PartitionQueue], float]:
-        """The queues whose first waiting batch may be sent now, as far as linger and back-off say, and when others may.
-
-        What happens from now on is news. One look at thousands of queues, hence no call for each.
-        """
-        self._news = False
-        linger_ms, hold_until_ms = self._linger_ms, self.hold_until_ms
-        if self.blocked:
-            # what is on its way will make room; where all open batches left for that, they would have few records each
-            linger_ms = BLOCKED_MS_MAX if self.awaits_answers else -math.inf
-            hold_until_ms = -math.inf
-        due: list[PartitionQueue] = []
-        next_ms = math.inf
-        for queue in self.active:
-            head = queue.waiting[0]
-            due_ms = head.not_before_ms
-            if head is queue.lane.batch:
-                due_ms = max(due_ms, hold_until_ms, head.created_ms + linger_ms)
-            if due_ms <= now_ms:
-                due.append(queue)
-            elif due_ms < next_ms:
-                next_ms = due_ms
-        return due, next_ms
-
     def fall_asleep(self, until_ms: float) -> bool:
         """Notes that the sender is going to sleep; False where there is news, so that it must not."""
         if self._news:
@@ -391,31 +283,6 @@ class Accumulator:
             for queue in topic.queues
             if queue.waiting or queue.in_flight
         ]
-
-    def changed(self, queue: PartitionQueue) -> None:
-        """Batches of `queue` were taken, dropped or put back: the other queues come first next time."""
-        self.active.pop(queue, None)
-        if queue.waiting:
-            self.active[queue] = None
-
-    def trim(self, queue: PartitionQueue, batch: Batch, size: int) -> None:
-        """Gives back the room that a batch of `size` bytes was given and did not need, now that it takes no more."""
-        if batch.builder is not None:
-            queue.last_bytes = size
-        surplus = batch.reserved_bytes - (size if size > FIRST_BYTES else FIRST_BYTES)
-        if surplus > 0:
-            batch.reserved_bytes -= surplus
-            self._free_bytes += surplus
-            if self.blocked:
-                self._space.notify_all()
-
-    def release(self, batches: Sequence[Batch]) -> None:
-        """Gives back the room of batches whose memory nobody needs any more."""
-        for batch in batches:
-            self._free_bytes += batch.reserved_bytes
-            batch.reserved_bytes = 0
-        if self.blocked:
-            self._space.notify_all()
 
 
 def check_partition(topic: TopicQueues, partition: int) -> None:

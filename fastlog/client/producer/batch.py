@@ -35,9 +35,10 @@ class Batch(Fate):
     - `abandoned`: the deliveries have failed (expired) while a request with this batch is still unanswered.
     - `settled`: done, and the callbacks have run.
     - `gate` is held until then, where somebody waits for that.
+    - `parts` are those of one that was split: (index of the first record, batch), in order; None before.
     """
 
-    __slots__ = ("_lock", "_unfinished_parts")
+    __slots__ = ("_unfinished_parts",)
 
     def __init__(self, topic: str, partition: int, builder: Any, lock: Lock, *, created_ms: float) -> None:
         self.topic = topic
@@ -67,15 +68,6 @@ class Batch(Fate):
         self.log_append_time_ms = log_append_time_ms
         self._finish()
 
-    def acknowledge(self, base_offset: int, log_append_time_ms: int) -> bool:
-        """As `complete`, in short and under the lock, where nobody is to be told; else False, and nothing is done."""
-        if self.callbacks or self.parent is not None or self.gate is not None:
-            return False
-        self.base_offset = base_offset
-        self.log_append_time_ms = log_append_time_ms
-        self.done = self.settled = True
-        return True
-
     def fail(self, error: BaseException, record_errors: Mapping[int, BaseException] | None = None) -> None:
         """Ends the batch with `error`; `record_errors` says more about single records, by index."""
         self.error = error
@@ -87,10 +79,12 @@ class Batch(Fate):
         """Hands the outcome of this batch's records over to `parts`, which hold the same records in order."""
         first = 0
         self._unfinished_parts = len(parts)
+        placed = []
         for part in parts:
-            self.parts.append((first, part))
+            placed.append((first, part))
             part.parent = self
             first += part.count
+        self.parts = placed
         self.sealed = None
 
     def wait(self, timeout: float | None) -> bool:

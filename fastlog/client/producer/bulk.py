@@ -130,7 +130,7 @@ def leaves_of(batch: Batch, first: int, count: int, record: int) -> Iterator[tup
     """`leaves` of a part."""
     if not batch.parts:
         yield batch, first, count, record
-    for start, part in batch.parts:
+    for start, part in batch.parts or ():
         begin, end = max(first, start), min(first + count, start + part.count)
         if begin < end:
             yield from leaves_of(part, begin - start, end - begin, record + begin - first)

@@ -25,9 +25,9 @@ class Hold:
         self._waited_ms = 0.0
         self._taken = 0
 
-    def took(self) -> None:
-        """An open batch was taken: one that had time for more records."""
-        self._taken += 1
+    def took(self, batches: int = 1) -> None:
+        """So many open batches were taken: ones that had time for more records."""
+        self._taken += batches
 
     def worked(self, passed_ms: float, used_ms: float) -> float | None:
         """The sender was at work while `passed_ms` passed, with `used_ms` of the processor.

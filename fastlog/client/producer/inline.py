@@ -68,7 +68,7 @@ class InlineSender:
                 slot = self._slot_for(queue, now_ms)
                 if slot is None:
                     return False
-                token.take(queue, slot.link, queue.waiting[0].size_bytes)
+                token.entries.append((queue, queue.take(slot.link)))
                 self._accumulator.changed(queue)
             for _, batch in token.entries:
                 requests.seal(batch, self._settings.compression)

@@ -19,16 +19,16 @@ The rules of KIP-98 as they are kept here:
 from __future__ import annotations
 
 import enum
-import math
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastlog.client.producer.batch import NO_SEQUENCE, Batch
-from fastlog.native._sending import Lane
+from fastlog.client.producer.batch import NO_SEQUENCE
+from fastlog.native._collecting import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from fastlog.client.producer.batch import Batch
 
 SEQUENCE_END = 2**31  # sequences wrap from 2147483647 to 0
 EPOCH_MAX = 2**15 - 1
@@ -76,15 +76,30 @@ class Verdict:
 
 
 class Gap(enum.Enum):
-    """Whether a sequence is missing at the broker, and whether the missing batch can still arrive there."""
+    """A sequence is missing at the broker: whether the missing batch can still arrive there."""
 
-    NO = "no"
     CERTAIN = "certain"
     UNCERTAIN = "uncertain"
 
 
-class PartitionQueue:
-    """Batches of one partition: waiting to be sent, and sent but unanswered, both in order."""
+class PartitionQueue(Queue):
+    """Batches of one partition: waiting to be sent, and sent but unanswered, both in order.
+
+    The fields, and what is done once per batch (`may_send`, `take`, `acknowledged`), are in Queue:
+
+    - `waiting` are to be sent; batches that were sent before come first, the last one may still take records.
+    - `in_flight` are sent and not answered, in order, on `connection`.
+    - `lane` has the batch that takes records now, if there is one: the last of `waiting`.
+    - `decided_ms` is when a broker last decided on a batch, for better or worse.
+    - `started`: a batch was opened since the topic is known.
+    - `opened` is which of all batches of the producer the last one opened here was, counted from 1; 0 before.
+    - `last_bytes` is the size of the last batch that was taken for the first time, before compression.
+    - `batch_bytes_max`: new batches are made no larger; halved when the broker finds one too large.
+    - `_confirmed`: a batch under the current producer id and epoch was acknowledged.
+    - `_gap` is None where no sequence is missing; `_gap_ordinal` the last batch that failed with a number.
+    """
+
+    __slots__ = ("_retriable", "_retry_delay_ms")
 
     def __init__(
         self,
@@ -99,59 +114,15 @@ class PartitionQueue:
         """`retriable` tells by error code, `retry_delay_ms` gives the back-off after the n-th attempt."""
         self.topic = topic
         self.partition = partition
-        #: to be sent; batches that were sent before come first, the last one may still take records
-        self.waiting: deque[Batch] = deque()
-        self.in_flight: list[Batch] = []
-        #: the batch that takes records now, if there is one, is the last of `waiting`
-        self.lane = Lane()
-        self.producer_id = -1
-        self.producer_epoch = -1
-        self.wants_producer_id = idempotent
-        #: when a broker last decided on a batch, for better or worse
-        self.decided_ms = -math.inf
-        #: a batch was opened since the topic is known
-        self.started = False
-        #: which of all batches of the producer the last one opened here was, counted from 1
-        self.opened = 0
-        #: the size of the last batch that was taken for the first time, before compression
-        self.last_bytes = 0
-        #: new batches are made no larger: halved when the broker finds one too large
-        self.batch_bytes_max = SEQUENCE_END
-        #: the connection that the batches in flight are on
-        self.connection: object | None = None
-        self._idempotent = idempotent
+        self.wants_producer_id = self._idempotent = idempotent
         self._in_flight_max = in_flight_max
         self._retriable = retriable
         self._retry_delay_ms = retry_delay_ms
-        self._next_sequence = 0
-        self._next_ordinal = 0
-        #: a batch under the current producer id and epoch was acknowledged
-        self._confirmed = False
-        self._gap = Gap.NO
-        #: the last batch that failed with a number
-        self._gap_ordinal = -1
 
     def __repr__(self) -> str:
         return f"PartitionQueue({self.topic}-{self.partition}, {len(self.waiting)}+{len(self.in_flight)} batches)"
 
     # -- sending ---------------------------------------------------------------------------------------------------
-
-    def may_send(self, now_ms: float, connection: object | None = None) -> bool:
-        """Whether `take` may be called now for a request on `connection`; linger is the caller's business."""
-        if not self.waiting:
-            return False
-        head = self.waiting[0]
-        if self.in_flight:
-            if head.attempts or self._gap is not Gap.NO or connection is not self.connection:
-                return False
-            if self._idempotent and not self._confirmed:
-                return False
-            return len(self.in_flight) < self._in_flight_max
-        if head.not_before_ms > now_ms:
-            return False
-        if self._gap is not Gap.NO and not head.uncertain:
-            self._restart()
-        return not self.wants_producer_id
 
     def oldest(self) -> Batch:
         """The batch that was opened first; there must be one."""
@@ -162,23 +133,6 @@ class PartitionQueue:
         if self.waiting and self.waiting[0].created_ms < head.created_ms:
             return self.waiting[0]
         return head
-
-    def take(self, connection: object | None = None) -> Batch:
-        """Moves the next batch to the batches in flight, with its sequence. Only after `may_send`."""
-        batch = self.waiting.popleft()
-        if batch is self.lane.batch:
-            self.lane.close()
-        if batch.ordinal < 0:
-            batch.ordinal = self._next_ordinal
-            self._next_ordinal += 1
-        if self._idempotent and batch.base_sequence == NO_SEQUENCE:
-            batch.producer_id, batch.producer_epoch = self.producer_id, self.producer_epoch
-            batch.base_sequence = self._next_sequence
-            self._next_sequence = (self._next_sequence + batch.count) % SEQUENCE_END
-        batch.attempts += 1
-        self.in_flight.append(batch)
-        self.connection = connection
-        return batch
 
     def adopt(self, producer_id: int, producer_epoch: int) -> None:
         """Goes on under an identity that a broker gave. Only while nothing is in flight."""
@@ -209,11 +163,6 @@ class PartitionQueue:
         if self._retriable(code):
             return self._retry(batch, now_ms, delayed=not elsewhere)
         return self._fail(batch, code)
-
-    def acknowledged(self, batch: Batch) -> None:
-        """The broker answered that `batch` is in the log."""
-        self.in_flight.remove(batch)
-        self._confirm(batch)
 
     def lost(self, batch: Batch, now_ms: float) -> Verdict:
         """The connection ended, or the request timed out, before `batch` was answered."""
@@ -261,13 +210,6 @@ class PartitionQueue:
     def _was_sent_before(other: Batch, batch: Batch) -> bool:
         return 0 <= other.ordinal < batch.ordinal
 
-    def _confirm(self, batch: Batch) -> None:
-        if (batch.producer_id, batch.producer_epoch) == (self.producer_id, self.producer_epoch):
-            self._confirmed = True
-            if batch.ordinal > self._gap_ordinal:
-                # the broker took what follows the missing batch, so it does not miss it
-                self._gap = Gap.NO
-
     def _retry(self, batch: Batch, now_ms: float, *, delayed: bool = True) -> Verdict:
         if batch.abandoned:
             self._note_gap(batch)
@@ -293,7 +235,7 @@ class PartitionQueue:
             return self._retry(batch, now_ms)
         if batch.uncertain:
             return self._fail(batch, code, self._why_unsafe(code))
-        if self._gap is Gap.NO:
+        if self._gap is None:
             # acknowledged records are missing at the broker, or it has forgotten this producer
             self._gap = Gap.CERTAIN
         if code == INVALID_PRODUCER_EPOCH:
@@ -333,7 +275,7 @@ class PartitionQueue:
     def _begin_sequence(self) -> None:
         self._next_sequence = 0
         self._confirmed = False
-        self._gap = Gap.NO
+        self._gap = None
         for batch in self.waiting:
             if batch.base_sequence != NO_SEQUENCE:
                 batch.base_sequence = NO_SEQUENCE

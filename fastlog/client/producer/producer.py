@@ -295,7 +295,7 @@ class Producer(Sending):
                 request_timeout_ms=settings.request_timeout_ms,
             )
 
-        return Sender(
+        sender = Sender(
             settings=settings,
             accumulator=self._accumulator,
             background=self._background,
@@ -303,6 +303,9 @@ class Producer(Sending):
             wakeup=self._wakeup,
             clock_ms=monotonic_ms,
         )
+        if sender.inline is None:
+            self.opener = self._accumulator
+        return sender
 
     # -- topics ----------------------------------------------------------------------------------------------------
 

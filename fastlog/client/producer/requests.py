@@ -51,14 +51,8 @@ class ProduceToken:
     """The batches of one request, at most one of each partition."""
 
     entries: list[Entry] = field(default_factory=list)
-    size_bytes: int = 0
     #: the names of its topics by their ids, as they were when it was sent
     names: dict[bytes, str] = field(default_factory=dict)
-
-    def take(self, queue: PartitionQueue, connection: object, size_bytes: int) -> None:
-        """Takes the next batch of `queue`, which has `size_bytes`; see PartitionQueue.take."""
-        self.entries.append((queue, queue.take(connection)))
-        self.size_bytes += size_bytes
 
     def seal(self, compression: int) -> list[tuple[Entry, Exception]]:
         """Seals all batches; those that cannot be, whatever it is, are left out and answered with why."""

@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from fastlog.client.metadata import NO_LEADER
 from fastlog.client.producer import requests
-from fastlog.client.producer.accumulator import BLOCKED_MS_MAX
 from fastlog.client.producer.hold import Hold
 from fastlog.client.producer.inline import LOOK_INTERVAL_MS, InlineSender
 from fastlog.client.producer.outage import Change, Outage
 from fastlog.client.producer.partition_queue import Action, Verdict
 from fastlog.client.producer.requests import Outcome, ProduceToken, outcome_of
 from fastlog.errors import DeliveryTimeoutError, FastlogError, error_for
+from fastlog.native._collecting import LONGEST_BLOCKED_MS
 from fastlog.native._sending import Lock
 from fastlog.protocol.api import ApiKey
 from fastlog.transport.channel import ConnectionLostError, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from fastlog.client.metadata import ClusterImage
     from fastlog.client.producer.accumulator import Accumulator
     from fastlog.client.producer.background import Background
     from fastlog.client.producer.batch import Batch
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from fastlog.client.producer.requests import Entry
     from fastlog.client.producer.settings import ProducerSettings
     from fastlog.client.wakeup import Wakeup
-    from fastlog.protocol.messages.produce import PartitionProduceResponse, ProduceResponse
+    from fastlog.protocol.messages.produce import ProduceResponse
 
 logger = logging.getLogger("fastlog.producer")
 
@@ -194,7 +195,9 @@ class Sender(threading.Thread):
         self, token: ProduceToken, response: ProduceResponse, slot: LinkSlot, now_ms: float
     ) -> None:
         answers = token.answers(response)
-        for queue, batch in self._acknowledged(token, answers, now_ms):
+        with self._accumulator.lock:
+            others = self._accumulator.acknowledge(token.entries, answers, now_ms)
+        for queue, batch in others:
             outcome = outcome_of(response, batch.topic, answers.get((batch.topic, batch.partition)))
             elsewhere = bool(outcome.code) and self._is_sent_on(batch, outcome, slot)
             with self._accumulator.lock:
@@ -205,34 +208,6 @@ class Sender(threading.Thread):
             if outcome.code and verdict.action is not Action.COMPLETE:
                 self._note_problem(batch, outcome, slot)
             self._carry_out(verdict, queue, batch, outcome, slot)
-
-    def _acknowledged(
-        self, token: ProduceToken, answers: Mapping[tuple[str, int], PartitionProduceResponse], now_ms: float
-    ) -> list[Entry]:
-        """Ends the batches that are in the log and about which nobody is to be told; returns the others.
-
-        All under the lock once: of thousands of small batches each costs a few microseconds.
-        """
-        others: list[Entry] = []
-        done: list[Batch] = []
-        with self._accumulator.lock:
-            for entry in token.entries:
-                queue, batch = entry
-                answer = answers.get((batch.topic, batch.partition))
-                if (
-                    answer is None
-                    or answer.error_code
-                    or batch.abandoned
-                    or not batch.acknowledge(answer.base_offset, answer.log_append_time_ms)
-                ):
-                    others.append(entry)
-                    continue
-                queue.acknowledged(batch)
-                queue.decided_ms = now_ms
-                batch.sealed = None
-                done.append(batch)
-            self._accumulator.release(done)
-        return others
 
     def _is_sent_on(self, batch: Batch, outcome: Outcome, slot: LinkSlot) -> bool:
         """Whether a retry goes to another broker: the one that the answer names, or that is known of by now."""
@@ -318,67 +293,41 @@ class Sender(threading.Thread):
             plan, due_ms = self._plan(now_ms)
             if not plan:
                 return due_ms
-            for slot, token in plan.items():
-                self._send(slot, token, now_ms)
+            for slot, entries in plan:
+                self._send(slot, ProduceToken(entries), now_ms)
 
-    def _plan(self, now_ms: float) -> tuple[dict[LinkSlot, ProduceToken], float]:
-        plan: dict[LinkSlot, ProduceToken] = {}
-        #: those that take no more now; with all brokers' the other queues need no look
-        full: set[LinkSlot] = set()
+    def _plan(self, now_ms: float) -> tuple[list[tuple[LinkSlot, list[Entry]]], float]:
         image = self._background.image
         accumulator = self._accumulator
         # a broker that is silent makes no room for the batches of others
         awaits_answers = any(
-            slot.in_flight and slot.silent_ms(now_ms) < BLOCKED_MS_MAX for slot in self._links.slots()
+            slot.in_flight and slot.silent_ms(now_ms) < LONGEST_BLOCKED_MS for slot in self._links.slots()
         )
-        slots: dict[int, LinkSlot | None] = {}
         with accumulator.lock:
             accumulator.awaits_answers = awaits_answers
-            due, due_ms = accumulator.look(now_ms)
-            for queue in due:
-                leader = image.leader(queue.topic, queue.partition)
-                if leader in slots:
-                    slot = slots[leader]
-                else:
-                    slot = slots[leader] = self._links.slot_of(image, leader)
-                    if slot is not None and not slot.usable(now_ms):
-                        due_ms = min(due_ms, slot.retry_at_ms)
-                        full.add(slot)
-                if slot is None:
-                    if image.knows(queue.topic, queue.partition):
-                        queue.waiting[0].last_problem = "no broker leads the partition now"
-                    self._background.request_refresh(queue.topic)
-                elif slot not in full and not self._add(plan, slot, queue, now_ms):
-                    full.add(slot)
-                    if len(full) >= len(image.brokers):
-                        break
+            plan, due_ms, opened = accumulator.plan(
+                self, image, now_ms, REQUEST_BYTES_AIM, self._settings.max_in_flight
+            )
+        self._hold.took(opened)
         return plan, due_ms
 
-    def _add(
-        self, plan: dict[LinkSlot, ProduceToken], slot: LinkSlot, queue: PartitionQueue, now_ms: float
-    ) -> bool:
-        """Takes the next batch of `queue` for a request to `slot`, if it may be sent; False where there is no room."""
-        token = plan.get(slot)
-        if token is None and slot.in_flight >= self._settings.max_in_flight:
-            return False
-        link = slot.link
-        if not queue.may_send(now_ms, link) and not self._may_send_as(queue, link, now_ms):
-            return True
-        head = queue.waiting[0]
-        size = head.size_bytes
-        if token is None:
-            token = plan[slot] = ProduceToken()
-        elif token.size_bytes + size > REQUEST_BYTES_AIM:
-            return False
-        if head is queue.lane.batch:
-            self._hold.took()
-        token.take(queue, link, size)
-        self._accumulator.trim(queue, head, size)
-        self._accumulator.changed(queue)
-        return True
+    def _slot_of(
+        self, image: ClusterImage, leader: int, now_ms: float
+    ) -> tuple[LinkSlot | None, float | None]:
+        """For Accumulator.plan: the slot of a leader and, where it takes nothing now, when it may."""
+        slot = self._links.slot_of(image, leader)
+        if slot is None or slot.usable(now_ms):
+            return slot, None
+        return slot, slot.retry_at_ms
+
+    def _has_no_leader(self, queue: PartitionQueue, image: ClusterImage) -> None:
+        """For Accumulator.plan."""
+        if image.knows(queue.topic, queue.partition):
+            queue.waiting[0].last_problem = "no broker leads the partition now"
+        self._background.request_refresh(queue.topic)
 
     def _may_send_as(self, queue: PartitionQueue, link: object, now_ms: float) -> bool:
-        """Whether the next batch may be sent once the queue has a producer id, where it only lacked that."""
+        """For Accumulator.plan: whether the next batch may be sent once the queue has the producer id that it lacks."""
         if not queue.wants_producer_id or queue.in_flight:
             return False
         identity = self._background.identity_after(queue.producer_id)
