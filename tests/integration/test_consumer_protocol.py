@@ -31,7 +31,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
         "group.initial.rebalance.delay.ms": "0",
         "group.consumer.min.session.timeout.ms": "1000",
         "group.consumer.min.heartbeat.interval.ms": "100",
-        "group.consumer.session.timeout.ms": "10000",
+        "group.consumer.session.timeout.ms": "5000",
         "group.consumer.heartbeat.interval.ms": "500",
     }
     made = BrokerProcess(tmp_path_factory.mktemp("consumers") / "data", settings=settings).start()

@@ -32,7 +32,7 @@ from tests.support.cli import fastlog as command
 from tests.support.members import CONSUMER_PROTOCOL, Party
 from tests.support.older_broker import OlderBroker
 
-SESSION_MS = 6_000
+SESSION_MS = 3_000
 SETTINGS = {
     "group.initial.rebalance.delay.ms": "0",
     "group.consumer.min.heartbeat.interval.ms": "100",
@@ -182,6 +182,8 @@ def test_who_does_not_poll_loses_the_group_and_comes_back(server: Server, topic:
         )
 
 
+# Kafka looks patterns up no more often than every 10 s; that of a topic which is made anew is awaited below
+@pytest.mark.parametrize("server", [pytest.param("kafka", marks=pytest.mark.long), "broker"], indirect=True)
 def test_a_pattern_finds_new_topics(server: Server, topic: str) -> None:
     pattern = re.compile(re.escape(topic) + "(-more)?")
     more = f"{topic}-more"

@@ -15,8 +15,9 @@ from queue import Empty, Queue
 READY_SECONDS = 30.0
 STOP_SECONDS = 30.0
 PROGRAM = Path(sys.executable).parent / "fastlog"
-#: of all brokers of tests: a new group waits for nobody, as that of the Kafka beside them; by default for 3 s
-SETTINGS = {"group.initial.rebalance.delay.ms": "0"}
+#: of all brokers of tests, and of the Kafka beside them: a new group waits for nobody, by default for 3 s, and who is
+#: silent may count as gone before 6 s are over
+SETTINGS = {"group.initial.rebalance.delay.ms": "0", "group.min.session.timeout.ms": "1000"}
 
 
 class BrokerProcess:

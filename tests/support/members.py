@@ -134,6 +134,8 @@ class Party:
         return sorted(int(record.value or b"") for member in self.members for record in member.records)
 
 
+#: of a `MemberProcess`
+PROCESS_SESSION_SECONDS = 3.0
 #: reads as a member until it is killed; a line for each record: generation, partition, offset
 PROGRAM = """
 import sys
@@ -142,7 +144,7 @@ bootstrap, topic, strategy = sys.argv[1:]
 def assigned(partitions):
     print("assigned", consumer.group_metadata().generation_id, flush=True)
 with fastlog.Consumer(bootstrap, group_id=topic, partition_assignment_strategy=strategy, on_assign=assigned,
-                      auto_offset_reset="earliest", heartbeat_interval_ms=200, session_timeout_ms=6000,
+                      auto_offset_reset="earliest", heartbeat_interval_ms=200, session_timeout_ms=3000,
                       max_poll_records=20, enable_auto_commit=False) as consumer:
     consumer.subscribe(topic)
     while True:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from tests.integration.kafka import java, tool
+from tests.support.broker import SETTINGS
 
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
 READY_SECONDS = 180.0
@@ -46,7 +47,7 @@ class KafkaServer:
             "offsets.topic.replication.factor": "1",
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
-            "group.initial.rebalance.delay.ms": "0",
+            **SETTINGS,
             **(more or {}),
         }
         config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
-SESSION_MS = 6_000
+SESSION_MS = 3_000
 # a static member that is killed has this long to come back: a new process, on a busy machine
 STATIC_SESSION_MS = 60_000
 CONSUMER_PROTOCOL = "confluent-consumer-protocol"
