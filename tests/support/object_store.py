@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import subprocess
 import threading
@@ -82,6 +83,12 @@ class ObjectStore:
     def put(self, key: str, body: bytes) -> None:
         """Puts an object into the bucket, in the place of what is there."""
         assert self.request("PUT", f"/{BUCKET}/{key}", body)[0] == 200
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys of at most a thousand objects that begin with `prefix`."""
+        status, body = self.request("GET", f"/{BUCKET}?list-type=2&prefix={prefix}")
+        assert status == 200, body
+        return re.findall(r"<Key>([^<]*)</Key>", body.decode())
 
     def delete(self, key: str) -> None:
         """Removes an object from the bucket."""
