@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import fastlog
 from fastlog.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
 from tests.conftest import MakeBroker
 from tests.fault.conftest import Inject, MakeDisk
 from tests.fault.test_io_errors import refusal, send
 from tests.support.admin import create_topic
-from tests.support.broker import BrokerProcess
+from tests.support.broker import BrokerProcess, wait_until
 from tests.support.faults.loop_disk import LoopDisk
 from tests.support.faults.witness import read_all
 from tests.support.raw import RawTcp
@@ -118,4 +119,46 @@ def test_a_broker_starts_without_a_disk_that_failed_and_has_it_back(
     broker.start()
     assert list(read_all(broker.bootstrap, bad).values()) == values
     assert send(broker.bootstrap, bad, b"after") == [20]
+    assert broker.stop() == 0, broker.log()
+
+
+def test_a_topic_of_a_disk_that_failed_is_deleted_at_once(
+    make_disk: MakeDisk, make_broker: MakeBroker, tmp_path: Path
+) -> None:
+    """What the disk has of it goes when it is back, and a topic of the same name that was made meanwhile does not."""
+    disk = make_disk("second")
+    second = disk.path / "data"
+    broker = broker_with(make_broker, second)
+    create = {"segment.bytes": "1048576"}
+    topic = create_topic(broker.bootstrap, "again", config=create)
+    assert broker.stop() == 0
+    shutil.move(broker.data_dir / "again-0", second / "again-0")
+    broker.start()
+    send(broker.bootstrap, topic, b"old", b"old")
+    # synced, so that the disk has all of it when it is back
+    assert broker.stop() == 0
+    broker.start()
+    disk.fail()
+    assert "KAFKA_STORAGE_ERROR" in refusal(broker.bootstrap, topic)
+
+    with fastlog.Admin(broker.bootstrap) as admin:
+        admin.delete_topic(topic)
+        assert topic not in {it.name for it in admin.list_topics()}
+    assert "its directory stays until a start at which its disk is well" in broker.log()
+    create_topic(broker.bootstrap, topic, config=create)
+    assert send(broker.bootstrap, topic, b"new") == [0]
+    broker.kill()
+
+    # first without it
+    broker.start()
+    assert read_all(broker.bootstrap, topic) == {0: b"new"}
+    assert broker.stop() == 0, broker.log()
+    disk.restore_power()
+    assert (second / "again-0").is_dir()
+    broker.start()
+    assert not (second / "again-0").exists()
+    wait_until("its files are gone", lambda: not list(second.glob("again-0*")))
+    assert read_all(broker.bootstrap, topic) == {0: b"new"}
+    assert "directory of no known topic" not in broker.log()
+    assert not list(tmp_path.rglob("fastlog.deleted"))
     assert broker.stop() == 0, broker.log()

@@ -346,6 +346,13 @@ impl Broker {
         Ok(true)
     }
 
+    /// The same, but its directory stays where it is: its disk failed.
+    pub(crate) fn leave_partition(&self, topic: &str, index: i32) {
+        if let Some(partition) = self.partitions.remove(topic, index) {
+            partition.set_deleted();
+        }
+    }
+
     /// Puts a replica away that is of no later leader epoch: requests that wait get `UNKNOWN_TOPIC_OR_PARTITION`, and the
     /// directory is renamed, to be purged later; the data directory is the caller's to sync. None when there is none of
     /// that topic id, or a later one.

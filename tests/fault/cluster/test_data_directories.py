@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fastlog import Producer
 from fastlog.testing import Cluster
 from fastlog.testing.cluster_broker import ClusterBroker
 from tests.fault.cluster.conftest import SETTINGS, watched
@@ -90,3 +91,69 @@ def test_a_disk_that_fails_takes_its_replicas_out_and_no_others(
         # nobody waits replica.lag.time.max.ms for what is on the disk that failed
         assert witness.gap() < 20
     witness.check()
+
+
+def test_a_topic_of_a_disk_that_failed_is_deleted_and_made_again(
+    on_disks: Cluster, disks: tuple[LoopDisk, LoopDisk], topic_name: str
+) -> None:
+    broker, data = on_disks[1], disks[1].path / "data"
+    with on_disks.admin(2) as admin:
+        admin.create_topic(topic_name, partitions=6, replication_factor=3)
+        on_disks.wait_in_sync(topic_name, 3)
+        old = list(data.glob(f"{topic_name}-[0-9]"))
+        assert old
+        disks[1].fail()
+        # a disk that nobody writes to does not fail
+        with Producer(on_disks.bootstrap) as producer:
+            for number in range(6):
+                producer.send(topic_name, b"old", partition=number).result(60)
+        on_disks.wait_until(
+            "its replicas are out",
+            lambda: any(1 not in isr for _, isr in members(on_disks, topic_name).values()),
+        )
+        admin.delete_topic(topic_name)
+        admin.create_topic(topic_name, partitions=6, replication_factor=3)
+    # in the directory that is well, the one that failed being of no more use
+    on_disks.wait_in_sync(topic_name, 3)
+    with Producer(on_disks.bootstrap) as producer:
+        sent = [producer.send(topic_name, b"new", partition=it) for it in range(6)]
+        assert [one.result(30).offset for one in sent] == [0] * 6
+
+    broker.kill()
+    disks[1].restore_power()
+    set_earlier_boot(data)
+    broker.restart()
+    on_disks.wait_ready()
+    on_disks.wait_in_sync(topic_name, 3)
+    on_disks.wait_until("what was left of it is gone", lambda: not any(it.exists() for it in old))
+    assert "directory of no known topic" not in broker.log()
+
+
+def test_a_replica_that_is_given_to_a_broker_without_its_disk_counts_for_nothing(
+    on_disks: Cluster, disks: tuple[LoopDisk, LoopDisk], topic_name: str
+) -> None:
+    """Assigned while the broker was down: nobody knows whether the disk has it, so it is not begun anew, empty."""
+    broker, data = on_disks[1], disks[1].path / "data"
+    with on_disks.admin(2) as admin:
+        # so that the directory is in use
+        admin.create_topic(f"{topic_name}-before", partitions=6, replication_factor=3)
+        on_disks.wait_in_sync(f"{topic_name}-before", 3)
+        admin.create_topic(topic_name, partitions=1, replication_factor=2)
+        admin.reassign({(topic_name, 0): (2, 3)})
+        on_disks.wait_until("it has moved", lambda: members(on_disks, topic_name)[0][1] == {2, 3})
+        broker.kill()
+        assert admin.reassign({(topic_name, 0): (2, 3, 1)}) == {(topic_name, 0): None}
+        disks[1].fail()
+        broker.restart()
+        on_disks.wait_until(
+            "it is up again", lambda: 1 in {it.node_id for it in admin.describe_cluster().brokers}
+        )
+        on_disks.wait_until("it says so", lambda: "which may be in" in broker.log())
+        assert members(on_disks, topic_name)[0][1] == {2, 3}
+
+        broker.kill()
+        disks[1].restore_power()
+        set_earlier_boot(data)
+        broker.restart()
+        on_disks.wait_ready()
+        on_disks.wait_until("it follows", lambda: members(on_disks, topic_name)[0][1] == {1, 2, 3}, 60)

@@ -9,8 +9,10 @@ use fastlog_log::log_dir::KnownDirectories;
 use fastlog_log::{FailedDirectory, Identity, LastStop, Log, LogDir, LogError, Settled, Storage};
 use parking_lot::Mutex;
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// How long disks and logs are not looked at again while partitions are made; in between the promises are counted.
 const LOOK_NS: i64 = 1_000_000_000;
@@ -43,11 +45,12 @@ impl Directories {
     pub(super) fn open(
         storages: Vec<Arc<Storage>>,
         identity: &Identity,
-    ) -> Result<(Self, Settled), LogError> {
+    ) -> Result<(Self, BTreeSet<Uuid>, Settled), LogError> {
         let opened = LogDir::open_all(storages, identity)?;
         let all = opened.directories.into_iter().map(Arc::new).collect();
         let rooms = Mutex::default();
-        Ok((Self { all, failed: opened.failed, known: opened.known, rooms }, opened.settled))
+        let opened_all = Self { all, failed: opened.failed, known: opened.known, rooms };
+        Ok((opened_all, opened.deleted, opened.settled))
     }
 
     /// Those that this run began without, since their disks failed.

@@ -9,6 +9,7 @@
 mod checkpoints;
 mod closing;
 mod directories;
+mod left;
 mod moves;
 mod replicas;
 mod room;
@@ -25,6 +26,7 @@ use crate::cleaner::{Cleaner, CleanerSettings};
 use crate::events::Level;
 use crate::partition::{Partition, PartitionSettings, Replication};
 use crate::scrubber::Scrubber;
+use fastlog_log::log_dir::deleted_topics;
 use fastlog_log::{
     Checkpoint, Due, FailedDirectory, Identity, LastStop, Log, LogConfig, LogDir, LogError, LogOptions,
     Offsets, PartitionDirectory, RecoveryReport, Space, Storage, file_name,
@@ -85,6 +87,8 @@ pub struct LogManager {
     doomed: Mutex<Vec<(PathBuf, Due)>>,
     /// Partitions that may be in a directory that failed before the start: they are not opened in this run, nor made anew.
     missing: Mutex<BTreeSet<(String, i32, Uuid)>>,
+    /// One at a time writes down which topics were deleted while a directory failed.
+    noting: Mutex<()>,
     /// Partitions of which nobody knows where they count, since a move of theirs was cut short: neither.
     passed_over: BTreeSet<(String, i32)>,
     /// Partitions that are opened may have been here before.
@@ -111,7 +115,7 @@ impl LogManager {
         storages: Vec<Arc<Storage>>,
         identity: &Identity,
     ) -> Result<Self, LogError> {
-        let (directories, settled) = Directories::open(storages, identity)?;
+        let (directories, deleted, settled) = Directories::open(storages, identity)?;
         for decided in settled.decided {
             let message = "a move of a replica was cut short by the end of the last run";
             broker.events().push(Level::Warning, message, vec![("decided", decided)]);
@@ -139,12 +143,18 @@ impl LogManager {
                 here.lock().insert((read.topic.clone(), read.partition), read);
                 Ok(())
             })?;
-            let here = here.into_inner();
+            let here: Vec<PartitionDirectory> = here.into_inner().into_values().collect();
+            let here = left::put_left_away(directory, here, &deleted)?;
+            let here: BTreeMap<_, _> =
+                here.into_iter().map(|it| ((it.topic.clone(), it.partition), it)).collect();
             let offsets = directory.cleaner_offsets().into_iter();
             cleaned.extend(offsets.filter(|(key, _)| here.contains_key(key)));
             found.extend(here);
             // nobody reads what was deleted in an earlier run
             doomed.extend(directory.deleted_partitions()?.into_iter().map(|path| (path, Due::at_once())));
+        }
+        if directories.failed().is_empty() {
+            deleted_topics::forget(directories.all())?;
         }
         let names = settled.passed_over.iter().filter_map(|it| it.file_name()?.to_str());
         let passed_over = names.filter_map(file_name::parse_partition);
@@ -157,6 +167,7 @@ impl LogManager {
             found: Mutex::new(found),
             doomed: Mutex::new(doomed),
             missing: Mutex::default(),
+            noting: Mutex::default(),
             passed_over,
             is_opening: AtomicBool::new(true),
             checkpointing: Mutex::default(),
@@ -334,10 +345,18 @@ impl LogManager {
         now_ms: i64,
     ) -> Vec<Result<usize, LogError>> {
         let mut put_away = PutAway::default();
+        let ids: Vec<_> = topics.iter().map(|(_, id)| *id).collect();
+        if let Err(error) = self.directories().and_then(|it| self.note_if_left(&it, &ids)) {
+            return topics.iter().map(|_| Err(error.clone())).collect();
+        }
         let mut each = |topic: &str, topic_id| {
             for partition in self.broker.partitions().of_topic(topic) {
                 let index = partition.index();
                 if partition.topic_id() != topic_id {
+                    continue;
+                }
+                if self.is_left(&partition) {
+                    self.broker.leave_partition(topic, index);
                     continue;
                 }
                 self.mark_open(topic, topic_id, index)?;
@@ -395,7 +414,7 @@ impl LogManager {
         for (key, from) in doomed {
             let storage = directories.of_path(&from)?.storage();
             if is_deleted {
-                self.mark_for_store(storage, &from)?;
+                tiers::mark_for_store(storage, &from)?;
             }
             let files = &storage.file_system;
             let name = file_name::of_deleted_partition(topic, key.1, files.random_uuid());

@@ -122,7 +122,15 @@ impl LogManager {
         now_ms: i64,
     ) -> Result<usize, LogError> {
         let mut put_away = PutAway::default();
+        if is_deleted {
+            self.note_if_left(&*self.directories()?, &[topic_id])?;
+        }
         for &(index, leader_epoch) in wanted {
+            let open = self.broker.partitions().get(topic, index).filter(|it| it.topic_id() == topic_id);
+            if is_deleted && open.is_some_and(|it| self.is_left(&it) && it.put_away(leader_epoch)) {
+                self.broker.leave_partition(topic, index);
+                continue;
+            }
             if is_deleted {
                 self.mark_open(topic, topic_id, index)?;
             }

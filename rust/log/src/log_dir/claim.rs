@@ -1,12 +1,15 @@
 //! A data directory that is locked and looked at, before anything in it is changed.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::checkpoint::{self, Checkpoint};
+use super::deleted_topics;
 use super::failures::{self, Failed};
 use super::moves::{self, Moves};
 use super::run_marker::{self, Run};
@@ -30,6 +33,8 @@ pub(super) struct Claim {
     pub(super) id: Option<String>,
     /// The data directories that failed in an earlier run, as this one knows them.
     pub(super) failed: Failed,
+    /// Topics that were deleted while a directory failed, as this one knows them.
+    pub(super) deleted: BTreeSet<Uuid>,
     /// Partitions that were being given away.
     pub(super) moves: Moves,
     last_stop: LastStop,
@@ -54,8 +59,9 @@ impl Claim {
         let (is_known, (last_stop, last_run)) = look(file_system, directory, identity)?;
         let id = meta_properties::directory_id(file_system, directory)?;
         let failed = failures::read(file_system, directory)?;
+        let deleted = deleted_topics::read(file_system, directory)?;
         let moves = moves::read(file_system, directory)?;
-        Ok(Self { storage, is_known, id, failed, moves, last_stop, last_run, lock })
+        Ok(Self { storage, is_known, id, failed, deleted, moves, last_stop, last_run, lock })
     }
 
     /// Its disk failed in the last run: of what was not synced anything may be missing, though the machine runs on.

@@ -1,15 +1,18 @@
 //! A partition that is in two data directories of a broker: nobody but a person can say which of the two counts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use super::claim::Claim;
+use super::partition_metadata;
 use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::{FileSystem, OpenMode};
 
-/// Refuses directories that have the same partition; only reads.
-pub(super) fn refuse(claims: &[Claim]) -> Result<(), LogError> {
+/// Refuses directories that have the same partition; only reads. What is of the topics `deleted` is about to be put away.
+pub(super) fn refuse(claims: &[Claim], deleted: &BTreeSet<Uuid>) -> Result<(), LogError> {
     if claims.len() < 2 {
         return Ok(());
     }
@@ -19,6 +22,9 @@ pub(super) fn refuse(claims: &[Claim]) -> Result<(), LogError> {
         let entries = claim.storage.file_system.list(directory).during("list", directory)?;
         let partitions = entries.into_iter().filter(|it| file_name::parse_partition(&it.name).is_some());
         for name in partitions.filter(|it| it.is_directory).map(|it| it.name) {
+            if !deleted.is_empty() && is_of(claim, &name, deleted) {
+                continue;
+            }
             match found.get(&name) {
                 // the start will put one of them away
                 Some(other) if gives_away(other, claim, &name) || gives_away(claim, other, &name) => {}
@@ -28,6 +34,13 @@ pub(super) fn refuse(claims: &[Claim]) -> Result<(), LogError> {
         }
     }
     Ok(())
+}
+
+/// Whether a partition's directory is of one of the topics.
+fn is_of(claim: &Claim, name: &str, topics: &BTreeSet<Uuid>) -> bool {
+    let topic_id =
+        partition_metadata::read(&*claim.storage.file_system, &claim.storage.directory().join(name));
+    topic_id.ok().flatten().is_some_and(|id| topics.contains(&id))
 }
 
 /// Whether `from` says which of the two counts.

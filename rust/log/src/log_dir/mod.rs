@@ -16,6 +16,7 @@ use crate::recovery::LastStop;
 
 pub mod checkpoint;
 mod claim;
+pub mod deleted_topics;
 mod duplicates;
 mod failures;
 pub mod known;

@@ -3,8 +3,11 @@
 //! Crash points. All are locked and looked at before anything in one of them changes; then each begins its run, the first one
 //! first. A crash in between leaves some that count as not cleanly closed, which is so.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use uuid::Uuid;
 
 use super::claim::Claim;
 use super::failures::{self, Failed, FailureNotes};
@@ -30,6 +33,8 @@ pub struct OpenedDirectories {
     pub failed: Vec<FailedDirectory>,
     /// Which ones there are to be.
     pub known: KnownDirectories,
+    /// Topics that were deleted while a directory failed: what it has of them is no partition any more.
+    pub deleted: BTreeSet<Uuid>,
     /// What came of moves between them that were cut short.
     pub settled: Settled,
 }
@@ -50,7 +55,8 @@ impl LogDir {
             }
         }
         let known = KnownDirectories::of(&claims, &failed)?;
-        duplicates::refuse(&claims)?;
+        let deleted: BTreeSet<Uuid> = claims.iter().flat_map(|it| it.deleted.iter().copied()).collect();
+        duplicates::refuse(&claims, &deleted)?;
         let failed_before: Failed = claims.iter().flat_map(|it| it.failed.iter().cloned()).collect();
         for claim in &mut claims {
             if failures::names(&failed_before, claim.storage.directory(), claim.id.as_deref()) {
@@ -70,6 +76,6 @@ impl LogDir {
         }
         FailureNotes::watch(&directories, &failed);
         let settled = moves::settle(&directories, &failed);
-        Ok(OpenedDirectories { directories, failed, known, settled })
+        Ok(OpenedDirectories { directories, failed, known, deleted, settled })
     }
 }

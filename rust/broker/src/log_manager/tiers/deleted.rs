@@ -20,24 +20,20 @@ use uuid::Uuid;
 /// Says that the topic of a partition's directory is deleted, and the object store is to forget it.
 const DELETED: &str = "remote-log-deleted";
 
-impl LogManager {
-    /// Notes in a directory that its topic is deleted, before it is renamed.
-    pub(in super::super) fn mark_for_store(
-        &self,
-        storage: &Storage,
-        directory: &Path,
-    ) -> Result<(), LogError> {
-        if !has(storage, directory, COPY) {
-            return Ok(());
-        }
-        let mark = directory.join(DELETED);
-        atomic_file::replace(&*storage.file_system, &mark, b"").map_err(|error| LogError::Io {
-            action: "write",
-            path: mark.clone(),
-            source: error.into(),
-        })
+/// Notes in a directory that its topic is deleted, before it is renamed.
+pub(in super::super) fn mark_for_store(storage: &Storage, directory: &Path) -> Result<(), LogError> {
+    if !has(storage, directory, COPY) {
+        return Ok(());
     }
+    let mark = directory.join(DELETED);
+    atomic_file::replace(&*storage.file_system, &mark, b"").map_err(|error| LogError::Io {
+        action: "write",
+        path: mark.clone(),
+        source: error.into(),
+    })
+}
 
+impl LogManager {
     /// The same of a partition that is open.
     pub(in super::super) fn mark_open(
         &self,
@@ -46,7 +42,7 @@ impl LogManager {
         index: i32,
     ) -> Result<(), LogError> {
         let open = self.broker.partitions().get(topic, index).filter(|it| it.topic_id() == topic_id);
-        open.map_or(Ok(()), |it| self.mark_for_store(&it.log().storage(), &it.log().directory()))
+        open.map_or(Ok(()), |it| mark_for_store(&it.log().storage(), &it.log().directory()))
     }
 
     pub(super) fn remove_deleted_tiers(&self, tiers: &Tiers) {

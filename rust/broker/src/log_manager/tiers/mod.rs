@@ -8,6 +8,8 @@ mod begin;
 mod deleted;
 mod leading;
 
+pub(super) use deleted::mark_for_store;
+
 use super::{LogManager, OpenPartition};
 use crate::events::Level;
 use crate::partition::{Duty, Partition, Role};
