@@ -1,0 +1,121 @@
+//! Topics that are deleted: their partitions are closed, and the directories renamed, which a later purge removes.
+
+use super::{LogManager, failed, tiers};
+use crate::partition::Partition;
+use fastlog_log::{Checkpoint, Due, LogError, file_name};
+use uuid::Uuid;
+
+impl LogManager {
+    /// Closes the partitions of topics, each by name and id, and renames their directories, open or not. All are tried;
+    /// a result each: how many there were. It waits for the disk once, not for each.
+    pub fn delete_topics<S: AsRef<str>>(
+        &self,
+        topics: &[(S, Uuid)],
+        now_ms: i64,
+    ) -> Vec<Result<usize, LogError>> {
+        let mut put_away = PutAway::default();
+        let ids: Vec<_> = topics.iter().map(|(_, id)| *id).collect();
+        if let Err(error) = self.directories().and_then(|it| self.note_if_left(&it, &ids)) {
+            return topics.iter().map(|_| Err(error.clone())).collect();
+        }
+        let mut each = |topic: &str, topic_id| {
+            for partition in self.broker.partitions().of_topic(topic) {
+                let index = partition.index();
+                if partition.topic_id() != topic_id {
+                    continue;
+                }
+                if self.is_left(&partition) {
+                    self.broker.leave_partition(topic, index);
+                    continue;
+                }
+                self.mark_open(topic, topic_id, index)?;
+                if self.broker.delete_partition(topic, index)? {
+                    self.doom(&partition, now_ms);
+                    put_away.add(topic, index);
+                }
+            }
+            self.delete_unopened(topic, topic_id, |_| true, true, &mut put_away)?;
+            put_away.was_cleaned |= self.cleaner.forget(topic);
+            Ok(put_away.take_count())
+        };
+        let counts: Vec<_> = topics.iter().map(|(topic, id)| each(topic.as_ref(), *id)).collect();
+        match self.settle(&put_away) {
+            Ok(()) => counts,
+            // what was renamed may not be so on the disk: whoever asks again finds nothing, and comes here
+            Err(error) => counts.into_iter().map(|it| it.and(Err(error.clone()))).collect(),
+        }
+    }
+
+    pub(super) fn doom(&self, gone: &Partition, now_ms: i64) {
+        let due = Due::after(now_ms, gone.log().config().file_delete_delay_ms);
+        self.doomed.lock().push((gone.log().directory(), due));
+    }
+
+    /// Makes what was put away durable, and drops its offsets from the checkpoints: a namesake is not to inherit them.
+    pub(super) fn settle(&self, put_away: &PutAway) -> Result<(), LogError> {
+        let directories = self.directories()?;
+        // in one that failed what was deleted is found again, and left alone
+        for directory in directories.healthy() {
+            directory.sync()?;
+            if put_away.was_cleaned {
+                self.write_checkpoint_of(directory, Checkpoint::Cleaner)?;
+            }
+            self.write_without(directory, &put_away.partitions)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete_unopened(
+        &self,
+        topic: &str,
+        topic_id: Uuid,
+        is_meant: impl Fn(i32) -> bool,
+        is_deleted: bool,
+        put_away: &mut PutAway,
+    ) -> Result<(), LogError> {
+        let directories = self.directories()?;
+        let mut found = self.found.lock();
+        let doomed: Vec<_> = found
+            .range((topic.to_owned(), i32::MIN)..=(topic.to_owned(), i32::MAX))
+            .filter(|(_, it)| it.topic_id == Some(topic_id) && is_meant(it.partition))
+            .map(|(key, it)| (key.clone(), it.path.clone()))
+            .collect();
+        for (key, from) in doomed {
+            let storage = directories.of_path(&from)?.storage();
+            if is_deleted {
+                tiers::mark_for_store(storage, &from)?;
+            }
+            let files = &storage.file_system;
+            let name = file_name::of_deleted_partition(topic, key.1, files.random_uuid());
+            let to = from.with_file_name(name);
+            files.rename(&from, &to).map_err(|error| failed("rename", &from, error))?;
+            self.doomed.lock().push((to, Due::at_once()));
+            put_away.add(topic, key.1);
+            found.remove(&key);
+        }
+        Ok(())
+    }
+}
+
+/// Replicas whose directories were renamed, and that have to be made durable.
+#[derive(Default)]
+pub(super) struct PutAway {
+    partitions: Vec<(String, i32)>,
+    /// Those that were counted already.
+    counted: usize,
+    /// One of them had an offset in the cleaner's checkpoint.
+    pub(super) was_cleaned: bool,
+}
+
+impl PutAway {
+    pub(super) fn add(&mut self, topic: &str, index: i32) {
+        self.partitions.push((topic.to_owned(), index));
+    }
+
+    /// How many came since this was last asked.
+    pub(super) fn take_count(&mut self) -> usize {
+        let count = self.partitions.len() - self.counted;
+        self.counted = self.partitions.len();
+        count
+    }
+}
