@@ -25,6 +25,7 @@ __all__ = [  # noqa: PLE0604 - the generated names are strings too
     "NoPositionError",
     "NotReachableError",
     "PoisonedLogError",
+    "UnreadableBackupError",
     "error_for",
     *_kafka_errors.__all__,
 ]
@@ -36,6 +37,10 @@ class ConfigError(FastlogError):
 
 class BackupError(FastlogError):
     """A backup is damaged, incomplete, or does not fit what is there."""
+
+
+class UnreadableBackupError(BackupError):
+    """Something of a backup is missing, damaged, or of a newer version; other backups in the place may be whole."""
 
 
 class ClosedError(FastlogError):

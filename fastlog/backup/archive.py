@@ -2,77 +2,47 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from fastlog.backup.directory_archive import DirectoryArchive
 from fastlog.backup.manifest import MANIFESTS, SUFFIX, Manifest, decode
 from fastlog.errors import BackupError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
-PARTIAL = ".partial"
 FILE_URL = "file://"
+#: of a manifest, which has some 250 bytes for each 32 MiB of records; a store may send what it likes
+MANIFEST_BYTES_MAX = 1 << 30
 
 
 class Archive(Protocol):
     """Objects by name. All calls block."""
 
+    def claimed(self) -> AbstractContextManager[None]:
+        """For the time that a backup is taken; raises BackupError where the place knows that one is being taken."""
+        ...
+
     def put(self, name: str, data: bytes) -> None:
         """Keeps an object durably, in the place of one that has the name."""
         ...
 
-    def get(self, name: str) -> bytes:
-        """An object; raises BackupError where there is none."""
+    def create(self, name: str, data: bytes) -> bool:
+        """Keeps an object durably; False where there is another one by the name, which stays."""
+        ...
+
+    def get(self, name: str, size_max: int) -> bytes:
+        """An object, or the first `size_max` + 1 bytes of one that has more.
+
+        Raises UnreadableBackupError where there is none.
+        """
         ...
 
     def sizes(self, prefix: str) -> Mapping[str, int]:
         """Name -> bytes of the objects whose names begin with `prefix`, which ends with a slash, in order."""
         ...
-
-
-class DirectoryArchive:
-    """An archive in a directory, which is made when something is put into it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __str__(self) -> str:
-        return str(self._path)
-
-    def put(self, name: str, data: bytes) -> None:
-        """Written beside, synced, renamed: a crash leaves the object or nothing by its name."""
-        path = self._path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + PARTIAL)
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def get(self, name: str) -> bytes:
-        """Reads the file."""
-        try:
-            return (self._path / name).read_bytes()
-        except FileNotFoundError as error:
-            raise BackupError(
-                f"{self._path / name} is missing; was the archive copied whole, or tidied by hand?"
-            ) from error
-
-    def sizes(self, prefix: str) -> Mapping[str, int]:
-        """Of the files, without those that were never finished."""
-        place = self._path / prefix
-        if not place.is_dir():
-            return {}
-        files = sorted(it for it in place.iterdir() if not it.name.endswith(PARTIAL))
-        return {prefix + it.name: it.stat().st_size for it in files}
 
 
 def open_archive(place: str) -> Archive:
@@ -105,4 +75,4 @@ def manifest_of(archive: Archive, name: str | None = None) -> Manifest:
     if name not in known:
         raise BackupError(f"there is no backup {name} in {archive}; there are {', '.join(known)}")
     path = f"{MANIFESTS}{name}{SUFFIX}"
-    return decode(archive.get(path), f"{path} in {archive}")
+    return decode(archive.get(path, MANIFEST_BYTES_MAX), f"{path} in {archive}")

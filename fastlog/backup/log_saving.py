@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from fastlog.backup.batches import checked, whole
-from fastlog.backup.manifest import Chunk, PartitionBackup
+from fastlog.backup.manifest import CHUNKS, Chunk, PartitionBackup
 from fastlog.backup.partitions import PATIENCE_MS, Partitions
 from fastlog.client.connection import monotonic_ms
 from fastlog.errors import BackupError, OffsetOutOfRangeError
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 #: a chunk is closed when it has so many bytes; it is in memory meanwhile
 CHUNK_BYTES = 32 << 20
-CHUNKS = "chunks/"
+#: what an interrupted backup has written and no manifest names is read again when it has no more than that
+INTERRUPTED_BYTES_MAX = 2 * CHUNK_BYTES
 CHUNK_NAME = re.compile(r"(\d{20})-(\d{20})-([0-9a-f]{64})$")
 #: how often a partition may lose records to elections while it is backed up
 HISTORIES_MAX = 10
@@ -85,7 +86,9 @@ class SavedLog:
         if from_start:
             position = max((it for it in by_start if it <= position), default=position)
         while (found := by_start.get(position)) is not None:
-            data = self._archive.get(found)
+            if self._sizes[found] > INTERRUPTED_BYTES_MAX:
+                return
+            data = self._archive.get(found, self._sizes[found])
             _, end, digest = _words(found)
             if hashlib.sha256(data).hexdigest() != digest:
                 return

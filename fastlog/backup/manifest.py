@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
-from fastlog.errors import BackupError
+from fastlog.errors import UnreadableBackupError
 
 #: of the documents; a newer one than this version knows is refused
 FORMAT = 1
 MANIFESTS = "manifests/"
+CHUNKS = "chunks/"
 SUFFIX = ".json"
 
 
@@ -104,16 +105,18 @@ def _digest(document: bytes) -> str:
 
 
 def decode(data: bytes, what: str) -> Manifest:
-    """Raises BackupError, naming `what`, where that is no manifest, a damaged one, or of a newer version."""
+    """Raises UnreadableBackupError, naming `what`, where that is no manifest, a damaged one, or of a newer version."""
     try:
         if msgspec.json.decode(data, type=_Head).format > FORMAT:
-            raise BackupError(f"{what} was written by a newer version of fastlog; restore it with that one")
+            raise UnreadableBackupError(
+                f"{what} was written by a newer version of fastlog; restore it with that one"
+            )
         manifest = msgspec.json.decode(data, type=Manifest)
         digest = _digest(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BackupError(f"{what} is not a manifest of a backup: {error}") from error
+        raise UnreadableBackupError(f"{what} is not a manifest of a backup: {error}") from error
     if manifest.sha256 and manifest.sha256 != digest:
-        raise BackupError(
+        raise UnreadableBackupError(
             f"{what} is damaged (its checksum differs); take an earlier backup, or copy it again"
         )
     return manifest

@@ -8,13 +8,15 @@ was put is looked at afterwards all the same, and what is got is compared by who
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
-from fastlog.errors import BackupError
+from fastlog.errors import BackupError, UnreadableBackupError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from obstore.store import ObjectStore
 
@@ -29,6 +31,10 @@ RETRIES_MAX = 30
 LONGEST_PAUSE = timedelta(seconds=10)
 #: in what the library says of requests other than those for one object
 DENIED = re.compile(r"\b(401 Unauthorized|403 Forbidden)\b")
+#: said of conditions that a store does not know
+UNSUPPORTED = re.compile(r"\b501 Not Implemented\b")
+#: taken from a store at a time
+READ_BYTES = 1 << 20
 INSTALL = "pip install 'fastlog[s3]'"
 
 
@@ -49,7 +55,9 @@ class ObjectArchive:
         self._denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
         # the library raises Python's own errors where there are such
         self._absent = (exceptions.NotFoundError, FileNotFoundError)
-        self._failed = (exceptions.BaseError, OSError)
+        self._exists = (exceptions.AlreadyExistsError, exceptions.PreconditionError, FileExistsError)
+        self._unsupported = (exceptions.NotSupportedError, NotImplementedError)
+        self._failed = (exceptions.BaseError, OSError, NotImplementedError)
         try:
             self._store: ObjectStore = store.from_url(
                 self._url,
@@ -76,25 +84,59 @@ class ObjectArchive:
     def __str__(self) -> str:
         return self._url
 
+    def claimed(self) -> AbstractContextManager[None]:
+        """Stores have no locks: of two backups at once each is whole, and they have done some work twice."""
+        return nullcontext()
+
     def put(self, name: str, data: bytes) -> None:
         """In parts, where it is large; then asks for its size, since a store may say yes and keep half of it."""
         try:
             self._obstore.put(self._store, name, data)
-            kept = self._obstore.head(self._store, name)["size"]
         except self._failed as error:
             self._fail("writing", name, error)
+        self._check_kept(name, data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """By a conditional put; one without the condition, after a look, where the store says that it has none."""
+        try:
+            self._obstore.put(self._store, name, data, mode="create")
+        except self._exists:
+            # perhaps ours, by a request whose answer was lost
+            return self.get(name, len(data)) == data
+        except self._failed as error:
+            if not (isinstance(error, self._unsupported) or UNSUPPORTED.search(str(error))):
+                self._fail("writing", name, error)
+            if name in self.sizes(name.rpartition("/")[0]):
+                return False
+            self.put(name, data)
+            return True
+        self._check_kept(name, data)
+        return True
+
+    def _check_kept(self, name: str, data: bytes) -> None:
+        try:
+            kept = self._obstore.head(self._store, name)["size"]
+        except self._failed as error:
+            self._fail("looking for", name, error)
         if kept != len(data):
             raise BackupError(
                 f"{self._url}/{name} has {kept} bytes after {len(data)} were written to it; this store does not keep "
                 "what it is given, take another one"
             )
 
-    def get(self, name: str) -> bytes:
-        """All of it, as the store has it now."""
+    def get(self, name: str, size_max: int) -> bytes:
+        """As the store has it now. What it sends beyond what was asked for is not taken into memory."""
+        parts: list[bytes] = []
+        left = size_max + 1
         try:
-            return self._obstore.get(self._store, name).bytes().to_bytes()
+            for part in self._obstore.get(self._store, name).stream(min_chunk_size=READ_BYTES):
+                parts.append(bytes(part[:left]))
+                left -= len(parts[-1])
+                if left == 0:
+                    break
+            return b"".join(parts)
         except self._absent as error:
-            raise BackupError(
+            raise UnreadableBackupError(
                 f"{self._url}/{name} is missing; was the archive copied whole, or do objects expire in that bucket?"
             ) from error
         except self._failed as error:

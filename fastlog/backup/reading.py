@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from fastlog.backup.batches import checked
-from fastlog.errors import BackupError
+from fastlog.errors import BackupError, UnreadableBackupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,9 +37,9 @@ def batches_of(archive: Archive, log: PartitionBackup, what: str, position: int)
 
 def checked_chunk(archive: Archive, chunk: Chunk, what: str) -> Iterator[BatchView]:
     """The batches of a chunk."""
-    data = archive.get(chunk.name)
+    data = archive.get(chunk.name, chunk.size_bytes)
     if len(data) != chunk.size_bytes or hashlib.sha256(data).hexdigest() != chunk.sha256:
-        raise BackupError(f"{what}: {chunk.name} in {archive} is not what was kept there")
+        raise UnreadableBackupError(f"{what}: {chunk.name} in {archive} is not what was kept there")
     return checked(memoryview(data), f"{what}: {chunk.name}")
 
 

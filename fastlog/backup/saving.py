@@ -46,7 +46,7 @@ def back_up(
     Records are kept up to the end that each partition has when its topic's turn comes, without transactions that are
     open then. Blocks. Raises what the cluster answers, and BackupError.
     """
-    with Admin(bootstrap) as admin, Partitions(bootstrap) as partitions:
+    with archive.claimed(), Admin(bootstrap) as admin, Partitions(bootstrap) as partitions:
         cluster_id = admin.describe_cluster().cluster_id
         kept_groups = tuple(_groups(admin, list(groups)))
         names = list(topics) or [it.name for it in admin.list_topics()]
@@ -71,14 +71,14 @@ def back_up(
             kept_topics.append(
                 saving.topic(topic, configs, before if is_appended_only else None, is_appended_only)
             )
-    manifest = Manifest(
-        taken=name_of(datetime.now(UTC)),
-        cluster_id=cluster_id,
-        topics=tuple(kept_topics),
-        groups=kept_groups,
-    )
-    archive.put(manifest.object_name, encode(manifest))
-    return manifest
+        manifest = Manifest(
+            taken=name_of(datetime.now(UTC)),
+            cluster_id=cluster_id,
+            topics=tuple(kept_topics),
+            groups=kept_groups,
+        )
+        archive.put(manifest.object_name, encode(manifest))
+        return manifest
 
 
 def _groups(admin: Admin, names: list[str]) -> Iterator[GroupBackup]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastlog import Admin, Producer
-from fastlog.backup.archive import DirectoryArchive
 from fastlog.backup.batches import whole
+from fastlog.backup.directory_archive import DirectoryArchive
 from fastlog.backup.partitions import Partitions
 from fastlog.protocol.batch import read_batches
 from tests.support.broker import BrokerProcess

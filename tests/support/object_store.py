@@ -107,6 +107,8 @@ class FaultyStore:
         self.fault: Fault | None = None
         #: of an object that is put only half is kept, and the answer is that all went well
         self.cuts_uploads = False
+        #: puts with a condition are refused, as by stores that know none
+        self.has_conditions = True
         #: nothing is answered before it is set
         self.goes_on = threading.Event()
         self.goes_on.set()
@@ -152,6 +154,11 @@ class FaultyStore:
         method, key = client.command, client.path.partition("?")[0].removeprefix(f"/{BUCKET}/")
         self.requests.append((method, key))
         headers = {name: value for name, value in client.headers.items() if name.lower() != "content-length"}
+        if "If-None-Match" in client.headers and not self.has_conditions:
+            client.send_response(501)
+            client.send_header("Content-Length", "0")
+            client.end_headers()
+            return
         if method == "PUT" and self.cuts_uploads:
             body = body[: len(body) // 2]
         upstream = http.client.HTTPConnection("127.0.0.1", store.port, timeout=30)

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastlog.backup.archive import DirectoryArchive, manifest_of, open_archive, taken
+from fastlog.backup.archive import manifest_of, open_archive, taken
+from fastlog.backup.directory_archive import DirectoryArchive
 from fastlog.backup.manifest import FORMAT, GroupBackup, Manifest, Position, decode, encode, name_of
 from fastlog.errors import BackupError
 
@@ -34,9 +35,9 @@ def test_objects_are_whole_or_not_there(tmp_path: Path) -> None:
     # what a crash leaves of a third one
     (tmp_path / "deep" / "place" / "chunks/t/0/c.partial").write_bytes(b"ha")
     assert list(archive.sizes("chunks/t/0/").items()) == [("chunks/t/0/a", 1), ("chunks/t/0/b", 1)]
-    assert archive.get("chunks/t/0/a") == b"3"
+    assert archive.get("chunks/t/0/a", 9) == b"3"
     with pytest.raises(BackupError, match="c is missing"):
-        archive.get("chunks/t/0/c")
+        archive.get("chunks/t/0/c", 9)
 
 
 def test_the_newest_backup_is_taken_unless_one_is_named(tmp_path: Path) -> None:
