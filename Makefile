@@ -18,7 +18,9 @@ RUST_SOURCES := $(shell find rust -path rust/target -prune -o \( -name '*.rs' -o
 CYTHON_SOURCES := $(wildcard core_ext/*.pyx core_ext/*.pxd fastlog/native/*.pxd)
 STUBS := $(patsubst fastlog/native/%.pyi,fastlog.native.%,$(filter-out %/__init__.pyi,$(wildcard fastlog/native/_*.pyi)))
 FAST_TESTS := $(wildcard tests/unit tests/wire tests/property tests/formats)
-SERVER_TESTS := $(wildcard tests/integration tests/fault)
+# in this order: with files of few and long tests at the end one worker would go on alone
+SERVER_TESTS := $(wildcard tests/fault tests/integration)
+BY_FILE := --dist loadfile --no-loadscope-reorder
 # three on two cores were no faster, and a broker that came back found its port taken by another test's connection
 SERVER_WORKERS := 2
 # where the time of the long suites goes
@@ -90,12 +92,12 @@ simulation: build ## clusters from 2,000 seeds, others each time; docs/simulatio
 	@$(TIMED) simulation 240 $(PY) -m pytest -n 2 tests/simulation $(ARGS)
 
 server-test: build
-	@$(TIMED) servers 900 $(PY) -m pytest -n $(SERVER_WORKERS) --dist loadfile $(SLOWEST) $(SERVER_TESTS) $(ARGS)
+	@$(TIMED) servers 900 $(PY) -m pytest -n $(SERVER_WORKERS) $(BY_FILE) $(SLOWEST) $(SERVER_TESTS) $(ARGS)
 
 # one after the other, so that they do not share the cores and the last closing line is pytest's own
 long-test: build
 	@$(TIMED) rust-long 600 $(CARGO) test --manifest-path rust/Cargo.toml --workspace --locked --quiet -- --include-ignored
-	@$(TIMED) long 1800 $(PY) -m pytest -n $(SERVER_WORKERS) --dist loadfile $(SLOWEST) --long tests $(ARGS)
+	@$(TIMED) long 1800 $(PY) -m pytest -n $(SERVER_WORKERS) $(BY_FILE) $(SLOWEST) --long $(SERVER_TESTS) tests $(ARGS)
 
 fuzz: $(STAMPS)/environment ## hostile bytes; SECONDS_EACH=N for each target, TARGETS='…' for some
 	@$(TIMED) fuzz-build 300 $(PY) tools/fuzz.py build
