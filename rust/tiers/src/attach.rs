@@ -9,7 +9,7 @@
 //! Ages of objects, and so clocks, do not come into it. The same holds for a process and those that ran before it, whose
 //! last requests may still be on their way: where there is something to remove, a manifest is written first.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::TierError;
 use crate::manifest::{Entry, Manifest};
@@ -53,6 +53,7 @@ impl Tier {
         };
         self.check_found(&known, &next, writer, local)?;
         let is_cut = writer.is_clustered && self.cut_found(&mut next, local);
+        self.tell_short(&next, &listed);
         let strays = self.strays(&next, &listed);
         let is_claimed = next.leader_epoch == writer.leader_epoch && next.node_id == writer.node_id;
         let is_others = writer.is_clustered && next.version > 0 && !is_claimed;
@@ -132,6 +133,28 @@ impl Tier {
             );
         }
         is_cut
+    }
+
+    /// Tells of segments of which the store has less than was uploaded, or nothing: of those that every disk gave up only a
+    /// copy of the object brings them back.
+    fn tell_short(&self, manifest: &Manifest, listed: &[Listed]) {
+        let sizes: HashMap<&str, u64> = listed.iter().map(|it| (it.key.as_str(), it.size_bytes)).collect();
+        for entry in &manifest.segments {
+            let [log_key, indexes_key] = upload::keys(self.prefix(), entry.base_offset, entry.id);
+            let wanted = [(log_key, entry.log_bytes), (indexes_key, u64::from(entry.indexes_bytes))];
+            for (key, size_bytes) in wanted {
+                let found = sizes.get(key.as_str()).copied();
+                if found != Some(size_bytes) {
+                    tracing::error!(
+                        key,
+                        size_bytes,
+                        found,
+                        "an object of the store is not of the size that was uploaded, or is gone: put it back; until then \
+                         its records are served only where a disk has them"
+                    );
+                }
+            }
+        }
     }
 
     /// What is listed, and needed by nobody once `manifest` is in force.

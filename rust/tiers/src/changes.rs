@@ -119,6 +119,13 @@ impl Tier {
             }
             Err(error) => return Err(error.into()),
         }
+        if let Err(error) = upload::check_kept(store, &key, bytes.len() as u64) {
+            if matches!(error, TierError::Corrupt { .. }) {
+                // nobody can read it, so nobody went on from it; left there it would stop every later leader
+                self.remove(store, &key);
+            }
+            return Err(error);
+        }
         if writer.is_clustered {
             self.check_newest(store, version)?;
         }

@@ -19,6 +19,14 @@ pub enum StoreError {
         /// The object.
         key: String,
     },
+    /// What was to be put could not be read, or is not what it was: a fault of this machine's, not of the store's.
+    #[error("what was to be put as {key} could not be read: {reason}")]
+    Source {
+        /// The object.
+        key: String,
+        /// Why not.
+        reason: String,
+    },
     /// Unreachable, denied, not supported, or the answer was not what was asked for.
     #[error("could not {what} {key}: {reason}")]
     Failed {
@@ -87,6 +95,11 @@ pub enum TierError {
 }
 
 impl TierError {
+    /// Whether it is a request that failed, which others may too.
+    pub fn is_of_store(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Failed { .. }))
+    }
+
     pub(crate) fn local(what: &'static str, error: &io::Error) -> Self {
         Self::Local { what, reason: error.to_string() }
     }

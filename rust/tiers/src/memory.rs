@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::error::StoreError;
-use crate::store::{Listed, Store};
+use crate::store::{Listed, Store, unread};
 
 /// What a store does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Store for MemoryStore {
         let failed = |reason: String| StoreError::Failed { what: "put", key: key.to_owned(), reason };
         let mut whole = Vec::new();
         for part in parts {
-            whole.extend_from_slice(&part.map_err(|error| failed(error.to_string()))?);
+            whole.extend_from_slice(&part.map_err(|error| unread(key, &error))?);
         }
         if whole.len() as u64 != length {
             return Err(failed(format!("{} bytes, not {length}", whole.len())));
@@ -143,7 +143,8 @@ impl Store for MemoryStore {
             if state.objects.contains_key(key) {
                 return Err(StoreError::Exists { key: key.to_owned() });
             }
-            state.objects.insert(key.to_owned(), bytes);
+            let kept = if state.fault == Some(Fault::HalvesPuts) { bytes.len() / 2 } else { bytes.len() };
+            state.objects.insert(key.to_owned(), bytes.slice(..kept));
             Ok(())
         })
     }
@@ -169,6 +170,17 @@ impl Store for MemoryStore {
             _ => {}
         }
         Ok(bytes.into())
+    }
+
+    fn size(&self, key: &str) -> Result<u64, StoreError> {
+        let mut state = self.state.lock();
+        state.requests += 1;
+        if state.fault == Some(Fault::Unreachable) || state.changes_left == Some(0) {
+            let reason = "unreachable".to_owned();
+            return Err(StoreError::Failed { what: "look at", key: key.to_owned(), reason });
+        }
+        let found = state.objects.get(key).map(|it| it.len() as u64);
+        found.ok_or_else(|| StoreError::NotFound { key: key.to_owned() })
     }
 
     fn delete(&self, key: &str) -> Result<(), StoreError> {

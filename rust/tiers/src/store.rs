@@ -51,6 +51,8 @@ pub trait Store: Send + Sync + Debug {
     fn create(&self, key: &str, bytes: Bytes) -> Result<(), StoreError>;
     /// The bytes of a range: exactly so many, or an error.
     fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError>;
+    /// How many bytes it has of an object.
+    fn size(&self, key: &str) -> Result<u64, StoreError>;
     /// Removes an object; no error where there is none.
     fn delete(&self, key: &str) -> Result<(), StoreError>;
     /// Removes what is left of uploads under `prefix/` that the death of their process ended, where the store keeps that
@@ -74,6 +76,11 @@ pub struct ObjectStore {
 
 fn failed(what: &'static str, key: &str, reason: impl ToString) -> StoreError {
     StoreError::Failed { what, key: key.to_owned(), reason: reason.to_string() }
+}
+
+/// What is to be put could not be read.
+pub(crate) fn unread(key: &str, error: &io::Error) -> StoreError {
+    StoreError::Source { key: key.to_owned(), reason: error.to_string() }
 }
 
 fn of_crate(what: &'static str, key: &str, error: &object_store::Error) -> StoreError {
@@ -162,7 +169,7 @@ impl Store for ObjectStore {
         const WHAT: &str = "put";
         let path = self.path(key);
         let next = |parts: &mut dyn Iterator<Item = io::Result<Bytes>>| {
-            parts.next().transpose().map_err(|error| failed(WHAT, key, error))
+            parts.next().transpose().map_err(|error| unread(key, &error))
         };
         let first = next(parts)?.unwrap_or_default();
         if first.len() as u64 == length {
@@ -235,6 +242,11 @@ impl Store for ObjectStore {
             }
             Ok(bytes.into())
         })
+    }
+
+    fn size(&self, key: &str) -> Result<u64, StoreError> {
+        let meta = self.runtime.block_on(self.inner.head(&self.path(key)));
+        meta.map(|it| it.size).map_err(|error| of_crate("look at", key, &error))
     }
 
     fn delete(&self, key: &str) -> Result<(), StoreError> {

@@ -45,7 +45,20 @@ pub(crate) fn upload(store: &dyn Store, prefix: &str, source: &ClosedSegment) ->
     let [log_key, indexes_key] = keys(prefix, base_offset, entry.id);
     store.put(&log_key, source.size_bytes, &mut parts_of(source, &chunks))?;
     store.put(&indexes_key, objects.len() as u64, &mut std::iter::once(Ok(objects.into())))?;
+    check_kept(store, &log_key, entry.log_bytes)?;
+    check_kept(store, &indexes_key, entry.indexes_bytes.into())?;
     Ok(entry)
+}
+
+/// Asks a store that said yes whether it has all of an object: the disk's copy goes by it. That the bytes are the same S3
+/// itself compares when they come, by the digest with which requests are signed.
+pub(crate) fn check_kept(store: &dyn Store, key: &str, length: u64) -> Result<(), TierError> {
+    let kept = store.size(key)?;
+    if kept == length {
+        return Ok(());
+    }
+    let reason = format!("the store took {length} bytes, and has {kept}");
+    Err(TierError::Corrupt { object: key.to_owned(), reason })
 }
 
 fn length(bytes: usize) -> Result<u32, TierError> {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 /// The object store of a broker, with threads that read from it.
@@ -19,6 +19,8 @@ pub struct Tiers {
     is_clustered: bool,
     threads: Mutex<Vec<JoinHandle<()>>>,
     is_stopped: AtomicBool,
+    /// At which partition the next turn begins.
+    pub(crate) turn: AtomicUsize,
 }
 
 impl fmt::Debug for Tiers {
@@ -43,7 +45,14 @@ impl Tiers {
     pub fn of(store: Arc<dyn Store>, cache_bytes: usize, is_clustered: bool) -> io::Result<Arc<Self>> {
         let reader = Reader::new(Arc::clone(&store), Cache::new(cache_bytes));
         let threads = Mutex::new(reader.start()?);
-        Ok(Arc::new(Self { store, reader, is_clustered, threads, is_stopped: AtomicBool::new(false) }))
+        Ok(Arc::new(Self {
+            store,
+            reader,
+            is_clustered,
+            threads,
+            is_stopped: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
+        }))
     }
 
     pub(crate) fn store(&self) -> &dyn Store {

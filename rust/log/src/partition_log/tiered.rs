@@ -12,7 +12,7 @@ use super::open::LogOptions;
 use crate::epoch_cache::{EpochCache, EpochStart};
 use crate::error::{During, LogError};
 use crate::file_name;
-use crate::file_system::{FileHandle, LazyFile, atomic_file, read_up_to_at};
+use crate::file_system::{FileHandle, LazyFile, OpenMode, UnseenFile, atomic_file, read_up_to_at};
 use crate::lineage::common_end;
 use crate::segment::Segment;
 use crate::segment::list::SegmentList;
@@ -157,7 +157,7 @@ impl Log {
             next_offset,
             position: 0,
             size_bytes: segment.size(),
-            log: segment.file()?,
+            log: self.unseen(segment)?,
             offset_index: whole(segment.offset_index.entries().file())?,
             time_index: whole(segment.time_index.entries().file())?,
             txn_index: encoded(&segment.txn_index)?,
@@ -169,6 +169,14 @@ impl Log {
             self.without_front(segment, from, &mut closed)?;
         }
         Ok(closed)
+    }
+
+    /// The segment by a descriptor of its own: what is uploaded was often written long ago, and is not to push out of memory
+    /// what others read.
+    fn unseen(&self, segment: &Segment) -> Result<Arc<dyn FileHandle>, LogError> {
+        let path = segment.log.path();
+        let file = self.storage().file_system.open(&path, OpenMode::Read).during("open", &path)?;
+        Ok(Arc::new(UnseenFile::new(file)))
     }
 
     /// Leaves out what lies below offset `from`, where a batch begins: another replica's segment ended there.

@@ -53,14 +53,43 @@ fn each_changed_byte_of_an_object_is_noticed() {
 }
 
 #[test]
-fn an_object_that_was_kept_by_half_is_an_error_for_its_segment_only() {
+fn a_store_that_says_yes_and_keeps_half_has_nothing_until_it_keeps_all() {
     let segments = vec![segment(0, &[(3, 500), (4, 500)]), segment(7, &[(3, 500)])];
     let (broker, store) = (Broker { segments, ..Broker::default() }, Arc::new(MemoryStore::default()));
     let tier = broker.tier();
+    for number in 0..2 {
+        store.set_fault(Some(Fault::HalvesPuts));
+        let error = broker.add(&tier, &*store, &broker.segments[number]).unwrap_err();
+        assert!(matches!(error, TierError::Corrupt { .. }), "{error}");
+        assert_eq!(tier.manifest().segments.len(), number, "what is not there may go from the disk");
+        store.set_fault(None);
+        broker.add(&tier, &*store, &broker.segments[number]).unwrap();
+    }
+    let whole = expected(&tier.manifest(), &broker.segments);
+    assert_eq!(read_all(&reader(&store, 1 << 20), &tier, 0, 10, 1 << 20), Some(whole));
+    assert_eq!(store.keys().iter().filter(|key| !key.contains("manifest-")).count(), 4, "strays are left");
+}
+
+#[test]
+fn a_manifest_that_is_kept_by_half_does_not_count_and_stops_nobody() {
+    let (broker, store) = with_two();
+    let tier = broker.tier();
+    broker.attach(&tier, &*store).unwrap();
     store.set_fault(Some(Fault::HalvesPuts));
-    broker.add(&tier, &*store, &broker.segments[0]).unwrap();
+    let error = broker.trim(&tier, &*store, 7).unwrap_err();
+    assert!(matches!(error, TierError::Corrupt { .. }), "{error}");
+    assert_eq!(tier.manifest().start_offset(), Some(0));
     store.set_fault(None);
-    broker.add(&tier, &*store, &broker.segments[1]).unwrap();
+    assert_eq!(broker.trim(&broker.tier(), &*store, 7).unwrap(), 1);
+}
+
+#[test]
+fn an_object_that_lost_its_second_half_later_is_an_error_for_its_segment_only() {
+    let (broker, store) = with_two();
+    let tier = broker.tier();
+    let is_first = |key: &String| key.ends_with(".log") && key.contains("/00000000000000000000-");
+    let first = store.keys().into_iter().find(is_first).unwrap();
+    store.change(&first, |bytes| bytes.truncate(bytes.len() / 2));
     assert_eq!(read_all(&reader(&store, 1 << 20), &tier, 0, 7, 1 << 20), None);
     let second = broker.segments[1].bytes.clone();
     assert_eq!(read_all(&reader(&store, 1 << 20), &tier, 7, 10, 1 << 20), Some(second));

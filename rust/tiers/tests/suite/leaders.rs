@@ -197,6 +197,10 @@ impl Store for Reached {
         self.request(|store| store.get(key, range))
     }
 
+    fn size(&self, key: &str) -> Result<u64, StoreError> {
+        self.request(|store| store.size(key))
+    }
+
     fn delete(&self, key: &str) -> Result<(), StoreError> {
         let key = key.to_owned();
         self.change(move |store| store.delete(&key))

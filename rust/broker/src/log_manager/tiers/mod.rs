@@ -19,6 +19,10 @@ use fastlog_log::{LogError, Storage};
 use fastlog_tiers::{Entry, Local, Manifest, Place, Tier, TierError};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// So many partitions in a row that the store fails end a turn.
+const FAILED_MAX: usize = 3;
 
 /// The copy of the manifest in force, in a partition's directory.
 const COPY: &str = "remote-log-manifest";
@@ -27,25 +31,36 @@ impl LogManager {
     /// Looks after what every partition has in the object store: where it leads it deletes what retention says, and uploads
     /// a full segment of each that has one; where it follows it looks what its leader did. Waits for the store. True =
     /// there may be more to do at once.
+    ///
+    /// An object that cannot be read stops its own partition. Where the store fails several in a row, the turn is over, and
+    /// the next one begins behind them: neither does a store that is away fail ten thousand times, nor do a few bad objects
+    /// keep others from it.
     pub fn run_tiers(&self, now_ms: i64) -> bool {
         let Some(tiers) = self.broker.tiers() else { return false };
         self.remove_deleted_tiers(tiers);
         let tiered = |it: &Partition| it.log().config().remote_storage || it.tier().is_some();
-        let mut has_more = false;
-        for partition in self.broker.partitions().those(tiered) {
+        let mut due = self.broker.partitions().those(tiered);
+        let first = tiers.turn.swap(0, Ordering::Relaxed).checked_rem(due.len()).unwrap_or_default();
+        due.rotate_left(first);
+        let (mut has_more, mut failed) = (false, 0);
+        for (number, partition) in due.iter().enumerate() {
             if tiers.is_stopped() {
                 return false;
             }
             let _not_handed_over = self.moves.tiering.lock();
-            if self.moves.has(&partition) {
+            if self.moves.has(partition) {
                 continue;
             }
-            match self.run_tier(tiers, &partition, now_ms) {
-                Ok(uploaded) => has_more |= uploaded,
+            match self.run_tier(tiers, partition, now_ms) {
+                Ok(uploaded) => {
+                    has_more |= uploaded;
+                    failed = 0;
+                }
                 Err(error) => {
-                    self.tell_tier(&partition, &error);
-                    if matches!(error, TierError::Store(_)) {
-                        // it would fail ten thousand times in the same way
+                    self.tell_tier(partition, &error);
+                    failed += usize::from(error.is_of_store());
+                    if failed == FAILED_MAX {
+                        tiers.turn.store(first + number + 1, Ordering::Relaxed);
                         return false;
                     }
                 }

@@ -1,0 +1,170 @@
+"""Tiered storage on a broker whose S3 server keeps half, refuses single objects, lies, or never answers."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from tests.conftest import MakeBroker
+from tests.integration.test_tiers import (
+    EARLIEST_LOCAL,
+    TOPIC,
+    check_all_there,
+    consumed,
+    offset,
+    produce,
+    segments,
+    settings,
+    tiered,
+    values,
+)
+from tests.support.admin import create_topic
+from tests.support.broker import BrokerProcess, wait_until
+from tests.support.object_store import BUCKET, DENIED, FaultyStore, ObjectStore
+
+#: a request to the store has 30 s, and is tried again
+SECONDS_WITHOUT_STORE = 15.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with ObjectStore(tmp_path_factory.mktemp("store")) as started:
+        yield started
+
+
+@pytest.fixture
+def s3(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
+    """A proxy before the server, which the environment names."""
+    with FaultyStore(server) as proxy:
+        for name, value in proxy.environment().items():
+            monkeypatch.setenv(name, value)
+        yield proxy
+
+
+def wait_given_up(broker: BrokerProcess, topic: str, seconds: float = 60.0) -> None:
+    wait_until(
+        f"of {topic} only the active segment is on the disk",
+        lambda: len(segments(broker, topic)) == 1,
+        seconds=seconds,
+    )
+
+
+def test_a_store_that_says_yes_and_keeps_half_takes_nothing_from_the_disk(
+    make_broker: MakeBroker, s3: FaultyStore, topic_name: str
+) -> None:
+    broker, sent = make_broker(settings=settings(f"s3://{BUCKET}/tiers/{topic_name}")), values()
+    create_topic(broker.bootstrap, topic_name, config=TOPIC)
+    s3.cuts_uploads = True
+    produce(broker, topic_name, sent)
+    wait_until("the broker says so", lambda: "bytes, and has" in broker.log(), seconds=30)
+    full = len(segments(broker, topic_name))
+    before = len(s3.requests)
+    wait_until("it tries again", lambda: len(s3.requests) > before + 30, seconds=30)
+    assert len(segments(broker, topic_name)) == full > 5, "the disk gave up what the store does not have"
+    s3.cuts_uploads = False
+    wait_given_up(broker, topic_name, 90)
+    check_all_there(broker, topic_name, sent)
+
+
+def test_objects_that_are_refused_keep_no_other_topic_from_the_store(
+    make_broker: MakeBroker, s3: FaultyStore, topic_name: str
+) -> None:
+    broker, sent = make_broker(settings=settings(f"s3://{BUCKET}/tiers/{topic_name}")), values()[:300]
+    refused, others = [f"{topic_name}-a{it}" for it in range(4)], [f"{topic_name}-z"]
+
+    def deny(method: str, key: str, status: int, body: bytes) -> tuple[int, bytes, int]:
+        if f"{topic_name}-a" in key:
+            status, body = 403, DENIED
+        return status, body, len(body)
+
+    s3.fault = deny
+    for topic in (*refused, *others):
+        create_topic(broker.bootstrap, topic, config=TOPIC)
+        produce(broker, topic, sent)
+    wait_given_up(broker, others[0])
+    assert all(len(segments(broker, topic)) > 1 for topic in refused)
+    s3.fault = None
+    for topic in (*refused, *others):
+        wait_given_up(broker, topic)
+        assert consumed(broker, topic, len(sent)) == sent
+
+
+def flipped(chance: random.Random, body: bytes) -> bytes:
+    place = chance.randrange(len(body))
+    return body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [flipped, lambda _, body: body[:-1], lambda _, body: body + b"x", lambda _, body: body[::-1]],
+    ids=["another bit", "one byte less", "one byte more", "another order"],
+)
+def test_what_is_not_what_was_stored_is_never_served(
+    make_broker: MakeBroker,
+    s3: FaultyStore,
+    topic_name: str,
+    lie: Callable[[random.Random, bytes], bytes],
+) -> None:
+    broker, sent = make_broker(settings=settings(f"s3://{BUCKET}/tiers/{topic_name}")), values()
+    tiered(broker, topic_name, sent)
+    # so that nothing of it is in memory
+    broker.kill()
+    chance = random.Random(7)
+
+    def lies(method: str, key: str, status: int, body: bytes) -> tuple[int, bytes, int]:
+        if method == "GET" and status in (200, 206) and body and key.startswith("tiers/"):
+            body = lie(chance, body)
+        return status, body, len(body)
+
+    s3.fault = lies
+    broker.start()
+    assert consumed(broker, topic_name, 1, seconds=4) == []
+    assert "could not be read" in broker.log()
+    s3.fault = None
+    check_all_there(broker, topic_name, sent)
+
+
+def test_a_store_that_never_answers_keeps_nobody_from_the_disk(
+    make_broker: MakeBroker, s3: FaultyStore, topic_name: str
+) -> None:
+    broker, sent = make_broker(settings=settings(f"s3://{BUCKET}/tiers/{topic_name}")), values()
+    half = len(sent) // 2
+    tiered(broker, topic_name, sent[:half])
+    local = offset(broker, topic_name, EARLIEST_LOCAL)
+    s3.goes_on.clear()
+    began = time.monotonic()
+    options = {"bootstrap.servers": broker.bootstrap, "linger.ms": 5, "batch.size": 60_000}
+    producer = Producer({**options, "acks": "all"})
+    consumer = Consumer(
+        {"bootstrap.servers": broker.bootstrap, "group.id": "disk", "enable.auto.commit": False}
+    )
+    consumer.assign([TopicPartition(topic_name, 0, local)])
+    # somebody waits for what only the store has meanwhile
+    waiting = Consumer(
+        {"bootstrap.servers": broker.bootstrap, "group.id": "store", "enable.auto.commit": False}
+    )
+    waiting.assign([TopicPartition(topic_name, 0, 0)])
+    try:
+        found: list[bytes | None] = []
+        for value in sent[half:]:
+            producer.produce(topic_name, value, partition=0)
+            assert waiting.poll(0) is None
+        assert producer.flush(SECONDS_WITHOUT_STORE) == 0
+        while len(found) < len(sent) - local:
+            assert time.monotonic() < began + SECONDS_WITHOUT_STORE, f"{len(found)} records came"
+            found += [it.value() for it in consumer.consume(500, timeout=0.2) if it.error() is None]
+        assert found == sent[local:]
+        assert not s3.goes_on.is_set()
+        # and who waited gets it when the store answers
+        s3.goes_on.set()
+        message = waiting.poll(60)
+        assert message is not None
+        assert (message.offset(), message.value()) == (0, sent[0])
+    finally:
+        s3.goes_on.set()
+        consumer.close()
+        waiting.close()
