@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from fastlog.backup.directory_archive import DirectoryArchive
 from fastlog.backup.manifest import MANIFESTS, SUFFIX, Manifest, decode
-from fastlog.errors import BackupError
+from fastlog.backup.names import by_time
+from fastlog.errors import BackupError, UnreadableBackupError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
 FILE_URL = "file://"
@@ -58,21 +61,66 @@ def open_archive(place: str) -> Archive:
 
 def taken(archive: Archive) -> list[str]:
     """The names of the backups in an archive, the oldest first."""
-    return [
-        name.removeprefix(MANIFESTS).removesuffix(SUFFIX)
-        for name in archive.sizes(MANIFESTS)
-        if name.endswith(SUFFIX)
-    ]
+    return list(_listed(archive))
+
+
+def manifests_of(archive: Archive) -> Iterator[tuple[str, Manifest | UnreadableBackupError]]:
+    """The backups in an archive by their names, the newest first; of those that cannot be read, why."""
+    for name, size in reversed(_listed(archive).items()):
+        try:
+            yield name, _read(archive, name, size)
+        except UnreadableBackupError as error:
+            yield name, error
+
+
+def newest(archive: Archive, tell: Callable[[str], None]) -> Manifest | None:
+    """The newest backup that can be read; `tell` is told of those that are newer. None where there is none."""
+    for _, found in manifests_of(archive):
+        if isinstance(found, Manifest):
+            return found
+        tell(str(found))
+    return None
 
 
 def manifest_of(archive: Archive, name: str | None = None) -> Manifest:
-    """The backup `name`, or the newest one; raises BackupError where there is none."""
-    known = taken(archive)
+    """The backup `name`, or the newest one; raises BackupError where there is none.
+
+    Where the newest one cannot be read none is chosen in its place: UnreadableBackupError says which could be.
+    """
+    known = _listed(archive)
     if not known:
         raise BackupError(f"there is no backup in {archive}")
-    if name is None:
-        name = known[-1]
-    if name not in known:
-        raise BackupError(f"there is no backup {name} in {archive}; there are {', '.join(known)}")
+    if name is not None:
+        if name not in known:
+            raise BackupError(f"there is no backup {name} in {archive}; there are {', '.join(known)}")
+        return _read(archive, name, known[name])
+    last = next(reversed(known))
+    try:
+        return _read(archive, last, known[last])
+    except UnreadableBackupError as error:
+        readable = newest(archive, lambda _message: None)
+        advice = (
+            f"the newest one that can be read is {readable.taken}: --taken {readable.taken} takes it"
+            if readable is not None
+            else "none of the others can be read either"
+        )
+        raise UnreadableBackupError(f"the newest backup cannot be read: {error}; {advice}") from error
+
+
+def _listed(archive: Archive) -> dict[str, int]:
+    """The names of the backups, the oldest first, with the bytes of their manifests."""
+    sizes = {
+        name.removeprefix(MANIFESTS).removesuffix(SUFFIX): size
+        for name, size in archive.sizes(MANIFESTS).items()
+        if name.endswith(SUFFIX)
+    }
+    return {name: sizes[name] for name in by_time(sizes)}
+
+
+def _read(archive: Archive, name: str, size: int) -> Manifest:
     path = f"{MANIFESTS}{name}{SUFFIX}"
-    return decode(archive.get(path, MANIFEST_BYTES_MAX), f"{path} in {archive}")
+    if size > MANIFEST_BYTES_MAX:
+        raise UnreadableBackupError(f"{path} in {archive} is no manifest of a backup: it has {size} bytes")
+    manifest = decode(archive.get(path, size), f"{path} in {archive}")
+    # by the name that it has: somebody may have copied it
+    return msgspec.structs.replace(manifest, taken=name)

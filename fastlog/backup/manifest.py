@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -69,12 +68,14 @@ class GroupBackup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole backup. `taken` is its name: the time of it in UTC, so that names sort by time."""
+    """A whole backup. `taken` is its name: the time of it in UTC, and later than those of all that were there."""
 
     format: int = FORMAT
     #: of the rest of the document; none in those of earlier versions
     sha256: str = ""
     taken: str
+    #: what the machine's clock said, where that was not later
+    clock: str = ""
     cluster_id: str
     topics: tuple[TopicBackup, ...]
     groups: tuple[GroupBackup, ...]
@@ -120,8 +121,3 @@ def decode(data: bytes, what: str) -> Manifest:
             f"{what} is damaged (its checksum differs); take an earlier backup, or copy it again"
         )
     return manifest
-
-
-def name_of(moment: datetime) -> str:
-    """The name of a backup that is taken now."""
-    return f"{moment.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"

@@ -6,7 +6,7 @@ found again by the next one.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import logging
 from typing import TYPE_CHECKING
 
 from fastlog.backup import archive as archives
@@ -17,8 +17,8 @@ from fastlog.backup.manifest import (
     Position,
     TopicBackup,
     encode,
-    name_of,
 )
+from fastlog.backup.names import name_of, next_name, now
 from fastlog.backup.partitions import Partitions
 from fastlog.client.admin import Admin
 from fastlog.errors import BackupError
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from fastlog.backup.archive import Archive
     from fastlog.client.admin.results import TopicDescription
 
+_log = logging.getLogger(__name__)
+NOT_USED = "this backup does not go on from that one"
 #: set by this cluster where a topic is just being restored
 RESTORING = "fastlog.restoring"
 
@@ -40,8 +42,11 @@ def back_up(
     topics: Iterable[str] = (),
     groups: Iterable[str] = (),
     done: Callable[[int], None] = lambda _count: None,
+    tell: Callable[[str], None] = _log.warning,
 ) -> Manifest:
     """Takes a backup of `topics` and `groups`, of all where none are named; `done` is told of records as they are kept.
+
+    `tell` is told, in words, of what is not as it should be and was not in the way.
 
     Records are kept up to the end that each partition has when its topic's turn comes, without transactions that are
     open then. Blocks. Raises what the cluster answers, and BackupError.
@@ -50,7 +55,7 @@ def back_up(
         cluster_id = admin.describe_cluster().cluster_id
         kept_groups = tuple(_groups(admin, list(groups)))
         names = list(topics) or [it.name for it in admin.list_topics()]
-        last = archives.manifest_of(archive) if archives.taken(archive) else None
+        last = archives.newest(archive, lambda found: tell(f"{found}; {NOT_USED}"))
         if last is not None and last.cluster_id != cluster_id:
             raise BackupError(
                 f"{archive} has backups of the cluster {last.cluster_id}, this is {cluster_id}; take another place"
@@ -71,14 +76,37 @@ def back_up(
             kept_topics.append(
                 saving.topic(topic, configs, before if is_appended_only else None, is_appended_only)
             )
+        return _keep(archive, cluster_id, tuple(kept_topics), kept_groups, tell)
+
+
+def _keep(
+    archive: Archive,
+    cluster_id: str,
+    topics: tuple[TopicBackup, ...],
+    groups: tuple[GroupBackup, ...],
+    tell: Callable[[str], None],
+) -> Manifest:
+    """Names the backup after all that are there, and keeps its manifest."""
+    while True:
+        moment = now()
+        known = archives.taken(archive)
+        clock, taken = name_of(moment), next_name(known, moment)
         manifest = Manifest(
-            taken=name_of(datetime.now(UTC)),
+            taken=taken,
+            clock=clock if clock != taken else "",
             cluster_id=cluster_id,
-            topics=tuple(kept_topics),
-            groups=kept_groups,
+            topics=topics,
+            groups=groups,
         )
-        archive.put(manifest.object_name, encode(manifest))
-        return manifest
+        # another backup may have taken the name just now, where places have no locks
+        if archive.create(manifest.object_name, encode(manifest)):
+            break
+    if manifest.clock:
+        tell(
+            f"{archive} has a backup that is called {known[-1]}, later than this machine's clock, which says {clock}: "
+            f"one of the two is wrong. This one is called {taken} and is the newest; set the clock right"
+        )
+    return manifest
 
 
 def _groups(admin: Admin, names: list[str]) -> Iterator[GroupBackup]:

@@ -11,6 +11,7 @@ from fastlog.cli.options import bootstrap_option, config_option, json_option
 
 if TYPE_CHECKING:
     from fastlog.backup.manifest import Manifest
+    from fastlog.errors import UnreadableBackupError
 
 
 @click.command()
@@ -31,7 +32,9 @@ def backup(
     from fastlog.backup.saving import back_up
 
     with report.progress("backing up", None) as done:
-        manifest = back_up(bootstrap, open_archive(place), topics=topics, groups=groups, done=done)
+        manifest = back_up(
+            bootstrap, open_archive(place), topics=topics, groups=groups, done=done, tell=_warn
+        )
     _tell("backed up", manifest, as_json=as_json)
 
 
@@ -71,9 +74,10 @@ def restore(
 
     archive = archives.open_archive(place)
     if only_list:
-        _list([archives.manifest_of(archive, name) for name in archives.taken(archive)], as_json=as_json)
+        _list(list(archives.manifests_of(archive))[::-1], as_json=as_json)
         return
     manifest = archives.manifest_of(archive, taken)
+    _tell_age(manifest)
     total = sum(topic.size_bytes for topic in manifest.topics if not topics or topic.name in topics)
     label = "checking" if only_check else "restoring"
     with report.progress(label, total, unit="bytes") as done:
@@ -119,20 +123,45 @@ def _tell(what: str, manifest: Manifest, *, as_json: bool, topics: tuple[str, ..
     click.echo(f"{what}: {manifest.taken}, {report.counted(len(rows), 'topic')}, {groups}")
 
 
-def _list(manifests: list[Manifest], *, as_json: bool) -> None:
-    rows = [
-        {
-            "taken": it.taken,
-            "cluster": it.cluster_id,
-            "topics": len(it.topics),
-            "groups": len(it.groups),
-            "bytes": sum(topic.size_bytes for topic in it.topics),
-        }
-        for it in manifests
-    ]
+def _tell_age(manifest: Manifest) -> None:
+    """Which backup it is: on standard error, so that nobody takes an old one unawares."""
+    from fastlog.backup.names import CLOSE, age, moment_of, now
+
+    moment = now()
+    taken = moment_of(manifest.clock or manifest.taken)
+    if taken is None:
+        return
+    if taken > moment + CLOSE:
+        _warn(
+            f"{manifest.taken} lies {age(taken, moment)} in the future: this machine's clock is wrong now, or that of "
+            "the backup was when it was taken, and there may be a later one; --list shows all, --taken takes one"
+        )
+        return
+    clock = f" at {manifest.clock} by the clock" if manifest.clock else ""
+    click.echo(f"{manifest.taken}: taken{clock}, {age(taken, moment)} ago", err=True)
+
+
+def _warn(message: str) -> None:
+    click.echo(f"fastlog: {message}", err=True)
+
+
+def _list(found: list[tuple[str, Manifest | UnreadableBackupError]], *, as_json: bool) -> None:
+    rows: list[dict[str, object]] = []
+    for name, it in found:
+        row: dict[str, object] = dict.fromkeys(("taken", "cluster", "topics", "groups", "bytes", "error"))
+        row["taken"] = name
+        # only UnreadableBackupError is an exception here; the manifests' class takes long to import
+        if isinstance(it, Exception):
+            row["error"] = str(it)
+        else:
+            row["cluster"], row["topics"], row["groups"] = it.cluster_id, len(it.topics), len(it.groups)
+            row["bytes"] = sum(topic.size_bytes for topic in it.topics)
+        rows.append(row)
     if as_json:
         report.print_json(rows)
-    else:
-        report.print_table(
-            ("taken", "cluster", "topics", "groups", "bytes"), [tuple(row.values()) for row in rows]
-        )
+        return
+    columns = ("taken", "cluster", "topics", "groups", "bytes")
+    report.print_table(columns, [[report.cell(row[it]) for it in columns] for row in rows])
+    for row in rows:
+        if row["error"]:
+            _warn(f"{row['taken']} cannot be restored: {row['error']}")

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from fastlog.backup.archive import manifest_of, open_archive, taken
+from fastlog.backup.archive import (
+    MANIFEST_BYTES_MAX,
+    manifest_of,
+    manifests_of,
+    newest,
+    open_archive,
+    taken,
+)
 from fastlog.backup.directory_archive import DirectoryArchive
-from fastlog.backup.manifest import FORMAT, GroupBackup, Manifest, Position, decode, encode, name_of
-from fastlog.errors import BackupError
+from fastlog.backup.manifest import FORMAT, GroupBackup, Manifest, Position, decode, encode
+from fastlog.errors import BackupError, UnreadableBackupError
 
 
 def manifest(name: str) -> Manifest:
@@ -52,11 +58,56 @@ def test_the_newest_backup_is_taken_unless_one_is_named(tmp_path: Path) -> None:
         manifest_of(archive, "4")
 
 
-def test_names_sort_by_time() -> None:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    names = [name_of(now + timedelta(microseconds=number * 333_333)) for number in range(20)]
-    assert names == sorted(names)
-    assert len(set(names)) == 20
+def test_a_manifest_that_cannot_be_read_hides_no_other_and_is_not_passed_over_in_silence(
+    tmp_path: Path,
+) -> None:
+    archive = DirectoryArchive(tmp_path)
+    names = [f"2026010{day}T000000.000000Z" for day in range(1, 6)]
+    keep(archive, *names)
+    paths = [tmp_path / "manifests" / f"{name}.json" for name in names]
+    good = paths[4].read_bytes()
+    paths[4].write_bytes(good.replace(b'"c"', b'"d"'))
+    paths[3].write_bytes(good.replace(b'"format": 1', b'"format": 2'))
+    with paths[2].open("wb") as file:
+        file.truncate(MANIFEST_BYTES_MAX + 1)
+    found = dict(manifests_of(archive))
+    assert list(found) == names[::-1]
+    whys = [str(it) for it in found.values() if isinstance(it, BackupError)]
+    assert [("damaged" in it, "newer version" in it, "no manifest" in it) for it in whys] == [
+        (True, False, False),
+        (False, True, False),
+        (False, False, True),
+    ]
+    told: list[str] = []
+    last = newest(archive, told.append)
+    assert last is not None
+    assert (last.taken, told) == (names[1], whys)
+    with pytest.raises(
+        UnreadableBackupError, match=rf"the newest backup cannot be read: .*--taken {names[1]} takes it"
+    ):
+        manifest_of(archive)
+    assert manifest_of(archive, names[1]).taken == names[1]
+    with pytest.raises(UnreadableBackupError, match="is damaged"):
+        manifest_of(archive, names[4])
+    for path in paths:
+        path.write_bytes(b"")
+    assert newest(archive, told.append) is None
+    with pytest.raises(UnreadableBackupError, match="none of the others can be read"):
+        manifest_of(archive)
+
+
+def test_a_place_that_cannot_be_reached_has_no_damaged_backups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = DirectoryArchive(tmp_path)
+    keep(archive, "1")
+
+    def away(_name: str, _size_max: int) -> bytes:
+        raise BackupError("it is away")
+
+    monkeypatch.setattr(archive, "get", away)
+    with pytest.raises(BackupError, match="it is away"):
+        newest(archive, lambda _message: None)
 
 
 def test_what_is_no_manifest_is_refused() -> None:
