@@ -21,7 +21,7 @@ FAST_TESTS := $(wildcard tests/unit tests/wire tests/property tests/formats)
 # in this order: with files of few and long tests at the end one worker would go on alone
 SERVER_TESTS := $(wildcard tests/fault tests/integration)
 BY_FILE := --dist loadfile --no-loadscope-reorder
-# three on two cores were no faster, and a broker that came back found its port taken by another test's connection
+# with two, about half of two cores is idle: many tests wait. `make server-test SERVER_WORKERS=3` on a machine of its own
 SERVER_WORKERS := 2
 # where the time of the long suites goes
 SLOWEST := --durations=40 --durations-min=4

@@ -8,8 +8,9 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
+from fastlog.testing.ports import free_ports
 from tests.integration.kafka import jars, tool
-from tests.integration.kafka.server import CLUSTER_ID, free_ports
+from tests.integration.kafka.server import CLUSTER_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

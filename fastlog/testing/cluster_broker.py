@@ -12,6 +12,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from fastlog.testing.ports import free_ports
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -100,6 +102,8 @@ class ClusterBroker:
 
     def start(self) -> None:
         """Starts the process; returns at once, see `wait`."""
+        wanted = [scheme for scheme, port in self.ports.items() if not port]
+        self.ports |= zip(wanted, free_ports(len(wanted)), strict=True)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             self._log_begins = log.tell()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from fastlog.errors import FastlogError
 from fastlog.testing.cluster import Cluster
 from fastlog.testing.leash import Leash
-from fastlog.testing.zookeeper import is_taken
+from fastlog.testing.ports import is_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

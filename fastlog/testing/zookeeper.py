@@ -7,13 +7,13 @@ syncLimit x tickTime <= session / 3 (docs/zookeeper.md).
 from __future__ import annotations
 
 import contextlib
-import errno
 import signal
 import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from fastlog.testing.ports import free_ports, is_taken
 from fastlog.testing.zookeeper_jars import class_path
 
 if TYPE_CHECKING:
@@ -269,24 +269,3 @@ def start_all(servers: Sequence[ZooKeeperServer]) -> None:
         each.write_config(servers)
     for each in servers:
         each.start()
-
-
-def is_taken(host: str, port: int) -> bool:
-    """Whether something on this machine listens there."""
-    with socket.socket() as probe:
-        # as servers do: what is left of connections that are over does not count
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that were free a moment ago."""
-    with contextlib.ExitStack() as opened:
-        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

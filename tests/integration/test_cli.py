@@ -17,8 +17,9 @@ from typing import IO
 import pytest
 
 from fastlog import Admin
+from fastlog.testing.ports import free_ports
 from tests.conftest import MakeBroker
-from tests.integration.kafka.server import KafkaServer, free_ports
+from tests.integration.kafka.server import KafkaServer
 from tests.support.broker import PROGRAM, BrokerProcess, wait_until
 from tests.support.cli import Run, fastlog
 from tests.support.clients import confluent

@@ -1,4 +1,4 @@
-"""A fastlog broker as a user runs it: a process of its own, on ports the system picks."""
+"""A fastlog broker as a user runs it: a process of its own, on free ports."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import threading
 import time
 from pathlib import Path
 from queue import Empty, Queue
+
+from fastlog.testing.ports import free_ports
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 30.0
@@ -55,7 +57,7 @@ class BrokerProcess:
         return self.process.pid
 
     def command(self) -> list[str]:
-        """The command line; a broker that ran before takes the same ports again."""
+        """The command line; a broker that is started again takes the same ports."""
         words = [str(PROGRAM), "serve", "--data-dir", str(self.data_dir)]
         words += [
             "--listen",
@@ -69,6 +71,8 @@ class BrokerProcess:
 
     def start(self) -> BrokerProcess:
         """Starts the broker and returns when it said that it is ready."""
+        if not self.tcp_port:
+            self.tcp_port, self.zmq_port = free_ports(2)
         with self.log_file.open("a") as log:
             self.process = subprocess.Popen(
                 self.command(),

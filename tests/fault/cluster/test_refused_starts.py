@@ -10,7 +10,7 @@ import pytest
 
 from fastlog.testing import Cluster
 from fastlog.testing.cluster_broker import ClusterBroker
-from fastlog.testing.zookeeper import free_ports
+from fastlog.testing.ports import free_ports
 from tests.support.broker import BrokerProcess
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fastlog import Consumer, Producer
-from fastlog.testing.zookeeper import free_ports, is_taken
+from fastlog.testing.ports import free_ports, is_taken
 from tests.support.broker import wait_until
 from tests.support.cli import fastlog
 

@@ -8,23 +8,13 @@ import subprocess
 import time
 from pathlib import Path
 
+from fastlog.testing.ports import free_ports
 from tests.integration.kafka import java, tool
 from tests.support.broker import SETTINGS
 
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
 READY_SECONDS = 180.0
 STOP_SECONDS = 120.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class KafkaServer:

@@ -10,7 +10,7 @@ from fastlog.cluster.zookeeper.cluster import join_cluster
 from fastlog.cluster.zookeeper.connection import ZooKeeperConnection
 from fastlog.cluster.zookeeper.metadata.store import ZooKeeperStore
 from fastlog.ports import CorruptStoreError, StoreError, StoreUnavailableError
-from fastlog.testing.zookeeper import free_ports
+from fastlog.testing.ports import free_ports
 from tests.support.zookeeper import CLUSTER_ID, Connect
 
 OTHER_ID = "b3RoZXIgY2x1c3RlcnMgaQ"

@@ -9,7 +9,7 @@ import pytest
 
 from fastlog.cluster.zookeeper import silence
 from fastlog.cluster.zookeeper.silence import why_silent
-from fastlog.testing.zookeeper import free_ports
+from fastlog.testing.ports import free_ports
 
 
 def test_what_listens_and_is_no_zookeeper_is_told_from_what_does_not_listen() -> None:
