@@ -7,6 +7,7 @@ one that exists without it is never written to.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from fastlog.backup.archive import Archive
     from fastlog.backup.manifest import GroupBackup, Manifest, PartitionBackup, TopicBackup
 
+_log = logging.getLogger(__name__)
+#: of topics and groups that are told in one line
+NAMES_MAX = 10
 #: batches that are sent together
 RUN_BYTES = 1 << 20
 Named = TypeVar("Named")
@@ -48,12 +52,13 @@ def restore(
     configs: Mapping[str, str] | None = None,
     replication_factor: int = DEFAULT,
     done: Callable[[int], None] = lambda _bytes: None,
+    tell: Callable[[str], None] = _log.warning,
 ) -> None:
     """Makes `topics` and positions of `groups` as the backup has them, of all where none are named.
 
     `configs` are set in place of a topic's own of that name. `done` is told of bytes. Blocks. Raises BackupError where
     the backup is damaged, or a topic exists that is not being restored; what was restored until then stays, and goes on
-    when it is called again.
+    when it is called again. `tell` is told, in words, of positions that are left out with their topics.
     """
     chosen = _chosen(manifest.topics, list(topics), lambda it: it.name, "topic")
     chosen_groups = _chosen(manifest.groups, list(groups), lambda it: it.group_id, "group")
@@ -68,8 +73,13 @@ def restore(
                 _Restored(partitions, archive, topic, log, topic_id, done).run()
             _finish(admin, partitions, topic, wanted)
         ends = {(it.name, log.partition): log.end for it in chosen for log in it.partitions}
+        left_out: dict[str, list[str]] = {}
         for group in chosen_groups:
-            _positions(admin, group, ends)
+            for topic_name in _positions(admin, group, ends):
+                left_out.setdefault(topic_name, []).append(group.group_id)
+        if left_out:
+            places = [f"{name} ({_some(ids)})" for name, ids in sorted(left_out.items())]
+            tell(f"positions of groups in topics that are not restored now are left out: {_some(places)}")
 
 
 def _chosen(
@@ -131,15 +141,27 @@ def _finish(admin: Admin, partitions: Partitions, topic: TopicBackup, configs: M
     admin.alter_configs({RESTORING: None, POLICY: configs.get(POLICY)}, topic=topic.name)
 
 
-def _positions(admin: Admin, group: GroupBackup, ends: Mapping[tuple[str, int], int]) -> None:
-    """Sets a group's positions in topics that were restored; one beyond the backup's end, at that end."""
-    found = {
-        (it.topic, it.partition): CommittedOffset(min(it.offset, ends[it.topic, it.partition]), it.metadata)
-        for it in group.positions
-        if (it.topic, it.partition) in ends
-    }
+def _positions(admin: Admin, group: GroupBackup, ends: Mapping[tuple[str, int], int]) -> list[str]:
+    """Sets a group's positions in topics that were restored; one beyond the backup's end, at that end.
+
+    The topics of its other positions.
+    """
+    found, left_out = {}, set()
+    for it in group.positions:
+        end = ends.get((it.topic, it.partition))
+        if end is None:
+            left_out.add(it.topic)
+        else:
+            found[it.topic, it.partition] = CommittedOffset(min(it.offset, end), it.metadata)
     if found:
         admin.alter_group_offsets(group.group_id, found)
+    return sorted(left_out)
+
+
+def _some(names: list[str]) -> str:
+    """Names for a line that a person reads."""
+    more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+    return ", ".join(names[:NAMES_MAX]) + more
 
 
 class _Restored:

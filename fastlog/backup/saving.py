@@ -21,10 +21,10 @@ from fastlog.backup.manifest import (
 from fastlog.backup.names import name_of, next_name, now
 from fastlog.backup.partitions import Partitions
 from fastlog.client.admin import Admin
-from fastlog.errors import BackupError
+from fastlog.errors import BackupError, UnknownTopicIdError, UnknownTopicOrPartitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from fastlog.backup.archive import Archive
     from fastlog.client.admin.results import TopicDescription
@@ -54,28 +54,22 @@ def back_up(
     with archive.claimed(), Admin(bootstrap) as admin, Partitions(bootstrap) as partitions:
         cluster_id = admin.describe_cluster().cluster_id
         kept_groups = tuple(_groups(admin, list(groups)))
-        names = list(topics) or [it.name for it in admin.list_topics()]
+        named = list(topics)
+        names = named or [it.name for it in admin.list_topics()]
         last = archives.newest(archive, lambda found: tell(f"{found}; {NOT_USED}"))
         if last is not None and last.cluster_id != cluster_id:
             raise BackupError(
                 f"{archive} has backups of the cluster {last.cluster_id}, this is {cluster_id}; take another place"
             )
-        saving = Saving(partitions, archive, done)
+        saving = Saving(admin, partitions, archive, done)
         known = {it.topic_id: it for it in last.topics} if last is not None else {}
         kept_topics = []
         for name in names:
-            topic = admin.describe_topic(name)
-            entries = admin.describe_configs(topic=name)
-            configs = {key: it.value for key, it in entries.items() if it.source == "topic" and it.value}
-            if configs.get(RESTORING) == "true":
-                raise BackupError(f"topic {name!r} is being restored; take the backup when that is done")
-            policy = entries["cleanup.policy"].value or ""
-            before = known.get(topic.topic_id)
-            # a tombstone may have come and gone since the last backup, and what it deleted is in that one
-            is_appended_only = "compact" not in policy.split(",")
-            kept_topics.append(
-                saving.topic(topic, configs, before if is_appended_only else None, is_appended_only)
-            )
+            topic = saving.topic(name, known, may_go=not named)
+            if topic is None:
+                tell(f"topic {name!r} was deleted while the backup was taken, which goes on without it")
+            else:
+                kept_topics.append(topic)
         return _keep(archive, cluster_id, tuple(kept_topics), kept_groups, tell)
 
 
@@ -123,16 +117,51 @@ def _groups(admin: Admin, names: list[str]) -> Iterator[GroupBackup]:
 class Saving:
     """Keeps topics in an archive."""
 
-    def __init__(self, partitions: Partitions, archive: Archive, done: Callable[[int], None]) -> None:
+    def __init__(
+        self, admin: Admin, partitions: Partitions, archive: Archive, done: Callable[[int], None]
+    ) -> None:
+        self._admin = admin
         self._partitions = partitions
         self._archive = archive
         self._done = done
 
-    def topic(
+    def topic(self, name: str, known: Mapping[str, TopicBackup], *, may_go: bool) -> TopicBackup | None:
+        """Keeps a topic; `known` are those of the last backup by their ids.
+
+        None where it was deleted meanwhile, and `may_go` says that this is no error.
+        """
+        topic = None
+        try:
+            topic = self._admin.describe_topic(name)
+            return self._described(topic, known.get(topic.topic_id))
+        except (UnknownTopicOrPartitionError, UnknownTopicIdError):
+            if may_go and self._is_gone(name, topic):
+                return None
+            raise
+
+    def _is_gone(self, name: str, topic: TopicDescription | None) -> bool:
+        """Whether there is no such topic, or another one by its name, which is for the next backup."""
+        try:
+            there = self._admin.describe_topic(name)
+        except UnknownTopicOrPartitionError:
+            return True
+        return topic is not None and there.topic_id != topic.topic_id
+
+    def _described(self, topic: TopicDescription, before: TopicBackup | None) -> TopicBackup:
+        entries = self._admin.describe_configs(topic=topic.name)
+        configs = {key: it.value for key, it in entries.items() if it.source == "topic" and it.value}
+        if configs.get(RESTORING) == "true":
+            raise BackupError(f"topic {topic.name!r} is being restored; take the backup when that is done")
+        # a tombstone may have come and gone since the last backup, and what it deleted is in that one
+        goes_on = "compact" not in (entries["cleanup.policy"].value or "").split(",")
+        return self._logs(topic, configs, before if goes_on else None, goes_on=goes_on)
+
+    def _logs(
         self,
         topic: TopicDescription,
         configs: dict[str, str],
         before: TopicBackup | None,
+        *,
         goes_on: bool,
     ) -> TopicBackup:
         """All partitions; `before` is the last backup of it, and `goes_on` whether what was kept is used."""

@@ -93,6 +93,7 @@ def restore(
                 configs=config,
                 replication_factor=replication_factor,
                 done=done,
+                tell=_warn,
             )
     _tell("checked" if only_check else "restored", manifest, as_json=as_json, topics=topics)
 
