@@ -39,7 +39,8 @@ impl Log {
         let _cleaner = self.cleaner.stop();
         let _flush = self.flushing.lock();
         let offset = begin.offset;
-        self.lower_to(begin.log_start_offset.min(offset), checkpoint)?;
+        let start = begin.log_start_offset.min(offset);
+        self.lower_to(start, start, checkpoint)?;
         let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
         self.retire_all(now_ms)?;

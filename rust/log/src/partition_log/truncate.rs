@@ -19,7 +19,9 @@ use crate::segment::list::SegmentList;
 use crate::segment::{Segment, Trust};
 
 impl Log {
-    /// Drops all records from `offset` on; a batch that holds `offset` goes whole. Returns false when the log ends
+    /// Drops all records from `offset` on; a batch that holds `offset` goes whole. The log ends behind what is left then,
+    /// which is before `offset` where the cleaner took what lay between: a start finds no other end, and the leader may
+    /// still have something there that is not superseded any more. Returns false when the log ends
     /// before; epochs that begin at its end are forgotten even so, since a leader that never wrote left them. The high
     /// watermark and the recovery point come down with it. `checkpoint` is called in between, when recovery point and
     /// log start are at most `offset` and no flush can raise them: it writes both down, or fails and nothing is cut.
@@ -37,7 +39,7 @@ impl Log {
             self.cut_epochs(&mut writer, self.log_end_offset())?;
             return Ok(false);
         }
-        let start = self.lower_to(offset, checkpoint)?;
+        let start = self.lower_to(offset, self.end_of_cut(offset)?, checkpoint)?;
         let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
         if offset <= start {
@@ -50,9 +52,7 @@ impl Log {
         }
         let (kept, gone) = self.segments().split_at_offset(offset.saturating_add(1));
         let active = kept.last().cloned().ok_or_else(|| self.no_segment())?;
-        let found = active.find_batch(offset, active.size())?;
-        let (size, end) =
-            found.map_or((active.size(), offset), |batch| (batch.position, batch.header.base_offset));
+        let (size, end) = place_of_cut(&active, offset)?;
         if end < self.log_start_offset() {
             // the batch that goes whole reaches below the start: nothing readable is left
             self.restart_at(&mut writer, self.log_start_offset(), now_ms)?;
@@ -63,7 +63,7 @@ impl Log {
         self.sync_names()?;
         active.truncate(size, end).map_err(|error| self.write_failed(error))?;
         active.sync_batches().inspect_err(|error| self.storage().poison(error))?;
-        self.reopen_end(&mut writer, active, end.min(offset), now_ms)?;
+        self.reopen_end(&mut writer, active, end, now_ms)?;
         Ok(true)
     }
 
@@ -77,19 +77,31 @@ impl Log {
     ) -> Result<(), LogError> {
         let _cleaner = self.cleaner.stop();
         let _flush = self.flushing.lock();
-        self.lower_to(offset, checkpoint)?;
+        self.lower_to(offset, offset, checkpoint)?;
         let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
         self.restart_at(&mut writer, offset, now_ms)
     }
 
-    /// Brings down what the checkpoints say to `offset`; returns where the log started.
+    /// Where the log is going to end that is cut at `offset`.
+    fn end_of_cut(&self, offset: i64) -> Result<i64, LogError> {
+        if offset <= self.log_start_offset() || offset < self.segments().first_base_offset() {
+            return Ok(offset);
+        }
+        let (kept, _) = self.segments().split_at_offset(offset.saturating_add(1));
+        let active = kept.last().ok_or_else(|| self.no_segment())?;
+        Ok(place_of_cut(active, offset)?.1)
+    }
+
+    /// Brings down what the checkpoints say to `offset`, and of what is synced to `end`, which is at most that; returns
+    /// where the log started.
     pub(super) fn lower_to(
         &self,
         offset: i64,
+        end: i64,
         checkpoint: impl FnOnce() -> Result<(), LogError>,
     ) -> Result<i64, LogError> {
-        self.recovery_point.fetch_min(offset, AcqRel);
+        self.recovery_point.fetch_min(end, AcqRel);
         let start = self.log_start_offset.fetch_min(offset, AcqRel);
         // what an object store has beyond is another history's, and no reason any more to delete anything here
         self.tiered_end_offset.fetch_min(offset, AcqRel);
@@ -196,4 +208,13 @@ impl Log {
     fn no_segment(&self) -> LogError {
         LogError::Invalid { reason: format!("{}-{} has no segment", self.topic, self.partition) }
     }
+}
+
+/// Where the active segment is to be cut so that nothing from `offset` on is left, and where the log ends then.
+fn place_of_cut(active: &Segment, offset: i64) -> Result<(u64, i64), LogError> {
+    let found = active.find_batch(offset, active.size())?;
+    let (position, first_gone) =
+        found.map_or((active.size(), offset), |batch| (batch.position, batch.header.base_offset));
+    let end = active.next_offset_before(position, first_gone)?;
+    Ok((position, end.unwrap_or(first_gone).min(offset)))
 }

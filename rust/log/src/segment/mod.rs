@@ -435,6 +435,22 @@ impl Segment {
         }
     }
 
+    /// The offset behind the last batch that starts before byte `position`, where `offset` or a later one starts; `None`
+    /// where damage hides it.
+    pub(crate) fn next_offset_before(&self, position: u64, offset: i64) -> Result<Option<i64>, LogError> {
+        let path = || self.log.path();
+        let from = self.offset_index.position_before(offset - 1).during("read the index of", path())?;
+        let mut next_offset = (from == 0).then_some(self.base_offset);
+        let mut scan = self.scan_from(from, position)?;
+        loop {
+            match scan.step(i64::MAX).during("read", path())? {
+                Step::End => return Ok(next_offset),
+                Step::Batch(located) => next_offset = Some(located.header.next_offset()),
+                Step::Bad(_) => return Ok(None),
+            }
+        }
+    }
+
     /// The index pointed at no batch, or beyond the one that was looked for: it is dropped, and built anew by the walk.
     fn find_without_index(&self, offset: i64, end: u64) -> Result<Option<Located>, LogError> {
         leave_unless_waiting().during("read", self.log.path())?;

@@ -97,3 +97,44 @@ fn gaps_that_a_cleaner_left_are_taken_and_at_an_answers_end_asked_for_again() {
     // as the first of an answer, which its leader found by its offset
     assert_eq!(log.append_replica(&answer[3], LEADER_EPOCH, NOW_MS), Ok(end_of(4, 60)));
 }
+
+/// In the gap, at its end, in the batch behind it: in memory the log ends where a start finds its end, and what the leader
+/// has there still, since it knows of nothing newer, is taken.
+#[test]
+fn a_log_that_is_cut_in_or_behind_a_gap_ends_before_it() {
+    const GAP: i64 = 10;
+    for offset in [3 * RECORDS + 4, 3 * RECORDS + GAP, 3 * RECORDS + GAP + 1] {
+        for end in ["none", "clean", "kill -9"] {
+            let files = MemoryFileSystem::new(0);
+            let config = LogConfig { index_interval_bytes: 100, ..LogConfig::default() };
+            let log = open_from(&files, config.clone(), 0, 0, LastStop::Clean).unwrap();
+            let sent_before = [sent(0, 0), sent(1, 0), sent(2, 0)].concat();
+            log.append_replica(&sent_before, LEADER_EPOCH, NOW_MS).unwrap();
+            log.append_replica(&sent(3, GAP), LEADER_EPOCH, NOW_MS).unwrap();
+            log.flush().unwrap();
+
+            let mut noted = None;
+            let lowered = || {
+                noted = Some(log.recovery_point());
+                Ok(())
+            };
+            assert!(log.truncate_to(offset, NOW_MS, lowered).unwrap());
+            assert_eq!(noted, Some(3 * RECORDS), "nothing is vouched for that is to come");
+            assert_eq!(log.log_end_offset(), 3 * RECORDS, "cut at {offset}");
+            let log = match end {
+                "none" => log,
+                how => {
+                    let (last_stop, recovery_point) = match how {
+                        "clean" => (LastStop::Clean, 3 * RECORDS),
+                        _ => (LastStop::ProcessDied, 0),
+                    };
+                    log.close(how == "clean").unwrap();
+                    drop(log);
+                    open_from(&files, config, 0, recovery_point, last_stop).unwrap()
+                }
+            };
+            assert_eq!(log.log_end_offset(), 3 * RECORDS, "cut at {offset}, then {end}");
+            check_and_go_on(&log, &format!("cut at {offset}, then {end}"));
+        }
+    }
+}
