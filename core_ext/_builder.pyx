@@ -8,11 +8,14 @@ from cpython.buffer cimport (
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from libc.limits cimport INT_MAX
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
-from wire cimport HEADER_BYTES, PUT_DONE, PUT_FULL, PUT_TOO_LARGE, Item, Put, put_record, put_varint
+from wire cimport (
+    HEADER_BYTES, LOG_OVERHEAD, PUT_DONE, PUT_FULL, PUT_TOO_LARGE, Item, Put, put_record, put_u16, put_u32, put_u64,
+    put_varint
+)
 
 cdef Py_ssize_t CAPACITY_AT_FIRST = 4096
 # larger memory is not given back in part: that costs page faults, and there are few such batches at a time
@@ -180,6 +183,37 @@ cdef class BatchBuilder:
 
     cdef void end_filling(self) noexcept:
         self.filling = False
+
+    @cython.critical_section
+    cdef bint begin_seal(self, int64_t producer_id, int32_t producer_epoch, int32_t base_sequence) noexcept:
+        """Writes the header of an uncompressed batch, all but its CRC; False, and nothing done, where `seal_batch` is
+        to say what is wrong."""
+        cdef uint8_t* at = self.space.data
+        if self.sealed or self.exports or self.filling or not self.space.records or self.space.size > INT_MAX:
+            return False
+        self.sealed = True
+        at = put_u64(at, 0)
+        at = put_u32(at, <uint32_t> (self.space.size - LOG_OVERHEAD))
+        # of the leader's epoch the broker knows
+        at = put_u32(at, <uint32_t> -1)
+        at[0] = 2
+        at = put_u32(at + 1, 0)
+        # no compression, the record's own time
+        at = put_u16(at, 0)
+        at = put_u32(at, <uint32_t> (self.space.records - 1))
+        at = put_u64(at, <uint64_t> self.space.base_timestamp)
+        at = put_u64(at, <uint64_t> self.space.max_timestamp)
+        at = put_u64(at, <uint64_t> producer_id)
+        at = put_u16(at, <uint32_t> producer_epoch)
+        at = put_u32(at, <uint32_t> base_sequence)
+        put_u32(at, <uint32_t> self.space.records)
+        return True
+
+    @cython.critical_section
+    cdef void end_seal(self, uint32_t crc) noexcept:
+        """Writes the CRC of a batch whose header is there."""
+        put_u32(self.space.data + 17, crc)
+        self.shrink()
 
     @cython.critical_section
     def seal_with(self, header, /):

@@ -32,6 +32,8 @@ cdef int64_t SEQUENCE_END = 1 << 31
 # while somebody waits for room, and batches are on their way, open ones leave so long after they were opened
 cdef double BLOCKED_MS_MAX = 1_000.0
 
+cdef bytes NO_ID = bytes(16)
+
 RECORD_OVERHEAD = RECORD_BYTES
 FIRST_BYTES = FIRST_BYTES_MIN
 LONGEST_BLOCKED_MS = BLOCKED_MS_MAX
@@ -315,8 +317,22 @@ cdef class Collecting(Opener):
             self.image_number += 1
         if queue.image_number != self.image_number:
             queue.leader = image.leader(queue.topic, queue.partition)
+            known = image.topics.get(queue.topic)
+            queue.topic_id = None if known is None or known.topic_id == NO_ID else known.topic_id
             queue.image_number = self.image_number
         return queue.leader
+
+    def topic_ids(self, list entries not None, image):
+        """The ids of the topics of `entries` in `image`, by name; None where one is not known."""
+        cdef Queue queue
+        cdef dict ids = {}
+        for entry in entries:
+            queue = entry[0]
+            self.leader_of(queue, image)
+            if queue.topic_id is None:
+                return None
+            ids[queue.topic] = queue.topic_id
+        return ids
 
     cpdef int changed(self, Queue queue) except -1:
         """Batches of `queue` were taken, dropped or put back: the other queues come first next time."""

@@ -223,3 +223,44 @@ cdef inline int32_t read_i32(const uint8_t* at) noexcept nogil:
 cdef inline int64_t read_i64(const uint8_t* at) noexcept nogil:
     """Eight bytes, big-endian."""
     return <int64_t> (<uint64_t> read_u32(at) << 32 | read_u32(at + 4))
+
+
+cdef inline uint8_t* put_u16(uint8_t* at, uint32_t value) noexcept nogil:
+    """Two bytes, big-endian; the address after them."""
+    at[0] = <uint8_t> (value >> 8)
+    at[1] = <uint8_t> value
+    return at + 2
+
+
+cdef inline uint8_t* put_u32(uint8_t* at, uint32_t value) noexcept nogil:
+    """Four bytes, big-endian; the address after them."""
+    return put_u16(put_u16(at, value >> 16), value & 0xffff)
+
+
+cdef inline uint8_t* put_u64(uint8_t* at, uint64_t value) noexcept nogil:
+    """Eight bytes, big-endian; the address after them."""
+    return put_u32(put_u32(at, <uint32_t> (value >> 32)), <uint32_t> value)
+
+
+cdef inline uint8_t* put_uvarint(uint8_t* at, uint32_t value) noexcept nogil:
+    """Writes `value` as Kafka's unsigned integers of variable length; five bytes at most."""
+    while value >= 0x80:
+        at[0] = <uint8_t> (value | 0x80)
+        value >>= 7
+        at += 1
+    at[0] = <uint8_t> value
+    return at + 1
+
+
+cdef inline const uint8_t* get_uvarint(const uint8_t* at, const uint8_t* end, uint32_t* out) noexcept nogil:
+    """Reads an unsigned integer of up to four bytes; the address after it, NULL where it is cut short or longer."""
+    cdef uint32_t value = 0
+    cdef int shift = 0
+    while at < end and shift < 28:
+        value |= <uint32_t> (at[0] & 0x7f) << shift
+        if at[0] < 0x80:
+            out[0] = value
+            return at + 1
+        at += 1
+        shift += 7
+    return NULL

@@ -1,6 +1,6 @@
 # What other Cython modules may use of _builder.pyx without a call through Python.
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from wire cimport Item, Space
 
@@ -32,3 +32,5 @@ cdef class BatchBuilder:
     cdef bint begin_filling(self) except -1
     cdef void end_filling(self) noexcept
     cdef void shrink(self) noexcept
+    cdef bint begin_seal(self, int64_t producer_id, int32_t producer_epoch, int32_t base_sequence) noexcept
+    cdef void end_seal(self, uint32_t crc) noexcept

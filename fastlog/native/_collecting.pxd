@@ -28,9 +28,11 @@ cdef class Queue:
     cdef public bint _confirmed
     cdef public object _gap
     cdef public int64_t _gap_ordinal
-    # who leads the partition in the image with this number, of those that the sender has seen
+    # who leads the partition, and its topic's id (None = not known), in the image with this number, of those that the
+    # sender has seen
     cdef int64_t image_number
     cdef object leader
+    cdef bytes topic_id
 
     cpdef bint may_send(self, double now_ms, object connection=*) except -1
     cpdef Fate take(self, object connection=*)

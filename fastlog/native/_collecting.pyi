@@ -105,6 +105,9 @@ class Collecting(Opener):
         asked for the slot of each leader, and about what is rare.
         """
 
+    def topic_ids(self, entries: list[Entry], image: ClusterImage) -> dict[str, bytes] | None:
+        """The ids of the topics of `entries` in `image`, by name; None where one is not known."""
+
     def changed(self, queue: PartitionQueue) -> int:
         """Batches of `queue` were taken, dropped or put back: the other queues come first next time."""
 

@@ -607,6 +607,9 @@ class BrokerFailed:
 # work takes longer than giving it back and forth: sealing up to 512 KiB without compression does not. ---
 
 def crc32c(buffer: Buffer, /) -> int: ...
+def batch_crcs(batches: list[Any], /) -> list[int]:
+    """The CRCs for the headers of batches, each in a buffer with its header, of which only the CRC is not there yet."""
+
 def compress(buffer: Buffer, compression: int, level: int | None = None, /) -> bytes: ...
 def decompress(buffer: Buffer, compression: int, max_bytes: int | None = None, /) -> bytes:
     """At most `max_bytes`; without it, at most a thousand times the input (at least 1 MiB) and 256 MiB."""

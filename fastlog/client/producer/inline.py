@@ -73,9 +73,9 @@ class InlineSender:
             for _, batch in token.entries:
                 requests.seal(batch, self._settings.compression)
             settings, spoken = self._settings, slot.version(ApiKey.PRODUCE)
-            request, version = token.request(
-                settings.acks, settings.request_timeout_ms, self._background.image, spoken
-            )
+            with self._accumulator.lock:
+                ids = self._accumulator.topic_ids(token.entries, self._background.image)
+            request, version = token.request(settings.acks, settings.request_timeout_ms, spoken, ids)
             slot.send(request, version, token, now_ms, answered=True)
         except BaseException as error:
             # callbacks, and the end of a connection that the sender may be polling, are the sender's

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from fastlog.client.leader_hint import LeaderHint
 from fastlog.client.metadata import BrokerAddress
@@ -11,15 +11,17 @@ from fastlog.client.producer.batch import Batch
 from fastlog.errors import InvalidRecordError, KafkaError, error_for
 from fastlog.native._builder import BatchBuilder
 from fastlog.native._engine import open_batch, restamp_batch, seal_batch
+from fastlog.native._produce import FIRST_VERSION, read_written, request_parts, seal_plain
 from fastlog.native._records import RecordBatch
-from fastlog.protocol.message import ZERO_UUID
+from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from fastlog.client.metadata import ClusterImage
     from fastlog.client.producer.partition_queue import PartitionQueue
+    from fastlog.native._engine import Buffer
+    from fastlog.native._produce import Written
     from fastlog.native._sending import Lock
     from fastlog.protocol.messages.produce import PartitionProduceResponse, ProduceResponse
 
@@ -51,13 +53,13 @@ class ProduceToken:
     """The batches of one request, at most one of each partition."""
 
     entries: list[Entry] = field(default_factory=list)
-    #: the names of its topics by their ids, as they were when it was sent
-    names: dict[bytes, str] = field(default_factory=dict)
+    #: the ids of its topics by their names, as they were when it was sent; empty where they went by their names
+    ids: dict[str, bytes] = field(default_factory=dict)
 
     def seal(self, compression: int) -> list[tuple[Entry, Exception]]:
         """Seals all batches; those that cannot be, whatever it is, are left out and answered with why."""
         failed: list[tuple[Entry, Exception]] = []
-        for entry in self.entries:
+        for entry in self._seal_plain() if compression == 0 else self.entries:
             try:
                 seal(entry[1], compression)
             except Exception as error:
@@ -67,35 +69,59 @@ class ProduceToken:
             self.entries = [entry for entry in self.entries if id(entry[1]) not in bad]
         return failed
 
+    def _seal_plain(self) -> list[Entry]:
+        try:
+            return seal_plain(self.entries)
+        except MemoryError:
+            # one by one some may be; each says for itself that it could not
+            return self.entries
+
     def request(
-        self, acks: int, timeout_ms: float, image: ClusterImage, version: int
-    ) -> tuple[ProduceRequest, int]:
+        self, acks: int, timeout_ms: float, version: int, ids: dict[str, bytes] | None
+    ) -> tuple[ProduceRequest | SealedRequest, int]:
         """The request with all batches, which must be sealed, and its version: `version`, or a lower one.
 
-        Topics go by the ids that they have now, so that records wait for a topic that is made anew, and none gets into
-        one by mistake. Where the id of one is not known all go by their names, as in Java's Sender.
+        Topics go by the `ids` that they have now, so that records wait for a topic that is made anew, and none gets
+        into one by mistake. Where that of one is not known (`ids` is None) all go by their names, as in Java's Sender.
         """
-        request = produce_request([batch for _, batch in self.entries], acks, timeout_ms)
-        if version <= NAMES_UNTIL:
-            return request, version
-        names, topics = self.names, image.topics
-        for topic in request.topic_data:
-            known = topics.get(topic.name)
-            if known is None or known.topic_id == ZERO_UUID:
-                return request, NAMES_UNTIL
-            topic.topic_id = known.topic_id
-            names[known.topic_id] = topic.name
-        return request, version
+        if version > NAMES_UNTIL and ids is None:
+            version = NAMES_UNTIL
+        if version < FIRST_VERSION:
+            return produce_request([batch for _, batch in self.entries], acks, timeout_ms), version
+        self.ids = ids or {}
+        return SealedRequest(self, acks, int(timeout_ms)), version
 
     def answers(self, response: ProduceResponse) -> dict[tuple[str, int], PartitionProduceResponse]:
         """What the response has for each topic and partition."""
-        names = self.names
+        names = {topic_id: name for name, topic_id in self.ids.items()}
         return {
             (name, partition.index): partition
             for topic in response.responses
             for name in (topic.name or names.get(topic.topic_id, ""),)
             for partition in topic.partition_responses
         }
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRequest:
+    """A Produce request that is written from its batches, and whose answer is read, without an object for each."""
+
+    API_KEY: ClassVar[int] = ApiKey.PRODUCE
+
+    token: ProduceToken
+    acks: int
+    timeout_ms: int
+
+    def encode_parts(self, version: int, correlation_id: int, client_id: str | None) -> list[Buffer]:
+        """As codec.encode_request_parts."""
+        token = self.token
+        return request_parts(
+            token.entries, token.ids, version, correlation_id, client_id, self.acks, self.timeout_ms
+        )
+
+    def read_answer(self, version: int, frame: Buffer) -> Written | None:
+        """What the answer in `frame` says, where that is that all is in the log; else it is for the codec."""
+        return read_written(self.token.entries, self.token.ids, version, frame)
 
 
 def seal(batch: Batch, compression: int) -> None:

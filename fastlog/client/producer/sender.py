@@ -20,6 +20,7 @@ from fastlog.client.producer.partition_queue import Action, Verdict
 from fastlog.client.producer.requests import Outcome, ProduceToken, outcome_of
 from fastlog.errors import DeliveryTimeoutError, FastlogError, error_for
 from fastlog.native._collecting import LONGEST_BLOCKED_MS
+from fastlog.native._produce import Written, acknowledge
 from fastlog.native._sending import Lock
 from fastlog.protocol.api import ApiKey
 from fastlog.transport.channel import ConnectionLostError, wait
@@ -192,22 +193,34 @@ class Sender(threading.Thread):
                 self._lost(slot, str(error), now_ms)
 
     def _answered(
-        self, token: ProduceToken, response: ProduceResponse, slot: LinkSlot, now_ms: float
+        self, token: ProduceToken, response: ProduceResponse | Written, slot: LinkSlot, now_ms: float
     ) -> None:
+        if isinstance(response, Written):
+            with self._accumulator.lock:
+                told = acknowledge(self._accumulator, token.entries, response, now_ms)
+            for index in told:
+                self._decided(*token.entries[index], Outcome(0, *response.place(index)), slot, now_ms)
+            return
         answers = token.answers(response)
         with self._accumulator.lock:
             others = self._accumulator.acknowledge(token.entries, answers, now_ms)
         for queue, batch in others:
             outcome = outcome_of(response, batch.topic, answers.get((batch.topic, batch.partition)))
-            elsewhere = bool(outcome.code) and self._is_sent_on(batch, outcome, slot)
-            with self._accumulator.lock:
-                verdict = queue.answered(batch, outcome.code, now_ms, elsewhere=elsewhere)
-                if verdict.action is not Action.RETRY:
-                    queue.decided_ms = now_ms
-                self._accumulator.changed(queue)
-            if outcome.code and verdict.action is not Action.COMPLETE:
-                self._note_problem(batch, outcome, slot)
-            self._carry_out(verdict, queue, batch, outcome, slot)
+            self._decided(queue, batch, outcome, slot, now_ms)
+
+    def _decided(
+        self, queue: PartitionQueue, batch: Batch, outcome: Outcome, slot: LinkSlot, now_ms: float
+    ) -> None:
+        """Does what the broker's word about a batch asks for."""
+        elsewhere = bool(outcome.code) and self._is_sent_on(batch, outcome, slot)
+        with self._accumulator.lock:
+            verdict = queue.answered(batch, outcome.code, now_ms, elsewhere=elsewhere)
+            if verdict.action is not Action.RETRY:
+                queue.decided_ms = now_ms
+            self._accumulator.changed(queue)
+        if outcome.code and verdict.action is not Action.COMPLETE:
+            self._note_problem(batch, outcome, slot)
+        self._carry_out(verdict, queue, batch, outcome, slot)
 
     def _is_sent_on(self, batch: Batch, outcome: Outcome, slot: LinkSlot) -> bool:
         """Whether a retry goes to another broker: the one that the answer names, or that is known of by now."""
@@ -342,10 +355,11 @@ class Sender(threading.Thread):
         if not token.entries:
             return
         settings = self._settings
-        image = self._background.image
         try:
             spoken = slot.version(ApiKey.PRODUCE)
-            request, version = token.request(settings.acks, settings.request_timeout_ms, image, spoken)
+            with self._accumulator.lock:
+                ids = self._accumulator.topic_ids(token.entries, self._background.image)
+            request, version = token.request(settings.acks, settings.request_timeout_ms, spoken, ids)
             slot.send(request, version, token, now_ms, answered=settings.acks != 0)
         except ConnectionLostError as error:
             self._lost(slot, str(error), now_ms, unanswerable=[token] if settings.acks == 0 else [])

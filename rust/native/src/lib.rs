@@ -17,7 +17,8 @@ use pyo3::prelude::*;
 mod _engine {
     #[pymodule_export]
     use crate::batch::{
-        compress, crc32c, decompress, open_batch, open_batches, restamp_batch, seal_batch, validate_batch,
+        batch_crcs, compress, crc32c, decompress, open_batch, open_batches, restamp_batch, seal_batch,
+        validate_batch,
     };
     #[pymodule_export]
     use crate::bench::{
