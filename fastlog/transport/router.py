@@ -222,6 +222,8 @@ class RouterListener:
                 timeout = 0 if more else RETRY_MS if self._parked else self._time_to_check_ms()
             else:
                 poller.modify(requests, 0)
+                if self._parked:
+                    self._drop_requests()
                 timeout = RETRY_MS
 
     def _time_to_check_ms(self) -> int | None:
@@ -275,6 +277,14 @@ class RouterListener:
             if connection is not None:
                 connection.delivered += wire_bytes
         return True
+
+    def _drop_requests(self) -> None:
+        # until the last of what a peer sent is read, libzmq does not tell that it is gone, and to give it its answers
+        # would be tried until the grace is over
+        for _ in range(BURST):
+            if not readable(self._socket):
+                return
+            self._socket.recv_multipart(NO_WAIT)
 
     def _take(self, peer: _Peer, frames: list[memoryview]) -> None:
         if peer.outstanding >= self._limits.peer_requests_max:
