@@ -14,7 +14,7 @@ from tests.support.cluster_load import Load
 TOPIC = "orders"
 PLACE = (TOPIC, 0)
 RATE = 4 << 20
-TOTAL = 48 << 20
+TOTAL = 28 << 20
 RECORD = 64 << 10
 # replica.fetch.max.bytes
 ANSWER = 1 << 20

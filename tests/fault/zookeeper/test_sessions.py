@@ -18,7 +18,7 @@ from tests.support.zookeeper_member import Member
 
 SESSION_MS = 2000
 #: beside which the start of a process is short, however much the machine has to do
-LONG_SESSION_MS = 8000
+LONG_SESSION_MS = 6000
 MakeMember = Callable[..., Member]
 
 
