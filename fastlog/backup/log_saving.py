@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import re
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastlog.backup.batches import checked, whole
+from fastlog.backup.kept import Turn, trouble
 from fastlog.backup.manifest import CHUNKS, Chunk, PartitionBackup
 from fastlog.backup.partitions import PATIENCE_MS, Partitions
 from fastlog.client.connection import monotonic_ms
@@ -28,6 +29,7 @@ CHUNK_BYTES = 32 << 20
 #: what an interrupted backup has written and no manifest names is read again when it has no more than that
 INTERRUPTED_BYTES_MAX = 2 * CHUNK_BYTES
 CHUNK_NAME = re.compile(r"(\d{20})-(\d{20})-([0-9a-f]{64})$")
+FETCHED_ANEW = "is fetched anew from there on, and earlier backups that have it cannot be restored whole"
 #: how often a partition may lose records to elections while it is backed up
 HISTORIES_MAX = 10
 #: of batches older than leader epochs
@@ -37,21 +39,25 @@ NO_EPOCH = -1
 Ends = dict[int, int]
 
 
+class Run(NamedTuple):
+    """What one run of a backup works with."""
+
+    partitions: Partitions
+    archive: Archive
+    #: is told of records as they come
+    done: Callable[[int], None]
+    #: is told, in words, of what is not as it should be
+    tell: Callable[[str], None]
+    turn: Turn
+
+
 class SavedLog:
     """Keeps one partition in an archive. Methods block, and raise what the cluster answers, and BackupError."""
 
-    def __init__(
-        self,
-        partitions: Partitions,
-        archive: Archive,
-        done: Callable[[int], None],
-        topic_id: str,
-        place: tuple[str, int],
-    ) -> None:
-        """`done` is told of records as they come."""
-        self._partitions = partitions
-        self._archive = archive
-        self._done = done
+    def __init__(self, run: Run, topic_id: str, place: tuple[str, int]) -> None:
+        self._partitions = run.partitions
+        self._archive = run.archive
+        self._run = run
         self._topic_id = topic_id
         self._place = place
         self._what = f"{place[0]}-{place[1]}"
@@ -64,7 +70,7 @@ class SavedLog:
         `chunks` are those of the last backup.
         """
         self._sizes = self._archive.sizes(self._folder)
-        # what is not there any more, or not all of it, is fetched anew with all that follows
+        # what cannot be put back is fetched anew with all that follows
         named = list(takewhile(self._is_kept, (it for it in chunks if it.end > start)))
         if named and named[0].start > start:
             return []
@@ -77,7 +83,38 @@ class SavedLog:
         return [chunk for chunk, _ in takewhile(lambda it: self._lost_from(it[1], asked) is None, found)]
 
     def _is_kept(self, chunk: Chunk) -> bool:
-        return self._sizes.get(chunk.name) == chunk.size_bytes
+        """Whether the archive has the chunk, perhaps since it was put back just now."""
+        wrong = trouble(self._archive, chunk, self._sizes, self._run.turn)
+        if not wrong:
+            return True
+        is_back = self._put_back(chunk)
+        then = "it was fetched again, and is as it was" if is_back else f"{self._what} {FETCHED_ANEW}"
+        self._run.tell(f"{chunk.name} in {self._archive} is {wrong}; {then}")
+        return is_back
+
+    def _put_back(self, chunk: Chunk) -> bool:
+        """Fetches a chunk again; whether the leader still has it just so."""
+        parts: list[memoryview] = []
+        position, size = chunk.start, 0
+        while position < chunk.end and size <= chunk.size_bytes:
+            try:
+                found = whole(memoryview(self._partitions.fetch(self._place, self._topic_id, position)))
+            except OffsetOutOfRangeError:
+                return False
+            before = position
+            for batch in checked(found, self._what):
+                if batch.last_offset >= position and position < chunk.end:
+                    parts.append(batch.data)
+                    size += len(batch.data)
+                    position = batch.last_offset + 1
+            if position == before:
+                return False
+        data = b"".join(parts)
+        if hashlib.sha256(data).hexdigest() != chunk.sha256:
+            return False
+        self._archive.put(chunk.name, data)
+        self._run.done(chunk.end - chunk.start)
+        return True
 
     def _interrupted(self, position: int, *, from_start: bool = False) -> Iterator[tuple[Chunk, Ends]]:
         """Chunks that no manifest names: what an interrupted backup has written, from `position` on."""
@@ -162,7 +199,7 @@ class SavedLog:
                     position, epoch = batch.last_offset + 1, batch.leader_epoch
                     ends[epoch] = position
             if position > before:
-                self._done(position - before)
+                self._run.done(position - before)
                 waits_until_ms = monotonic_ms() + PATIENCE_MS
             elif monotonic_ms() > waits_until_ms:
                 raise BackupError(

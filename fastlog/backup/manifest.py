@@ -79,6 +79,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     cluster_id: str
     topics: tuple[TopicBackup, ...]
     groups: tuple[GroupBackup, ...]
+    #: up to where kept chunks were read again (kept.Turn), by this backup and those before it
+    verified_to: int = 0
 
     @property
     def object_name(self) -> str:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fastlog.backup import archive as archives
-from fastlog.backup.log_saving import SavedLog
+from fastlog.backup.kept import PERCENT, Turn
+from fastlog.backup.log_saving import Run, SavedLog
 from fastlog.backup.manifest import (
     GroupBackup,
     Manifest,
@@ -41,12 +44,14 @@ def back_up(
     *,
     topics: Iterable[str] = (),
     groups: Iterable[str] = (),
+    verify_percent: float = PERCENT,
     done: Callable[[int], None] = lambda _count: None,
     tell: Callable[[str], None] = _log.warning,
 ) -> Manifest:
     """Takes a backup of `topics` and `groups`, of all where none are named; `done` is told of records as they are kept.
 
-    `tell` is told, in words, of what is not as it should be and was not in the way.
+    `verify_percent` of the chunks that are used again are read and compared, other ones in the next backup. `tell` is
+    told, in words, of what is not as it should be and was not in the way.
 
     Records are kept up to the end that each partition has when its topic's turn comes, without transactions that are
     open then. Blocks. Raises what the cluster answers, and BackupError.
@@ -61,7 +66,8 @@ def back_up(
             raise BackupError(
                 f"{archive} has backups of the cluster {last.cluster_id}, this is {cluster_id}; take another place"
             )
-        saving = Saving(admin, partitions, archive, done)
+        turn = Turn.of(last.verified_to if last is not None else 0, verify_percent)
+        saving = Saving(admin, Run(partitions, archive, done, tell, turn))
         known = {it.topic_id: it for it in last.topics} if last is not None else {}
         kept_topics = []
         for name in names:
@@ -70,28 +76,23 @@ def back_up(
                 tell(f"topic {name!r} was deleted while the backup was taken, which goes on without it")
             else:
                 kept_topics.append(topic)
-        return _keep(archive, cluster_id, tuple(kept_topics), kept_groups, tell)
+        made = Manifest(
+            taken="",
+            cluster_id=cluster_id,
+            topics=tuple(kept_topics),
+            groups=kept_groups,
+            verified_to=turn.end,
+        )
+        return _keep(archive, made, tell)
 
 
-def _keep(
-    archive: Archive,
-    cluster_id: str,
-    topics: tuple[TopicBackup, ...],
-    groups: tuple[GroupBackup, ...],
-    tell: Callable[[str], None],
-) -> Manifest:
-    """Names the backup after all that are there, and keeps its manifest."""
+def _keep(archive: Archive, made: Manifest, tell: Callable[[str], None]) -> Manifest:
+    """Names a backup after all that are there, and keeps its manifest."""
     while True:
         moment = now()
         known = archives.taken(archive)
         clock, taken = name_of(moment), next_name(known, moment)
-        manifest = Manifest(
-            taken=taken,
-            clock=clock if clock != taken else "",
-            cluster_id=cluster_id,
-            topics=topics,
-            groups=groups,
-        )
+        manifest = msgspec.structs.replace(made, taken=taken, clock=clock if clock != taken else "")
         # another backup may have taken the name just now, where places have no locks
         if archive.create(manifest.object_name, encode(manifest)):
             break
@@ -117,13 +118,9 @@ def _groups(admin: Admin, names: list[str]) -> Iterator[GroupBackup]:
 class Saving:
     """Keeps topics in an archive."""
 
-    def __init__(
-        self, admin: Admin, partitions: Partitions, archive: Archive, done: Callable[[int], None]
-    ) -> None:
+    def __init__(self, admin: Admin, run: Run) -> None:
         self._admin = admin
-        self._partitions = partitions
-        self._archive = archive
-        self._done = done
+        self._run = run
 
     def topic(self, name: str, known: Mapping[str, TopicBackup], *, may_go: bool) -> TopicBackup | None:
         """Keeps a topic; `known` are those of the last backup by their ids.
@@ -167,13 +164,13 @@ class Saving:
         """All partitions; `before` is the last backup of it, and `goes_on` whether what was kept is used."""
         places = [(topic.name, it.partition) for it in topic.partitions]
         # ends before starts: what is deleted between the two is not asked for
-        ends = self._partitions.stable_ends(places)
-        starts = self._partitions.starts(places)
+        ends = self._run.partitions.stable_ends(places)
+        starts = self._run.partitions.starts(places)
         earlier = {it.partition: it.chunks for it in before.partitions} if before is not None else {}
         found = []
         for place in places:
             number = place[1]
-            log = SavedLog(self._partitions, self._archive, self._done, topic.topic_id, place)
+            log = SavedLog(self._run, topic.topic_id, place)
             known = log.known(earlier.get(number, ()), starts[place]) if goes_on else []
             found.append(log.save(known, starts[place], max(starts[place], ends[place])))
         return TopicBackup(name=topic.name, topic_id=topic.topic_id, configs=configs, partitions=tuple(found))

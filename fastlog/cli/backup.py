@@ -18,10 +18,23 @@ if TYPE_CHECKING:
 @click.argument("place")
 @click.option("--topic", "topics", multiple=True, metavar="NAME", help="Only this topic, or several.  [all]")
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="Only this group, or several.  [all]")
+@click.option(
+    "--verify-kept",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    metavar="PERCENT",
+    help="How much of what PLACE has already is read and compared, in turn; the rest by its size.  [1]",
+)
 @bootstrap_option
 @json_option
 def backup(
-    place: str, topics: tuple[str, ...], groups: tuple[str, ...], bootstrap: str, *, as_json: bool
+    place: str,
+    topics: tuple[str, ...],
+    groups: tuple[str, ...],
+    verify_kept: float,
+    bootstrap: str,
+    *,
+    as_json: bool,
 ) -> None:
     """Back up topics and the positions of groups to PLACE: a directory, or s3://bucket/prefix.
 
@@ -33,7 +46,13 @@ def backup(
 
     with report.progress("backing up", None) as done:
         manifest = back_up(
-            bootstrap, open_archive(place), topics=topics, groups=groups, done=done, tell=_warn
+            bootstrap,
+            open_archive(place),
+            topics=topics,
+            groups=groups,
+            verify_percent=verify_kept,
+            done=done,
+            tell=_warn,
         )
     _tell("backed up", manifest, as_json=as_json)
 
