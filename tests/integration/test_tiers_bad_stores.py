@@ -168,3 +168,20 @@ def test_a_store_that_never_answers_keeps_nobody_from_the_disk(
         s3.goes_on.set()
         consumer.close()
         waiting.close()
+
+
+def test_a_store_that_replaces_what_is_only_to_be_made_is_not_used(
+    make_broker: MakeBroker, s3: FaultyStore, server: ObjectStore, topic_name: str
+) -> None:
+    prefix = f"tiers/{topic_name}"
+    broker, sent = make_broker(settings=settings(f"s3://{BUCKET}/{prefix}")), values()
+    create_topic(broker.bootstrap, topic_name, config=TOPIC)
+    s3.ignores_conditions = True
+    produce(broker, topic_name, sent)
+    wait_until("the broker says so", lambda: "If-None-Match" in broker.log(), seconds=30)
+    assert len(segments(broker, topic_name)) > 5, "something went from the disk that no manifest names"
+    assert not [key for key in server.keys(prefix) if "manifest-" in key]
+    s3.ignores_conditions = False
+    wait_given_up(broker, topic_name, 90)
+    check_all_there(broker, topic_name, sent)
+    assert not [key for key in server.keys(prefix) if "probe" in key]

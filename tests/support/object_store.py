@@ -109,6 +109,8 @@ class FaultyStore:
         self.cuts_uploads = False
         #: puts with a condition are refused, as by stores that know none
         self.has_conditions = True
+        #: what is to be made only if it is not there replaces what is
+        self.ignores_conditions = False
         #: nothing is answered before it is set
         self.goes_on = threading.Event()
         self.goes_on.set()
@@ -161,6 +163,8 @@ class FaultyStore:
             return
         if method == "PUT" and self.cuts_uploads:
             body = body[: len(body) // 2]
+        if self.ignores_conditions:
+            headers = {name: value for name, value in headers.items() if name.lower() != "if-none-match"}
         upstream = http.client.HTTPConnection("127.0.0.1", store.port, timeout=30)
         try:
             upstream.request(method, client.path, body, headers)

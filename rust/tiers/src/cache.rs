@@ -11,8 +11,10 @@ use uuid::Uuid;
 use crate::chunks::BatchPlace;
 use crate::indexes::Lookup;
 
-/// Files that chunks may hold at most: a part of the descriptors of a process, which segments of a few bytes must not use up.
+/// Files that chunks may hold at most, be there ever so many descriptors: of segments of a few bytes there are many.
 const FILES_MAX: usize = 1024;
+/// And so much of the process's descriptors: half are for logs, the others for connections.
+const FILES_PART: u64 = 8;
 
 /// A chunk, verified.
 #[derive(Debug)]
@@ -60,13 +62,16 @@ struct Contents {
 #[derive(Debug)]
 pub struct Cache {
     bytes_max: usize,
+    files_max: usize,
     contents: Mutex<Contents>,
 }
 
 impl Cache {
     /// One that holds at most so many bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, contents: Mutex::default() }
+        let part = fastlog_sys::limits::open_files_max().map(|limit| limit / FILES_PART);
+        let files_max = part.and_then(|it| usize::try_from(it).ok()).unwrap_or(FILES_MAX).min(FILES_MAX);
+        Self { bytes_max, files_max, contents: Mutex::default() }
     }
 
     /// Bytes held now.
@@ -111,7 +116,7 @@ impl Cache {
         contents.used.insert(now, key);
         contents.entries.insert(key, (cached, now));
         while contents.entries.len() > 2
-            && (contents.bytes > self.bytes_max || contents.entries.len() > FILES_MAX)
+            && (contents.bytes > self.bytes_max || contents.entries.len() > self.files_max)
         {
             let Some(oldest) = contents.used.first_key_value().map(|(_, key)| *key) else { break };
             contents.remove(oldest);

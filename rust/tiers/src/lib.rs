@@ -15,9 +15,13 @@ mod indexes;
 pub mod manifest;
 #[cfg(feature = "memory")]
 pub mod memory;
+mod objects;
+mod probe;
 pub mod reader;
+mod requests;
 #[cfg(feature = "s3")]
 mod s3;
+mod staged;
 pub mod store;
 pub mod tier;
 pub mod timestamps;
@@ -27,6 +31,7 @@ pub use cache::{Cache, CachedChunk};
 pub use error::{StoreError, TierError};
 pub use indexes::Lookup;
 pub use manifest::{Entry, Manifest, Place};
+pub use objects::ObjectStore;
 pub use reader::{Found, Range, Reader, Wake};
-pub use store::{ObjectStore, Store};
+pub use store::Store;
 pub use tier::{Local, Tier, Writer};

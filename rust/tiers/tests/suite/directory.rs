@@ -1,6 +1,8 @@
 //! The crate behind the port: a directory.
 
+use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fastlog_tiers::{ObjectStore, Store, StoreError};
 
@@ -111,4 +113,22 @@ fn what_is_no_store_is_said() {
         let error = ObjectStore::open(url).map(|_| ()).unwrap_err().to_string();
         assert!(error.to_lowercase().contains(said), "{url}: {error}");
     }
+}
+
+#[test]
+fn a_directory_that_hangs_is_given_up_and_holds_nobody() {
+    const DEADLINE: Duration = Duration::from_millis(200);
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).with_deadline(DEADLINE);
+    // whoever opens a pipe that nobody writes to waits for ever, as for a server that went away
+    let made = Command::new("mkfifo").arg(directory.path().join("segment")).status().unwrap();
+    assert!(made.success());
+    let began = Instant::now();
+    // more than there are threads for files
+    for _ in 0..6 {
+        let error = store.get("segment", 0..1).unwrap_err().to_string();
+        assert!(error.contains("no answer within 0.2 s"), "{error}");
+    }
+    drop(store);
+    assert!(began.elapsed() < Duration::from_secs(30), "it was waited for: {:?}", began.elapsed());
 }

@@ -1,0 +1,288 @@
+//! The crate `object_store` behind the port: a directory, or S3 and what speaks its protocol.
+//!
+//! Calls block, on threads that may: none of them is an I/O thread. The runtime that `object_store` needs has one thread
+//! of its own, and a few for the files of a directory. One of these that hangs, as on a network's directory, is given up
+//! after a while: the caller is told, and the end of the process does not wait for it.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetRange, ObjectMeta, ObjectStore as Inner, ObjectStoreExt, PutMode, PutPayload,
+};
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+
+use crate::error::StoreError;
+use crate::probe;
+use crate::requests::{Call, DEADLINE, failed, with_causes};
+use crate::staged::remove_staged;
+use crate::store::{Listed, Store, unread};
+
+/// Threads for the files of a directory.
+const BLOCKING_THREADS: usize = 4;
+
+/// A store of the crate `object_store`.
+#[derive(Debug)]
+pub struct ObjectStore {
+    inner: Arc<dyn Inner>,
+    root: Path,
+    /// Where it is one.
+    directory: Option<PathBuf>,
+    /// `None` while it is dropped.
+    runtime: Option<Runtime>,
+    deadline: Duration,
+    /// Whether it was seen that it makes an object that is there no second time.
+    is_proven: Mutex<bool>,
+}
+
+impl Drop for ObjectStore {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl ObjectStore {
+    /// Opens the store at `url`: `file:///directory`, a directory's absolute path, or `s3://bucket/prefix`. S3's access,
+    /// region and endpoint are those of the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`,
+    /// `AWS_ENDPOINT_URL`), or of the instance. Nothing is asked of it yet; a directory is made.
+    pub fn open(url: &str) -> Result<Self, StoreError> {
+        let fails = |reason: String| failed("open", url, reason);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("fastlog-store")
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| fails(error.to_string()))?;
+        let (inner, root, directory): (Arc<dyn Inner>, Path, Option<PathBuf>) =
+            if let Some(rest) = url.strip_prefix("s3://") {
+                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+                if bucket.is_empty() {
+                    return Err(fails("it names no bucket: give s3://bucket/prefix".to_owned()));
+                }
+                let root = Path::parse(prefix).map_err(|error| fails(error.to_string()))?;
+                (s3(bucket).map_err(fails)?, root, None)
+            } else {
+                let directory = FilePath::new(url.strip_prefix("file://").unwrap_or(url));
+                if !directory.is_absolute() {
+                    let known = "give s3://bucket/prefix, or the absolute path of a directory";
+                    return Err(fails(format!("no such kind of store is known: {known}")));
+                }
+                std::fs::create_dir_all(directory).map_err(|error| fails(error.to_string()))?;
+                let local = LocalFileSystem::new_with_prefix(directory);
+                let local = local.map_err(|error| fails(with_causes(&error)))?;
+                // a manifest must be on the disk before the segments that it names go from the log; and directories of
+                // topics that are gone are not to stay
+                let local = local.with_fsync(true).with_automatic_cleanup(true);
+                (Arc::new(local), Path::default(), Some(directory.to_owned()))
+            };
+        // a directory's own rules make them, by a link
+        let is_proven = Mutex::new(directory.is_some());
+        Ok(Self { inner, root, directory, runtime: Some(runtime), deadline: DEADLINE, is_proven })
+    }
+
+    /// The same with another time after which a request has failed.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    fn call<'a>(&self, what: &'static str, key: &'a str) -> Call<'a> {
+        Call { what, key, deadline: self.deadline }
+    }
+
+    fn path(&self, key: &str) -> Path {
+        key.split('/').fold(self.root.clone(), |path, part| path.join(part))
+    }
+
+    fn run<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(work),
+            None => Err(failed("reach", "the store", "it is closed")),
+        }
+    }
+
+    /// The same of one request.
+    fn ask<T>(
+        &self,
+        what: &'static str,
+        key: &str,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, StoreError> {
+        self.run(self.call(what, key).within(request))
+    }
+
+    fn make(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let path = self.path(key);
+        let put = self.inner.put_opts(&path, bytes.into(), PutMode::Create.into());
+        self.ask("create", key, put).map(|_| ())
+    }
+}
+
+#[cfg(feature = "s3")]
+fn s3(bucket: &str) -> Result<Arc<dyn Inner>, String> {
+    crate::s3::open(bucket).map_err(|error| with_causes(&error))
+}
+
+#[cfg(not(feature = "s3"))]
+fn s3(_bucket: &str) -> Result<Arc<dyn Inner>, String> {
+    Err("this build has no S3, its feature `s3` is off".to_owned())
+}
+
+impl Store for ObjectStore {
+    fn put(
+        &self,
+        key: &str,
+        length: u64,
+        parts: &mut dyn Iterator<Item = io::Result<Bytes>>,
+    ) -> Result<(), StoreError> {
+        const WHAT: &str = "put";
+        let path = self.path(key);
+        let next = |parts: &mut dyn Iterator<Item = io::Result<Bytes>>| {
+            parts.next().transpose().map_err(|error| unread(key, &error))
+        };
+        let first = next(parts)?.unwrap_or_default();
+        if first.len() as u64 == length {
+            return self.ask(WHAT, key, self.inner.put(&path, first.into())).map(|_| ());
+        }
+        let call = self.call(WHAT, key);
+        self.run(async {
+            let mut upload = call.within(self.inner.put_multipart(&path)).await?;
+            let mut sent = 0;
+            let mut part = Some(first);
+            while let Some(bytes) = part {
+                sent += bytes.len() as u64;
+                let put = call.within(upload.put_part(PutPayload::from(bytes))).await;
+                let after = put.and_then(|()| next(parts));
+                match after {
+                    Ok(bytes) => part = bytes,
+                    Err(error) => {
+                        call.abort(&mut *upload).await;
+                        return Err(error);
+                    }
+                }
+            }
+            if sent != length {
+                call.abort(&mut *upload).await;
+                return Err(failed(WHAT, key, format!("{sent} bytes were given, not {length}")));
+            }
+            call.within(upload.complete()).await.map(|_| ())
+        })
+    }
+
+    fn create(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let mut is_proven = self.is_proven.lock();
+        if !*is_proven {
+            probe::check_creates(
+                |key: &str, bytes| self.make(key, Bytes::from_static(bytes)),
+                |key: &str| self.delete(key),
+            )?;
+            *is_proven = true;
+        }
+        drop(is_proven);
+        self.make(key, bytes)
+    }
+
+    fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        const WHAT: &str = "get";
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let path = self.path(key);
+        let wanted = range.end - range.start;
+        let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
+        let call = self.call(WHAT, key);
+        self.run(async {
+            let got = call.within(self.inner.get_opts(&path, options)).await?;
+            if got.range != range {
+                return Err(failed(WHAT, key, format!("bytes {:?} came, not {range:?}", got.range)));
+            }
+            let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
+            let mut stream = got.into_stream();
+            while let Some(piece) = call.next(&mut stream).await? {
+                bytes.extend_from_slice(&piece);
+                if bytes.len() as u64 > wanted {
+                    return Err(failed(
+                        WHAT,
+                        key,
+                        format!("more than the {wanted} bytes came that were asked for"),
+                    ));
+                }
+            }
+            if bytes.len() as u64 != wanted {
+                return Err(failed(WHAT, key, format!("{} bytes came, not {wanted}", bytes.len())));
+            }
+            Ok(bytes.into())
+        })
+    }
+
+    fn size(&self, key: &str) -> Result<u64, StoreError> {
+        self.ask("look at", key, self.inner.head(&self.path(key))).map(|it| it.size)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StoreError> {
+        match self.ask("delete", key, self.inner.delete(&self.path(key))) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            error => error,
+        }
+    }
+
+    fn remove_unfinished(&self, prefix: &str) -> Result<(), StoreError> {
+        // S3 does not list them: there a rule of the bucket ends them
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let directory = directory.join(prefix);
+        let call = self.call("remove unfinished files in", prefix);
+        let removed = self.run(async {
+            let work = tokio::task::spawn_blocking(move || remove_staged(&directory));
+            tokio::time::timeout(call.deadline, work).await.map_err(|_| call.late())
+        })?;
+        let removed = removed.unwrap_or_else(|error| Err(io::Error::other(error)));
+        removed.map_err(|error| failed(call.what, prefix, error))
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        let path = self.path(prefix);
+        self.collect(prefix, self.inner.list(Some(&path)))
+    }
+
+    fn list_after(&self, prefix: &str, key: &str) -> Result<Vec<Listed>, StoreError> {
+        let (path, after) = (self.path(prefix), self.path(key));
+        self.collect(prefix, self.inner.list_with_offset(Some(&path), &after))
+    }
+}
+
+impl ObjectStore {
+    fn collect(
+        &self,
+        prefix: &str,
+        mut stream: BoxStream<'static, object_store::Result<ObjectMeta>>,
+    ) -> Result<Vec<Listed>, StoreError> {
+        let (path, call) = (self.path(prefix), self.call("list", prefix));
+        self.run(async {
+            let mut listed = Vec::new();
+            while let Some(meta) = call.next(&mut stream).await? {
+                let name = meta
+                    .location
+                    .prefix_match(&path)
+                    .map(|parts| parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"));
+                if let Some(name) = name.filter(|name| !name.is_empty()) {
+                    listed.push(Listed { key: format!("{prefix}/{name}"), size_bytes: meta.size });
+                }
+            }
+            Ok(listed)
+        })
+    }
+}
