@@ -262,3 +262,61 @@ def test_killed_again_and_again_while_it_uploads_and_deletes(
         lambda: not [*store.rglob("*.log"), *store.rglob("*.indexes")],
         seconds=30,
     )
+
+
+def test_a_topic_that_was_compacted_before(make_broker: MakeBroker, tmp_path: Path, topic_name: str) -> None:
+    """What the cleaner left goes to the store with its gaps, and is what it was at every offset."""
+    options = {**settings(str(tmp_path / "store")), "log.cleaner.backoff.ms": "100"}
+    broker, sent = make_broker(settings=options), values()
+    compact = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.0", "file.delete.delay.ms": "0"}
+    create_topic(broker.bootstrap, topic_name, config={**compact, "segment.bytes": str(SEGMENT_BYTES)})
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 5, "batch.size": 60_000})
+    for number, value in enumerate(sent):
+        # of every ten records one stays, and of a stretch as long as some segments none
+        key = b"%d" % (0 if 300 <= number < 600 else number if number % 10 == 0 else number % 10)
+        producer.produce(topic_name, value, key, partition=0, timestamp=FIRST_MS + number)
+        producer.poll(0)
+    assert producer.flush(60) == 0
+
+    def at_offsets() -> dict[int, bytes]:
+        return {it.offset: it.value or b"" for it in all_records(broker, topic_name)}
+
+    def is_clean() -> bool:
+        """Below the active segment each key is there once."""
+        active = int(segments(broker, topic_name)[-1].stem)
+        repeated = [it for it in at_offsets() if it < active and (300 <= it < 600 or it % 10)]
+        return len(repeated) <= 10
+
+    wait_until("the cleaner is through", is_clean, seconds=60)
+    tiers = {"cleanup.policy": "delete", "remote.storage.enable": "true", "local.retention.ms": "1"}
+    with fastlog.Admin(broker.bootstrap) as admin:
+        admin.alter_configs(tiers, topic=topic_name)
+    before = at_offsets()
+    wait_until("it is in the store", lambda: len(segments(broker, topic_name)) == 1, seconds=60)
+    assert at_offsets() == before
+    # whoever asks for an offset that is gone begins at the next one
+    for number in (301, 450, 599):
+        first = next(iter(all_records(broker, topic_name, number)))
+        assert first.offset == min(it for it in before if it >= number)
+    with (
+        fastlog.Admin(broker.bootstrap) as admin,
+        pytest.raises(fastlog.errors.InvalidConfigError, match=r"cleanup\.policy=compact"),
+    ):
+        admin.alter_configs({"cleanup.policy": "compact"}, topic=topic_name)
+    broker.kill()
+    broker.start()
+    assert at_offsets() == before
+
+
+def all_records(broker: BrokerProcess, topic: str, first: int = 0) -> list[fastlog.Record]:
+    """What is there from an offset on, up to the last record."""
+    with fastlog.Admin(broker.bootstrap) as admin:
+        end = admin.list_offsets({(topic, 0): "latest"})[topic, 0].offset
+    found: list[fastlog.Record] = []
+    with fastlog.Consumer(broker.bootstrap) as consumer:
+        consumer.assign(positions={(topic, 0): first})
+        while not found or found[-1].offset < end - 1:
+            records = consumer.poll(timeout=30)
+            assert records, f"nothing came after {len(found)} records, the end is {end}"
+            found += records
+    return found
