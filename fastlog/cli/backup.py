@@ -157,8 +157,8 @@ def _tell_age(manifest: Manifest) -> None:
             "the backup was when it was taken, and there may be a later one; --list shows all, --taken takes one"
         )
         return
-    clock = f" at {manifest.clock} by the clock" if manifest.clock else ""
-    click.echo(f"{manifest.taken}: taken{clock}, {age(taken, moment)} ago", err=True)
+    clock = f" (at {manifest.clock} by the clock)" if manifest.clock else ""
+    click.echo(f"{manifest.taken}: taken {age(taken, moment)} ago{clock}", err=True)
 
 
 def _warn(message: str) -> None:
