@@ -92,3 +92,15 @@ def test_a_manifest_that_was_kept_and_never_acknowledged_is_ones_own(store: Faul
     assert archive.create("manifests/1.json", b"one")
     assert archive.get("manifests/1.json", 3) == b"one"
     assert len(puts(store)) == 2
+
+
+def test_a_connection_that_ends_while_a_manifest_is_kept_does_not_end_the_backup(store: FaultyStore) -> None:
+    archive = ObjectArchive(f"s3://{BUCKET}/broken-off", **QUICK)
+
+    def breaks_off_first(method: str, _key: str, status: int, body: bytes) -> tuple[int, bytes, int] | None:
+        is_first = method == "PUT" and len(puts(store)) == 1
+        return None if is_first else (status, body, len(body))
+
+    store.fault = breaks_off_first
+    assert archive.create("manifests/1.json", b"one")
+    assert archive.get("manifests/1.json", 3) == b"one"
