@@ -313,6 +313,30 @@ def clean(*, directory: Path | None, as_json: bool, **given: int) -> int:
 
 
 @bench.command()
+@option("--bytes", click.IntRange(1, 1 << 40), 512 << 20, "The bytes of a topic.")
+@option("--segment-bytes", click.IntRange(1 << 20, 1 << 30), 32 << 20, "The bytes of a segment, at most.")
+@option("--cache-bytes", COUNT, 32 << 20, "The broker's memory for what was read from the store.")
+@batch_option
+@option("--size", SIZE, 1000, "The bytes of a record's value.")
+@click.option(
+    "--store",
+    metavar="URL",
+    help="A directory or s3://bucket/prefix as the store; access to S3 as the environment says.  [a directory below "
+    "--directory]",
+)
+@pairs_option
+@directory_option
+@json_option
+def tiers(*, directory: Path | None, as_json: bool, **given: Any) -> int:
+    """Upload segments to an object store, and read them from there; with a broker of the bench's own."""
+    from fastlog.bench.tiers import Settings, run
+
+    with measured("tiers", 2 * given["pairs"]) as done:
+        found = run(Settings(**given), directory=directory, done=done)
+    return tell(found, as_json=as_json)
+
+
+@bench.command()
 @option("--minutes", click.FloatRange(min=0.05), 10.0, "How long records are written.")
 @option("--rate", click.IntRange(min=10), 10_000, "Records a second.")
 @option("--size", click.IntRange(20, 1 << 19), 100, "The bytes of a record's value.")

@@ -42,6 +42,7 @@ TINY = {
         "0.1",
     ),
     "recovery": ("--bytes", "300000", "--batch-bytes", "65536"),
+    "tiers": ("--bytes", "3000000", "--segment-bytes", "1048576", "--batch-bytes", "65536"),
 }
 WITHOUT_LIMIT = {"limits", "groups", "topics"}
 WITHOUT_RECORDS = {"start", "topics"}

@@ -1,8 +1,7 @@
 //! The crate `object_store` behind the port: a directory, or S3 and what speaks its protocol.
 //!
-//! Calls block, on threads that may: none of them is an I/O thread. The runtime that `object_store` needs has one thread
-//! of its own, and a few for the files of a directory. One of these that hangs, as on a network's directory, is given up
-//! after a while: the caller is told, and the end of the process does not wait for it.
+//! Calls block, on threads that may: no I/O thread. The runtime that `object_store` needs has one thread of its own, and a
+//! few for files of a directory. One that hangs is given up: the caller is told, and the process's end does not wait for it.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -51,6 +50,10 @@ impl Drop for ObjectStore {
             runtime.shutdown_background();
         }
     }
+}
+
+fn other_length(key: &str, came: usize, wanted: u64) -> StoreError {
+    failed("get", key, format!("{came} bytes came, not {wanted}"))
 }
 
 impl ObjectStore {
@@ -203,6 +206,15 @@ impl Store for ObjectStore {
         }
         let path = self.path(key);
         let wanted = range.end - range.start;
+        if self.directory.is_some() {
+            // in one piece: as a stream a file comes in pieces of 8 KiB, each by way of another thread
+            let bytes = self.ask(WHAT, key, self.inner.get_range(&path, range))?;
+            return if bytes.len() as u64 == wanted {
+                Ok(bytes)
+            } else {
+                Err(other_length(key, bytes.len(), wanted))
+            };
+        }
         let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
         let call = self.call(WHAT, key);
         self.run(async {
@@ -223,7 +235,7 @@ impl Store for ObjectStore {
                 }
             }
             if bytes.len() as u64 != wanted {
-                return Err(failed(WHAT, key, format!("{} bytes came, not {wanted}", bytes.len())));
+                return Err(other_length(key, bytes.len(), wanted));
             }
             Ok(bytes.into())
         })
