@@ -12,7 +12,7 @@ use super::read::Slice;
 use crate::error::{During, LogError};
 use crate::file_system::waiting::leave_unless_waiting;
 use crate::producer_state::read_marker;
-use crate::recovery::producers::{self, Snapshots};
+use crate::recovery::producers;
 use crate::segment::Segment;
 use crate::segment::scan::Step;
 use crate::segment::txn_index::AbortedTxn;
@@ -107,16 +107,7 @@ impl Log {
     fn rebuild_txn_index(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
         let path = || segment.log.path();
         let list = self.segments();
-        let (storage, directory) = (self.storage(), self.directory());
-        let interval_bytes = self.config().index_interval_bytes;
-        let snapshots = Snapshots {
-            storage: &storage,
-            directory: &directory,
-            segments: &list,
-            interval_bytes,
-            last: None,
-        };
-        let (mut rebuilt, is_whole) = producers::aborted_in(&snapshots, segment)?;
+        let (mut rebuilt, is_whole) = producers::aborted_in(&self.snapshots(&list), segment)?;
         let before = segment.txn_index.all().during("read the transaction index of", path())?;
         if !is_whole {
             // behind damage: what the index says as far as its markers are there

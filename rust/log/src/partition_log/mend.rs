@@ -17,7 +17,7 @@ use super::Log;
 use super::open::list_names;
 use crate::error::{During, LogError};
 use crate::file_system::write_all_at;
-use crate::recovery::producers::{self, Snapshots};
+use crate::recovery::producers;
 use crate::segment::scan::Step;
 use crate::segment::{Damage, Segment};
 
@@ -153,18 +153,11 @@ impl Log {
             return Ok(());
         }
         let end = self.log_end_offset();
-        let (list, storage, directory) = (self.segments(), self.storage(), self.directory());
-        let names = list_names(&storage, &directory)?;
+        let list = self.segments();
+        let snapshots = self.snapshots(&list);
+        let names = list_names(&snapshots.storage, &snapshots.directory)?;
         // transactions that were aborted in the hole are in no index yet
         let unsure_from = hole.damage.offset;
-        let interval_bytes = self.config().index_interval_bytes;
-        let snapshots = Snapshots {
-            storage: &storage,
-            directory: &directory,
-            segments: &list,
-            interval_bytes,
-            last: None,
-        };
         let restored = producers::restore(&snapshots, &names, end, unsure_from, now_ms)?;
         (writer.producers, writer.snapshot_offset) = restored;
         writer.producers.high_watermark_moved(self.high_watermark());

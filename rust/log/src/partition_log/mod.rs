@@ -17,6 +17,7 @@ use crate::epoch_cache::{EpochCache, EpochStart};
 use crate::error::LogError;
 use crate::file_system::Storage;
 use crate::producer_state::{KnownProducer, ProducerState};
+use crate::recovery::producers::Snapshots;
 use crate::segment::Segment;
 use crate::segment::list::SegmentList;
 use crate::txn_index_checkpoint::TxnIndexCheckpoint;
@@ -132,6 +133,16 @@ impl Log {
     /// The data directory that it lies in, which changes when the partition is moved.
     pub fn storage(&self) -> Arc<Storage> {
         Arc::clone(&self.storage.read())
+    }
+
+    fn snapshots<'a>(&self, segments: &'a SegmentList) -> Snapshots<'a> {
+        Snapshots {
+            storage: self.storage(),
+            directory: self.directory(),
+            segments,
+            interval_bytes: self.config().index_interval_bytes,
+            last: None,
+        }
     }
 
     /// The settings in force.

@@ -167,8 +167,8 @@ impl Log {
         let machine_died = options.last_stop == LastStop::MachineDied;
         let unsure_from = if machine_died { options.recovery_point } else { i64::MAX };
         let snapshots = Snapshots {
-            storage,
-            directory: &directory,
+            storage: Arc::clone(storage),
+            directory: directory.clone(),
             segments: &list,
             interval_bytes: options.config.index_interval_bytes,
             last: recovered.last.as_ref(),

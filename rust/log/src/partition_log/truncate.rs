@@ -14,7 +14,7 @@ use super::open::list_names;
 use super::tail::LogPosition;
 use super::{Log, Writer};
 use crate::error::LogError;
-use crate::recovery::producers::{self, Snapshots};
+use crate::recovery::producers;
 use crate::segment::list::SegmentList;
 use crate::segment::{Segment, Trust};
 
@@ -186,15 +186,9 @@ impl Log {
         self.high_watermark.fetch_min(end_offset, AcqRel);
         self.recovery_point.fetch_min(end_offset, AcqRel);
         self.cut_epochs(writer, end_offset)?;
-        let (storage, directory) = (self.storage(), self.directory());
-        let snapshots = Snapshots {
-            storage: &storage,
-            directory: &directory,
-            segments: &self.segments(),
-            interval_bytes: self.config().index_interval_bytes,
-            last: None,
-        };
-        let names = list_names(&storage, &directory)?;
+        let list = self.segments();
+        let snapshots = self.snapshots(&list);
+        let names = list_names(&snapshots.storage, &snapshots.directory)?;
         let restored = producers::restore(&snapshots, &names, end_offset, i64::MAX, now_ms)?;
         (writer.producers, writer.snapshot_offset) = restored;
         self.publish_unstable(writer);

@@ -1,7 +1,8 @@
 //! Rebuilding the producers' state: the newest good snapshot, then the batches after it. The replay also completes the
 //! indexes of aborted transactions.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use fastlog_protocol::batch::BatchHeader;
 
@@ -81,8 +82,8 @@ pub(crate) fn aborted_in(
 
 /// The snapshots of one log, and what they are compared with.
 pub(crate) struct Snapshots<'a> {
-    pub(crate) storage: &'a Storage,
-    pub(crate) directory: &'a Path,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) directory: PathBuf,
     pub(crate) segments: &'a SegmentList,
     /// The index interval.
     pub(crate) interval_bytes: u64,
@@ -132,7 +133,7 @@ impl Snapshots<'_> {
         }
         if removed {
             // one of another history (before a truncation) that came back after a power cut would be believed
-            file_system.sync_directory(self.directory).during("sync", self.directory)?;
+            file_system.sync_directory(&self.directory).during("sync", &self.directory)?;
         }
         Ok(found.unwrap_or_else(|| (ProducerState::default(), -1)))
     }
