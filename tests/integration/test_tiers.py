@@ -308,6 +308,27 @@ def test_a_topic_that_was_compacted_before(make_broker: MakeBroker, tmp_path: Pa
     assert at_offsets() == before
 
 
+def test_quotas_hold_uploads_and_reads_and_may_be_changed_while_they_do(
+    make_broker: MakeBroker, tmp_path: Path, topic_name: str
+) -> None:
+    copy, fetch = (f"remote.log.manager.{it}.max.bytes.per.second" for it in ("copy", "fetch"))
+    store, rate = tmp_path / "store", 2 * SEGMENT_BYTES
+    broker, sent = make_broker(settings={**settings(str(store)), copy: str(rate), fetch: "1000"}), values()
+    began = time.monotonic()
+    tiered(broker, topic_name, sent)
+    uploaded = sum(it.stat().st_size for it in store.rglob("*.log"))
+    # what a second saved up, and one segment ahead, come on top
+    assert time.monotonic() - began > (uploaded - SEGMENT_BYTES) / rate - 1
+    # the first of the store's chunks comes at once, the next a quarter of an hour later
+    assert 0 < len(consumed(broker, topic_name, len(sent), seconds=5)) < len(sent) // 2
+    with fastlog.Admin(broker.bootstrap) as admin:
+        admin.alter_configs({fetch: str(1 << 40)}, broker=admin.describe_cluster().controller_id)
+    check_all_there(broker, topic_name, sent)
+    began = time.monotonic()
+    assert broker.stop() == 0
+    assert time.monotonic() - began < 20
+
+
 def all_records(broker: BrokerProcess, topic: str, first: int = 0) -> list[fastlog.Record]:
     """What is there from an offset on, up to the last record."""
     with fastlog.Admin(broker.bootstrap) as admin:

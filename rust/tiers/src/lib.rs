@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod memory;
 mod objects;
 mod probe;
+mod quota;
 pub mod reader;
 mod requests;
 #[cfg(feature = "s3")]
@@ -32,6 +33,7 @@ pub use error::{StoreError, TierError};
 pub use indexes::Lookup;
 pub use manifest::{Entry, Manifest, Place};
 pub use objects::ObjectStore;
+pub use quota::LimitedStore;
 pub use reader::{Found, Range, Reader, Wake};
 pub use store::Store;
 pub use tier::{Local, Tier, Writer};

@@ -14,9 +14,16 @@ use crate::indexes;
 use crate::manifest::Entry;
 use crate::store::{PART_BYTES, Store};
 
+const LOG: &str = "log";
+
 /// The objects of an upload, under the prefix of the partition.
 pub(crate) fn keys(prefix: &str, base_offset: i64, id: Uuid) -> [String; 2] {
-    ["log", "indexes"].map(|kind| format!("{prefix}/{base_offset:020}-{}.{kind}", id.simple()))
+    [LOG, "indexes"].map(|kind| format!("{prefix}/{base_offset:020}-{}.{kind}", id.simple()))
+}
+
+/// Whether an object is a segment's batches.
+pub(crate) fn is_log(key: &str) -> bool {
+    key.rsplit_once('.').is_some_and(|(_, kind)| kind == LOG)
 }
 
 /// Uploads a segment; the entry is for the manifest. Blocks, for as long as the store takes.

@@ -4,7 +4,7 @@ mod partition;
 
 pub(crate) use partition::{Begin, Limits, PartitionTier, UNREADABLE, file_range};
 
-use fastlog_tiers::{Cache, ObjectStore, Reader, Store, StoreError};
+use fastlog_tiers::{Cache, LimitedStore, ObjectStore, Reader, Store, StoreError};
 use parking_lot::Mutex;
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 
 /// The object store of a broker, with threads that read from it.
 pub struct Tiers {
-    store: Arc<dyn Store>,
+    store: Arc<LimitedStore>,
     reader: Arc<Reader>,
     is_clustered: bool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -43,7 +43,8 @@ impl Tiers {
 
     /// The same on a store that is open.
     pub fn of(store: Arc<dyn Store>, cache_bytes: usize, is_clustered: bool) -> io::Result<Arc<Self>> {
-        let reader = Reader::new(Arc::clone(&store), Cache::new(cache_bytes));
+        let store = Arc::new(LimitedStore::new(store));
+        let reader = Reader::new(Arc::clone(&store) as Arc<dyn Store>, Cache::new(cache_bytes));
         let threads = Mutex::new(reader.start()?);
         Ok(Arc::new(Self {
             store,
@@ -60,7 +61,12 @@ impl Tiers {
     }
 
     pub(crate) fn store_handle(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.store)
+        Arc::clone(&self.store) as Arc<dyn Store>
+    }
+
+    /// How many bytes a second go to the store and come from it, from now on; `None` = any number.
+    pub fn set_limits(&self, copy: Option<u64>, fetch: Option<u64>) {
+        self.store.set_limits(copy, fetch);
     }
 
     pub(crate) fn is_clustered(&self) -> bool {
@@ -74,6 +80,7 @@ impl Tiers {
     /// Ends uploads after the segment that they are at, and refuses reads.
     pub fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
+        self.store.stop();
         self.reader.stop();
     }
 

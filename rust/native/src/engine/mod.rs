@@ -66,6 +66,7 @@ impl Engine {
             server.limit_connections(settings.max_connections, settings.max_connections_per_ip);
         }
         *self.settings.lock() = settings;
+        self.limit_tiers();
     }
 
     // --- the data directories ---
@@ -85,6 +86,7 @@ impl Engine {
         let broker = self.broker.clone();
         let tiers = self.settings.lock().tiers().map_err(|error| PyOSError::new_err(error.to_string()))?;
         tiers.into_iter().for_each(|tiers| broker.set_tiers(tiers));
+        self.limit_tiers();
         let logs = py
             .detach(|| LogManager::open(broker, Storage::all_real(directories), &identity))
             .map_err(|error| to_python(&error))?;

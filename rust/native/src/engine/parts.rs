@@ -47,6 +47,12 @@ impl Engine {
         logs.ok_or_else(|| failure::closed("the engine has no open data directory"))
     }
 
+    /// Has tiered storage go by the quotas of the settings.
+    pub(super) fn limit_tiers(&self) {
+        let (copy, fetch) = self.settings.lock().tier_limits();
+        self.broker.tiers().inspect(|tiers| tiers.set_limits(copy, fetch));
+    }
+
     /// Runs `work` on the logs without the GIL.
     pub(super) fn with_logs<T: Send>(
         &self,

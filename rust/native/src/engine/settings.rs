@@ -43,6 +43,8 @@ pub(crate) struct BrokerSettings {
     remote_log_storage_system_enable: bool,
     fastlog_remote_store_url: Option<String>,
     fastlog_remote_cache_bytes: usize,
+    remote_log_manager_copy_max_bytes_per_second: i64,
+    remote_log_manager_fetch_max_bytes_per_second: i64,
     zookeeper_connect: Option<String>,
 }
 
@@ -99,6 +101,15 @@ impl BrokerSettings {
             }
             _ => Ok(None),
         }
+    }
+
+    /// How many bytes a second go to the object store and come from it; `None` = any number.
+    pub(super) fn tier_limits(&self) -> (Option<u64>, Option<u64>) {
+        let limit = |rate: i64| u64::try_from(rate).ok().filter(|_| rate < i64::MAX);
+        (
+            limit(self.remote_log_manager_copy_max_bytes_per_second),
+            limit(self.remote_log_manager_fetch_max_bytes_per_second),
+        )
     }
 
     pub(super) fn server(&self) -> ServerConfig {

@@ -56,6 +56,8 @@ impl LogManager {
                     has_more |= uploaded;
                     failed = 0;
                 }
+                // an upload that waited for its quota, say
+                Err(_) if tiers.is_stopped() => return false,
                 Err(error) => {
                     self.tell_tier(partition, &error);
                     failed += usize::from(error.is_of_store());
