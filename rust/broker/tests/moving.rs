@@ -3,20 +3,25 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 use fastlog_broker::{AllowAll, Broker, BrokerConfig, LogManager, MoveSettings, OpenPartition, SystemClock};
+use fastlog_log::file_system::OpenMode;
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
 use fastlog_log::file_system::read_exact_at;
 use fastlog_log::{AppendOptions, Checkpoint, FileSystem, Identity, LogConfig, LogError, Storage};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{Builder, batches, records};
 use fastlog_protocol::compression::Compression;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 const FIRST: &str = "/first";
 const SECOND: &str = "/second";
+const THIRD: &str = "/third";
 
 /// A broker with a partition, on two disks, which may be one file system.
 struct Node {
@@ -37,8 +42,12 @@ fn wanted() -> OpenPartition {
 }
 
 impl Node {
-    fn start(disks: &[MemoryFileSystem; 2]) -> Result<Self, LogError> {
-        let storages = disks.iter().zip([FIRST, SECOND]);
+    fn start(disks: &[MemoryFileSystem]) -> Result<Self, LogError> {
+        Self::start_with(disks, &wanted())
+    }
+
+    fn start_with(disks: &[MemoryFileSystem], wanted: &OpenPartition) -> Result<Self, LogError> {
+        let storages = disks.iter().zip([FIRST, SECOND, THIRD]);
         let storages =
             storages.map(|(disk, path)| Storage::new(Arc::new(disk.clone()), PathBuf::from(path), 100));
         let clock = Arc::new(SystemClock);
@@ -46,14 +55,22 @@ impl Node {
         let broker = broker.expect("a broker");
         let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
         let logs = LogManager::open(broker.clone(), storages.collect(), &identity)?;
-        logs.open_partition(&wanted(), NOW_MS)?;
+        logs.open_partition(wanted, NOW_MS)?;
         logs.finish_opening()?;
         Ok(Self { broker, logs })
     }
 
     fn append(&self) -> Result<(), ErrorCode> {
-        let partition = self.broker.partitions().get("t", 0).expect("an open partition");
-        let value = format!("value-{}-{}", partition.log().log_end_offset(), "x".repeat(500));
+        self.append_of(500)
+    }
+
+    fn append_of(&self, bytes: usize) -> Result<(), ErrorCode> {
+        self.append_to("t", bytes)
+    }
+
+    fn append_to(&self, topic: &str, bytes: usize) -> Result<(), ErrorCode> {
+        let partition = self.broker.partitions().get(topic, 0).expect("an open partition");
+        let value = format!("value-{}-{}", partition.log().log_end_offset(), "x".repeat(bytes));
         let mut builder = Builder::new();
         builder.append(NOW_MS, None, Some(value.as_bytes()));
         let batch = builder.seal(Compression::None).expect("a batch");
@@ -107,7 +124,7 @@ impl Node {
 }
 
 /// A partition of 24 records in the first directory, of which 20 are on the disk, and the first 5 deleted.
-fn prepared(disks: &[MemoryFileSystem; 2]) -> Node {
+fn prepared(disks: &[MemoryFileSystem]) -> Node {
     let node = Node::start(disks).expect("a broker");
     assert_eq!(node.place(), Path::new(FIRST));
     (0..20).for_each(|_| node.append().expect("appended"));
@@ -120,10 +137,10 @@ fn prepared(disks: &[MemoryFileSystem; 2]) -> Node {
 }
 
 /// Directories of the partition that are there, in which data directory.
-fn found(disks: &[MemoryFileSystem; 2]) -> Vec<&'static str> {
+fn found(disks: &[MemoryFileSystem]) -> Vec<&'static str> {
     let is_there =
         |disk: &MemoryFileSystem, path: &str| disk.exists(&Path::new(path).join("t-0")).expect("asked");
-    let all = disks.iter().zip([FIRST, SECOND]);
+    let all = disks.iter().zip([FIRST, SECOND, THIRD]);
     all.filter(|(disk, path)| is_there(disk, path)).map(|(_, path)| path).collect()
 }
 
@@ -134,7 +151,7 @@ fn moved(node: &Node) -> (i64, bool) {
     (24 + (0..3).take_while(|_| node.append().is_ok()).count() as i64, done)
 }
 
-fn restarted(disks: &[MemoryFileSystem; 2], restart: impl Fn(&MemoryFileSystem)) -> Node {
+fn restarted(disks: &[MemoryFileSystem], restart: impl Fn(&MemoryFileSystem)) -> Node {
     disks.iter().for_each(restart);
     Node::start(disks).expect("a start after that")
 }
@@ -291,4 +308,145 @@ fn what_cannot_be_moved_is_told_and_what_is_not_here_is_made_there() {
     made.log().storage().poison(&"its disk died");
     assert_eq!(code("later", FIRST), ErrorCode::KAFKA_STORAGE_ERROR);
     assert_eq!(code("t", SECOND), ErrorCode::KAFKA_STORAGE_ERROR);
+}
+
+/// A move to the second directory that fails in the last moment, when the copy is to get its name.
+fn fail_at_the_name(node: &Node, disk: &MemoryFileSystem, is_renamed: bool) {
+    let full = Some(ErrorKind::StorageFull);
+    disk.set_faults(if is_renamed {
+        Faults { renamed_sync_error: full, ..Faults::default() }
+    } else {
+        Faults { directory_rename_error: full, ..Faults::default() }
+    });
+    assert_eq!(moved(node), (27, false));
+    disk.set_faults(Faults::default());
+    let messages = node.messages();
+    assert!(messages.iter().any(|it| it.contains("it goes on where it is")), "{messages:?}");
+}
+
+#[test]
+fn a_move_that_failed_does_not_count_for_a_later_topic_of_the_name() {
+    for is_renamed in [false, true] {
+        let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
+        let node = prepared(&disks);
+        fail_at_the_name(&node, &disks[1], is_renamed);
+        node.logs.delete_topics(&[("t", Uuid::from_u128(1))], NOW_MS).remove(0).expect("deleted");
+        node.logs.move_replica("t", 0, Path::new(SECOND)).expect_err("it is not here yet");
+        let later = OpenPartition { topic_id: Uuid::from_u128(2), ..wanted() };
+        node.logs.open_partition(&later, NOW_MS).expect("made");
+        assert_eq!(node.place(), Path::new(SECOND));
+        (0..3).for_each(|_| node.append().expect("appended"));
+        disks.iter().for_each(MemoryFileSystem::kill_process);
+        drop(node);
+        disks.iter().for_each(MemoryFileSystem::restart_process);
+        let node = Node::start_with(&disks, &later).expect("a start");
+        assert_eq!((node.check(), node.place()), ((0, 3), PathBuf::from(SECOND)), "renamed: {is_renamed}");
+    }
+}
+
+#[test]
+fn a_move_that_failed_does_not_count_for_a_replica_that_comes_there_another_way() {
+    for is_renamed in [false, true] {
+        let disks = [1, 2, 3].map(MemoryFileSystem::new);
+        let node = prepared(&disks);
+        fail_at_the_name(&node, &disks[1], is_renamed);
+        for place in [THIRD, SECOND] {
+            node.logs.move_replica("t", 0, Path::new(place)).expect("asked");
+            node.move_all().expect("moved");
+            assert_eq!(node.place(), Path::new(place));
+        }
+        node.append().expect("appended");
+        disks.iter().for_each(MemoryFileSystem::kill_process);
+        drop(node);
+        let node = restarted(&disks, MemoryFileSystem::restart_process);
+        assert_eq!((node.check(), found(&disks)), ((5, 28), vec![SECOND]), "renamed: {is_renamed}");
+    }
+}
+
+#[test]
+fn a_directory_that_has_the_name_is_left_for_a_person() {
+    let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
+    let node = prepared(&disks);
+    let foreign = Path::new(SECOND).join("t-0");
+    disks[1].create_directory(&foreign).expect("made");
+    let file = foreign.join("00000000000000000000.log");
+    disks[1].open(&file, OpenMode::Create).expect("made").set_len(100).expect("bytes");
+    assert_eq!(moved(&node), (27, false));
+    let messages = node.messages();
+    assert!(messages.iter().any(|it| it.contains("look at it, and move it away")), "{messages:?}");
+    disks.iter().for_each(MemoryFileSystem::kill_process);
+    drop(node);
+    disks.iter().for_each(MemoryFileSystem::restart_process);
+    // whatever it is, nobody deletes it
+    let refused = Node::start(&disks).err().expect("a refusal").to_string();
+    assert!(refused.contains("is in two data directories"), "{refused}");
+    assert!(
+        disks[1].exists(&file).expect("asked")
+            && disks[0].exists(&Path::new(FIRST).join("t-0")).expect("asked")
+    );
+}
+
+#[test]
+fn a_partition_that_is_written_fast_is_moved() {
+    let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
+    let config = LogConfig { segment_bytes: 64 << 20, ..LogConfig::default() };
+    let node =
+        Node::start_with(&disks, &OpenPartition { config: Arc::new(config), ..wanted() }).expect("a broker");
+    // each sync takes long enough for more to be appended than may be missing
+    for disk in &disks {
+        disk.set_faults(Faults { sync_takes: Duration::from_millis(30), ..Faults::default() });
+    }
+    let is_over = AtomicBool::new(false);
+    let acknowledged = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut count = 0;
+            while !is_over.load(Ordering::Acquire) {
+                count += i64::from(node.append_of(50_000).is_ok());
+                // some 25 MB/s, which the copy outruns
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            count
+        });
+        node.logs.move_replica("t", 0, Path::new(SECOND)).expect("asked");
+        let began = Instant::now();
+        while node.logs.move_next(&MoveSettings::default(), NOW_MS).expect("a step")
+            && began.elapsed() < Duration::from_secs(60)
+        {}
+        is_over.store(true, Ordering::Release);
+        writer.join().expect("a writer")
+    });
+    assert_eq!((node.place(), node.check()), (PathBuf::from(SECOND), (0, acknowledged)));
+}
+
+#[test]
+fn appends_do_not_wait_for_a_disk_that_hangs_when_it_gets_a_replica() {
+    let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
+    let node = prepared(&disks);
+    let other = OpenPartition { topic: "other".into(), topic_id: Uuid::from_u128(2), ..wanted() };
+    node.logs.open_partition(&other, NOW_MS).expect("made");
+    disks[1].set_faults(Faults { hold_directory_renames: true, ..Faults::default() });
+    std::thread::scope(|scope| {
+        node.logs.move_replica("t", 0, Path::new(SECOND)).expect("asked");
+        let mover = scope.spawn(|| node.move_all());
+        let began = Instant::now();
+        while disks[1].held() == 0 {
+            assert!(began.elapsed() < Duration::from_secs(30), "the rename did not begin");
+            std::thread::yield_now();
+        }
+        // one thread has them all to answer; the first waits a moment, in case it is soon over
+        let began = Instant::now();
+        let answers: Vec<_> = (0..1000)
+            .map(|_| {
+                node.append_to("other", 500).expect("another partition is served");
+                node.append()
+            })
+            .collect();
+        let took = began.elapsed();
+        disks[1].stop_holding();
+        mover.join().expect("a mover").expect("moved");
+        assert!(answers.iter().all(|it| *it == Err(ErrorCode::KAFKA_STORAGE_ERROR)), "to be tried again");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    });
+    assert_eq!((node.check(), node.place()), ((5, 24), PathBuf::from(SECOND)));
+    node.append().expect("appended");
 }

@@ -87,6 +87,12 @@ pub enum LogError {
         /// The first failure.
         reason: String,
     },
+    /// A copy in another data directory is about to take the log's place, which takes long.
+    #[error("nothing is appended to {} for now: the replica is being moved to another data directory, whose disk is slow; try again", path.display())]
+    StandsStill {
+        /// The partition's directory.
+        path: PathBuf,
+    },
     /// The log was closed or its topic deleted.
     #[error("the log {} is {state}", path.display())]
     Gone {

@@ -31,7 +31,7 @@ pub use partition_log::after_tier::AfterTier;
 pub use partition_log::append::{AppendOptions, Appended};
 pub use partition_log::delete::Due;
 pub use partition_log::future::FutureLog;
-pub use partition_log::hand_over::{HandOver, HandedOver};
+pub use partition_log::hand_over::{Commit, HandOver, HandedOver};
 pub use partition_log::mend::DamagedRange;
 pub use partition_log::read::Slice;
 pub use partition_log::restore::RESTORED_EPOCH;

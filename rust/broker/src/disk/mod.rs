@@ -1,7 +1,8 @@
 //! Threads that wait for disks, so that those do not which serve everybody.
 //!
 //! Each disk has queues and threads of its own, for reads and for writes, started when something is first asked of it: one that
-//! hangs stops those who want something of it, and nobody else. Whoever waits has one job in a queue at most (a connection hands in no
+//! hangs stops those who want something of it read, synced or written back, and nobody else. Appends are no jobs of theirs: they
+//! write into the page cache on the thread that has the request, which waits where a disk has the kernel wait. Whoever waits has one job in a queue at most (a connection hands in no
 //! other request, and sends nothing else, meanwhile), so a queue is no longer than there are connections, and those who read
 //! much take turns, a piece each.
 

@@ -26,13 +26,6 @@ struct Seen {
 #[derive(Debug, Default)]
 pub(super) struct Written(HashMap<Checkpoint, Seen>);
 
-impl Written {
-    /// A file was written that says something else.
-    pub(super) fn forget(&mut self) {
-        self.0.clear();
-    }
-}
-
 impl LogManager {
     /// Replaces one checkpoint file of each directory by what holds now. All are tried; the first failure is answered. One
     /// that failed is left as it is: what is in memory may not be on its disk.
@@ -120,7 +113,8 @@ impl LogManager {
         if checkpoint == Checkpoint::Cleaner {
             return self.cleaner_offsets(directory);
         }
-        let mut offsets = Offsets::new();
+        // first: one that is not about to be there any more is there
+        let mut offsets: Offsets = self.moves.arriving(directory, checkpoint).into_iter().collect();
         for (key, it) in self.found.lock().iter().filter(|(_, it)| is_in(directory, &it.path)) {
             let options = directory.log_options(&it.topic, it.partition);
             let offset = match checkpoint {
@@ -142,12 +136,16 @@ impl LogManager {
     }
 
     fn cleaner_offsets(&self, directory: &LogDir) -> Offsets {
+        let arriving = self.moves.arriving(directory, Checkpoint::Cleaner);
         let found = self.found.lock();
         let is_here = |key: &(String, i32)| match self.broker.partitions().get(&key.0, key.1) {
             Some(open) => has(directory, open.log()),
             None => found.get(key).is_some_and(|it| is_in(directory, &it.path)),
         };
-        self.cleaner.offsets().into_iter().filter(|(key, _)| is_here(key)).collect()
+        arriving
+            .into_iter()
+            .chain(self.cleaner.offsets().into_iter().filter(|(key, _)| is_here(key)))
+            .collect()
     }
 }
 

@@ -36,6 +36,7 @@ impl LogManager {
             }
             self.delete_unopened(topic, topic_id, |_| true, true, &mut put_away)?;
             put_away.was_cleaned |= self.cleaner.forget(topic);
+            self.moves.forget_topic(topic);
             Ok(put_away.take_count())
         };
         let counts: Vec<_> = topics.iter().map(|(topic, id)| each(topic.as_ref(), *id)).collect();
@@ -54,9 +55,14 @@ impl LogManager {
     /// Makes what was put away durable, and drops its offsets from the checkpoints: a namesake is not to inherit them.
     pub(super) fn settle(&self, put_away: &PutAway) -> Result<(), LogError> {
         let directories = self.directories()?;
+        put_away.partitions.iter().for_each(|(topic, index)| self.moves.forget_replica(topic, *index));
+        let name = |(topic, index): &(String, i32)| file_name::of_partition(topic, *index);
+        let names: Vec<_> = put_away.partitions.iter().map(name).collect();
         // in one that failed what was deleted is found again, and left alone
         for directory in directories.healthy() {
             directory.sync()?;
+            // a namesake may be made in either of the directories that a move of it was about
+            directory.forget_moves(&names)?;
             if put_away.was_cleaned {
                 self.write_checkpoint_of(directory, Checkpoint::Cleaner)?;
             }

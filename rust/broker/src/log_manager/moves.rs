@@ -4,14 +4,16 @@
 //! cleaned meanwhile. [`fastlog_log::FutureLog`] has the copy, [`fastlog_log::HandOver`] what a crash leaves.
 //!
 //! Crash points. A move that was not done when a run ended is begun anew by the next one: the directory of the copy tells
-//! that there was one. The order of a hand-over: the note in the directory that is left; the log stands still; the target's
-//! checkpoints; the rename; the old directory's rename; the note goes.
+//! that there was one. The order: the copy; when it is near for the first time the note in the directory that is left, and the
+//! target's checkpoints, in which the partition is from then on; the log stands still; the rename; the old directory's rename;
+//! the log goes on; the note goes. What the checkpoints say may be too low by then, but where that would be wrong the log goes on
+//! and they are written anew.
 
 use super::{LogManager, directories};
 use crate::events::Level;
 use crate::pace::{Brake, Throttle};
 use crate::partition::{ChangeError, Partition};
-use fastlog_log::{Checkpoint, Due, FutureLog, HandedOver, LogDir, LogError, Move, Pace, file_name};
+use fastlog_log::{Checkpoint, Commit, Due, FutureLog, HandedOver, LogDir, LogError, Move, Pace, file_name};
 use fastlog_protocol::ErrorCode;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -23,6 +25,9 @@ use uuid::Uuid;
 
 /// As much is copied before the settings are read again.
 const STEP_BYTES: u64 = 16 << 20;
+
+/// After so many tries at which too much was appended meanwhile it is told; each time twice as much may be.
+const TRIES_TOLD: u32 = 4;
 
 /// The settings of moves.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +60,8 @@ pub(super) struct Moves {
     preferred: Mutex<BTreeMap<Key, PathBuf>>,
     /// What is under way.
     current: Mutex<Option<Current>>,
+    /// What the checkpoints of the target say of the replica that is about to be there.
+    arriving: Mutex<Option<Arriving>>,
     /// Held while an object store is given something of a partition, or one is handed over.
     pub(super) tiering: Mutex<()>,
 }
@@ -79,6 +86,53 @@ struct Current {
     wanted: Wanted,
     future: FutureLog,
     began: Instant,
+    /// The directory that is left says that it is moved.
+    is_noted: bool,
+    /// How often too much was appended for it to be handed over.
+    tries: u32,
+}
+
+/// A replica that is not in a data directory yet, but in its checkpoints.
+struct Arriving {
+    to: PathBuf,
+    key: Key,
+    recovery_point: i64,
+    log_start: i64,
+    high_watermark: i64,
+    cleaned: Option<i64>,
+}
+
+impl Arriving {
+    fn offset(&self, checkpoint: Checkpoint) -> Option<i64> {
+        let offset = match checkpoint {
+            Checkpoint::RecoveryPoint => Some(self.recovery_point),
+            Checkpoint::LogStart => Some(self.log_start),
+            Checkpoint::HighWatermark => Some(self.high_watermark),
+            Checkpoint::Cleaner => self.cleaned,
+        };
+        offset.filter(|it| *it != 0)
+    }
+
+    /// Whether they may say that of a log that stands still. What is too low for its recovery point and its high watermark only
+    /// means more to look at; records that were deleted would be back, though, and what was cut counts for nothing.
+    fn holds_for(&self, partition: &Partition, cleaned: Option<i64>) -> bool {
+        let log = partition.log();
+        self.log_start == log.log_start_offset()
+            && self.cleaned == cleaned
+            && self.recovery_point <= log.log_end_offset()
+            && self.high_watermark <= log.high_watermark()
+    }
+}
+
+/// How a try to hand a replica over ended.
+enum Outcome {
+    Moved(HandedOver),
+    /// Too much was appended meanwhile, or the checkpoints say what is no longer so.
+    NotYet,
+    /// The copy does not have the partition's name.
+    Failed(LogError),
+    /// It may have it on the disk, which is noted.
+    MaybeRenamed(LogError),
 }
 
 /// How a step ended.
@@ -113,6 +167,23 @@ impl Moves {
 
     fn is_wanted(&self, partition: &Partition, to: &Path) -> bool {
         self.wanted.lock().get(&key_of(partition)).is_some_and(|it| it.to == to)
+    }
+
+    /// A topic was deleted: a later one of its name is another one.
+    pub(super) fn forget_topic(&self, topic: &str) {
+        self.preferred.lock().retain(|(name, _), _| name != topic);
+    }
+
+    /// A replica was deleted.
+    pub(super) fn forget_replica(&self, topic: &str, index: i32) {
+        self.wanted.lock().remove(&(topic.to_owned(), index));
+    }
+
+    /// The offset that a checkpoint of a data directory tells of a replica that is about to be there.
+    pub(super) fn arriving(&self, to: &LogDir, checkpoint: Checkpoint) -> Option<(Key, i64)> {
+        let arriving = self.arriving.lock();
+        let it = arriving.as_ref().filter(|it| it.to == to.path())?;
+        Some((it.key.clone(), it.offset(checkpoint)?))
     }
 
     fn end(&self, partition: &Partition, to: &Path) {
@@ -200,7 +271,10 @@ impl LogManager {
         if matches!(went, Ok(Went::On | Went::Stopped)) {
             return Ok(matches!(went, Ok(Went::On)));
         }
-        let Some(Current { partition, wanted, future, began }) = current.take() else { return Ok(true) };
+        let Some(Current { partition, wanted, future, began, is_noted, .. }) = current.take() else {
+            return Ok(true);
+        };
+        *self.moves.arriving.lock() = None;
         self.cleaner.hold(&partition, false);
         let (bytes, to) = (future.size_bytes(), future.directory().to_owned());
         match went {
@@ -217,6 +291,9 @@ impl LogManager {
                 let message = "a replica could not be moved, it goes on where it is";
                 self.tell_move(&partition, Level::Error, message, &wanted.to, Some(&error));
             }
+        }
+        if is_noted {
+            self.forget_move(&partition, &wanted.to);
         }
         // one that is to be elsewhere by now stays wanted
         self.moves.end(&partition, &wanted.to);
@@ -246,10 +323,13 @@ impl LogManager {
                 continue;
             };
             self.cleaner.hold(&partition, true);
-            match FutureLog::begin(partition.log(), target.storage()) {
+            let name = name_of(&partition);
+            let begun = target.check_name_is_free(&name);
+            match begun.and_then(|()| FutureLog::begin(partition.log(), target.storage())) {
                 Ok(future) => {
                     self.tell_move(&partition, Level::Info, "a replica is being moved", &wanted.to, None);
-                    return Ok(Some(Current { partition, wanted, future, began: Instant::now() }));
+                    let began = Instant::now();
+                    return Ok(Some(Current { partition, wanted, future, began, is_noted: false, tries: 0 }));
                 }
                 Err(error) => {
                     self.cleaner.hold(&partition, false);
@@ -277,7 +357,7 @@ impl LogManager {
             if !pace.go_on(bytes) {
                 return Ok(Went::Stopped);
             }
-            if is_near && let Some(handed) = self.hand_over(it)? {
+            if is_near && let Some(handed) = self.try_hand_over(it)? {
                 return Ok(Went::Done(handed));
             }
             copied += bytes.max(1);
@@ -285,70 +365,121 @@ impl LogManager {
         Ok(Went::On)
     }
 
-    /// `None` where too much was appended meanwhile.
-    fn hand_over(&self, it: &mut Current) -> Result<Option<HandedOver>, LogError> {
+    /// Hands the replica over to its copy, which is near; the first time all is prepared for that. `None` = not yet. After an
+    /// error the note is what it is to be.
+    fn try_hand_over(&self, it: &mut Current) -> Result<Option<HandedOver>, LogError> {
         // what an object store knows of a directory must not be left in the old one, whose deletion would mean the store too
         let _no_tiers = self.moves.tiering.lock();
         check_movable(&it.partition).map_err(|error| LogError::Policy { reason: error.message })?;
         let directories = self.directories()?;
         let source = directories.of_log(it.partition.log())?;
         let target = directories.of_path(it.future.directory())?;
-        let name = file_name::of_partition(it.partition.topic(), it.partition.index());
-        source.note_move(&name, target, Some(Move::Moving))?;
-        let mut is_kept = false;
-        let handed = self.hand_over_to(it, source, target, &name, &mut is_kept);
-        let is_over = match &handed {
-            Ok(Some(handed)) => handed.left.is_none(),
-            Ok(None) => true,
-            Err(_) => !is_kept,
+        let name = name_of(&it.partition);
+        if !it.is_noted {
+            target.check_name_is_free(&name)?;
+            // what was noted there is about a replica that it gave away
+            target.forget_moves(std::slice::from_ref(&name))?;
+            source.note_move(&name, it.partition.log().topic_id(), target, Move::Moving)?;
+            it.is_noted = true;
+        }
+        if self.write_arriving(target, &it.partition)? {
+            // that took some time
+            return Ok(None);
+        }
+        match self.hand_over(it, source, target, &name) {
+            Outcome::Moved(mut handed) => {
+                handed.sync();
+                *self.moves.arriving.lock() = None;
+                if handed.left.is_none()
+                    && let Err(error) = source.forget_moves(&[name])
+                {
+                    self.tell_stale_note(&it.partition, target.path(), &error);
+                }
+                Ok(Some(handed))
+            }
+            Outcome::NotYet => {
+                it.tries += 1;
+                if it.tries == TRIES_TOLD {
+                    let message = "a replica that is being moved is written to about as fast as it is copied; appends wait the \
+                                   longer when it is handed over, or lower what is written to it";
+                    self.tell_move(&it.partition, Level::Warning, message, target.path(), None);
+                }
+                Ok(None)
+            }
+            // the end of the move takes the note away
+            Outcome::Failed(error) => Err(error),
+            Outcome::MaybeRenamed(error) => {
+                it.is_noted = false;
+                Err(error)
+            }
+        }
+    }
+
+    fn hand_over(&self, it: &mut Current, source: &LogDir, target: &LogDir, name: &str) -> Outcome {
+        let log = it.partition.log();
+        let mut hand_over = match log.hand_over(&mut it.future) {
+            Ok(Some(hand_over)) => hand_over,
+            Ok(None) => return Outcome::NotYet,
+            Err(error) => return Outcome::Failed(error),
         };
-        if is_over && let Err(error) = source.note_move(&name, target, None) {
-            let message = "that a move is over could not be written down, the next move or start does it";
-            self.tell_move(&it.partition, Level::Warning, message, target.path(), Some(&error));
+        let cleaned = self.cleaned(&it.partition);
+        if !self.moves.arriving.lock().as_ref().is_some_and(|told| told.holds_for(&it.partition, cleaned)) {
+            return Outcome::NotYet;
         }
-        handed
+        match hand_over.commit() {
+            Commit::Moved(handed) => Outcome::Moved(handed),
+            Commit::Failed(error) => Outcome::Failed(error),
+            Commit::MaybeRenamed(error) => {
+                // before anything is appended where it was
+                if let Err(error) = source.note_move(name, log.topic_id(), target, Move::Kept) {
+                    source.storage().poison(&error);
+                }
+                Outcome::MaybeRenamed(error)
+            }
+        }
     }
 
-    fn hand_over_to(
-        &self,
-        it: &mut Current,
-        source: &LogDir,
-        target: &LogDir,
-        name: &str,
-        is_kept: &mut bool,
-    ) -> Result<Option<HandedOver>, LogError> {
-        let Some(mut hand_over) = it.partition.log().hand_over(&mut it.future)? else { return Ok(None) };
-        // until the log is there, others would write that it is not
-        let mut written = self.checkpointing.lock();
-        written.forget();
-        self.write_arriving(target, &it.partition)?;
-        let handed = hand_over.commit().inspect_err(|_| {
-            *is_kept = true;
-            // before anything is appended where it was
-            if let Err(error) = source.note_move(name, target, Some(Move::Kept)) {
-                source.storage().poison(&error);
+    /// Writes down in the target's checkpoints what holds for a partition that it is about to have, all of it synced; from then
+    /// on everybody does who writes them. False = they say what may be said already.
+    fn write_arriving(&self, target: &LogDir, partition: &Partition) -> Result<bool, LogError> {
+        let (log, cleaned) = (partition.log(), self.cleaned(partition));
+        {
+            let mut arriving = self.moves.arriving.lock();
+            if arriving.as_ref().is_some_and(|told| told.holds_for(partition, cleaned)) {
+                return Ok(false);
             }
-        })?;
-        Ok(Some(handed))
+            *arriving = Some(Arriving {
+                to: target.path().to_owned(),
+                key: key_of(partition),
+                recovery_point: log.log_end_offset(),
+                log_start: log.log_start_offset(),
+                high_watermark: log.high_watermark(),
+                cleaned,
+            });
+        }
+        self.write_all(target)?;
+        self.write_checkpoint_of(target, Checkpoint::Cleaner)?;
+        Ok(true)
     }
 
-    /// Writes down in the target's checkpoints what holds for a partition that it is about to have, all of it synced.
-    fn write_arriving(&self, target: &LogDir, partition: &Partition) -> Result<(), LogError> {
-        let key = key_of(partition);
-        let log = partition.log();
-        for (checkpoint, offset) in [
-            (Checkpoint::RecoveryPoint, Some(log.log_end_offset())),
-            (Checkpoint::LogStart, Some(log.log_start_offset())),
-            (Checkpoint::HighWatermark, Some(log.high_watermark())),
-            (Checkpoint::Cleaner, self.cleaner.offsets().get(&key).copied()),
-        ] {
-            let mut offsets = self.offsets(target, checkpoint);
-            if let Some(offset) = offset.filter(|it| *it != 0) {
-                offsets.insert(key.clone(), offset);
-            }
-            target.write_checkpoint(checkpoint, &offsets)?;
+    fn cleaned(&self, partition: &Partition) -> Option<i64> {
+        self.cleaner.offsets().get(&key_of(partition)).copied()
+    }
+
+    fn forget_move(&self, partition: &Partition, to: &Path) {
+        let forgotten = self.directories().and_then(|directories| {
+            let target = directories.all().iter().find(|it| it.path() == to);
+            let source = directories.of_log(partition.log())?;
+            target.map_or(Ok(()), |target| source.forget_move(&name_of(partition), target))
+        });
+        if let Err(error) = forgotten {
+            self.tell_stale_note(partition, to, &error);
         }
-        Ok(())
+    }
+
+    fn tell_stale_note(&self, partition: &Partition, to: &Path, error: &LogError) {
+        let message = "that a move is over could not be written down, the next move or start does it";
+        self.tell_move(partition, Level::Warning, message, to, Some(error));
     }
 
     fn moved(&self, partition: &Partition, handed: &HandedOver, bytes: u64, began: Instant, now_ms: i64) {
@@ -404,6 +535,11 @@ fn check_movable(partition: &Partition) -> Result<(), ChangeError> {
         return Err(ChangeError { code: ErrorCode::INVALID_REQUEST, message });
     }
     Ok(())
+}
+
+/// The name of its directory.
+fn name_of(partition: &Partition) -> String {
+    file_name::of_partition(partition.topic(), partition.index())
 }
 
 fn key_of(partition: &Partition) -> Key {

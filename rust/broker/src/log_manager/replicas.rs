@@ -142,6 +142,9 @@ impl LogManager {
         }
         let is_meant = |index| wanted.iter().any(|it| it.0 == index);
         self.delete_unopened(topic, topic_id, is_meant, is_deleted, &mut put_away)?;
+        if is_deleted {
+            self.moves.forget_topic(topic);
+        }
         self.settle(&put_away)?;
         Ok(put_away.take_count())
     }

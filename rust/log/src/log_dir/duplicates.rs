@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::claim::Claim;
+use super::moves::Note;
 use super::partition_metadata;
 use crate::error::{During, LogError};
 use crate::file_name;
@@ -45,7 +46,13 @@ fn is_of(claim: &Claim, name: &str, topics: &BTreeSet<Uuid>) -> bool {
 
 /// Whether `from` says which of the two counts.
 fn gives_away(from: &Claim, to: &Claim, name: &str) -> bool {
-    to.id.as_ref().is_some_and(|id| from.moves.contains_key(&(name.to_owned(), id.clone())))
+    let note = to.id.as_ref().and_then(|id| from.moves.get(&(name.to_owned(), id.clone())));
+    // where it does not read neither is opened
+    let is_of_topic = |note: &Note, it: &Claim| {
+        let path = it.storage.directory().join(name);
+        note.is_about(&*it.storage.file_system, &path).unwrap_or(true)
+    };
+    note.is_some_and(|note| is_of_topic(note, from) && is_of_topic(note, to))
 }
 
 fn refusal(first: &Claim, second: &Claim, name: &str) -> LogError {

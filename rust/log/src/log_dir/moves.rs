@@ -5,24 +5,29 @@
 //!
 //! ```text
 //! version: 0
-//! moving orders-3 9sKd…
-//! kept clicks-0 9sKd…
+//! moving orders-3 9sKd… xF2q…
+//! kept clicks-0 9sKd… b81a…
 //! ```
 //!
-//! `moving`: where the directory with that `directory.id` has the partition, that one counts, and what is here is to be
-//! deleted; where it does not, this one counts. `kept`: what the other one has of it is a copy that failed at the last
-//! moment, and this one went on. While the other directory cannot be asked, nobody knows of a partition that is `moving`.
+//! with the `directory.id` of the other data directory and the topic's id (a line without one is of any topic). It says
+//! something only while both directories have the partition, of that topic: `moving`: the other one counts, and what is here
+//! is to be deleted; `kept`: what the other one has of it is a copy that failed at the last moment, and this one went on. While
+//! the other directory cannot be asked, nobody knows of a partition that is `moving`.
 //!
 //! Crash points: the file is replaced as a whole, synced, before and after. A line goes when the old directory was renamed,
-//! durably, or when the copy does not have the partition's name.
+//! durably, when the copy does not have the partition's name, when the replica was deleted, durably, and before a replica
+//! comes here: what an older line says is never about it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{FailedDirectory, LogDir};
+use uuid::Uuid;
+
+use super::{FailedDirectory, LogDir, partition_metadata};
 use crate::error::{During, LogError};
-use crate::file_name;
 use crate::file_system::{FileSystem, atomic_file};
+use crate::partition_log::hand_over::name_is_taken;
+use crate::{file_name, identity};
 
 const FILE_NAME: &str = "fastlog.moves";
 const VERSION: &str = "version: 0";
@@ -36,8 +41,28 @@ pub enum Move {
     Kept,
 }
 
+/// What a line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    which: Move,
+    /// `None` = of any topic.
+    topic_id: Option<Uuid>,
+}
+
 /// By the partition's directory and the `directory.id` of the other data directory.
-pub(super) type Moves = BTreeMap<(String, String), Move>;
+pub(super) type Moves = BTreeMap<(String, String), Note>;
+
+impl Note {
+    /// Whether a partition's directory may be that of the topic: one that does not say is.
+    pub(super) fn is_about(&self, file_system: &dyn FileSystem, directory: &Path) -> Result<bool, LogError> {
+        let Some(meant) = self.topic_id else { return Ok(true) };
+        match partition_metadata::read(file_system, directory) {
+            // torn by a crash
+            Err(LogError::BadFile { .. }) => Ok(true),
+            found => Ok(found?.is_none_or(|found| found == meant)),
+        }
+    }
+}
 
 /// What a start found of moves that were cut short.
 #[derive(Debug, Default)]
@@ -61,13 +86,13 @@ pub(super) fn read(file_system: &dyn FileSystem, directory: &Path) -> Result<Mov
     moves.filter(|_| is_known).ok_or_else(|| LogError::BadFile {
         path,
         reason: format!(
-            "it is not {VERSION:?} and then lines of \"moving\" or \"kept\", a partition and the id of a directory; use the \
-             release that wrote it"
+            "it is not {VERSION:?} and then lines of \"moving\" or \"kept\", a partition, the id of a directory and that of \
+             a topic; use the release that wrote it"
         ),
     })
 }
 
-fn parse(line: &str) -> Option<((String, String), Move)> {
+fn parse(line: &str) -> Option<((String, String), Note)> {
     let mut words = line.split(' ');
     let which = match words.next()? {
         "moving" => Move::Moving,
@@ -75,29 +100,59 @@ fn parse(line: &str) -> Option<((String, String), Move)> {
         _ => return None,
     };
     let (name, other) = (words.next()?, words.next()?);
-    (words.next().is_none()).then(|| ((name.to_owned(), other.to_owned()), which))
+    let topic_id = match words.next() {
+        Some(word) => Some(identity::from_base64(word)?),
+        None => None,
+    };
+    (words.next().is_none()).then(|| ((name.to_owned(), other.to_owned()), Note { which, topic_id }))
 }
 
 fn text(moves: &Moves) -> String {
-    let word = |which: &Move| if *which == Move::Moving { "moving" } else { "kept" };
-    let lines = moves.iter().map(|((name, other), which)| format!("{} {name} {other}\n", word(which)));
+    let lines = moves.iter().map(|((name, other), note)| {
+        let word = if note.which == Move::Moving { "moving" } else { "kept" };
+        let topic_id = note.topic_id.map_or(String::new(), |id| format!(" {}", identity::to_base64(id)));
+        format!("{word} {name} {other}{topic_id}\n")
+    });
     format!("{VERSION}\n{}", lines.collect::<String>())
 }
 
 impl LogDir {
-    /// Writes down, synced, which of two directories counts of a partition that moves from here to `other`; `None` = nothing
-    /// is open between the two any more.
-    pub fn note_move(&self, partition: &str, other: &Self, which: Option<Move>) -> Result<(), LogError> {
+    /// Writes down, synced, which of two directories counts of a partition that moves from here to `other`.
+    pub fn note_move(
+        &self,
+        partition: &str,
+        topic_id: Option<Uuid>,
+        other: &Self,
+        which: Move,
+    ) -> Result<(), LogError> {
         let id = other.id().ok_or_else(|| LogError::Policy {
             reason: format!("{} has no directory.id, nothing can be moved there", other.path().display()),
         })?;
         self.change_moves(|moves| {
-            let key = (partition.to_owned(), id.to_owned());
-            match which {
-                Some(which) => moves.insert(key, which),
-                None => moves.remove(&key),
-            };
+            moves.insert((partition.to_owned(), id.to_owned()), Note { which, topic_id });
         })
+    }
+
+    /// Writes down, synced, that nothing is open between the two directories any more.
+    pub fn forget_move(&self, partition: &str, other: &Self) -> Result<(), LogError> {
+        let id = other.id().unwrap_or_default();
+        self.change_moves(|moves| {
+            moves.remove(&(partition.to_owned(), id.to_owned()));
+        })
+    }
+
+    /// Writes down, synced, that what was here of partitions (their directories' names) is here no more, or is not here yet:
+    /// no line is about them. Without one it costs nothing.
+    pub fn forget_moves(&self, partitions: &[String]) -> Result<(), LogError> {
+        self.change_moves(|moves| moves.retain(|(partition, _), _| !partitions.contains(partition)))
+    }
+
+    /// Whether something here has the partition's name, which then cannot come here.
+    ///
+    /// # Errors
+    /// `BadFile` where it has; `Io` where the disk does not tell.
+    pub fn check_name_is_free(&self, partition: &str) -> Result<(), LogError> {
+        if self.has(partition)? { Err(name_is_taken(&self.path().join(partition))) } else { Ok(()) }
     }
 
     fn change_moves(&self, change: impl FnOnce(&mut Moves)) -> Result<(), LogError> {
@@ -136,9 +191,9 @@ pub(super) fn settle(directories: &[LogDir], failed: &[FailedDirectory]) -> Sett
     let mut settled = Settled::default();
     for directory in directories {
         let moves = directory.moves.lock().clone();
-        for ((partition, id), which) in moves {
+        for ((partition, id), note) in moves {
             let other = directories.iter().find(|it| it.id() == Some(&*id));
-            let one = One { directory, other, partition: &partition, which };
+            let one = One { directory, other, partition: &partition, note };
             let is_over = match one.settle(!failed.is_empty(), &mut settled) {
                 Ok(is_over) => is_over,
                 Err((failing, error)) => {
@@ -164,13 +219,14 @@ struct One<'a> {
     directory: &'a LogDir,
     other: Option<&'a LogDir>,
     partition: &'a str,
-    which: Move,
+    note: Note,
 }
 
 impl<'a> One<'a> {
     /// True = nothing is open any more. An error comes with the directory whose disk failed.
     fn settle(&self, has_failed: bool, settled: &mut Settled) -> Result<bool, (&'a LogDir, LogError)> {
-        let Self { directory, other, partition, which } = *self;
+        let Self { directory, other, partition, note } = *self;
+        let which = note.which;
         let has = |it: &'a LogDir| it.has(partition).map_err(|error| (it, error));
         let from = directory.path().display();
         let Some(other) = other else {
@@ -185,20 +241,35 @@ impl<'a> One<'a> {
             return Ok(!has_failed);
         };
         let to = other.path().display();
-        if !has(other)? {
+        // one that has nothing of it was deleted, or moved elsewhere, or has only a copy under another name
+        if !has(directory)? || !has(other)? {
             return Ok(true);
+        }
+        for it in [directory, other] {
+            match note.is_about(&*it.storage().file_system, &it.path().join(partition)) {
+                Ok(true) => {}
+                // a topic of the same name that was made later
+                Ok(false) => return Ok(true),
+                // nothing is deleted unseen
+                Err(error) => {
+                    settled.passed_over.extend([directory, other].map(|it| it.path().join(partition)));
+                    settled.decided.push(format!(
+                        "{partition} is opened neither in {from} nor in {to}: it was being moved, and which topic it is of does \
+                         not read: {error}"
+                    ));
+                    return Ok(false);
+                }
+            }
         }
         let (loser, winner) = match which {
             Move::Moving => (directory, &to),
             Move::Kept => (other, &from),
         };
-        if has(loser)? {
-            loser.put_away(partition).map_err(|error| (loser, error))?;
-            settled.decided.push(format!(
-                "{partition} counts in {winner}, what {} has of it is deleted",
-                loser.path().display()
-            ));
-        }
+        loser.put_away(partition).map_err(|error| (loser, error))?;
+        settled.decided.push(format!(
+            "{partition} counts in {winner}, what {} has of it is deleted",
+            loser.path().display()
+        ));
         Ok(true)
     }
 }

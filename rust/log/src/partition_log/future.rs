@@ -2,7 +2,8 @@
 //!
 //! Files are copied as they are, segment by segment, while the log is written to and read. A segment that was deleted,
 //! cleaned, cut or mended meanwhile is dropped from the copy, and copied anew if it is still there. Nothing is locked but
-//! for moments; what it takes of memory is one chunk.
+//! for moments; what it takes of memory is one chunk, and the small files beside the segments. What it writes of segments
+//! that are full leaves the page cache again.
 //!
 //! Crash points: the directory's name ends in `-future`, under which nobody takes it for a partition ([`super::hand_over`]
 //! tells how it gets its own). One that a crash left is removed.
@@ -17,8 +18,8 @@ use super::open::list_names;
 use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::{
-    FileHandle, FileSystem, OpenMode, Storage, UnseenFile, is_disk_full, read_exact_at, read_up_to_at,
-    write_all_at,
+    FileHandle, FileSystem, LazyFile, OpenMode, Storage, UnseenFile, atomic_file, is_disk_full,
+    read_exact_at, read_up_to_at, write_all_at,
 };
 use crate::log_dir::partition_metadata;
 use crate::segment::Segment;
@@ -28,8 +29,10 @@ use crate::segment::list::SegmentList;
 const CHUNK_BYTES: usize = 1 << 20;
 /// As much is written between two syncs: what the disk is given at once, and what the last one may have to wait for.
 const SYNC_BYTES: u64 = 16 << 20;
-/// Of the segment that takes appends so much is left for when nobody may append.
-pub(super) const REST_BYTES: u64 = 256 << 10;
+/// A copy that is so near to the log's end is as near as it comes.
+const REST_BYTES: u64 = 256 << 10;
+/// So much may have come until nobody may append any more; twice as much after each try at which it was more.
+const WINDOW_BYTES: u64 = 1 << 20;
 
 /// The copy. Dropping it leaves its files: see [`FutureLog::remove`].
 #[derive(Debug)]
@@ -40,8 +43,15 @@ pub struct FutureLog {
     pub(super) segments: BTreeMap<i64, Copied>,
     /// The snapshots of producers that are here.
     snapshots: BTreeSet<String>,
+    /// What files that are small, and are replaced now and then, were when they were copied.
+    small: BTreeMap<String, Vec<u8>>,
+    /// Its files.
+    names: BTreeSet<String>,
+    /// All of those names survive the death of the machine.
+    are_names_synced: bool,
     end_offset: i64,
     unsynced: u64,
+    window_bytes: u64,
     buffer: Vec<u8>,
 }
 
@@ -49,9 +59,11 @@ pub struct FutureLog {
 #[derive(Debug)]
 pub(super) struct Copied {
     source: Arc<Segment>,
-    /// Of the source, when the copying began.
-    edits: u64,
+    /// Of the source, when the copying began; `None` where it was being changed, which is no beginning.
+    edits: Option<u64>,
     pub(super) bytes: u64,
+    /// As much of it left the page cache.
+    dropped: u64,
     from: Option<Arc<dyn FileHandle>>,
     to: Option<Arc<dyn FileHandle>>,
     /// All of one that takes no more batches, with its indexes, synced.
@@ -75,17 +87,21 @@ impl FutureLog {
         let directory = target.directory().join(name);
         let made = target.file_system.create_directory(&directory);
         made.during("create", &directory).map_err(|error| target_failed(target, error))?;
-        let future = Self {
+        let mut future = Self {
             source: Arc::clone(&log.storage().file_system),
             storage: Arc::clone(target),
             directory,
             segments: BTreeMap::new(),
             snapshots: BTreeSet::new(),
+            small: BTreeMap::new(),
+            names: BTreeSet::new(),
+            are_names_synced: false,
             end_offset: log.log_start_offset(),
             unsynced: 0,
+            window_bytes: WINDOW_BYTES,
             buffer: Vec::new(),
         };
-        future.copy_file(&log.directory(), partition_metadata::FILE_NAME)?;
+        future.copy_small(&log.directory(), partition_metadata::FILE_NAME)?;
         Ok(future)
     }
 
@@ -104,18 +120,27 @@ impl FutureLog {
         self.end_offset
     }
 
-    /// Removes it with all its files.
+    /// Removes it with all its files. Where those cannot be removed it is at least no copy to go on with any more: the next
+    /// start removes it.
     pub fn remove(self) -> Result<(), LogError> {
         let Self { storage, directory, segments, .. } = self;
         drop(segments);
-        storage.file_system.remove_directory(&directory).during("remove", directory)
+        let files = &storage.file_system;
+        let deleted = directory.file_name().and_then(|name| name.to_str()).and_then(|name| {
+            let (topic, partition) = file_name::parse_future_partition(name)?;
+            let deleted = file_name::of_deleted_partition(topic, partition, files.random_uuid());
+            Some(directory.with_file_name(deleted))
+        });
+        let deleted = deleted.filter(|it| files.rename(&directory, it).is_ok()).unwrap_or(directory);
+        files.remove_directory(&deleted).during("remove", deleted)
     }
 
     /// Drops what is not in the log any more, or not as it was.
     pub(super) fn forget_changed(&mut self, list: &SegmentList) -> Result<(), LogError> {
         let is_same = |base: i64, it: &Copied| {
             let found = list.starting_at(base);
-            found.is_some_and(|found| Arc::ptr_eq(found, &it.source)) && it.source.edits() == it.edits
+            let is_there = found.is_some_and(|found| Arc::ptr_eq(found, &it.source));
+            is_there && it.edits.is_some() && it.source.edits() == it.edits
         };
         let gone = self.segments.iter().filter(|(base, it)| !is_same(**base, it)).map(|(base, _)| *base);
         let gone: Vec<i64> = gone.collect();
@@ -146,8 +171,13 @@ impl FutureLog {
     fn copy_segment(&mut self, segment: &Arc<Segment>, next_base: Option<i64>) -> Result<bool, LogError> {
         let Self { source, storage, directory, segments, buffer, .. } = self;
         let copied = segments.entry(segment.base_offset).or_insert_with(|| Copied::of(segment));
-        if copied.whole.is_some() {
+        // what is being changed is not to be copied yet: the hand-over waits for whoever does it, and looks again
+        if copied.whole.is_some() || copied.edits.is_none() {
             return Ok(true);
+        }
+        if copied.to.is_none() {
+            self.names.insert(copied.name());
+            self.are_names_synced = false;
         }
         let left = segment.size().saturating_sub(copied.bytes);
         if left > next_base.map_or(REST_BYTES, |_| 0) {
@@ -157,6 +187,7 @@ impl FutureLog {
             if self.unsynced >= SYNC_BYTES {
                 self.unsynced = 0;
                 copied.sync(storage, directory)?;
+                copied.drop_from_memory();
             }
             return Ok(false);
         }
@@ -168,7 +199,10 @@ impl FutureLog {
 
     /// All batches of one that takes no more are here: its indexes follow.
     fn complete(&mut self, segment: &Arc<Segment>) -> Result<(), LogError> {
-        self.copy_indexes(segment)?;
+        let source_directory = source_directory_of(segment);
+        for file in segment.files().into_iter().skip(1) {
+            self.copy_file(&source_directory, &file.name(), true)?;
+        }
         let Self { source, storage, directory, segments, .. } = self;
         let Some(copied) = segments.get_mut(&segment.base_offset) else { return Ok(()) };
         if copied.to.is_none() {
@@ -176,6 +210,7 @@ impl FutureLog {
             copied.open(&**source, storage, directory)?;
         }
         copied.sync(storage, directory)?;
+        copied.drop_from_memory();
         let copy = Segment::open_copy(storage, directory, segment)?;
         if copy.size() != copied.bytes {
             let (found, bytes) = (copy.size(), copied.bytes);
@@ -188,14 +223,27 @@ impl FutureLog {
         Ok(())
     }
 
-    /// Copies the index files of a segment as they are now, synced.
-    pub(super) fn copy_indexes(&self, segment: &Segment) -> Result<(), LogError> {
-        for file in segment.files().into_iter().skip(1) {
-            let path = file.path();
-            let source = path.parent().unwrap_or(Path::new(""));
-            self.copy_file(source, &file.name())?;
+    /// Copies the index files of the segment that takes appends as they are now. What they tell beyond its batches, which
+    /// transactions were aborted, is synced; the others are made anew where the machine dies, as in any log.
+    fn copy_active_indexes(&mut self, active: &Segment) -> Result<(), LogError> {
+        let source = source_directory_of(active);
+        for name in active.files().into_iter().skip(1).map(LazyFile::name) {
+            if name.ends_with(file_name::TXN_INDEX) {
+                self.copy_small(&source, &name)?;
+            } else {
+                self.copy_file(&source, &name, false)?;
+            }
         }
         Ok(())
+    }
+
+    /// Has the index files of the segment that takes appends here: their names are synced before nobody may append.
+    fn make_indexes(&mut self, active: &Segment) -> Result<(), LogError> {
+        let is_there = |file: &LazyFile| self.names.contains(&file.name());
+        if active.files().into_iter().skip(1).any(is_there) {
+            return Ok(());
+        }
+        self.copy_active_indexes(active)
     }
 
     /// Copies the snapshots that are not here yet, and removes those that are gone.
@@ -204,7 +252,7 @@ impl FutureLog {
             |name: &str| file_name::parse(name).is_some_and(|(_, kind)| kind == file_name::SNAPSHOT);
         for name in names.iter().filter(|name| is_snapshot(name)) {
             if !self.snapshots.contains(name) {
-                self.copy_file(source, name)?;
+                self.copy_file(source, name, true)?;
                 self.snapshots.insert(name.clone());
             }
         }
@@ -216,17 +264,56 @@ impl FutureLog {
         Ok(())
     }
 
-    /// Has `name` here what it is in `source`, synced: nothing, where it is not there.
-    pub(super) fn copy_file(&self, source: &Path, name: &str) -> Result<(), LogError> {
-        let (files, from_path, to_path) =
-            (&*self.storage.file_system, source.join(name), self.directory.join(name));
+    /// Copies the files that a log has beside those of its segments, as far as they are not here as they are there.
+    pub(super) fn copy_beside(&mut self, source: &Path, names: &[String]) -> Result<(), LogError> {
+        let is_beside = |name: &str| {
+            file_name::parse(name).is_none() && !name.ends_with(".tmp") && !name.ends_with(file_name::DELETED)
+        };
+        for name in names.iter().filter(|name| is_beside(name)) {
+            self.copy_small(source, name)?;
+        }
+        let gone = |name: &&String| is_beside(name) && !names.contains(name);
+        let gone: Vec<_> = self.small.keys().filter(gone).cloned().collect();
+        gone.iter().try_for_each(|name| self.remove_file(name))
+    }
+
+    /// Has `name` here what it is in `source`, synced; nothing is written where it is so already.
+    fn copy_small(&mut self, source: &Path, name: &str) -> Result<(), LogError> {
+        let path = source.join(name);
+        let Some(bytes) = atomic_file::read(&*self.source, &path).during("read", &path)? else {
+            return self.remove_file(name);
+        };
+        if self.small.get(name) == Some(&bytes) {
+            return Ok(());
+        }
+        self.small.remove(name);
+        let (to, path) = self.make(name)?;
+        write_all_at(&*to, &mut [IoSlice::new(&bytes)], 0)
+            .and_then(|()| to.sync_data())
+            .during("write", path)
+            .map_err(|error| target_failed(&self.storage, error))?;
+        self.small.insert(name.to_owned(), bytes);
+        Ok(())
+    }
+
+    /// An empty file.
+    fn make(&mut self, name: &str) -> Result<(Arc<dyn FileHandle>, PathBuf), LogError> {
+        let path = self.directory.join(name);
+        self.are_names_synced &= !self.names.insert(name.to_owned());
+        let file = self.storage.file_system.open(&path, OpenMode::Create);
+        let emptied = file.and_then(|file| file.set_len(0).map(|()| file)).during("create", &path);
+        Ok((emptied.map_err(|error| target_failed(&self.storage, error))?, path))
+    }
+
+    /// Has `name` here what it is in `source`: nothing, where it is not there.
+    fn copy_file(&mut self, source: &Path, name: &str, is_synced: bool) -> Result<(), LogError> {
+        let from_path = source.join(name);
         let from = match self.source.open(&from_path, OpenMode::Read) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return self.remove_file(name),
             result => result.during("read", &from_path)?,
         };
+        let (to, to_path) = self.make(name)?;
         let failed = |error| target_failed(&self.storage, error);
-        let to = files.open(&to_path, OpenMode::Create).during("create", &to_path).map_err(failed)?;
-        to.set_len(0).during("empty", &to_path).map_err(failed)?;
         let length = from.length().during("ask for the size of", &from_path)?;
         let mut buffer = vec![0; CHUNK_BYTES.min(usize::try_from(length).unwrap_or(CHUNK_BYTES))];
         let mut at = 0;
@@ -239,10 +326,15 @@ impl FutureLog {
             write_all_at(&*to, &mut [IoSlice::new(bytes)], at).during("write", &to_path).map_err(failed)?;
             at += read as u64;
         }
-        to.sync_data().during("sync", &to_path).map_err(failed)
+        if is_synced { to.sync_data().during("sync", &to_path).map_err(failed) } else { Ok(()) }
     }
 
-    fn remove_file(&self, name: &str) -> Result<(), LogError> {
+    fn remove_file(&mut self, name: &str) -> Result<(), LogError> {
+        self.small.remove(name);
+        if !self.names.remove(name) {
+            return Ok(());
+        }
+        self.are_names_synced = false;
         let path = self.directory.join(name);
         match self.storage.file_system.remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -252,42 +344,73 @@ impl FutureLog {
         }
     }
 
-    /// Copies what came to the segment that takes appends, all of it, synced.
-    pub(super) fn copy_rest(&mut self, active: &Arc<Segment>) -> Result<(), LogError> {
+    /// Copies what came to the segments, all of it, synced.
+    pub(super) fn copy_rest(&mut self, list: &SegmentList, active: &Arc<Segment>) -> Result<(), LogError> {
+        for (segment, next_base) in list.with_next().filter(|(_, next_base)| next_base.is_some()) {
+            while !self.copy_segment(segment, next_base)? {}
+        }
         let Self { source, storage, directory, segments, buffer, .. } = self;
         let copied = segments.entry(active.base_offset).or_insert_with(|| Copied::of(active));
         if copied.to.is_none() {
+            self.names.insert(copied.name());
+            self.are_names_synced = false;
             copied.open(&**source, storage, directory)?;
         }
+        let before = copied.bytes;
         while copied.bytes < active.size() {
-            copied.copy_chunk(&**source, storage, directory, active.size() - copied.bytes, buffer)?;
+            let left = active.size().saturating_sub(copied.bytes);
+            copied.copy_chunk(&**source, storage, directory, left, buffer)?;
         }
-        copied.sync(storage, directory)?;
-        self.copy_indexes(active)
+        // what came before was synced when it was near
+        if before < copied.bytes || self.unsynced > 0 {
+            copied.sync(storage, directory)?;
+        }
+        self.copy_active_indexes(active)
     }
 
     /// Whether the rest of the log is little enough to be copied while nobody may append.
     pub(super) fn is_near(&self, list: &SegmentList) -> bool {
-        list.with_next().all(|(segment, next_base)| {
+        let mut missing = 0_u64;
+        for (segment, next_base) in list.with_next() {
             let copied = self.segments.get(&segment.base_offset);
-            match next_base {
-                Some(_) => copied.is_some_and(|it| it.whole.is_some()),
-                None => segment.size() - copied.map_or(0, |it| it.bytes) <= 4 * REST_BYTES,
+            if copied.is_some_and(|it| it.whole.is_some() && next_base.is_some()) {
+                continue;
             }
-        })
+            // one that became full a moment ago has more to be synced than batches: that is for when there is no other way
+            let is_in_time = next_base.is_none() || self.window_bytes > WINDOW_BYTES;
+            if !is_in_time || segment.edits().is_none() {
+                return false;
+            }
+            missing += segment.size().saturating_sub(copied.map_or(0, |it| it.bytes));
+        }
+        missing <= self.window_bytes
+    }
+
+    /// More came than may be missing: the next time more may.
+    pub(super) fn widen(&mut self) {
+        self.window_bytes = self.window_bytes.saturating_mul(2);
     }
 
     /// Makes the names of its files survive the death of the machine.
-    pub(super) fn sync_names(&self) -> Result<(), LogError> {
+    pub(super) fn sync_names(&mut self) -> Result<(), LogError> {
+        if self.are_names_synced {
+            return Ok(());
+        }
         let synced = self.storage.file_system.sync_directory(&self.directory);
-        synced.during("sync", &self.directory).map_err(|error| target_failed(&self.storage, error))
+        synced.during("sync", &self.directory).map_err(|error| target_failed(&self.storage, error))?;
+        self.are_names_synced = true;
+        Ok(())
     }
+}
+
+fn source_directory_of(segment: &Segment) -> PathBuf {
+    segment.log.path().parent().unwrap_or(Path::new("")).to_owned()
 }
 
 impl Copied {
     fn of(source: &Arc<Segment>) -> Self {
         let source = Arc::clone(source);
-        Self { edits: source.edits(), source, bytes: 0, from: None, to: None, whole: None }
+        Self { edits: source.edits(), source, bytes: 0, dropped: 0, from: None, to: None, whole: None }
     }
 
     fn open(&mut self, source: &dyn FileSystem, storage: &Storage, directory: &Path) -> Result<(), LogError> {
@@ -329,8 +452,21 @@ impl Copied {
         to.sync_data().during("sync", self.path(directory)).map_err(|error| target_failed(storage, error))
     }
 
+    /// Others need the memory more than who may come to read what was copied. To be called when it is synced.
+    fn drop_from_memory(&mut self) {
+        if let Some(descriptor) = self.to.as_ref().and_then(|to| to.descriptor()) {
+            let length = self.bytes.saturating_sub(self.dropped);
+            let _hint = fastlog_sys::page_cache::drop_from_memory(descriptor, self.dropped, length);
+        }
+        self.dropped = self.bytes;
+    }
+
+    fn name(&self) -> String {
+        file_name::of_offset(self.source.base_offset, file_name::LOG)
+    }
+
     fn path(&self, directory: &Path) -> PathBuf {
-        directory.join(file_name::of_offset(self.source.base_offset, file_name::LOG))
+        directory.join(self.name())
     }
 }
 
@@ -373,9 +509,13 @@ impl Log {
         let source = self.directory();
         let names = list_names(&self.storage(), &source)?;
         future.copy_snapshots(&source, &names)?;
-        // little is left to be synced when nobody may append
-        let active = list.last().and_then(|active| future.segments.get(&active.base_offset));
-        active.map_or(Ok(()), |active| active.sync(&future.storage, &future.directory))?;
+        // all but what comes from now on: little is left to be done when nobody may append
+        future.copy_beside(&source, &names)?;
+        if let Some(active) = list.last() {
+            future.make_indexes(active)?;
+            let copied = future.segments.get(&active.base_offset);
+            copied.map_or(Ok(()), |it| it.sync(&future.storage, &future.directory))?;
+        }
         future.unsynced = 0;
         future.sync_names()?;
         Ok(true)

@@ -1,8 +1,11 @@
 //! A copy takes the place of the log that it was made of ([`super::future`]).
 //!
-//! While nobody can append, flush, clean, cut or delete, the rest is copied and synced. Then the copy's directory gets the
-//! partition's name; that is the moment from which it counts. Then the log's memory is turned to it, and the old directory
-//! renamed to be deleted.
+//! While nobody can append, flush, clean, cut or delete, what came since the copy was last near is copied and synced. Then the
+//! copy's directory gets the partition's name; that is the moment from which it counts. Then the log's memory is turned to it,
+//! and the old directory renamed to be deleted. As a rule that is a sync of the target's disk for the batches and one for the
+//! name; one more for each file beside them that changed in that moment, and for the names of files that are new.
+//!
+//! Appends wait for it, but no longer than [`super::standing::PATIENCE`], however long a disk takes.
 //!
 //! Crash points, where the caller has noted in the source's data directory, durably, that the target is to have the
 //! partition ([`crate::log_dir::moves`]), and in the target's checkpoints, durably, what holds for it: before the copy has the
@@ -20,21 +23,31 @@ use super::future::{FutureLog, target_failed};
 use super::open::list_names;
 use super::{Log, Writer};
 use crate::cleaner::Stopped;
-use crate::epoch_cache::EpochCache;
 use crate::error::{During, LogError};
 use crate::file_name;
+use crate::file_system::Storage;
 use crate::segment::list::SegmentList;
 
-/// A log that stands still, and its copy that has all of it, synced. Dropping it lets the log go on where it is, or where
-/// it is then.
+/// A log that stands still, and its copy. Dropping it lets the log go on where it is, or where it is then.
 pub struct HandOver<'a> {
     log: &'a Log,
     future: &'a mut FutureLog,
     list: Arc<SegmentList>,
-    epochs: MutexGuard<'a, EpochCache>,
     writer: MutexGuard<'a, Writer>,
     _flush: MutexGuard<'a, ()>,
     _cleaner: Stopped<'a>,
+}
+
+/// What became of a copy that was to take a log's place.
+#[derive(Debug)]
+pub enum Commit {
+    /// The log is where the copy was.
+    Moved(HandedOver),
+    /// The log is where it was, and nothing has the partition's name beside it.
+    Failed(LogError),
+    /// The log is where it was, but the disk may have the copy under the partition's name: that is to be noted, durably,
+    /// before the log goes on.
+    MaybeRenamed(LogError),
 }
 
 /// A log that was moved.
@@ -42,13 +55,25 @@ pub struct HandOver<'a> {
 pub struct HandedOver {
     /// Where its old files are, for [`crate::LogDir::remove_deleted`].
     pub old_directory: PathBuf,
-    /// Why the old directory still has the partition's name, if it has: its data directory is offline then.
+    /// Why the old directory still has the partition's name, or may have it, if it does: its data directory is offline then.
     pub left: Option<LogError>,
+    source: Arc<Storage>,
+}
+
+impl HandedOver {
+    /// Makes it survive the death of the machine that the old directory has another name. The log goes on meanwhile.
+    pub fn sync(&mut self) {
+        if self.left.is_none() {
+            let directory = self.source.directory();
+            let synced = self.source.file_system.sync_directory(directory).during("sync", directory);
+            self.left = synced.inspect_err(|error| self.source.poison(error)).err();
+        }
+    }
 }
 
 impl Log {
-    /// Has the log stand still, and copies what is missing in `future`; `None` where that is much again. Blocks on both
-    /// disks, and appends wait for it.
+    /// Has the log stand still, and copies what is missing in `future`; `None` where that is much again, of which more may be
+    /// missing the next time. Blocks on both disks; appends are refused while that takes long.
     ///
     /// # Errors
     /// As [`Log::copy_next`].
@@ -56,56 +81,41 @@ impl Log {
         let cleaner = self.cleaner.stop();
         let flush = self.flushing.lock();
         let writer = self.writer.lock();
-        self.check_writable(&writer)?;
-        future.storage.check()?;
+        self.stand_still();
         let list = self.segments();
-        future.forget_changed(&list)?;
-        if !future.is_near(&list) {
-            return Ok(None);
-        }
-        // entries that wait in memory for room go on waiting
-        writer.active.flush_indexes()?;
-        future.copy_rest(&writer.active)?;
-        let source = self.directory();
-        let names = list_names(&self.storage(), &source)?;
-        future.copy_snapshots(&source, &names)?;
-        let epochs = self.epochs.lock();
-        for name in names.iter().filter(|name| is_of_log(name)) {
-            future.copy_file(&source, name)?;
-        }
-        future.sync_names()?;
-        Ok(Some(HandOver { log: self, future, list, epochs, writer, _flush: flush, _cleaner: cleaner }))
+        let mut it = HandOver { log: self, future, list, writer, _flush: flush, _cleaner: cleaner };
+        Ok(it.copy_rest()?.then_some(it))
     }
 }
 
-/// Whether it is one of the files that a log has beside those of its segments.
-fn is_of_log(name: &str) -> bool {
-    file_name::parse(name).is_none() && !name.ends_with(".tmp") && !name.ends_with(file_name::DELETED)
-}
-
 impl HandOver<'_> {
-    /// Gives the copy the partition's name, and turns the log to it.
-    ///
-    /// # Errors
-    /// The log is where it was, but the disk may have the copy under the partition's name: that is to be noted, durably,
-    /// before the log goes on.
-    pub fn commit(&mut self) -> Result<HandedOver, LogError> {
-        let target = Arc::clone(&self.future.storage);
-        let name = file_name::of_partition(self.log.topic(), self.log.partition());
-        let place = target.directory().join(&name);
-        if target.file_system.exists(&place).during("look for", &place)? {
-            let reason =
-                "another directory has the partition's name; look at it, and move it away".to_owned();
-            return Err(LogError::BadFile { path: place, reason });
+    /// Whether the copy has all.
+    fn copy_rest(&mut self) -> Result<bool, LogError> {
+        let Self { log, future, list, writer, .. } = self;
+        log.check_writable(writer)?;
+        future.storage.check()?;
+        future.forget_changed(list)?;
+        if !future.is_near(list) {
+            future.widen();
+            return Ok(false);
         }
-        let failed = |error| target_failed(&target, error);
-        let from = &self.future.directory;
-        target.file_system.rename(from, &place).during("rename", from).map_err(failed)?;
-        let synced = target.file_system.sync_directory(target.directory());
-        if let Err(error) = synced.during("sync", target.directory()) {
-            // as far as that can be: the note tells if it cannot
-            let _taken_back = target.file_system.rename(&place, from);
-            return Err(failed(error));
+        // entries that wait in memory for room go on waiting
+        writer.active.flush_indexes()?;
+        future.copy_rest(list, &writer.active)?;
+        let source = log.directory();
+        let names = list_names(&log.storage(), &source)?;
+        future.copy_snapshots(&source, &names)?;
+        future.copy_beside(&source, &names)?;
+        future.sync_names()?;
+        Ok(true)
+    }
+
+    /// Gives the copy the partition's name, and turns the log to it.
+    pub fn commit(&mut self) -> Commit {
+        let name = file_name::of_partition(self.log.topic(), self.log.partition());
+        let place = self.future.storage.directory().join(&name);
+        if let Err(failed) = self.rename_copy(&place) {
+            return failed;
         }
         let source = self.log.storage();
         let old = self.log.directory();
@@ -116,15 +126,33 @@ impl HandOver<'_> {
             self.log.partition(),
             unique,
         ));
-        let renamed = source.file_system.rename(&old, &deleted).during("rename", &old).and_then(|()| {
+        let renamed = source.file_system.rename(&old, &deleted).during("rename", &old).map(|()| {
             let directory = Arc::from(deleted.as_path());
             for entry in self.log.deleted.lock().iter() {
                 entry.segment.files().into_iter().for_each(|file| file.moved_to(&directory));
             }
-            source.file_system.sync_directory(source.directory()).during("sync", source.directory())
         });
         let left = renamed.inspect_err(|error| source.poison(error)).err();
-        Ok(HandedOver { old_directory: deleted, left })
+        Commit::Moved(HandedOver { old_directory: deleted, left, source })
+    }
+
+    fn rename_copy(&self, place: &Path) -> Result<(), Commit> {
+        let (target, from) = (&self.future.storage, &self.future.directory);
+        let files = &target.file_system;
+        if files.exists(place).during("look for", place).map_err(Commit::Failed)? {
+            return Err(Commit::Failed(name_is_taken(place)));
+        }
+        let failed = |error| target_failed(target, error);
+        if let Err(error) = files.rename(from, place).during("rename", from).map_err(failed) {
+            let is_there = files.exists(place).unwrap_or(true);
+            return Err(if is_there { Commit::MaybeRenamed(error) } else { Commit::Failed(error) });
+        }
+        let synced = files.sync_directory(target.directory()).during("sync", target.directory());
+        synced.map_err(failed).map_err(|error| {
+            // as far as that can be: whether the disk has it so nobody knows
+            let _taken_back = files.rename(place, from);
+            Commit::MaybeRenamed(error)
+        })
     }
 
     fn turn_to(&mut self, place: &Path) {
@@ -146,11 +174,24 @@ impl HandOver<'_> {
         let log = self.log;
         *log.storage.write() = Arc::clone(&self.future.storage);
         place.clone_into(&mut log.directory.write());
-        self.epochs.relocate(Arc::clone(&self.future.storage.file_system), place);
+        // they change under the writer lock alone, so the file that was copied is what they are
+        log.epochs.lock().relocate(Arc::clone(&self.future.storage.file_system), place);
         // blocks were reserved in the other file
         self.writer.reserved_to = self.writer.active.size();
         *log.segments.write() = Arc::new(SegmentList::new(segments));
         // all of it was synced
         log.recovery_point.store(log.log_end_offset(), Release);
     }
+}
+
+impl Drop for HandOver<'_> {
+    fn drop(&mut self) {
+        self.log.go_on(&mut self.writer);
+    }
+}
+
+/// Something that is no copy of this run's has the name of a partition that is to be moved there.
+pub(crate) fn name_is_taken(place: &Path) -> LogError {
+    let reason = "another directory has the partition's name; look at it, and move it away".to_owned();
+    LogError::BadFile { path: place.to_owned(), reason }
 }

@@ -81,11 +81,12 @@ impl Log {
         let bytes = self.fitting(&hole, records).map_err(|why| self.not_mended(offset, why))?;
         let path = hole.segment.log.path();
         let file = hole.segment.file()?;
-        hole.segment.note_edit();
+        let edit = hole.segment.begin_edit();
         write_all_at(&*file, &mut [IoSlice::new(bytes)], hole.damage.position)
             .and_then(|()| file.sync_data())
             .during("mend", &path)
             .inspect_err(|error| self.poison(error))?;
+        drop(edit);
         self.check_mended(&hole)?;
         hole.segment.forget_damage(hole.damage.position);
         self.list_damaged_segments();

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Release};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
@@ -38,6 +39,7 @@ pub mod restore;
 mod retention;
 mod roll;
 pub mod scrub;
+pub mod standing;
 pub(crate) mod tail;
 pub mod tiered;
 pub mod timestamp;
@@ -73,6 +75,8 @@ pub struct Log {
     tiered_end_offset: AtomicI64,
     first_unstable_offset: AtomicI64,
     writer: Mutex<Writer>,
+    /// When a copy that takes its place began to hold the writer.
+    stands_still_since: Mutex<Option<Instant>>,
     flushing: Mutex<()>,
     /// Since it was last asked to write them back.
     appended_bytes: AtomicU64,
@@ -182,9 +186,11 @@ impl Log {
         let offset = offset.min(self.log_end_offset());
         let before = self.high_watermark.fetch_max(offset, Release);
         if before < offset && self.first_unstable_offset.load(Acquire) != NOTHING_UNSTABLE {
-            let mut writer = self.writer.lock();
-            writer.producers.high_watermark_moved(offset);
-            self.publish_unstable(&writer);
+            // who goes on with a log that stood still sees to it
+            if let Ok(mut writer) = self.lock_writer() {
+                writer.producers.high_watermark_moved(offset);
+                self.publish_unstable(&writer);
+            }
         }
         before.max(offset)
     }

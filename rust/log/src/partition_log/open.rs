@@ -209,6 +209,7 @@ impl Log {
             tiered_end_offset: AtomicI64::new(tiered.map_or(NOTHING_TIERED, |it| it.end_offset)),
             first_unstable_offset: AtomicI64::new(unstable),
             writer: Mutex::new(writer),
+            stands_still_since: Mutex::new(None),
             flushing: Mutex::new(()),
             appended_bytes: AtomicU64::new(0),
             written_back: Mutex::new(position.into()),

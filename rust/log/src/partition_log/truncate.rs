@@ -183,6 +183,7 @@ impl Log {
         writer.active = active;
         self.log_end_offset.store(end_offset, Release);
         self.tail.lock().reset(end);
+        self.write_back_from(end);
         self.high_watermark.fetch_min(end_offset, AcqRel);
         self.recovery_point.fetch_min(end_offset, AcqRel);
         self.cut_epochs(writer, end_offset)?;

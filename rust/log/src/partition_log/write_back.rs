@@ -43,6 +43,14 @@ impl Log {
         is_due
     }
 
+    /// The log was cut: what comes in the place of what was there is not written yet.
+    pub(super) fn write_back_from(&self, end: LogPosition) {
+        let mut written = self.written_back.lock();
+        if (end.segment_base, end.position) < (written.segment_base, written.position) {
+            *written = end.into();
+        }
+    }
+
     /// Has the kernel begin to write what was appended since it was last called. Blocks while the disk's queue is full.
     pub fn start_write_back(&self) -> Result<(), LogError> {
         let end = self.tail.lock().end();

@@ -71,8 +71,17 @@ pub(crate) struct Segment {
     pub(crate) is_rewritten: bool,
     /// That its records are dated in the future was said.
     future_told: AtomicBool,
-    /// How often bytes that were readable became others: it was cut, or mended.
+    /// How often bytes that were readable became others, counted before and after: it was cut, or mended.
     edits: AtomicU64,
+}
+
+/// See [`Segment::begin_edit`].
+pub(crate) struct Edit<'a>(&'a Segment);
+
+impl Drop for Edit<'_> {
+    fn drop(&mut self) {
+        self.0.edits.fetch_add(1, AcqRel);
+    }
 }
 
 impl Segment {
@@ -202,14 +211,15 @@ impl Segment {
         self.size.load(Acquire)
     }
 
-    /// As long as it says the same, what was read of the segment is in it.
-    pub(crate) fn edits(&self) -> u64 {
-        self.edits.load(Acquire)
+    /// As long as it says the same, what was read of the segment is in it; `None` while bytes of it become others.
+    pub(crate) fn edits(&self) -> Option<u64> {
+        Some(self.edits.load(Acquire)).filter(|edits| edits.is_multiple_of(2))
     }
 
-    /// Bytes that could be read are about to become others.
-    pub(crate) fn note_edit(&self) {
+    /// Bytes that could be read become others, one change at a time, until the answer is dropped.
+    pub(crate) fn begin_edit(&self) -> Edit<'_> {
         self.edits.fetch_add(1, AcqRel);
+        Edit(self)
     }
 
     pub(crate) fn set_size(&self, size: u64) {
@@ -387,7 +397,7 @@ impl Segment {
     /// Cuts the segment to `size` bytes, where a batch starts whose first offset is `next_offset`.
     pub(crate) fn truncate(&self, size: u64, next_offset: i64) -> Result<(), LogError> {
         let path = self.log.path();
-        self.note_edit();
+        let _edit = self.begin_edit();
         self.set_size(size);
         self.file()?.set_len(size).during("truncate", &path)?;
         self.offset_index.truncate_to(next_offset).during("truncate the index of", &path)?;

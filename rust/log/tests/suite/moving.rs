@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::common::*;
 use crate::compaction_model::{few_cases, marker};
-use fastlog_log::file_system::memory::MemoryFileSystem;
-use fastlog_log::{CleanerLimits, FutureLog, LastStop, Log, LogConfig, LogOptions, Storage, Unpaced};
+use crate::scrub::scrub;
+use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
+use fastlog_log::{CleanerLimits, Commit, FutureLog, LastStop, Log, LogConfig, LogOptions, Storage, Unpaced};
 use fastlog_protocol::batch::{Attributes, Builder};
 use fastlog_protocol::compression::Compression;
 use proptest::prelude::*;
@@ -137,8 +138,9 @@ fn run(steps: &[Step], seed: u64) {
                 while !log.copy_next(copy).unwrap() {}
                 // all but the active segment is there
                 let mut hand_over = log.hand_over(copy).unwrap().unwrap();
-                let handed = hand_over.commit().unwrap();
+                let Commit::Moved(mut handed) = hand_over.commit() else { panic!("it was not moved") };
                 drop(hand_over);
+                handed.sync();
                 assert!(handed.left.is_none());
                 assert!(handed.old_directory.starts_with(["/a", "/b"][at]));
                 (at, future) = (1 - at, None);
@@ -177,4 +179,100 @@ proptest! {
     ) {
         run(&steps, seed);
     }
+}
+
+/// A log of the default settings on the first of two disks, with a copy on the other one that is near.
+fn near(disks: &[MemoryFileSystem; 2], config: LogConfig) -> (Log, FutureLog) {
+    let [first, second] = ["/a", "/b"].map(PathBuf::from);
+    let first = Storage::new(Arc::new(disks[0].clone()), first, 8);
+    let second = Storage::new(Arc::new(disks[1].clone()), second, 8);
+    let log = Log::open(&first, options(config, LastStop::Clean), NOW_MS).unwrap().0;
+    fill(&log, 20);
+    let mut copy = FutureLog::begin(&log, &second).unwrap();
+    while !log.copy_next(&mut copy).unwrap() {}
+    (log, copy)
+}
+
+#[test]
+fn a_log_stands_still_for_one_sync_of_batches() {
+    let disks = [1, 2].map(MemoryFileSystem::new);
+    let (log, mut copy) = near(&disks, LogConfig { index_interval_bytes: 100, ..LogConfig::default() });
+    fill(&log, 40);
+    let before = disks.each_ref().map(MemoryFileSystem::syncs);
+    let mut hand_over = log.hand_over(&mut copy).unwrap().unwrap();
+    let Commit::Moved(_handed) = hand_over.commit() else { panic!("it was not moved") };
+    drop(hand_over);
+    assert_eq!(disks.each_ref().map(MemoryFileSystem::syncs), [before[0], before[1] + 1]);
+    assert_eq!((log.directory(), values(&log)), (PathBuf::from("/b/t-0"), expected(0, 40)));
+}
+
+#[test]
+fn more_may_come_meanwhile_after_each_try() {
+    // of two megabytes each
+    let big = |count: usize, log: &Log| {
+        for _ in 0..count {
+            append(log, &batch(&[&"v".repeat(1 << 20), &"w".repeat(1 << 20)])).unwrap();
+        }
+    };
+    let config = LogConfig { segment_bytes: 5 << 20, max_message_bytes: 4 << 20, ..LogConfig::default() };
+    let disks = [1, 2].map(MemoryFileSystem::new);
+    let (log, mut copy) = near(&disks, config);
+    // the segment that takes appends is another one at each try
+    for tries in 0.. {
+        big(3, &log);
+        let Some(mut hand_over) = log.hand_over(&mut copy).unwrap() else {
+            assert!(tries < 6, "so much may come by now");
+            while !log.copy_next(&mut copy).unwrap() {}
+            continue;
+        };
+        assert!(tries > 0, "much is not copied while the log stands still");
+        assert!(matches!(hand_over.commit(), Commit::Moved(_)));
+        break;
+    }
+    let end = log.log_end_offset();
+    assert_eq!(values_below(&log, 0, end, 9 << 20).unwrap().len() as i64, end);
+    let copy = opened(&log.storage(), Some(&log));
+    assert_eq!(values_below(&copy, 0, end, 9 << 20).unwrap().len() as i64, end);
+}
+
+#[test]
+fn a_copy_that_is_begun_while_bytes_are_mended_has_the_mended_ones() {
+    let disks = [1, 2].map(MemoryFileSystem::new);
+    let (good, _) = near(&[3, 4].map(MemoryFileSystem::new), config());
+    let (log, copy) = near(&disks, config());
+    copy.remove().unwrap();
+    for log in [&good, &log] {
+        fill(log, 100);
+        log.advance_high_watermark(100);
+        log.flush().unwrap();
+    }
+    let file = Path::new("/a/t-0/00000000000000000000.log");
+    assert!(disks[0].corrupt(file, 70));
+    assert_eq!(scrub(&log).len(), 1);
+    let range = log.damaged_ranges().unwrap().remove(0);
+    let slice =
+        good.read(range.offset, usize::try_from(range.bytes).unwrap(), range.next_offset, true).unwrap();
+    let records = bytes_of(&slice.unwrap());
+
+    let mut copy = FutureLog::begin(&log, &Storage::new(Arc::new(disks[1].clone()), "/b".into(), 8)).unwrap();
+    disks[0].set_faults(Faults { hold_writes: true, ..Faults::default() });
+    std::thread::scope(|scope| {
+        let mender = scope.spawn(|| log.mend(range.offset, &records, NOW_MS));
+        while disks[0].held() == 0 {
+            assert!(!mender.is_finished(), "it is to write");
+            std::thread::yield_now();
+        }
+        // as near as it comes
+        while !log.copy_next(&mut copy).unwrap() {}
+        disks[0].stop_holding();
+        mender.join().unwrap().unwrap();
+    });
+    loop {
+        while !log.copy_next(&mut copy).unwrap() {}
+        if let Some(mut hand_over) = log.hand_over(&mut copy).unwrap() {
+            assert!(matches!(hand_over.commit(), Commit::Moved(_)));
+            break;
+        }
+    }
+    assert_eq!((log.directory(), values(&log)), (PathBuf::from("/b/t-0"), expected(0, 100)));
 }

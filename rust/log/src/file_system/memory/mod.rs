@@ -42,6 +42,14 @@ pub struct Faults {
     pub sync_error: bool,
     /// fdatasync does not return, until the faults are others.
     pub hold_syncs: bool,
+    /// Writes do not begin, until the faults are others.
+    pub hold_writes: bool,
+    /// Renames of directories do not begin, until the faults are others.
+    pub hold_directory_renames: bool,
+    /// Renames of directories fail like this, and nothing is renamed.
+    pub directory_rename_error: Option<io::ErrorKind>,
+    /// Directory syncs fail like this after a directory was renamed, once for each.
+    pub renamed_sync_error: Option<io::ErrorKind>,
     /// fdatasync takes so long, in which other calls go on.
     pub sync_takes: Duration,
 }
@@ -53,6 +61,10 @@ struct State {
     syncs: u64,
     dead: bool,
     boot: u64,
+    /// Calls that are held.
+    held: usize,
+    /// A directory was renamed, and no directory synced since.
+    has_renamed: bool,
     random: Random,
     files: Vec<Contents>,
     /// As the process sees them.
@@ -214,8 +226,22 @@ impl MemoryFileSystem {
 
     /// Lets go what is held; the other faults stay.
     pub fn stop_holding(&self) {
-        self.state().faults.hold_syncs = false;
+        let mut state = self.state();
+        state.faults.hold_syncs = false;
+        state.faults.hold_writes = false;
+        state.faults.hold_directory_renames = false;
         self.faults_changed.notify_all();
+    }
+
+    /// How many calls are held now.
+    pub fn held(&self) -> usize {
+        self.state().held
+    }
+
+    fn hold(&self, state: &mut MutexGuard<'_, State>, is_held: impl Fn(&Faults) -> bool) {
+        state.held += 1;
+        self.faults_changed.wait_while(state, |state| is_held(&state.faults) && !state.dead);
+        state.held -= 1;
     }
 
     /// The process died in some call.
@@ -323,6 +349,7 @@ impl FileHandle for MemoryFile {
     fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
         let mut state = self.file_system.state();
         let dies = state.call()?;
+        self.file_system.hold(&mut state, |faults| faults.hold_writes);
         if state.faults.write_error {
             return Err(eio());
         }
@@ -361,8 +388,7 @@ impl FileHandle for MemoryFile {
         if !takes.is_zero() {
             MutexGuard::unlocked(&mut state, || std::thread::sleep(takes));
         }
-        let held = |state: &mut State| state.faults.hold_syncs && !state.dead;
-        self.file_system.faults_changed.wait_while(&mut state, held);
+        self.file_system.hold(&mut state, |faults| faults.hold_syncs);
         if state.faults.sync_error {
             return Err(eio());
         }
@@ -413,8 +439,14 @@ impl FileSystem for MemoryFileSystem {
         if names::of(&state.names, &from).is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        if state.directories.remove(&from) {
+        if state.directories.contains(&from) {
+            self.hold(&mut state, |faults| faults.hold_directory_renames);
+            if let Some(kind) = state.faults.directory_rename_error {
+                return Err(kind.into());
+            }
+            state.directories.remove(&from);
             state.directories.insert(to.clone());
+            state.has_renamed = true;
         }
         state.change_names(NameChange::Rename(from, to));
         Ok(())
@@ -471,6 +503,11 @@ impl FileSystem for MemoryFileSystem {
         state.atomic_call()?;
         if state.faults.sync_error {
             return Err(eio());
+        }
+        if std::mem::take(&mut state.has_renamed)
+            && let Some(kind) = state.faults.renamed_sync_error
+        {
+            return Err(kind.into());
         }
         let State { journal, durable, .. } = &mut *state;
         journal.drain(..).for_each(|change| change.apply(durable));
