@@ -21,8 +21,8 @@ FAST_TESTS := $(wildcard tests/unit tests/wire tests/property tests/formats)
 # in this order: with files of few and long tests at the end one worker would go on alone
 SERVER_TESTS := $(wildcard tests/fault tests/integration)
 BY_FILE := --dist loadfile --no-loadscope-reorder
-# with two, about half of two cores is idle: many tests wait. `make server-test SERVER_WORKERS=3` on a machine of its own
-SERVER_WORKERS := 2
+# three on two cores: their tests wait as much as they compute
+SERVER_WORKERS := 3
 # where the time of the long suites goes
 SLOWEST := --durations=40 --durations-min=4
 # how long each fuzz target runs, and in the long form
