@@ -293,3 +293,94 @@ fn what_may_be_in_a_directory_that_failed_is_not_made_anew() {
     assert_eq!(node.end(1), 3);
     node.kill();
 }
+
+#[test]
+fn whenever_a_disk_dies_in_a_start_the_other_one_serves() {
+    let mut at = 0;
+    loop {
+        let disks = [MemoryFileSystem::new(at), MemoryFileSystem::new(at + 1)];
+        let start = || {
+            let paths = disks.iter().zip(["/first", "/second"]);
+            let storage = |(disk, path): (&MemoryFileSystem, _)| {
+                Storage::new(Arc::new(disk.clone()), PathBuf::from(path), 100)
+            };
+            Node::on(paths.map(storage).collect())
+        };
+        let node = start().expect("data directories");
+        (0..4).for_each(|index| node.open(index));
+        node.logs.finish_opening().expect("opened");
+        (0..4).for_each(|index| node.append(index, 3));
+        let places = node.places(4);
+        node.kill();
+        disks.iter().for_each(MemoryFileSystem::kill_process);
+        disks.iter().for_each(MemoryFileSystem::restart_process);
+
+        disks[1].set_faults(Faults { die_at_call: Some(disks[1].calls() + at), ..Faults::default() });
+        let node = start().unwrap_or_else(|error| panic!("call {at}: {error}"));
+        let mut offline = 0;
+        for index in 0..4 {
+            let opened = node.logs.open_partition(&wanted(index), NOW_MS);
+            let is_first = places[index as usize] == Path::new("/first");
+            assert!(opened.is_ok() || !is_first, "call {at}: {opened:?}");
+            offline += usize::from(opened.is_err());
+            if is_first {
+                assert_eq!(node.end(index), 3);
+                node.append(index, 1);
+            }
+        }
+        node.logs.finish_opening().unwrap_or_else(|error| panic!("call {at}: {error}"));
+        let is_over = !disks[1].is_dead();
+        assert!(!is_over || offline == 0, "call {at}");
+        node.kill();
+
+        // the disk is well again: nothing was made anew, or lost
+        disks.iter().for_each(MemoryFileSystem::kill_process);
+        disks.iter().for_each(MemoryFileSystem::restart_process);
+        let node = start().unwrap_or_else(|error| panic!("after call {at}: {error}"));
+        (0..4).for_each(|index| node.open(index));
+        assert_eq!(node.places(4), places);
+        for index in 0..4 {
+            let is_first = places[index as usize] == Path::new("/first");
+            assert_eq!(node.end(index), 3 + i64::from(is_first), "call {at}");
+        }
+        node.kill();
+        if is_over {
+            assert!(at > 20, "only {at} calls");
+            break;
+        }
+        at += 1;
+    }
+}
+
+#[test]
+fn a_topic_id_that_cannot_be_read_is_that_partitions_trouble_only() {
+    let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
+    let start = || {
+        let paths = disks.iter().zip(["/first", "/second"]);
+        let storage = |(disk, path): (&MemoryFileSystem, _)| {
+            Storage::new(Arc::new(disk.clone()), PathBuf::from(path), 100)
+        };
+        Node::on(paths.map(storage).collect()).expect("data directories")
+    };
+    let node = start();
+    (0..4).for_each(|index| node.open(index));
+    (0..4).for_each(|index| node.append(index, 3));
+    let place = node.broker.partitions().get("t", 1).expect("open").log().directory();
+    node.kill();
+    disks.iter().for_each(MemoryFileSystem::kill_process);
+    disks.iter().for_each(MemoryFileSystem::restart_process);
+    assert_eq!(place, Path::new("/second/t-1"));
+    assert!(disks[1].make_unreadable(&place.join("partition.metadata"), 0));
+    let node = start();
+    let opened: Vec<_> =
+        (0..4).map(|index| node.logs.open_partition(&wanted(index), NOW_MS).is_ok()).collect();
+    assert_eq!(opened, [true, false, true, true]);
+    node.append(3, 1);
+    node.kill();
+    assert!(disks[1].make_readable(&place.join("partition.metadata")));
+    disks.iter().for_each(MemoryFileSystem::restart_process);
+    let node = start();
+    node.open(1);
+    assert_eq!(node.end(1), 3);
+    node.kill();
+}

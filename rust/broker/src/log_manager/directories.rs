@@ -53,6 +53,20 @@ impl Directories {
         Ok((opened_all, opened.deleted, opened.settled))
     }
 
+    /// A directory whose disk fails while the run begins is done without, unless it is the first one. It is noted in the others,
+    /// so that it is not trusted by the next start.
+    pub(super) fn do_without(&mut self, directory: &LogDir, reason: LogError) -> Result<(), LogError> {
+        let is_bad = matches!(reason, LogError::Io { .. } | LogError::Poisoned { .. });
+        let path = directory.path().to_owned();
+        if !is_bad || self.first()?.path() == path {
+            return Err(reason);
+        }
+        directory.storage().poison(&reason);
+        self.all.retain(|it| it.path() != path);
+        self.failed.push(FailedDirectory { path, reason });
+        Ok(())
+    }
+
     /// Those that this run began without, since their disks failed.
     pub(super) fn failed(&self) -> &[FailedDirectory] {
         &self.failed

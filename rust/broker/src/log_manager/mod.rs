@@ -10,6 +10,7 @@ mod checkpoints;
 mod closing;
 mod deleting;
 mod directories;
+mod finding;
 mod left;
 mod moves;
 mod replicas;
@@ -117,46 +118,39 @@ impl LogManager {
         storages: Vec<Arc<Storage>>,
         identity: &Identity,
     ) -> Result<Self, LogError> {
-        let (directories, deleted, settled) = Directories::open(storages, identity)?;
+        let (mut directories, deleted, settled) = Directories::open(storages, identity)?;
         for decided in settled.decided {
             let message = "a move of a replica was cut short by the end of the last run";
             broker.events().push(Level::Warning, message, vec![("decided", decided)]);
         }
         let moves = Moves::default();
         let threads = if broker.has_threads { SYNCING_THREADS } else { 1 };
+        let (mut found, mut doomed, mut cleaned) = (BTreeMap::new(), Vec::new(), Offsets::new());
+        for directory in directories.all().to_vec() {
+            match finding::find(&directory, &settled.passed_over, &deleted, threads, broker.events()) {
+                Ok(it) => {
+                    for future in it.futures {
+                        moves.resume(future.topic, future.partition, future.topic_id, directory.path());
+                    }
+                    cleaned.extend(it.cleaned);
+                    found.extend(it.partitions);
+                    doomed.extend(it.doomed.into_iter().map(|path| (path, Due::at_once())));
+                }
+                Err(error) => directories.do_without(&directory, error)?,
+            }
+        }
         for failed in directories.failed() {
             let fields =
                 vec![("directory", failed.path.display().to_string()), ("reason", failed.reason.to_string())];
             let message = "a data directory failed, what it has is offline; mend its disk and restart";
             broker.events().push(Level::Error, message, fields);
         }
-        let (mut found, mut doomed, mut cleaned) = (BTreeMap::new(), Vec::new(), Offsets::new());
-        for directory in directories.all() {
-            for future in directory.future_partitions()? {
-                directory.give_up_future(&future)?;
-                moves.resume(future.topic, future.partition, future.topic_id, directory.path());
-            }
-            let mut unread = directory.unread_partitions()?;
-            unread.retain(|it| !settled.passed_over.contains(&it.path));
-            let here = Mutex::new(BTreeMap::new());
-            at_once(&unread, threads, |unread| {
-                let mut read = unread.clone();
-                directory.read_topic_id(&mut read)?;
-                here.lock().insert((read.topic.clone(), read.partition), read);
-                Ok(())
-            })?;
-            let here: Vec<PartitionDirectory> = here.into_inner().into_values().collect();
-            let here = left::put_left_away(directory, here, &deleted)?;
-            let here: BTreeMap<_, _> =
-                here.into_iter().map(|it| ((it.topic.clone(), it.partition), it)).collect();
-            let offsets = directory.cleaner_offsets().into_iter();
-            cleaned.extend(offsets.filter(|(key, _)| here.contains_key(key)));
-            found.extend(here);
-            // nobody reads what was deleted in an earlier run
-            doomed.extend(directory.deleted_partitions()?.into_iter().map(|path| (path, Due::at_once())));
-        }
         if directories.failed().is_empty() {
-            deleted_topics::forget(directories.all())?;
+            // named for longer they do no harm
+            if let Err(error) = deleted_topics::forget(directories.all()) {
+                let message = "that topics were deleted is still noted, the next start forgets it";
+                broker.events().push(Level::Warning, message, vec![("reason", error.to_string())]);
+            }
         }
         let names = settled.passed_over.iter().filter_map(|it| it.file_name()?.to_str());
         let passed_over = names.filter_map(file_name::parse_partition);
@@ -330,7 +324,12 @@ impl LogManager {
     pub fn finish_opening(&self) -> Result<Vec<PathBuf>, LogError> {
         let directories = self.directories()?;
         for directory in directories.healthy() {
-            directory.mark_recovered()?;
+            if let Err(error) = directory.mark_recovered() {
+                directory.storage().poison(&error);
+                if directory.path() == self.path {
+                    return Err(error);
+                }
+            }
         }
         directories.note()?;
         self.is_opening.store(false, Ordering::Release);

@@ -54,9 +54,12 @@ impl LogDir {
                 Err(error) => return Err(error),
             }
         }
-        let known = KnownDirectories::of(&claims, &failed)?;
-        let deleted: BTreeSet<Uuid> = claims.iter().flat_map(|it| it.deleted.iter().copied()).collect();
-        duplicates::refuse(&claims, &deleted)?;
+        let (known, deleted) = loop {
+            match compare(&claims, &failed) {
+                Ok(compared) => break compared,
+                Err(error) => do_without(&mut claims, &mut failed, error)?,
+            }
+        };
         let failed_before: Failed = claims.iter().flat_map(|it| it.failed.iter().cloned()).collect();
         for claim in &mut claims {
             if failures::names(&failed_before, claim.storage.directory(), claim.id.as_deref()) {
@@ -76,6 +79,46 @@ impl LogDir {
         }
         FailureNotes::watch(&directories, &failed);
         let settled = moves::settle(&directories, &failed);
+        let mut at_hand = Vec::with_capacity(directories.len());
+        for directory in directories {
+            match directory.storage().check() {
+                Err(reason) if !at_hand.is_empty() => {
+                    failed.push(FailedDirectory { path: directory.path().to_owned(), reason });
+                }
+                checked => {
+                    checked?;
+                    at_hand.push(directory);
+                }
+            }
+        }
+        let directories = at_hand;
         Ok(OpenedDirectories { directories, failed, known, deleted, settled })
     }
+}
+
+/// Looks at what only all of them tell; changes nothing.
+fn compare(
+    claims: &[Claim],
+    failed: &[FailedDirectory],
+) -> Result<(KnownDirectories, BTreeSet<Uuid>), LogError> {
+    let known = KnownDirectories::of(claims, failed)?;
+    let deleted: BTreeSet<Uuid> = claims.iter().flat_map(|it| it.deleted.iter().copied()).collect();
+    duplicates::refuse(claims, &deleted)?;
+    Ok((known, deleted))
+}
+
+/// Gives up the directory whose disk failed, unless it is the first one; any other error is answered.
+fn do_without(
+    claims: &mut Vec<Claim>,
+    failed: &mut Vec<FailedDirectory>,
+    error: LogError,
+) -> Result<(), LogError> {
+    let LogError::Io { path, .. } = &error else { return Err(error) };
+    // the innermost, should one lie in another
+    let within = claims.iter().enumerate().filter(|(_, it)| path.starts_with(it.storage.directory()));
+    let failing = within.max_by_key(|(_, it)| it.storage.directory().components().count());
+    let Some((at, _)) = failing.filter(|(at, _)| *at > 0) else { return Err(error) };
+    let claim = claims.remove(at);
+    failed.push(FailedDirectory { path: claim.storage.directory().to_owned(), reason: error });
+    Ok(())
 }
