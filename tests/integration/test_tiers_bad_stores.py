@@ -185,3 +185,23 @@ def test_a_store_that_replaces_what_is_only_to_be_made_is_not_used(
     wait_given_up(broker, topic_name, 90)
     check_all_there(broker, topic_name, sent)
     assert not [key for key in server.keys(prefix) if "probe" in key]
+
+
+def test_a_store_that_is_slow_is_asked_about_many_topics_at_a_time(
+    make_broker: MakeBroker, s3: FaultyStore, topic_name: str
+) -> None:
+    broker, sent = make_broker(settings=settings(f"s3://{BUCKET}/tiers/{topic_name}")), values()[:300]
+    topics = [f"{topic_name}-{it}" for it in range(6)]
+    s3.fault = lambda method, key, status, body: (403, DENIED, len(DENIED))
+    for topic in topics:
+        create_topic(broker.bootstrap, topic, config=TOPIC)
+        produce(broker, topic, sent)
+    s3.goes_on.clear()
+    before = len(s3.requests)
+    # none of them is answered
+    wait_until("all wait for the store at once", lambda: len(s3.requests) >= before + len(topics), seconds=15)
+    s3.fault = None
+    s3.goes_on.set()
+    for topic in topics:
+        wait_given_up(broker, topic)
+        assert consumed(broker, topic, len(sent)) == sent

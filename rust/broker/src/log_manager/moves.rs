@@ -15,7 +15,7 @@ use crate::pace::{Brake, Throttle};
 use crate::partition::{ChangeError, Partition};
 use fastlog_log::{Checkpoint, Commit, Due, FutureLog, HandedOver, LogDir, LogError, Move, Pace, file_name};
 use fastlog_protocol::ErrorCode;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub(super) struct Moves {
     /// What the checkpoints of the target say of the replica that is about to be there.
     arriving: Mutex<Option<Arriving>>,
     /// Held while an object store is given something of a partition, or one is handed over.
-    pub(super) tiering: Mutex<()>,
+    pub(super) tiering: RwLock<()>,
 }
 
 #[derive(Clone)]
@@ -369,7 +369,7 @@ impl LogManager {
     /// error the note is what it is to be.
     fn try_hand_over(&self, it: &mut Current) -> Result<Option<HandedOver>, LogError> {
         // what an object store knows of a directory must not be left in the old one, whose deletion would mean the store too
-        let _no_tiers = self.moves.tiering.lock();
+        let _no_tiers = self.moves.tiering.write();
         check_movable(&it.partition).map_err(|error| LogError::Policy { reason: error.message })?;
         let directories = self.directories()?;
         let source = directories.of_log(it.partition.log())?;

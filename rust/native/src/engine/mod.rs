@@ -337,7 +337,8 @@ impl Engine {
     }
 
     fn run_tiers(&self, py: Python<'_>, now_ms: i64) -> PyResult<bool> {
-        self.with_logs(py, |logs| Ok(logs.run_tiers(now_ms)))
+        let threads = self.settings.lock().tier_threads();
+        self.with_logs(py, |logs| Ok(logs.run_tiers(now_ms, threads)))
     }
 
     fn stop_tiers(&self) {

@@ -43,6 +43,7 @@ pub(crate) struct BrokerSettings {
     remote_log_storage_system_enable: bool,
     fastlog_remote_store_url: Option<String>,
     fastlog_remote_cache_bytes: usize,
+    remote_log_manager_copier_thread_pool_size: usize,
     remote_log_manager_copy_max_bytes_per_second: i64,
     remote_log_manager_fetch_max_bytes_per_second: i64,
     zookeeper_connect: Option<String>,
@@ -101,6 +102,11 @@ impl BrokerSettings {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Of how many partitions the object store is asked at a time.
+    pub(super) fn tier_threads(&self) -> usize {
+        self.remote_log_manager_copier_thread_pool_size
     }
 
     /// How many bytes a second go to the object store and come from it; `None` = any number.

@@ -19,13 +19,31 @@ use fastlog_log::{LogError, Storage};
 use fastlog_tiers::{Entry, Local, Manifest, Place, Tier, TierError};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// So many partitions in a row that the store fails end a turn.
 const FAILED_MAX: usize = 3;
 
 /// The copy of the manifest in force, in a partition's directory.
 const COPY: &str = "remote-log-manifest";
+
+/// One look at all partitions, by several threads.
+#[derive(Default)]
+struct Turn {
+    due: Vec<Arc<Partition>>,
+    /// Which is next.
+    next: AtomicUsize,
+    /// How many the store failed since one went well.
+    failed: AtomicUsize,
+    has_more: AtomicBool,
+}
+
+impl Turn {
+    /// Whether the store seems to be away.
+    fn is_over(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) >= FAILED_MAX
+    }
+}
 
 impl LogManager {
     /// Looks after what every partition has in the object store: where it leads it deletes what retention says, and uploads
@@ -35,40 +53,52 @@ impl LogManager {
     /// An object that cannot be read stops its own partition. Where the store fails several in a row, the turn is over, and
     /// the next one begins behind them: neither does a store that is away fail ten thousand times, nor do a few bad objects
     /// keep others from it.
-    pub fn run_tiers(&self, now_ms: i64) -> bool {
+    /// At most `threads` partitions at a time, each on a thread of its own: one request after the other goes to a store that
+    /// answers many at once.
+    pub fn run_tiers(&self, now_ms: i64, threads: usize) -> bool {
         let Some(tiers) = self.broker.tiers() else { return false };
         self.remove_deleted_tiers(tiers);
         let tiered = |it: &Partition| it.log().config().remote_storage || it.tier().is_some();
         let mut due = self.broker.partitions().those(tiered);
         let first = tiers.turn.swap(0, Ordering::Relaxed).checked_rem(due.len()).unwrap_or_default();
         due.rotate_left(first);
-        let (mut has_more, mut failed) = (false, 0);
-        for (number, partition) in due.iter().enumerate() {
-            if tiers.is_stopped() {
-                return false;
+        let turn = Turn { due, ..Turn::default() };
+        let others = threads.min(turn.due.len()).saturating_sub(1);
+        std::thread::scope(|scope| {
+            for number in 0..others {
+                let builder = std::thread::Builder::new().name(format!("fastlog-upload-{number}"));
+                // without it the others do the work
+                let _started = builder.spawn_scoped(scope, || self.work_on(&turn, tiers, now_ms));
             }
-            let _not_handed_over = self.moves.tiering.lock();
+            self.work_on(&turn, tiers, now_ms);
+        });
+        if turn.is_over() {
+            tiers.turn.store(first + turn.next.into_inner(), Ordering::Relaxed);
+            return false;
+        }
+        turn.has_more.into_inner() && !tiers.is_stopped()
+    }
+
+    fn work_on(&self, turn: &Turn, tiers: &Tiers, now_ms: i64) {
+        while !tiers.is_stopped() && !turn.is_over() {
+            let Some(partition) = turn.due.get(turn.next.fetch_add(1, Ordering::Relaxed)) else { return };
+            let _not_handed_over = self.moves.tiering.read();
             if self.moves.has(partition) {
                 continue;
             }
             match self.run_tier(tiers, partition, now_ms) {
                 Ok(uploaded) => {
-                    has_more |= uploaded;
-                    failed = 0;
+                    turn.has_more.fetch_or(uploaded, Ordering::Relaxed);
+                    turn.failed.store(0, Ordering::Relaxed);
                 }
                 // an upload that waited for its quota, say
-                Err(_) if tiers.is_stopped() => return false,
+                Err(_) if tiers.is_stopped() => return,
                 Err(error) => {
                     self.tell_tier(partition, &error);
-                    failed += usize::from(error.is_of_store());
-                    if failed == FAILED_MAX {
-                        tiers.turn.store(first + number + 1, Ordering::Relaxed);
-                        return false;
-                    }
+                    turn.failed.fetch_add(usize::from(error.is_of_store()), Ordering::Relaxed);
                 }
             }
         }
-        has_more
     }
 
     fn run_tier(&self, tiers: &Tiers, partition: &Arc<Partition>, now_ms: i64) -> Result<bool, TierError> {
