@@ -116,50 +116,79 @@ fn places(bytes: &[u8], base_offset: i64, next_offset: i64) -> Result<(Vec<Batch
     Ok((places, position))
 }
 
-/// Reads a closed segment, checks each batch, and says in which chunks it is stored; their positions count from where what
-/// is to be uploaded begins. `Corrupt` where it is damaged: damage is not uploaded. Blocks.
-pub fn scan(source: &ClosedSegment) -> Result<Vec<Chunk>, TierError> {
-    let &ClosedSegment { base_offset, next_offset, size_bytes: size, .. } = source;
-    let corrupt = |position: u64, reason: String| TierError::Corrupt {
-        object: format!("the local segment {base_offset}"),
-        reason: format!("from byte {position} on: {reason}"),
-    };
-    let (mut chunks, mut position, mut expected) = (Vec::new(), 0, base_offset);
-    let mut window = vec![0; CHUNK_BYTES];
-    while position < size {
+/// Reads a closed segment chunk by chunk, and checks each batch; positions of chunks count from where what is to be uploaded
+/// begins.
+pub(crate) struct Scanner<'a> {
+    source: &'a ClosedSegment,
+    position: u64,
+    expected: i64,
+    window: Vec<u8>,
+}
+
+impl<'a> Scanner<'a> {
+    pub(crate) fn new(source: &'a ClosedSegment) -> Self {
+        Self { source, position: 0, expected: source.base_offset, window: Vec::new() }
+    }
+
+    /// The next chunk and its bytes; `None` at the end. `Corrupt` where it is damaged: damage is not uploaded. Blocks.
+    pub(crate) fn next(&mut self) -> Result<Option<(Chunk, &[u8])>, TierError> {
+        let &ClosedSegment { next_offset, size_bytes: size, position: from, .. } = self.source;
+        let position = self.position;
+        if position >= size {
+            return Ok(None);
+        }
         let left = usize::try_from(size - position).unwrap_or(usize::MAX);
         let (mut found, mut whole) = (Vec::new(), 0);
         let mut wanted = left.min(CHUNK_BYTES);
         while whole == 0 {
-            window.resize(wanted, 0);
-            let got = read_up_to_at(&*source.log, &mut window, source.position + position);
+            self.window.resize(wanted, 0);
+            let got = read_up_to_at(&*self.source.log, &mut self.window, from + position);
             let got = got.map_err(|error| TierError::local("read a segment", &error))?;
             if got < wanted {
-                return Err(corrupt(position, format!("it ends {} bytes too early", wanted - got)));
+                return Err(self.corrupt(format!("it ends {} bytes too early", wanted - got)));
             }
-            (found, whole) = places(&window, expected, next_offset).map_err(|it| corrupt(position, it))?;
+            let read = places(&self.window, self.expected, next_offset);
+            (found, whole) = read.map_err(|reason| self.corrupt(reason))?;
             if whole == 0 {
                 // one batch that is larger
-                let first =
-                    BatchHeader::parse(&window).map_err(|error| corrupt(position, error.to_string()))?;
+                let first = BatchHeader::parse(&self.window);
+                let first = first.map_err(|error| self.corrupt(error.to_string()))?;
                 if first.size_bytes() <= wanted || first.size_bytes() > left {
-                    return Err(corrupt(position, "its last batch is not whole".to_owned()));
+                    return Err(self.corrupt("its last batch is not whole".to_owned()));
                 }
                 wanted = first.size_bytes();
             }
         }
-        let bytes = window.get(..whole).unwrap_or_default();
-        let first = BatchHeader::parse(bytes).map_err(|error| corrupt(position, error.to_string()))?;
-        chunks.push(Chunk {
+        let bytes = self.window.get(..whole).unwrap_or_default();
+        let first = BatchHeader::parse(bytes).map_err(|error| self.corrupt(error.to_string()))?;
+        let chunk = Chunk {
             base_offset: first.base_offset,
             position,
-            length: u32::try_from(whole)
-                .map_err(|_| corrupt(position, "a batch of over 4 GiB".to_owned()))?,
+            length: u32::try_from(whole).map_err(|_| self.corrupt("a batch of over 4 GiB".to_owned()))?,
             crc: crc32c(bytes),
             max_timestamp: found.iter().map(|place| place.max_timestamp).max().unwrap_or(-1),
-        });
-        expected = found.last().map_or(expected, |place| place.last_offset + 1);
-        position += whole as u64;
+        };
+        self.expected = found.last().map_or(self.expected, |place| place.last_offset + 1);
+        self.position += whole as u64;
+        Ok(Some((chunk, bytes)))
+    }
+
+    fn corrupt(&self, reason: String) -> TierError {
+        TierError::Corrupt {
+            object: format!("the local segment {}", self.source.base_offset),
+            reason: format!("from byte {} on: {reason}", self.position),
+        }
+    }
+}
+
+/// The chunks of a closed segment, as they are stored. Blocks.
+///
+/// # Errors
+/// `Corrupt` where it is damaged.
+pub fn scan(source: &ClosedSegment) -> Result<Vec<Chunk>, TierError> {
+    let (mut scanner, mut chunks) = (Scanner::new(source), Vec::new());
+    while let Some((chunk, _)) = scanner.next()? {
+        chunks.push(chunk);
     }
     Ok(chunks)
 }

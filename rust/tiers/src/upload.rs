@@ -2,13 +2,11 @@
 
 use std::io;
 
-use bytes::Bytes;
-use fastlog_log::file_system::read_exact_at;
 use fastlog_log::{ClosedSegment, FileSystem, RealFileSystem};
 use fastlog_protocol::crc::crc32c;
 use uuid::Uuid;
 
-use crate::chunks;
+use crate::chunks::{CHUNK_BYTES, Chunk, Scanner};
 use crate::error::TierError;
 use crate::indexes;
 use crate::manifest::Entry;
@@ -31,12 +29,14 @@ pub(crate) fn is_log(key: &str) -> bool {
 /// Crash points: without a manifest that names the entry's id its objects are strays, whole or not.
 pub(crate) fn upload(store: &dyn Store, prefix: &str, source: &ClosedSegment) -> Result<Entry, TierError> {
     let (base_offset, next_offset) = (source.base_offset, source.next_offset);
-    let chunks = chunks::scan(source)?;
+    let id = RealFileSystem.random_uuid();
+    let [log_key, indexes_key] = keys(prefix, base_offset, id);
+    let chunks = put_log(store, &log_key, source)?;
     let parts = [&source.txn_index, &source.offset_index, &source.time_index, &source.snapshot];
     let [txn_index, offset_index, time_index, snapshot] = parts;
     let (objects, lookup_bytes) = indexes::encode(&chunks, txn_index, offset_index, time_index, snapshot);
     let entry = Entry {
-        id: RealFileSystem.random_uuid(),
+        id,
         base_offset,
         next_offset,
         object_next_offset: next_offset,
@@ -49,8 +49,6 @@ pub(crate) fn upload(store: &dyn Store, prefix: &str, source: &ClosedSegment) ->
         aborted_count: indexes::aborted_count(txn_index),
         epochs: source.epochs.clone(),
     };
-    let [log_key, indexes_key] = keys(prefix, base_offset, entry.id);
-    store.put(&log_key, source.size_bytes, &mut parts_of(source, &chunks))?;
     store.put(&indexes_key, objects.len() as u64, &mut std::iter::once(Ok(objects.into())))?;
     check_kept(store, &log_key, entry.log_bytes)?;
     check_kept(store, &indexes_key, entry.indexes_bytes.into())?;
@@ -76,28 +74,31 @@ fn length(bytes: usize) -> Result<u32, TierError> {
     u32::try_from(bytes).map_err(large)
 }
 
-/// The bytes of the segment, in parts. Each chunk is compared once more: what is sent is what was checked.
-fn parts_of<'a>(
-    source: &'a ClosedSegment,
-    chunks: &'a [chunks::Chunk],
-) -> impl Iterator<Item = io::Result<Bytes>> + 'a {
-    let mut rest = chunks.iter().peekable();
-    std::iter::from_fn(move || {
-        let mut part = Vec::new();
-        while let Some(chunk) =
-            rest.next_if(|it| part.is_empty() || part.len() + it.length as usize <= PART_BYTES)
-        {
-            let start = part.len();
-            part.resize(start + chunk.length as usize, 0);
-            let bytes = part.get_mut(start..).unwrap_or_default();
-            if let Err(error) = read_exact_at(&*source.log, bytes, source.position + chunk.position) {
-                return Some(Err(error));
-            }
-            if crc32c(bytes) != chunk.crc {
-                let reason = format!("bytes from {} on changed while they were uploaded", chunk.position);
-                return Some(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
-            }
+/// Puts the bytes of the segment, in parts, each checked before it is sent; a damaged segment ends the upload. What was read
+/// once is not read again: pages that were not in memory before are not there afterwards.
+fn put_log(store: &dyn Store, key: &str, source: &ClosedSegment) -> Result<Vec<Chunk>, TierError> {
+    let (mut scanner, mut chunks, mut damage) = (Scanner::new(source), Vec::new(), None);
+    let mut parts = std::iter::from_fn(|| match next_part(&mut scanner, &mut chunks) {
+        Ok(part) => (!part.is_empty()).then(|| Ok(part.into())),
+        Err(error) => {
+            let reason = io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+            damage = Some(error);
+            Some(Err(reason))
         }
-        (!part.is_empty()).then(|| Ok(part.into()))
-    })
+    });
+    let put = store.put(key, source.size_bytes, &mut parts);
+    put.map_err(|error| damage.take().unwrap_or_else(|| error.into()))?;
+    Ok(chunks)
+}
+
+/// Whole chunks of about [`PART_BYTES`]; nothing at the end.
+fn next_part(scanner: &mut Scanner<'_>, chunks: &mut Vec<Chunk>) -> Result<Vec<u8>, TierError> {
+    let mut part = Vec::new();
+    while part.len() + CHUNK_BYTES <= PART_BYTES
+        && let Some((chunk, bytes)) = scanner.next()?
+    {
+        part.extend_from_slice(bytes);
+        chunks.push(chunk);
+    }
+    Ok(part)
 }

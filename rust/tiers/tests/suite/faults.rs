@@ -53,6 +53,35 @@ fn each_changed_byte_of_an_object_is_noticed() {
 }
 
 #[test]
+fn each_changed_byte_of_what_a_new_follower_begins_with_is_noticed() {
+    let (broker, store) = with_two();
+    let tier = broker.tier();
+    let is_first = |key: &String| key.ends_with(".indexes") && key.contains("/00000000000000000000-");
+    let key = store.keys().into_iter().find(is_first).unwrap();
+    assert_eq!(tier.after(&*store, 7).unwrap().snapshot, [3; 10]);
+    let mut size = 0;
+    store.change(&key, |bytes| size = bytes.len());
+    for at in 0..size {
+        store.change(&key, |bytes| bytes[at] ^= 1);
+        let error = tier.after(&*store, 7).unwrap_err();
+        assert!(matches!(error, TierError::Corrupt { .. }), "byte {at}: {error}");
+        store.change(&key, |bytes| bytes[at] ^= 1);
+    }
+}
+
+#[test]
+fn a_segment_that_is_damaged_on_the_disk_is_not_uploaded_and_no_fault_of_the_store() {
+    let mut damaged = segment(0, &[(3, 500), (4, 500)]);
+    let last = damaged.bytes.len() - 1;
+    damaged.bytes[last] ^= 1;
+    let (broker, store) = (Broker { segments: vec![damaged], ..Broker::default() }, MemoryStore::default());
+    let error = broker.add(&broker.tier(), &store, &broker.segments[0]).unwrap_err();
+    assert!(matches!(error, TierError::Corrupt { .. }) && !error.is_of_store(), "{error}");
+    assert!(error.to_string().contains("the local segment 0"), "{error}");
+    assert_eq!(store.keys(), Vec::<String>::new());
+}
+
+#[test]
 fn a_store_that_says_yes_and_keeps_half_has_nothing_until_it_keeps_all() {
     let segments = vec![segment(0, &[(3, 500), (4, 500)]), segment(7, &[(3, 500)])];
     let (broker, store) = (Broker { segments, ..Broker::default() }, Arc::new(MemoryStore::default()));
