@@ -156,8 +156,17 @@ def test_s3_as_the_store_that_denies_breaks_off_and_lies(
     assert len(segments(broker, topic_name)) > 5, "something went from the disk that is not uploaded"
     # every other request breaks off
     turns = iter(range(10_000_000))
-    s3.fault = lambda method, key, status, body: None if next(turns) % 2 else (status, body, len(body))
-    time.sleep(3)
+    broken = 0
+
+    def breaks_off(method: str, key: str, status: int, body: bytes) -> tuple[int, bytes, int] | None:
+        nonlocal broken
+        if next(turns) % 2:
+            broken += 1
+            return None
+        return status, body, len(body)
+
+    s3.fault = breaks_off
+    wait_until("many requests broke off", lambda: broken > 20, seconds=60)
     s3.fault = None
     wait_until(
         "only the active segment is on the disk", lambda: len(segments(broker, topic_name)) == 1, seconds=90

@@ -12,6 +12,7 @@ pub mod chunks;
 mod encoding;
 pub mod error;
 mod indexes;
+mod loading;
 pub mod manifest;
 #[cfg(feature = "memory")]
 pub mod memory;
