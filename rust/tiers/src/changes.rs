@@ -120,9 +120,12 @@ impl Tier {
             Err(error) => return Err(error.into()),
         }
         if let Err(error) = upload::check_kept(store, &key, bytes.len() as u64) {
-            if matches!(error, TierError::Corrupt { .. }) {
+            match error {
                 // nobody can read it, so nobody went on from it; left there it would stop every later leader
-                self.remove(store, &key);
+                TierError::Corrupt { .. } => _ = self.remove(store, &key),
+                // later leaders removed it, while this broker was stopped
+                TierError::Store(StoreError::NotFound { .. }) => self.check_newest(store, version)?,
+                _ => {}
             }
             return Err(error);
         }
