@@ -1,4 +1,4 @@
-//! `txn-index-checkpoint`: what the transaction indexes of a partition hold, by number and checksum.
+//! `aborted-transactions-checkpoint`: what the transaction indexes of a partition hold, by number and checksum.
 //!
 //! Nothing in a transaction index tells which segment it belongs to, or that it lost its end, and what it lacks, or has too
 //! much, changes what read-committed consumers see. So it is noted here when a segment becomes full or the log is closed,
@@ -13,8 +13,8 @@ use std::path::Path;
 use crate::error::{During, LogError};
 use crate::file_system::{FileSystem, atomic_file};
 
-/// Its name in the partition's directory.
-const FILE_NAME: &str = "txn-index-checkpoint";
+/// Its name in the partition's directory. Without "index": whoever deletes `*index*` to have all indexes built anew leaves it.
+const FILE_NAME: &str = "aborted-transactions-checkpoint";
 
 /// What one index holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

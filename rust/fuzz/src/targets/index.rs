@@ -76,7 +76,7 @@ fn hides_younger(path: &Path, bytes: &[u8]) -> bool {
 fn is_hint(path: &Path) -> bool {
     ["index", "timeindex", "txnindex", "snapshot"].iter().any(|suffix| is(path, suffix))
         || path.ends_with("leader-epoch-checkpoint")
-        || path.ends_with("txn-index-checkpoint")
+        || path.ends_with("aborted-transactions-checkpoint")
 }
 
 fn check(opened: &Opened, hides_younger: bool) {

@@ -1,7 +1,7 @@
 //! Aborted transactions of the log, for read-committed consumers and the cleaner; and whether the indexes that tell of
 //! them can be believed.
 //!
-//! An index is compared with what was noted of it (`txn-index-checkpoint`) when it is first used in a run. One that
+//! An index is compared with what was noted of it (`aborted-transactions-checkpoint`) when it is first used in a run. One that
 //! differs is another segment's, or damaged, or was written by Kafka or after the last note: it is built anew from the
 //! batches. Crash points: an index that was half rewritten differs from what is noted, and is built anew again.
 

@@ -208,7 +208,7 @@ fn whatever_a_transaction_index_says_aborted_records_stay_hidden_and_others_do_n
     let expected = aborted(&open_after(directory.path(), uncompacted(), LastStop::Clean, end));
     let foreign: Vec<_> =
         files(other.path(), "txnindex").iter().map(|path| fs::read(path).unwrap()).collect();
-    let list = partition(directory.path()).join("txn-index-checkpoint");
+    let list = partition(directory.path()).join("aborted-transactions-checkpoint");
     let noted = fs::read(&list).unwrap();
     for (number, path) in own.iter().enumerate() {
         let mut spoilt = [sound.clone(), foreign.clone()].concat();
@@ -237,7 +237,7 @@ fn a_transaction_index_of_which_nothing_is_noted_is_compared_with_the_batches() 
     let directory = tempfile::tempdir().unwrap();
     let (model, end) = transactional(directory.path(), 1);
     let own = files(directory.path(), "txnindex");
-    let list = partition(directory.path()).join("txn-index-checkpoint");
+    let list = partition(directory.path()).join("aborted-transactions-checkpoint");
     let sound: Vec<_> = own.iter().map(|path| fs::read(path).unwrap()).collect();
     for (number, path) in own.iter().enumerate() {
         // as Kafka leaves a directory, or a broker before this list
