@@ -15,16 +15,21 @@ use std::sync::Arc;
 
 use super::Log;
 use super::open::list_names;
+use crate::cleaner::Unpaced;
 use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::{
-    FileHandle, FileSystem, LazyFile, OpenMode, Storage, UnseenFile, atomic_file, is_disk_full,
-    read_exact_at, read_up_to_at, write_all_at,
+    FileHandle, FileSystem, LazyFile, OpenMode, ReadablePart, Storage, UnseenFile, atomic_file, is_disk_bad,
+    is_disk_full, read_exact_at, read_up_to_at, write_all_at,
 };
 use crate::log_dir::partition_metadata;
 use crate::segment::Segment;
 use crate::segment::list::SegmentList;
 
+/// What the disk could not read, as the system says it.
+const EIO: i32 = 5;
+/// What a disk reads at least.
+const PAGE_BYTES: u64 = 4096;
 /// Bytes read and written at once.
 const CHUNK_BYTES: usize = 1 << 20;
 /// As much is written between two syncs: what the disk is given at once, and what the last one may have to wait for.
@@ -64,6 +69,8 @@ pub(super) struct Copied {
     pub(super) bytes: u64,
     /// As much of it left the page cache.
     dropped: u64,
+    /// Its damage was located because of what the disk could not read.
+    is_located: bool,
     from: Option<Arc<dyn FileHandle>>,
     to: Option<Arc<dyn FileHandle>>,
     /// All of one that takes no more batches, with its indexes, synced.
@@ -195,6 +202,13 @@ impl FutureLog {
         self.complete(segment)?;
         self.end_offset = self.end_offset.max(next_base);
         Ok(false)
+    }
+
+    /// Whether the disk could not read something of the segment, for the first time: true once.
+    fn is_to_be_located(&mut self, segment: &Segment, error: &LogError) -> bool {
+        let is_bad = matches!(error, LogError::Io { path, source, .. } if is_disk_bad(source) && *path == segment.log.path());
+        let copied = self.segments.get_mut(&segment.base_offset).filter(|_| is_bad);
+        copied.is_some_and(|it| !std::mem::replace(&mut it.is_located, true))
     }
 
     /// All batches of one that takes no more are here: its indexes follow.
@@ -410,13 +424,14 @@ fn source_directory_of(segment: &Segment) -> PathBuf {
 impl Copied {
     fn of(source: &Arc<Segment>) -> Self {
         let source = Arc::clone(source);
-        Self { edits: source.edits(), source, bytes: 0, dropped: 0, from: None, to: None, whole: None }
+        let edits = source.edits();
+        Self { edits, source, bytes: 0, dropped: 0, is_located: false, from: None, to: None, whole: None }
     }
 
     fn open(&mut self, source: &dyn FileSystem, storage: &Storage, directory: &Path) -> Result<(), LogError> {
         let path = self.source.log.path();
         let from = source.open(&path, OpenMode::Read).during("read", &path)?;
-        self.from = Some(Arc::new(UnseenFile::new(from)));
+        self.from = Some(Arc::new(ReadablePart::new(Arc::new(UnseenFile::new(from)))));
         let path = self.path(directory);
         let to = storage.file_system.open(&path, OpenMode::Create).and_then(|to| to.set_len(0).map(|()| to));
         self.to = Some(to.during("create", &path).map_err(|error| target_failed(storage, error))?);
@@ -440,11 +455,32 @@ impl Copied {
         buffer.resize(CHUNK_BYTES, 0);
         let chunk = buffer.get_mut(..length as usize).unwrap_or_default();
         read_exact_at(&**from, chunk, self.bytes).during("read", self.source.log.path())?;
+        self.check_unreadable(&**from, self.bytes + length)?;
         write_all_at(&**to, &mut [IoSlice::new(chunk)], self.bytes)
             .during("write", self.path(directory))
             .map_err(|error| target_failed(storage, error))?;
         self.bytes += length;
         Ok(length)
+    }
+
+    /// What the disk cannot read may be left out where it is known for damage: that moves too, and can be mended there.
+    fn check_unreadable(&self, from: &dyn FileHandle, end: u64) -> Result<(), LogError> {
+        let mut at = self.bytes;
+        while at < end
+            && let Some(bad) = from.unreadable_in(at..end)
+        {
+            at = (bad + 1).next_multiple_of(PAGE_BYTES).min(end);
+            let mut known_to = bad;
+            while known_to < at {
+                let around = self.source.damage_after(known_to).filter(|it| it.position <= known_to);
+                let Some(damage) = around else {
+                    let error = std::io::Error::from_raw_os_error(EIO);
+                    return Err(LogError::io("read", self.source.log.path(), error));
+                };
+                known_to = damage.next.map_or(u64::MAX, |(next, _)| next);
+            }
+        }
+        Ok(())
     }
 
     fn sync(&self, storage: &Storage, directory: &Path) -> Result<(), LogError> {
@@ -501,6 +537,10 @@ impl Log {
                 Ok(false) => return Ok(false),
                 // it was deleted, or a copy took its place
                 Err(LogError::Io { .. }) if !self.has(segment) && future.storage.check().is_ok() => {
+                    return Ok(false);
+                }
+                Err(error) if future.is_to_be_located(segment, &error) => {
+                    self.scrub_segment(segment.base_offset, &Unpaced)?;
                     return Ok(false);
                 }
                 Err(error) => return Err(error),

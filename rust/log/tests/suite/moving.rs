@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::common::*;
 use crate::compaction_model::{few_cases, marker};
-use crate::scrub::scrub;
+use crate::scrub::{fetched, scrub};
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
 use fastlog_log::{CleanerLimits, Commit, FutureLog, LastStop, Log, LogConfig, LogOptions, Storage, Unpaced};
 use fastlog_protocol::batch::{Attributes, Builder};
@@ -275,4 +275,37 @@ fn a_copy_that_is_begun_while_bytes_are_mended_has_the_mended_ones() {
         }
     }
     assert_eq!((log.directory(), values(&log)), (PathBuf::from("/b/t-0"), expected(0, 100)));
+}
+
+#[test]
+fn a_log_of_which_the_disk_cannot_read_a_page_is_moved_and_mended_there() {
+    let disks = [1, 2].map(MemoryFileSystem::new);
+    let (good, _) = near(&[3, 4].map(MemoryFileSystem::new), config());
+    let (log, copy) = near(&disks, config());
+    copy.remove().unwrap();
+    for log in [&good, &log] {
+        fill(log, 200);
+        log.advance_high_watermark(200);
+        log.flush().unwrap();
+    }
+    assert!(log.segment_count() > 2);
+    assert!(disks[0].make_unreadable(Path::new("/a/t-0/00000000000000000000.log"), 70));
+    let mut copy = FutureLog::begin(&log, &Storage::new(Arc::new(disks[1].clone()), "/b".into(), 8)).unwrap();
+    while !log.copy_next(&mut copy).unwrap() {}
+    let mut hand_over = log.hand_over(&mut copy).unwrap().unwrap();
+    assert!(matches!(hand_over.commit(), Commit::Moved(_)));
+    drop(hand_over);
+    assert_eq!(log.directory(), PathBuf::from("/b/t-0"));
+    let ranges = log.damaged_ranges().unwrap();
+    let (first, last) = (ranges.first().unwrap(), ranges.last().unwrap());
+    assert_eq!(first.offset, 0);
+    assert!(log.read(0, 1, 200, true).is_err(), "nobody is given zeros");
+    assert_eq!(values_below(&log, last.next_offset, 200, 700).unwrap(), expected(last.next_offset, 200));
+    // also for who opens it again
+    let again = opened(&log.storage(), Some(&log));
+    assert!(again.read(0, 1, 200, true).is_err());
+    for range in &ranges {
+        log.mend(range.offset, &fetched(&good, range), NOW_MS).unwrap();
+    }
+    assert_eq!(values(&log), expected(0, 200));
 }
