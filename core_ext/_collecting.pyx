@@ -121,34 +121,35 @@ cdef class Collecting(Opener):
         self.active = {}
         self.hold_until_ms = self._sleeping_until_ms = -INFINITY
 
-    cdef Fate open_for(self, Lane lane, object value, object key, int64_t stamp):
+    cdef bint open_for(self, Lane lane, object value, object key, int64_t stamp) except -1:
         cdef Queue queue = lane.queue
         cdef BatchBuilder builder
         cdef Fate batch = lane.batch
         cdef int64_t record_bytes = RECORD_BYTES
         cdef int64_t size
         if queue is None or self.closed is not None:
-            return None
+            return False
         if type(value) is bytes:
             record_bytes += len(<bytes> value)
         elif value is not None:
-            return None
+            return False
         if type(key) is bytes:
             record_bytes += len(<bytes> key)
         elif key is not None:
-            return None
+            return False
         if batch is not None:
             if self._grow(queue, batch, record_bytes) and lane.builder.add(value, key, None, stamp):
-                return batch
+                return True
             self._close_open(queue)
         if record_bytes > self._max_request_bytes:
-            return None
+            return False
         size = max(record_bytes, min(self._first_bytes(queue), queue.batch_bytes_max))
         if self._free_bytes < size:
-            return None
+            return False
         builder = BatchBuilder.__new__(BatchBuilder, size)
         builder.add(value, key, None, stamp)
-        return self._open(queue, builder, size)
+        self._open(queue, builder, size)
+        return True
 
     cdef int64_t share(self, int64_t turns) noexcept:
         """The size of a batch that fills by and by: one of each partition that takes turns with it takes half of the

@@ -232,8 +232,8 @@ cdef class TopicLanes:
 cdef class Opener:
     """The base of Collecting: opens batches for records that found none with room."""
 
-    cdef Fate open_for(self, Lane lane, object value, object key, int64_t stamp):
-        return None
+    cdef bint open_for(self, Lane lane, object value, object key, int64_t stamp) except -1:
+        return False
 
 
 cdef class Sending:
@@ -267,13 +267,12 @@ cdef class Sending:
             headers = tuple(headers)
         found = self.topic_lanes.get(topic)
         cdef Lane lane = None if found is None else self.lane_of(<TopicLanes> found, key, partition)
-        cdef bint may_open
         if lane is not None:
-            # the sticky partition may change with the batch
-            may_open = self.opener is not None and (
-                partition is not None or key is not None or (<TopicLanes> found).only is not None
+            # the sticky partition may change with the batch, which is for Python
+            delivery = self.append(
+                lane, value, key, headers, stamp,
+                partition is None and key is None and (<TopicLanes> found).only is None
             )
-            delivery = self.append(lane, value, key, headers, stamp, may_open)
             if delivery is not None:
                 return delivery
         return self._send_slowly(topic, value, key, partition, headers, stamp)
@@ -297,22 +296,19 @@ cdef class Sending:
         return <Lane> topic.lanes[index]
 
     cdef object append(
-        self, Lane lane, object value, object key, object headers, int64_t stamp, bint may_open
+        self, Lane lane, object value, object key, object headers, int64_t stamp, bint is_sticky
     ):
         """The delivery of a record that the open batch had room for, or one that was opened; else None."""
         cdef Delivery delivery
-        cdef Fate batch
         self.lock.take()
         try:
-            batch = lane.batch
-            if batch is None or not lane.builder.add(value, key, headers, stamp):
-                if not may_open or headers is not None:
+            if lane.builder is None or not lane.builder.add(value, key, headers, stamp):
+                if self.opener is None or is_sticky or headers is not None:
                     return None
-                batch = self.opener.open_for(lane, value, key, stamp)
-                if batch is None:
+                if not self.opener.open_for(lane, value, key, stamp):
                     return None
             delivery = Delivery.__new__(Delivery)
-            delivery.batch = batch
+            delivery.batch = lane.batch
             delivery.index = lane.builder.space.records - 1
             delivery.timestamp_ms = stamp
             return delivery

@@ -64,8 +64,9 @@ cdef class Lane:
 
 
 cdef class Opener:
-    # a batch for a record whose lane has none with room; None where Python has to decide. Under the lock
-    cdef Fate open_for(self, Lane lane, object value, object key, int64_t stamp)
+    # puts a record into the lane, whose open batch has no room or is none; False where Python has to decide. Under the
+    # lock
+    cdef bint open_for(self, Lane lane, object value, object key, int64_t stamp) except -1
 
 
 cdef class TopicLanes:
@@ -88,5 +89,5 @@ cdef class Sending:
 
     cdef Lane lane_of(self, TopicLanes topic, object key, object partition)
     cdef object append(
-        self, Lane lane, object value, object key, object headers, int64_t stamp, bint may_open
+        self, Lane lane, object value, object key, object headers, int64_t stamp, bint is_sticky
     )
