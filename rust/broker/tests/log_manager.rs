@@ -390,7 +390,8 @@ fn what_takes_the_place_of_what_a_follower_cut_is_cleaned_too() {
     node.logs.change_replicas(&[change], NOW_MS).remove(0).expect("it follows");
     assert!(node.logs.truncate("a", 0, 1, 4, NOW_MS).expect("cut"));
     let text = std::fs::read_to_string(dir.path().join("cleaner-offset-checkpoint")).expect("a file");
-    assert_eq!(text, "0\n2\na 0 4\na  0  4\n");
+    // the cleaner took the record before the cut, and the log ends behind the one before that
+    assert_eq!(text, "0\n2\na 0 3\na  0  3\n");
 }
 
 #[test]

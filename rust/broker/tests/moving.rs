@@ -450,3 +450,23 @@ fn appends_do_not_wait_for_a_disk_that_hangs_when_it_gets_a_replica() {
     assert_eq!((node.check(), node.place()), ((5, 24), PathBuf::from(SECOND)));
     node.append().expect("appended");
 }
+
+#[test]
+fn however_much_room_the_target_has_nothing_is_lost() {
+    let (mut is_done, mut room) = (false, 0);
+    while !is_done {
+        let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
+        let node = prepared(&disks);
+        disks[1].set_faults(Faults { room: Some(room), ..Faults::default() });
+        let acknowledged;
+        (acknowledged, is_done) = moved(&node);
+        assert_eq!(node.check(), (5, acknowledged), "{room} bytes");
+        assert!(is_done || acknowledged == 27, "{room} bytes: the source has room");
+        disks.iter().for_each(MemoryFileSystem::kill_process);
+        drop(node);
+        let node = restarted(&disks, MemoryFileSystem::restart_process);
+        assert_eq!((node.check(), found(&disks).len()), ((5, acknowledged), 1), "{room} bytes");
+        room += 61;
+    }
+    assert!(room > 10_000, "it had to fail at the files beside the segments too");
+}

@@ -3,6 +3,7 @@
 //! One thread at a time writes (the writer lock); readers take a snapshot of the segment list and of the tail and never
 //! wait for a system call of the writer. Lock order: cleaner → flushing → writer → epochs → segments → tail, and writer → what is
 //! noted of transaction indexes → segments; a later one may be taken while an earlier one is held, never the other way round.
+//! `stands_still_since` is the last of all. Who may not wait for a disk takes the writer lock by `lock_writer` ([`standing`]).
 
 use std::path::PathBuf;
 use std::sync::Arc;
