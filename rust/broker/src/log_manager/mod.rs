@@ -461,6 +461,14 @@ impl LogManager {
 
 /// A partition is in none of the directories that answer, and may be in one that does not: it must not be made anew.
 fn may_be_elsewhere(failed: &[FailedDirectory]) -> LogError {
+    if failed.is_empty() {
+        let reason = "it was being moved, and which of its two directories counts does not read; mend the disk and restart";
+        return LogError::Io {
+            action: "open the partition in",
+            path: PathBuf::from("the data directories"),
+            source: Arc::new(io::Error::other(reason)),
+        };
+    }
     let paths: Vec<_> = failed.iter().map(|it| it.path.display().to_string()).collect();
     LogError::Io {
         action: "find the partition, which may be in",

@@ -417,3 +417,66 @@ fn a_directory_whose_disk_fails_is_done_without_and_still_known() {
     fs::remove_file(first.path()).unwrap();
     fs::rename(&away, first.path()).unwrap();
 }
+
+#[test]
+fn what_is_noted_of_a_move_is_about_one_topic_in_two_directories() {
+    let (one, two) = (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
+    // what is noted, of which topic, which ones the directories have, and where the partition is then
+    for (which, noted, first_has, second_has, left) in [
+        (Move::Moving, one, one, one, Some([false, true])),
+        (Move::Kept, one, one, one, Some([true, false])),
+        (Move::Moving, None, one, one, Some([false, true])),
+        (Move::Moving, one, one, None, Some([true, false])),
+        (Move::Moving, one, None, one, Some([false, true])),
+        (Move::Kept, one, None, one, Some([false, true])),
+        (Move::Kept, one, None, two, Some([false, true])),
+        // another topic's: nobody but a person can tell
+        (Move::Kept, one, one, two, None),
+        (Move::Moving, one, two, one, None),
+    ] {
+        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let paths = folders.each_ref().map(tempfile::TempDir::path);
+        run(&paths);
+        let (all, _known) = open_all(&paths).unwrap();
+        for (directory, topic_id) in all.iter().zip([first_has, second_has]) {
+            topic_id.iter().for_each(|id| drop(make_log(directory, "t", Some(*id))));
+        }
+        all[0].note_move("t-0", noted, &all[1], which).unwrap();
+        drop(all);
+        let told = format!("{which:?} {noted:?}: {first_has:?} {second_has:?}");
+        match left {
+            Some(left) => {
+                drop(open_all(&paths).unwrap());
+                assert_eq!(paths.map(|path| path.join("t-0").exists()), left, "{told}");
+                let note = fs::read_to_string(paths[0].join("fastlog.moves")).unwrap();
+                assert_eq!(note, "version: 0\n", "{told}");
+            }
+            None => {
+                assert!(refused(&paths).contains("is in two data directories"), "{told}");
+                assert_eq!(paths.map(|path| path.join("t-0").exists()), [true; 2], "{told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lines_about_a_replica_go_with_it() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let paths = folders.each_ref().map(tempfile::TempDir::path);
+    let (all, _known) = open_all(&paths).unwrap();
+    for name in ["t-0", "u-1"] {
+        all[0].note_move(name, Some(Uuid::from_u128(1)), &all[1], Move::Kept).unwrap();
+    }
+    all[0].forget_moves(&["t-0".to_owned()]).unwrap();
+    let note = || fs::read_to_string(paths[0].join("fastlog.moves")).unwrap();
+    let line = format!("kept u-1 {} {}\n", all[1].id().unwrap(), identity::to_base64(Uuid::from_u128(1)));
+    assert_eq!(note(), format!("version: 0\n{line}"));
+    all[0].forget_move("u-1", &all[1]).unwrap();
+    assert_eq!(note(), "version: 0\n");
+    // one that an earlier release wrote, and one that nobody did
+    drop(all);
+    fs::write(paths[0].join("fastlog.moves"), line.rsplit_once(' ').unwrap().0.to_owned()).unwrap();
+    assert!(refused(&paths).contains("use the release that wrote it"), "without the version");
+    fs::write(paths[0].join("fastlog.moves"), format!("version: 0\n{}x\n", line.trim_end())).unwrap();
+    assert!(refused(&paths).contains("use the release that wrote it"), "with an id that is none");
+}
