@@ -475,7 +475,7 @@ fn lines_about_a_replica_go_with_it() {
     assert_eq!(note(), "version: 0\n");
     // one that an earlier release wrote, and one that nobody did
     drop(all);
-    fs::write(paths[0].join("fastlog.moves"), line.rsplit_once(' ').unwrap().0.to_owned()).unwrap();
+    fs::write(paths[0].join("fastlog.moves"), line.rsplit_once(' ').unwrap().0).unwrap();
     assert!(refused(&paths).contains("use the release that wrote it"), "without the version");
     fs::write(paths[0].join("fastlog.moves"), format!("version: 0\n{}x\n", line.trim_end())).unwrap();
     assert!(refused(&paths).contains("use the release that wrote it"), "with an id that is none");
