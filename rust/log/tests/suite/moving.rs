@@ -151,7 +151,10 @@ fn run(steps: &[Step], seed: u64) {
                 let again = opened(&storages[at], Some(&log));
                 assert_eq!(seen(&again), before);
                 assert_eq!(again.producers(), log.producers());
-                assert_eq!(again.epochs(), log.epochs());
+                // one without records is told an epoch by what lies below its start, moved or not
+                if log.log_start_offset() < log.log_end_offset() {
+                    assert_eq!(again.epochs(), log.epochs());
+                }
                 log = again;
             }
         }
