@@ -111,7 +111,7 @@ def log_objects(server: ObjectStore) -> list[str]:
     return [it for it in server.keys(PREFIX) if it.endswith(".log")]
 
 
-# long: two of six runs failed; in one of them the store had objects of the deleted topic after a minute, nobody knows why yet
+# long: two of six runs failed; in one the store had objects of the deleted topic a minute later, and why is not known
 @pytest.mark.long
 def test_s3_denies_breaks_off_and_lies_while_leaders_die(
     cluster: Cluster, s3: FaultyStore, server: ObjectStore, topic_name: str
