@@ -189,10 +189,7 @@ impl Store for ObjectStore {
     fn create(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         let mut is_proven = self.is_proven.lock();
         if !*is_proven {
-            probe::check_creates(
-                |key: &str, bytes| self.make(key, Bytes::from_static(bytes)),
-                |key: &str| self.delete(key),
-            )?;
+            probe::check_creates(|key, bytes| self.make(key, Bytes::from_static(bytes)))?;
             *is_proven = true;
         }
         drop(is_proven);
