@@ -11,5 +11,6 @@ pub mod memory_file;
 pub mod page_cache;
 pub mod panics;
 pub mod space;
+pub mod threads;
 
 pub use event_fd::EventFd;

@@ -10,6 +10,10 @@ use rustix::io::{Errno, ReadWriteFlags};
 /// How finely [`is_in_memory`] looks where the kernel cannot count pages: its usual read-ahead.
 const STEP_BYTES: u64 = 128 << 10;
 
+/// The largest unit in which the page cache keeps a file (Linux 6.18 on x86-64: a huge page, `MAX_PAGECACHE_ORDER`), which goes
+/// as a whole or not at all.
+const FOLIO_BYTES_MAX: u64 = 2 << 20;
+
 /// Asks the kernel to read `length` bytes from `position` on into the page cache. Does not wait for their arrival, though
 /// for a place in the disk's queue.
 pub fn read_ahead(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
@@ -25,6 +29,13 @@ pub fn expect_random_reads(file: impl AsFd) -> io::Result<()> {
 /// in use, as pages are that sendfile(2) gave to a socket which has not sent them yet.
 pub fn drop_from_memory(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
     advise(file, position, length, Advice::DontNeed)
+}
+
+/// The same for who drops a file stretch by stretch, in order: also the large folio that the stretch begins in, which stayed when
+/// the one before was dropped. Read-ahead makes folios as large as what is dropped at a time, and without this most stay.
+pub fn drop_passed(file: impl AsFd, position: u64, length: u64) -> io::Result<()> {
+    let before = position.min(FOLIO_BYTES_MAX);
+    drop_from_memory(file, position - before, if length == 0 { 0 } else { before + length })
 }
 
 /// Has the kernel begin to write what is changed of `length` bytes from `position` on, without waiting for its end; it may wait
@@ -238,6 +249,28 @@ mod tests {
         let mut bytes = [0; 8192];
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!((bytes[0], bytes[8191]), (8, 7));
+    }
+
+    #[test]
+    fn what_was_read_ahead_goes_stretch_by_stretch_and_all_of_it() {
+        const LENGTH: u64 = 32 << 20;
+        let mut file = file();
+        file.write_all(&vec![7; LENGTH as usize]).unwrap();
+        file.sync_all().unwrap();
+        drop_from_memory(&file, 0, LENGTH).unwrap();
+        if is_in_memory(&file, 0, LENGTH) {
+            return; // tmpfs
+        }
+        let mut bytes = vec![0; 1 << 20];
+        for position in (0..LENGTH).step_by(bytes.len()) {
+            file.read_exact_at(&mut bytes, position).unwrap();
+        }
+        assert!(bytes_in_memory(&file, 0, LENGTH).is_none_or(|bytes| bytes == LENGTH));
+        let stretch = (1 << 20) - 5000;
+        for position in (0..LENGTH).step_by(stretch) {
+            drop_passed(&file, position, stretch as u64).unwrap();
+        }
+        assert!(bytes_in_memory(&file, 0, LENGTH).is_none_or(|bytes| bytes == 0));
     }
 
     #[test]

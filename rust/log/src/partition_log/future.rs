@@ -492,7 +492,7 @@ impl Copied {
     fn drop_from_memory(&mut self) {
         if let Some(descriptor) = self.to.as_ref().and_then(|to| to.descriptor()) {
             let length = self.bytes.saturating_sub(self.dropped);
-            let _hint = fastlog_sys::page_cache::drop_from_memory(descriptor, self.dropped, length);
+            let _hint = fastlog_sys::page_cache::drop_passed(descriptor, self.dropped, length);
         }
         self.dropped = self.bytes;
     }

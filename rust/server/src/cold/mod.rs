@@ -127,7 +127,10 @@ impl ColdReads {
     /// reads what is not in memory.
     pub(crate) fn note_reader(&self, reader: u64, range: &FileRange) {
         if self.is_active.load(Ordering::Relaxed) {
-            self.behind.lock().note_reader(reader, &File::of(range), range.position, Instant::now());
+            // not waited for: who holds it steps back behind I/O threads, and where a reader is is a hint
+            if let Some(mut behind) = self.behind.try_lock() {
+                behind.note_reader(reader, &File::of(range), range.position, Instant::now());
+            }
         }
     }
 
@@ -163,7 +166,7 @@ impl ColdReads {
             if let Some(file) = file.0.upgrade()
                 && let Some(descriptor) = file.descriptor()
             {
-                let _hint = fastlog_sys::page_cache::drop_from_memory(descriptor, position, length);
+                let _hint = fastlog_sys::page_cache::drop_passed(descriptor, position, length);
             }
         }
     }

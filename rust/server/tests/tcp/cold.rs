@@ -32,10 +32,15 @@ fn node() -> Node {
     node
 }
 
-/// Has the page cache forget the topic; false where it does not.
-fn forget(node: &Node) -> bool {
+fn segment(node: &Node) -> (File, u64) {
     let segment = File::open(node.path().join("t-0").join("00000000000000000000.log")).unwrap();
     let length = segment.metadata().unwrap().len();
+    (segment, length)
+}
+
+/// Has the page cache forget the topic; false where it does not.
+fn forget(node: &Node) -> bool {
+    let (segment, length) = segment(node);
     fastlog_sys::page_cache::drop_from_memory(&segment, 0, length).unwrap();
     !fastlog_sys::page_cache::is_in_memory(&segment, 0, length)
 }
@@ -80,6 +85,31 @@ fn what_is_no_longer_in_memory_arrives_whole() {
         forget(&node);
         check(&fetch_one(&mut client, 12, &all()).records);
     }
+}
+
+#[test]
+fn what_a_reader_of_a_backlog_has_passed_does_not_stay_in_memory() {
+    /// 64 MiB stay behind readers, the kernel reads up to 8 MiB ahead, and as much may be on its way in sockets.
+    const KEPT_BYTES_MAX: u64 = 96 << 20;
+    let (node, rounds) = (node(), 4);
+    let mut client = node.client();
+    for number in (0..rounds).flat_map(|_| 0..RECORDS) {
+        client.produce("t", &batch(&[&vec![number; RECORD_BYTES]]));
+    }
+    node.broker.partitions().get("t", 0).unwrap().log().flush().unwrap();
+    if !forget(&node) {
+        return;
+    }
+    let (segment, length) = segment(&node);
+    assert!(length > KEPT_BYTES_MAX * 3 / 2, "{length} bytes are no backlog");
+    let (mut offset, end) = (0, i64::from(RECORDS) * (rounds + 1));
+    while offset < end {
+        let mut request = at_once("t", offset);
+        request.topics[0].partitions[0].partition_max_bytes = 4 << 20;
+        offset += i64::try_from(values(&fetch_one(&mut client, 12, &request).records).len()).unwrap();
+    }
+    let kept = fastlog_sys::page_cache::bytes_in_memory(&segment, 0, length);
+    assert!(kept.is_none_or(|it| it <= KEPT_BYTES_MAX), "{kept:?} of {length} bytes are in memory");
 }
 
 #[test]
