@@ -149,8 +149,10 @@ class Saving:
         configs = {key: it.value for key, it in entries.items() if it.source == "topic" and it.value}
         if configs.get(RESTORING) == "true":
             raise BackupError(f"topic {topic.name!r} is being restored; take the backup when that is done")
-        # a tombstone may have come and gone since the last backup, and what it deleted is in that one
-        goes_on = "compact" not in (entries["cleanup.policy"].value or "").split(",")
+        # a tombstone may have come and gone since the last backup, and what it deleted is in that one; so too where the
+        # topic was still compacted then
+        policies = [entries["cleanup.policy"].value, before.configs.get("cleanup.policy") if before else None]
+        goes_on = not any("compact" in (it or "").split(",") for it in policies)
         return self._logs(topic, configs, before if goes_on else None, goes_on=goes_on)
 
     def _logs(

@@ -87,6 +87,27 @@ def test_a_compacted_topic_keeps_its_gaps(
     assert kept == {0, log_of(other, "table")[1]}
 
 
+def test_what_was_cleaned_before_a_topic_was_no_longer_compacted_is_not_backed_up_again(
+    make_broker: MakeBroker, other: BrokerProcess, archive: CountingArchive
+) -> None:
+    settings = {"log.cleaner.backoff.ms": "20", "log.retention.check.interval.ms": "50"}
+    broker = make_broker("source", settings=settings)
+    make_topic(broker, "table", cleanup_policy="compact", segment_ms="50", min_cleanable_dirty_ratio="0.01")
+    send(broker, "table", 200)
+    back_up(broker.bootstrap, archive)
+    before = log_of(broker, "table")
+    for first in range(200, 260):
+        send(broker, "table", 1, first=first)
+        if len(log_of(broker, "table")[2]) < len(before[2]):
+            break
+    else:
+        pytest.fail("it was never compacted")
+    with Admin(broker.bootstrap) as admin:
+        admin.alter_configs({"cleanup.policy": "delete"}, topic="table")
+    restore(other.bootstrap, archive, back_up(broker.bootstrap, archive))
+    assert log_of(other, "table") == log_of(broker, "table")
+
+
 def test_a_group_goes_on_where_it_was(
     broker: BrokerProcess, other: BrokerProcess, archive: CountingArchive, topic_name: str
 ) -> None:
