@@ -42,6 +42,16 @@ impl Lane {
             Self::Write => 1,
         }
     }
+
+    /// Reading takes processors as well, for copying and sending most of all. Readers of a backlog take what there is, so those
+    /// who write and read what is new go before them; these still get a tenth beside them. What is written back makes room for
+    /// appends, and takes next to nothing.
+    fn niceness(self) -> i32 {
+        match self {
+            Self::Read => 10,
+            Self::Write => 0,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -83,7 +93,7 @@ impl DiskThreads {
             if state.stopped {
                 return Err(io::Error::other("the broker is stopped"));
             }
-            let queue = || Arc::new(Queue::new(lane.threads()));
+            let queue = || Arc::new(Queue::new(lane.threads(), lane.niceness()));
             state.queues.entry((device, lane)).or_insert_with(queue).clone()
         };
         queue.ask(kind, job)

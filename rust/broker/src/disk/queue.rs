@@ -8,10 +8,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Reading from the disk takes processors as well, for copying and sending most of all. Readers of a backlog take what there is,
-/// so those who write and read what is new go before them; these still get an eighth beside them.
-const NICENESS: i32 = 10;
-
 /// What kind of job it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Job {
@@ -24,6 +20,8 @@ pub(super) enum Job {
 /// pieces gets as many pieces as others, and short ones alone do not hold up pieces.
 pub(super) struct Queue {
     threads_max: usize,
+    /// Of each thread.
+    niceness: i32,
     state: Mutex<State>,
     /// There is a job, or none will come.
     changed: Condvar,
@@ -52,9 +50,15 @@ impl State {
 }
 
 impl Queue {
-    /// For so many threads, none of which runs yet.
-    pub(super) fn new(threads_max: usize) -> Self {
-        Self { threads_max, state: Mutex::default(), changed: Condvar::new(), ended: Condvar::new() }
+    /// For so many threads of that niceness, none of which runs yet.
+    pub(super) fn new(threads_max: usize, niceness: i32) -> Self {
+        Self {
+            threads_max,
+            niceness,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            ended: Condvar::new(),
+        }
     }
 
     /// Adds a job; starts another thread where none is idle and there may be one.
@@ -87,7 +91,7 @@ impl Queue {
 
     fn run(&self) {
         // where it is not granted they are as others
-        let _hint = fastlog_sys::threads::step_back(NICENESS);
+        let _hint = fastlog_sys::threads::step_back(self.niceness);
         while let Some(job) = self.next() {
             job();
         }

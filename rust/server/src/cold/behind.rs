@@ -17,6 +17,9 @@ const KEPT_BYTES_MAX: u64 = 2 * KEPT_BYTES;
 /// A reader that asked for nothing for so long does not count.
 const READER_IDLE_MAX: Duration = Duration::from_secs(2);
 
+/// Where there are so many, those that do not count any more are forgotten first.
+const READERS_MANY: usize = 1024;
+
 /// A part of a file that was not in memory before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Brought<F> {
@@ -32,6 +35,8 @@ pub(super) struct Behind<F> {
     bytes: u64,
     /// By the reader's number.
     readers: HashMap<u64, Reader<F>>,
+    /// So many may there be before those that went away are looked for.
+    readers_max: usize,
 }
 
 #[derive(Debug)]
@@ -43,12 +48,17 @@ struct Reader<F> {
 
 impl<F: Clone + PartialEq> Behind<F> {
     pub(super) fn new() -> Self {
-        Self { parts: VecDeque::new(), bytes: 0, readers: HashMap::new() }
+        Self { parts: VecDeque::new(), bytes: 0, readers: HashMap::new(), readers_max: READERS_MANY }
     }
 
     /// Notes what a reader reads next.
     pub(super) fn note_reader(&mut self, reader: u64, file: &F, position: u64, now: Instant) {
         self.readers.insert(reader, Reader { file: file.clone(), position, seen: now });
+        if self.readers.len() > self.readers_max {
+            self.forget_idle(now);
+            // with ever more that are there each one is not to look through all
+            self.readers_max = (2 * self.readers.len()).max(READERS_MANY);
+        }
     }
 
     /// Notes a part that is coming into memory.
@@ -57,9 +67,13 @@ impl<F: Clone + PartialEq> Behind<F> {
         self.parts.push_back(part);
     }
 
+    fn forget_idle(&mut self, now: Instant) {
+        self.readers.retain(|_, reader| now.saturating_duration_since(reader.seen) <= READER_IDLE_MAX);
+    }
+
     /// Takes out what is to be dropped now: the oldest parts that no reader is near, and of the others what is too much.
     pub(super) fn passed(&mut self, now: Instant) -> Vec<Brought<F>> {
-        self.readers.retain(|_, reader| now.saturating_duration_since(reader.seen) <= READER_IDLE_MAX);
+        self.forget_idle(now);
         let mut passed = Vec::new();
         for _ in 0..self.parts.len() {
             if self.bytes <= KEPT_BYTES {
@@ -140,6 +154,16 @@ mod tests {
         let dropped = read(&mut behind, 1, 'a', 0..200);
         assert_eq!(dropped, (0..200 - KEPT_BYTES / MEBIBYTE).collect::<Vec<_>>());
         assert_eq!(behind.readers.len(), 2, "who went away is forgotten");
+    }
+
+    #[test]
+    fn readers_that_come_and_go_for_ever_are_forgotten() {
+        let mut behind = Behind::new();
+        let start = Instant::now();
+        for reader in 0..100_000_u64 {
+            behind.note_reader(reader, &'a', 0, start + Duration::from_millis(10) * reader as u32);
+            assert!(behind.readers.len() <= READERS_MANY, "after {reader}");
+        }
     }
 
     #[test]
