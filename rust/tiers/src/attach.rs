@@ -27,7 +27,9 @@ impl Tier {
     /// # Errors
     /// `Deposed` where a later leader was there; `Conflict` where the store is another one, or the log.
     pub fn attach(&self, store: &dyn Store, writer: Writer, local: &Local<'_>) -> Result<(), TierError> {
-        self.attach_with(&mut self.attached.lock(), store, writer, local)
+        let mut attached = self.attached.lock();
+        self.look_again(store);
+        self.attach_with(&mut attached, store, writer, local)
     }
 
     pub(crate) fn attach_with(
@@ -135,26 +137,62 @@ impl Tier {
         is_cut
     }
 
-    /// Tells of segments of which the store has less than was uploaded, or nothing: of those that every disk gave up only a
-    /// copy of the object brings them back.
+    /// The first offset that the store lost and a disk that begins at `local_start_offset` has: what lies from there on is
+    /// to stay on it. `None` = as far as is known the store has all that the disk could give up.
+    pub fn keep_from(&self, local_start_offset: i64) -> Option<i64> {
+        let mut short = self.short.lock();
+        // what a disk gave up does not come back to it
+        short.retain(|it| it.next_offset > local_start_offset);
+        short.first().map(|it| it.base_offset)
+    }
+
+    /// Looks whether what the store lost is there again, or needed no more, up to the first that is neither: one request
+    /// or two for each, and none where nothing was lost.
+    pub(crate) fn look_again(&self, store: &dyn Store) {
+        let whole = self.whole();
+        loop {
+            let Some(entry) = self.short.lock().first().cloned() else { return };
+            let is_named = whole.segments.iter().any(|it| it.id == entry.id);
+            let is_there =
+                |(key, size_bytes): (String, u64)| store.size(&key).is_ok_and(|it| it == size_bytes);
+            if is_named && !self.wanted(&entry).into_iter().all(is_there) {
+                return;
+            }
+            self.short.lock().retain(|it| it.id != entry.id);
+        }
+    }
+
+    /// The objects of a segment, with their bytes.
+    fn wanted(&self, entry: &Entry) -> [(String, u64); 2] {
+        let [log_key, indexes_key] = upload::keys(self.prefix(), entry.base_offset, entry.id);
+        [(log_key, entry.log_bytes), (indexes_key, u64::from(entry.indexes_bytes))]
+    }
+
+    /// Tells of segments of which the store has less than was uploaded, or nothing, and notes them, so that disks that have
+    /// them keep them: of those that every disk gave up only a copy of the object brings them back.
     fn tell_short(&self, manifest: &Manifest, listed: &[Listed]) {
         let sizes: HashMap<&str, u64> = listed.iter().map(|it| (it.key.as_str(), it.size_bytes)).collect();
+        let mut short = Vec::new();
         for entry in &manifest.segments {
-            let [log_key, indexes_key] = upload::keys(self.prefix(), entry.base_offset, entry.id);
-            let wanted = [(log_key, entry.log_bytes), (indexes_key, u64::from(entry.indexes_bytes))];
-            for (key, size_bytes) in wanted {
+            let mut is_short = false;
+            for (key, size_bytes) in self.wanted(entry) {
                 let found = sizes.get(key.as_str()).copied();
                 if found != Some(size_bytes) {
+                    is_short = true;
                     tracing::error!(
                         key,
                         size_bytes,
                         found,
                         "an object of the store is not of the size that was uploaded, or is gone: put it back; until then \
-                         its records are served only where a disk has them"
+                         its records are served only where a disk has them, and this one keeps what it has of them"
                     );
                 }
             }
+            if is_short {
+                short.push(entry.clone());
+            }
         }
+        *self.short.lock() = short;
     }
 
     /// What is listed, and needed by nobody once `manifest` is in force.

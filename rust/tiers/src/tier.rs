@@ -62,6 +62,8 @@ pub struct Tier {
     known: RwLock<Known>,
     /// The leader epoch in which the store was looked at, and agreed, since the last failure. One change at a time.
     pub(crate) attached: Mutex<Option<i32>>,
+    /// What the store was seen to have lost, in the order of offsets: the disk keeps it.
+    pub(crate) short: Mutex<Vec<Entry>>,
 }
 
 impl Tier {
@@ -89,6 +91,7 @@ impl Tier {
             place,
             known: RwLock::new(Known { own: Arc::clone(&whole), whole }),
             attached: Mutex::new(None),
+            short: Mutex::default(),
         }
     }
 
@@ -133,6 +136,7 @@ impl Tier {
     pub fn follow(&self, store: &dyn Store, local: &Local<'_>) -> Result<bool, TierError> {
         let mut attached = self.attached.lock();
         *attached = None;
+        self.look_again(store);
         let known = self.whole();
         let listed = store.list_after(&self.prefix, &self.manifest_key(known.version))?;
         let Some(newest) = self.newest(&listed) else { return Ok(false) };

@@ -74,6 +74,8 @@ pub struct Log {
     recovery_point: AtomicI64,
     /// Below it the object store has all that the log has; `NOTHING_TIERED` = it has nothing.
     tiered_end_offset: AtomicI64,
+    /// From where on local retention deletes nothing; `i64::MAX` = it may delete all that is uploaded.
+    keep_from_offset: AtomicI64,
     first_unstable_offset: AtomicI64,
     writer: Mutex<Writer>,
     /// When a copy that takes its place began to hold the writer.

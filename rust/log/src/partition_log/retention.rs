@@ -42,7 +42,7 @@ impl Log {
 
     /// Segments that local retention says, and that are uploaded, durably: the log starts where it did.
     fn count_tiered(&self, list: &SegmentList, now_ms: i64, config: &LogConfig) -> Result<usize, LogError> {
-        let end = self.tiered_end_offset();
+        let end = self.tiered_end_offset().min(self.keep_from_offset());
         let is_tiered = |next_base: &Option<i64>| next_base.is_some_and(|next| next <= end);
         let tiered = list.with_next().take_while(|(_, next_base)| is_tiered(next_base)).count();
         let by_time = self.count_expired(list, now_ms, config.local_retention_ms)?;

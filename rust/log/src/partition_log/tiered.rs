@@ -88,6 +88,16 @@ impl Log {
         self.tiered_end_offset.store(end_offset.unwrap_or(NOTHING_TIERED), Release);
     }
 
+    /// From `offset` on local retention deletes nothing, as the store lost what it had from there on; `None` = it may
+    /// delete all that is uploaded.
+    pub fn set_keep_from(&self, offset: Option<i64>) {
+        self.keep_from_offset.store(offset.unwrap_or(i64::MAX), Release);
+    }
+
+    pub(super) fn keep_from_offset(&self) -> i64 {
+        self.keep_from_offset.load(Acquire)
+    }
+
     /// The first readable offset on the disk.
     pub fn local_log_start_offset(&self) -> i64 {
         self.log_start_offset().max(self.segments().first_base_offset())

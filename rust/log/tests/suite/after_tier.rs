@@ -69,6 +69,19 @@ fn where_the_store_ends_within_a_segment_the_rest_of_it_is_offered() {
 }
 
 #[test]
+fn what_the_store_lost_is_not_deleted_by_local_retention() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, bases) = log_of_two_epochs(directory.path());
+    log.set_keep_from(Some(bases[1]));
+    log.set_tiered_end(Some(bases[3]));
+    assert_eq!(log.enforce_retention(NOW_MS + 10).unwrap(), 1);
+    assert_eq!(log.local_log_start_offset(), bases[1]);
+    assert_eq!(log.enforce_retention(NOW_MS + 10).unwrap(), 0);
+    log.set_keep_from(None);
+    assert_eq!(log.enforce_retention(NOW_MS + 10).unwrap(), 2);
+}
+
+#[test]
 fn another_history_in_the_store_is_no_leave_to_delete_and_none_to_begin_there() {
     let directory = tempfile::tempdir().unwrap();
     let bases = {
