@@ -270,6 +270,56 @@ fn whenever_one_of_the_disks_dies_the_other_one_goes_on_with_all() {
     }
 }
 
+/// What a move leaves of which the source's disk died at its call `at`; with what was acknowledged, and
+/// whether the disk lives on, not having been asked so often.
+fn cut_short(at: u64) -> ([MemoryFileSystem; 2], i64, bool) {
+    let disks = [MemoryFileSystem::new(at), MemoryFileSystem::new(at + 1)];
+    let node = prepared(&disks);
+    disks[0].set_faults(Faults { die_at_call: Some(disks[0].calls() + at), ..Faults::default() });
+    let (acknowledged, _) = moved(&node);
+    let was_whole = !disks[0].is_dead();
+    disks.iter().for_each(MemoryFileSystem::kill_process);
+    drop(node);
+    disks.iter().for_each(MemoryFileSystem::restart_process);
+    assert!(!was_whole || acknowledged == 27);
+    (disks, acknowledged, was_whole)
+}
+
+#[test]
+fn whatever_fails_of_the_target_in_the_start_after_an_older_copy_is_not_served() {
+    let (mut at, mut with_both) = (0, 0);
+    loop {
+        let (disks, _, was_whole) = cut_short(at);
+        if found(&disks).len() < 2 {
+            at += 1;
+            if was_whole {
+                break;
+            }
+            continue;
+        }
+        with_both += 1;
+        for call in 0.. {
+            let (disks, acknowledged, _) = cut_short(at);
+            disks[1].set_faults(Faults { die_at_call: Some(disks[1].calls() + call), ..Faults::default() });
+            let told = format!("call {at}, then call {call} of the start");
+            if let Ok(node) = Node::start(&disks) {
+                let end = node.broker.partitions().get("t", 0).expect("open").log().log_end_offset();
+                assert!(end >= acknowledged, "{told}: what counts is not here, and older is served");
+            }
+            let was_whole = !disks[1].is_dead();
+            disks.iter().for_each(MemoryFileSystem::kill_process);
+            let node = restarted(&disks, MemoryFileSystem::restart_process);
+            assert_eq!((node.check(), found(&disks)), ((5, acknowledged), vec![SECOND]), "{told}");
+            if was_whole {
+                assert!(call > 20, "only {call} calls");
+                break;
+            }
+        }
+        at += 1;
+    }
+    assert!(with_both > 0, "no crash left the partition in both");
+}
+
 #[test]
 fn a_target_without_room_ends_the_move_and_nothing_else() {
     let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];

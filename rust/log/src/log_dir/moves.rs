@@ -200,6 +200,7 @@ pub(super) fn settle(directories: &[LogDir], failed: &[FailedDirectory]) -> Sett
                     // nobody knows what its disk has now
                     failing.storage().poison(&error);
                     settled.passed_over.push(failing.path().join(&partition));
+                    settled.pass_over_loser(&one, failing);
                     false
                 }
             };
@@ -212,6 +213,27 @@ pub(super) fn settle(directories: &[LogDir], failed: &[FailedDirectory]) -> Sett
         }
     }
     settled
+}
+
+impl Settled {
+    /// The disk of the directory that counts, if it has the partition, failed: what the other one has may be older, and would be
+    /// deleted, with all that came to it meanwhile, once both can be asked again.
+    fn pass_over_loser(&mut self, one: &One<'_>, failing: &LogDir) {
+        let (counts, loser) = match (one.note.which, one.other) {
+            (Move::Moving, Some(other)) => (other, one.directory),
+            (Move::Kept, Some(other)) => (one.directory, other),
+            (_, None) => return,
+        };
+        if failing.path() == counts.path() {
+            self.passed_over.push(loser.path().join(one.partition));
+            self.decided.push(format!(
+                "{} is not opened in {}: it was being moved, and {}, which may have what counts, failed",
+                one.partition,
+                loser.path().display(),
+                counts.path().display()
+            ));
+        }
+    }
 }
 
 /// A move that was cut short.
