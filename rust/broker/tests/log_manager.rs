@@ -116,6 +116,23 @@ fn a_deleted_topic_is_renamed_at_once_and_purged_after_its_delay() {
 }
 
 #[test]
+fn a_tiered_topic_is_marked_for_the_store_though_nothing_of_it_was_uploaded() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path());
+    let plain = partition("orders", 1, 0);
+    let config = LogConfig { remote_storage: true, ..LogConfig::clone(&plain.config) };
+    node.logs.open_partition(&OpenPartition { config: Arc::new(config), ..plain }, NOW_MS).expect("open");
+    node.logs.open_partition(&partition("clicks", 2, 0), NOW_MS).expect("open");
+    // an upload that is under way may write its first copy of a manifest after the look for one
+    assert_eq!(delete_topic(&node, "orders", 1).expect("deleted"), 1);
+    assert_eq!(delete_topic(&node, "clicks", 2).expect("deleted"), 1);
+    let is_marked = |name: &String| dir.path().join(name).join("remote-log-deleted").exists();
+    let marked: Vec<_> = names(dir.path()).into_iter().filter(is_marked).collect();
+    assert!(matches!(&marked[..], [one] if one.starts_with("orders-0.")), "{marked:?}");
+    assert_eq!(node.logs.purge_deleted(NOW_MS + 1000).expect("purged"), 2, "nothing is waited for");
+}
+
+#[test]
 fn a_topic_is_found_by_the_id_of_its_present_incarnation() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = start(dir.path());

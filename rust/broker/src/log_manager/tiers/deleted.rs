@@ -22,9 +22,10 @@ const DELETED: &str = "remote-log-deleted";
 
 /// Notes in a directory that its topic is deleted, before it is renamed.
 pub(in super::super) fn mark_for_store(storage: &Storage, directory: &Path) -> Result<(), LogError> {
-    if !has(storage, directory, COPY) {
-        return Ok(());
-    }
+    if has(storage, directory, COPY) { mark(storage, directory) } else { Ok(()) }
+}
+
+fn mark(storage: &Storage, directory: &Path) -> Result<(), LogError> {
     let mark = directory.join(DELETED);
     atomic_file::replace(&*storage.file_system, &mark, b"").map_err(|error| LogError::Io {
         action: "write",
@@ -42,7 +43,13 @@ impl LogManager {
         index: i32,
     ) -> Result<(), LogError> {
         let open = self.broker.partitions().get(topic, index).filter(|it| it.topic_id() == topic_id);
-        open.map_or(Ok(()), |it| mark_for_store(&it.log().storage(), &it.log().directory()))
+        let Some(open) = open else { return Ok(()) };
+        let log = open.log();
+        if log.config().remote_storage {
+            // its first upload may begin just now, and write the copy behind this look
+            return mark(&log.storage(), &log.directory());
+        }
+        mark_for_store(&log.storage(), &log.directory())
     }
 
     pub(super) fn remove_deleted_tiers(&self, tiers: &Tiers) {
