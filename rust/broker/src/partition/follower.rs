@@ -52,7 +52,8 @@ impl Partition {
     /// Appends what a leader sent, as it is, and takes over its high watermark and log start; the new log end offset.
     /// An answer to an older epoch, or to another offset than the log's end, changes nothing.
     pub fn append_fetched(self: &Arc<Self>, fetched: Fetched<'_>, now_ms: i64) -> Result<i64, AppendError> {
-        let changing = self.changing.lock();
+        // one thread has all partitions of a leader: where the log stands still, it goes on with the others
+        let changing = self.log.lock_patiently(&self.changing)?;
         self.check_follows(fetched.leader_epoch)?;
         let end = self.log.log_end_offset();
         if fetched.fetch_offset != end {
@@ -64,7 +65,7 @@ impl Partition {
         let appended = self.log.append_replica(fetched.records, fetched.leader_epoch, now_ms);
         self.leaders_high_watermark.store(fetched.high_watermark, Ordering::Release);
         self.follow_high_watermark();
-        self.log.follow_log_start(fetched.log_start_offset)?;
+        let started = self.log.follow_log_start(fetched.log_start_offset);
         drop(changing);
         if self.log.log_end_offset() > end {
             if self.log.syncs_appends() {
@@ -74,6 +75,8 @@ impl Partition {
             }
         }
         self.notify();
+        // what came is in the log all the same, and had to be synced and told first
+        started?;
         appended
     }
 

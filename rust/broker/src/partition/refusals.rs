@@ -24,7 +24,7 @@ const COUNTS_NS: i64 = 2_000_000_000;
 const PRODUCERS_MAX: usize = 256;
 
 /// The first batch of a producer that was refused.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Refusal {
     error: ErrorCode,
     producer_epoch: i16,
@@ -82,20 +82,31 @@ impl Partition {
         if self.refusals.count.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let mut refusals = self.refusals.by_producer.lock();
-        let refusal = *refusals.get(&header.producer_id)?;
-        let counts = refusal.counts(header, self.cluster.clock.monotonic_ns())
-            && header.base_sequence != refusal.base_sequence
-            && self
-                .log
-                .oldest_sequence(header.producer_id, header.producer_epoch)
-                .is_none_or(|oldest| !is_after(oldest, refusal.base_sequence));
-        if counts {
-            return is_after(header.base_sequence, refusal.base_sequence).then_some(refusal.error);
+        loop {
+            let refusal = *self.refusals.by_producer.lock().get(&header.producer_id)?;
+            // the log is asked without the lock, which those of other producers want too
+            let counts = refusal.counts(header, self.cluster.clock.monotonic_ns())
+                && header.base_sequence != refusal.base_sequence
+                && self.may_still_come(header, &refusal);
+            if counts {
+                return is_after(header.base_sequence, refusal.base_sequence).then_some(refusal.error);
+            }
+            let mut refusals = self.refusals.by_producer.lock();
+            if refusals.get(&header.producer_id) == Some(&refusal) {
+                refusals.remove(&header.producer_id);
+                self.refusals.count.store(refusals.len(), Ordering::Release);
+                return None;
+            }
         }
-        refusals.remove(&header.producer_id);
-        self.refusals.count.store(refusals.len(), Ordering::Release);
-        None
+    }
+
+    /// Whether the log does not say that the refused batch is long there. While it stands still it says nothing, and nothing
+    /// can be appended: then the refusal counts, and is judged when the log goes on.
+    fn may_still_come(&self, header: &BatchHeader, refusal: &Refusal) -> bool {
+        match self.log.oldest_sequence(header.producer_id, header.producer_epoch) {
+            Ok(oldest) => oldest.is_none_or(|oldest| !is_after(oldest, refusal.base_sequence)),
+            Err(_stands_still) => true,
+        }
     }
 }
 

@@ -95,8 +95,8 @@ impl Log {
             segment.txn_index.set_checked();
             return Ok(());
         }
-        // nobody appends to it, cuts it or puts a copy in its place meanwhile
-        let _writer = self.writer.lock();
+        // nobody appends to it, cuts it or puts a copy in its place meanwhile; other readers of the disk are not to wait for that
+        let _writer = self.lock_writer()?;
         if !segment.txn_index.is_checked() {
             self.rebuild_txn_index(segment)?;
             segment.txn_index.set_checked();

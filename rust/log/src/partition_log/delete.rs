@@ -79,10 +79,13 @@ impl Log {
 
     /// Moves the log's start up to that of the leader, as a follower: never down, and not beyond the high watermark.
     /// Returns the log's start. Whole segments below it go at the next `enforce_retention`.
+    ///
+    /// # Errors
+    /// `StandsStill` where the log does so for longer than [`super::standing::PATIENCE`]: to be tried again.
     pub fn follow_log_start(&self, leaders_start: i64) -> Result<i64, LogError> {
         let offset = leaders_start.min(self.high_watermark());
         if offset > self.log_start_offset() {
-            let _writer = self.writer.lock();
+            let _writer = self.lock_writer()?;
             self.storage().check()?;
             self.move_start(offset)?;
         }

@@ -21,9 +21,9 @@ impl Log {
         self.flush_below(|writer| until.min(writer.active.base_offset))
     }
 
-    /// Where the segments that are full end.
+    /// Where the segments that are full end. Never waits for a writer: the last segment is the one that is not full.
     pub fn full_end_offset(&self) -> i64 {
-        self.writer.lock().active.base_offset
+        self.segments().last().map_or(0, |active| active.base_offset)
     }
 
     /// Whether there may be a full segment that is not flushed. Cheap.

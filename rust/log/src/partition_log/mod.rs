@@ -242,8 +242,11 @@ impl Log {
 
     /// The first sequence of the oldest batch that is remembered of a producer in that epoch; None where nothing is. As
     /// many are remembered as a producer has on their way.
-    pub fn oldest_sequence(&self, producer_id: i64, producer_epoch: i16) -> Option<i32> {
-        self.writer.lock().producers.oldest_sequence(producer_id, producer_epoch)
+    ///
+    /// # Errors
+    /// `StandsStill`: see [`standing`].
+    pub fn oldest_sequence(&self, producer_id: i64, producer_epoch: i16) -> Result<Option<i32>, LogError> {
+        Ok(self.lock_writer()?.producers.oldest_sequence(producer_id, producer_epoch))
     }
 
     /// How many producers have state here.

@@ -1,16 +1,16 @@
 //! A log that stands still while a copy takes its place: those who may not wait for a disk are refused before long.
 //!
-//! Appends are made by threads that have other partitions' clients to serve too. As a rule the log stands still for two syncs;
-//! where the disk of the copy is slow, or hangs, an append is answered with an error that its client tries again.
+//! Appends, and what a follower fetched, are handled by threads that have other partitions to serve too. As a rule the log stands still for two syncs;
+//! where the disk of the copy is slow, or hangs, they are answered with an error, and tried again.
 
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Log, Writer};
 use crate::error::LogError;
 
-/// So long an append waits at most for a log that stands still.
+/// So long they wait at most for a log that stands still.
 pub const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Log {
@@ -19,15 +19,23 @@ impl Log {
     /// # Errors
     /// `StandsStill` where the log does so for longer than [`PATIENCE`]: to be tried again.
     pub(super) fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>, LogError> {
-        if let Some(writer) = self.writer.try_lock() {
-            return Ok(writer);
+        self.lock_patiently(&self.writer)
+    }
+
+    /// A lock that others hold while they wait for this log, for who may not wait for a disk.
+    ///
+    /// # Errors
+    /// `StandsStill` where the log does so for longer than [`PATIENCE`]: to be tried again.
+    pub fn lock_patiently<'a, T>(&self, lock: &'a Mutex<T>) -> Result<MutexGuard<'a, T>, LogError> {
+        if let Some(locked) = lock.try_lock() {
+            return Ok(locked);
         }
         loop {
             let since = *self.stands_still_since.lock();
             // the others are short
             let left = since.map_or(PATIENCE, |since| PATIENCE.saturating_sub(since.elapsed()));
-            if let Some(writer) = self.writer.try_lock_for(left) {
-                return Ok(writer);
+            if let Some(locked) = lock.try_lock_for(left) {
+                return Ok(locked);
             }
             if since.is_some() {
                 return Err(LogError::StandsStill { path: self.directory() });

@@ -225,7 +225,13 @@ impl Log {
     /// The caller writes the checkpoint of log starts. Answers whether it moved.
     pub fn advance_start(&self, offset: i64) -> Result<bool, LogError> {
         let before = self.log_start_offset();
-        Ok(self.follow_log_start(offset)? > before)
+        let offset = offset.min(self.high_watermark());
+        if offset > before {
+            let _writer = self.writer.lock();
+            self.storage().check()?;
+            self.move_start(offset)?;
+        }
+        Ok(self.log_start_offset() > before)
     }
 }
 

@@ -1,0 +1,220 @@
+//! A log that stands still, since the disk hangs that its replica is moved to: whoever has others to serve is told so at once.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests")]
+
+use fastlog_broker::{
+    AllowAll, Answer, Assignment, Broker, BrokerConfig, Clock, Fetched, Listener, ListenerProtocol,
+    LogManager, MoveSettings, OpenPartition, Outcome, Partition, ReplicaChange, Reply, ReplySink,
+    RequestContext,
+};
+use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
+use fastlog_log::{Identity, LogConfig, Storage};
+use fastlog_protocol::ErrorCode;
+use fastlog_protocol::api_key::PRODUCE;
+use fastlog_protocol::batch::Builder;
+use fastlog_protocol::compression::Compression;
+use fastlog_protocol::header::{RequestHeader, read_response_header};
+use fastlog_protocol::messages::produce::{
+    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
+};
+use fastlog_protocol::primitives::{Reader, Writer};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+const NOW_MS: i64 = 1_700_000_000_000;
+const SECOND: &str = "/second";
+const VERSION: i16 = 9;
+const REFUSED: (ErrorCode, i64) = (ErrorCode::KAFKA_STORAGE_ERROR, -1);
+
+/// No refusal gets too old to count, however slow the machine is.
+struct StoppedClock(Instant);
+
+impl Clock for StoppedClock {
+    fn now_ms(&self) -> i64 {
+        NOW_MS
+    }
+
+    fn monotonic_ns(&self) -> i64 {
+        1
+    }
+
+    fn now(&self) -> Instant {
+        self.0
+    }
+}
+
+struct Nobody;
+
+impl ReplySink for Nobody {
+    fn answer(&mut self, _answer: Answer) {}
+
+    fn is_open(&self) -> bool {
+        true
+    }
+}
+
+/// A broker with the partitions `t-0` and `other-0` in the first of two directories.
+struct Node {
+    broker: Arc<Broker>,
+    logs: LogManager,
+    target: MemoryFileSystem,
+}
+
+fn wanted(topic: &str) -> OpenPartition {
+    OpenPartition {
+        topic: topic.into(),
+        topic_id: Uuid::from_u128(topic.len() as u128),
+        index: 0,
+        leader_epoch: 0,
+        config: Arc::new(LogConfig::default()),
+        min_insync_replicas: 1,
+    }
+}
+
+impl Node {
+    fn start() -> Self {
+        let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
+        let storages = disks.iter().zip(["/first", SECOND]);
+        let storages =
+            storages.map(|(disk, path)| Storage::new(Arc::new(disk.clone()), PathBuf::from(path), 100));
+        let clock = Arc::new(StoppedClock(Instant::now()));
+        let broker = Broker::without_threads(BrokerConfig::default(), Arc::new(AllowAll), clock).unwrap();
+        let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
+        let logs = LogManager::open(broker.clone(), storages.collect(), &identity).unwrap();
+        for topic in ["t", "other"] {
+            logs.open_partition(&wanted(topic), NOW_MS).unwrap();
+        }
+        logs.finish_opening().unwrap();
+        let [_, target] = disks;
+        Self { broker, logs, target }
+    }
+
+    fn partition(&self, topic: &str) -> Arc<Partition> {
+        self.broker.partitions().get(topic, 0).unwrap()
+    }
+
+    /// Error and offset of a batch of a producer, by way of a request.
+    fn produce(&self, topic: &str, producer_id: i64, sequence: i32) -> (ErrorCode, i64) {
+        let mut builder = Builder::new().producer(producer_id, 0, sequence);
+        builder.append(NOW_MS, None, Some(b"value"));
+        let batch = builder.seal(Compression::None).unwrap();
+        let partition_data = vec![PartitionProduceData { index: 0, records: Some(&batch) }];
+        let topic_data =
+            vec![TopicProduceData { name: topic, partition_data, ..TopicProduceData::default() }];
+        let request = ProduceRequest { acks: 1, timeout_ms: 1000, topic_data, ..ProduceRequest::default() };
+        let mut writer = Writer::new();
+        let header =
+            RequestHeader { api_key: PRODUCE, api_version: VERSION, correlation_id: 1, client_id: None };
+        header.encode(&mut writer).unwrap();
+        request.encode(&mut writer, VERSION).unwrap();
+        let listener = Listener {
+            name: "PLAINTEXT".to_owned(),
+            protocol: ListenerProtocol::Plaintext,
+            inter_broker: false,
+            host: "127.0.0.1".to_owned(),
+            port: 9092,
+        };
+        let context = RequestContext {
+            listener: Arc::new(listener),
+            principal: "User:ANONYMOUS".into(),
+            client_address: None,
+            local_address: None,
+            connection_id: 1,
+        };
+        let mut reply = || Reply::new(Box::new(Nobody));
+        let outcome = self.broker.handle(&context, &writer.into_bytes(), &mut reply);
+        let Outcome::Now(response) = outcome else { panic!("{outcome:?}") };
+        let bytes = response.into_bytes().unwrap();
+        let mut reader = Reader::new(&bytes);
+        read_response_header(&mut reader, PRODUCE, VERSION).unwrap();
+        let response = ProduceResponse::decode(&mut reader, VERSION).unwrap();
+        let partition = &response.responses[0].partition_responses[0];
+        (ErrorCode(partition.error_code), partition.base_offset)
+    }
+
+    /// What one thread is told that does `work` while `t-0` stands still, which ends only after it, or after half a minute.
+    fn while_it_stands_still<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.target.set_faults(Faults { hold_directory_renames: true, ..Faults::default() });
+        self.logs.move_replica("t", 0, Path::new(SECOND)).expect("asked");
+        std::thread::scope(|scope| {
+            let mover = scope
+                .spawn(|| while self.logs.move_next(&MoveSettings::default(), NOW_MS).expect("a step") {});
+            let began = Instant::now();
+            while self.target.held() == 0 {
+                assert!(began.elapsed() < Duration::from_secs(30), "the rename did not begin");
+                std::thread::yield_now();
+            }
+            let (sender, receiver) = channel();
+            scope.spawn(move || sender.send(work()));
+            let told = receiver.recv_timeout(Duration::from_secs(30));
+            self.target.stop_holding();
+            mover.join().expect("moved");
+            told.expect("it waited for the disk")
+        })
+    }
+}
+
+#[test]
+fn batches_of_idempotent_producers_do_not_wait_for_it_and_keep_their_order() {
+    let node = Node::start();
+    assert_eq!(node.produce("t", 7, 0), (ErrorCode::NONE, 0));
+    let (answers, took) = node.while_it_stands_still(|| {
+        let began = Instant::now();
+        let mut answers = Vec::new();
+        for sequence in 0..100 {
+            // one that the log knows, and one that it does not: of that one it would take any batch as the first
+            answers.extend([(7, 1), (7, 2), (8, 0), (8, 1)].map(|(id, at)| node.produce("t", id, at)));
+            assert_eq!(node.produce("other", 9, sequence).0, ErrorCode::NONE, "others are served");
+        }
+        (answers, began.elapsed())
+    });
+    assert!(answers.iter().all(|it| *it == REFUSED), "to be tried again: {answers:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    // what was sent behind a refused one, and comes when the log goes on, waits for that one
+    assert_eq!((node.produce("t", 7, 2), node.produce("t", 8, 1)), (REFUSED, REFUSED));
+    let sent = [(7, 1), (8, 0), (7, 2), (8, 1)].map(|(id, at)| node.produce("t", id, at));
+    assert_eq!(sent, [1, 2, 3, 4].map(|offset| (ErrorCode::NONE, offset)));
+    assert_eq!(node.produce("t", 7, 1), (ErrorCode::NONE, 1), "it is there once");
+    assert_eq!(node.partition("t").log().log_end_offset(), 5);
+}
+
+#[test]
+fn a_follower_takes_its_leaders_start_over_when_the_log_goes_on_and_others_do_at_once() {
+    let node = Node::start();
+    (0..3).for_each(|at| assert_eq!(node.produce("t", 7, at).0, ErrorCode::NONE));
+    (0..3).for_each(|at| assert_eq!(node.produce("other", 7, at).0, ErrorCode::NONE));
+    for topic in ["t", "other"] {
+        let to = Assignment {
+            leader: 2,
+            leader_epoch: 1,
+            partition_epoch: 1,
+            replicas: vec![1, 2],
+            isr: vec![1, 2],
+            held: None,
+        };
+        let change = ReplicaChange { partition: OpenPartition { leader_epoch: 1, ..wanted(topic) }, to };
+        node.logs.change_replicas(&[change], NOW_MS).remove(0).expect("a follower");
+    }
+    let take = |topic: &str, log_start_offset| {
+        let fetched =
+            Fetched { leader_epoch: 1, fetch_offset: 3, high_watermark: 3, log_start_offset, records: &[] };
+        node.partition(topic).append_fetched(fetched, NOW_MS).map_err(|error| error.code)
+    };
+    let (answers, took) = node.while_it_stands_still(|| {
+        let began = Instant::now();
+        let mut answers = Vec::new();
+        for start in [1, 2] {
+            answers.push(take("t", start));
+            assert_eq!(take("other", start), Ok(3));
+            assert_eq!(node.partition("other").log().log_start_offset(), start);
+        }
+        (answers, began.elapsed())
+    });
+    assert_eq!(answers, [Err(ErrorCode::KAFKA_STORAGE_ERROR); 2], "it is asked for again");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(take("t", 2), Ok(3));
+    assert_eq!(node.partition("t").log().log_start_offset(), 2);
+}
