@@ -26,7 +26,7 @@ impl Brake {
     }
 
     /// Waits; false = it was stopped.
-    fn wait(&self, duration: Duration) -> bool {
+    pub(crate) fn wait(&self, duration: Duration) -> bool {
         let mut stopped = self.stopped.lock();
         let until = Instant::now() + duration;
         while !*stopped && !duration.is_zero() {

@@ -15,16 +15,19 @@ use crate::pace::{Brake, Throttle};
 use crate::partition::{ChangeError, Partition};
 use fastlog_log::{Checkpoint, Commit, Due, FutureLog, HandedOver, LogDir, LogError, Move, Pace, file_name};
 use fastlog_protocol::ErrorCode;
-use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeMap;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// As much is copied before the settings are read again.
 const STEP_BYTES: u64 = 16 << 20;
+
+/// So long later it is looked again whether a partition may be handed over with which tiered storage is about to begin or end.
+const BUSY_WAIT: Duration = Duration::from_millis(10);
 
 /// After so many tries at which too much was appended meanwhile it is told; each time twice as much may be.
 const TRIES_TOLD: u32 = 4;
@@ -62,8 +65,20 @@ pub(super) struct Moves {
     current: Mutex<Option<Current>>,
     /// What the checkpoints of the target say of the replica that is about to be there.
     arriving: Mutex<Option<Arriving>>,
-    /// Held while an object store is given something of a partition, or one is handed over.
-    pub(super) tiering: RwLock<()>,
+    /// Partitions of which an object store is given something, or that are handed over.
+    busy: Mutex<BTreeSet<Key>>,
+}
+
+/// The only work with a partition of its kind, see [`Moves::claim`]; until it is dropped.
+pub(super) struct Claimed<'a> {
+    busy: &'a Mutex<BTreeSet<Key>>,
+    key: Key,
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        self.busy.lock().remove(&self.key);
+    }
 }
 
 #[derive(Clone)]
@@ -163,6 +178,13 @@ impl Moves {
     /// Whether the partition waits to be moved, or is.
     pub(super) fn has(&self, partition: &Partition) -> bool {
         self.wanted.lock().contains_key(&key_of(partition))
+    }
+
+    /// Claims a partition for giving an object store something of it, or for handing it over: one of the two at a time. `None` =
+    /// somebody is at it. Nobody waits: an upload may take minutes.
+    pub(super) fn claim(&self, partition: &Partition) -> Option<Claimed<'_>> {
+        let key = key_of(partition);
+        self.busy.lock().insert(key.clone()).then_some(Claimed { busy: &self.busy, key })
     }
 
     fn is_wanted(&self, partition: &Partition, to: &Path) -> bool {
@@ -369,8 +391,13 @@ impl LogManager {
     /// error the note is what it is to be.
     fn try_hand_over(&self, it: &mut Current) -> Result<Option<HandedOver>, LogError> {
         // what an object store knows of a directory must not be left in the old one, whose deletion would mean the store too
-        let _no_tiers = self.moves.tiering.write();
+        let claimed = self.moves.claim(&it.partition);
         check_movable(&it.partition).map_err(|error| LogError::Policy { reason: error.message })?;
+        let Some(_no_tiers) = claimed else {
+            // it is about to be tiered, or was until a moment ago
+            self.moves.brake.wait(BUSY_WAIT);
+            return Ok(None);
+        };
         let directories = self.directories()?;
         let source = directories.of_log(it.partition.log())?;
         let target = directories.of_path(it.future.directory())?;

@@ -82,7 +82,8 @@ impl LogManager {
     fn work_on(&self, turn: &Turn, tiers: &Tiers, now_ms: i64) {
         while !tiers.is_stopped() && !turn.is_over() {
             let Some(partition) = turn.due.get(turn.next.fetch_add(1, Ordering::Relaxed)) else { return };
-            let _not_handed_over = self.moves.tiering.read();
+            // one that is handed over comes in the next turn
+            let Some(_not_handed_over) = self.moves.claim(partition) else { continue };
             if self.moves.has(partition) {
                 continue;
             }
