@@ -1,6 +1,12 @@
 //! A log that stands still, since the disk hangs that its replica is moved to: whoever has others to serve is told so at once.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 use fastlog_broker::{
     AllowAll, Answer, Assignment, Broker, BrokerConfig, Clock, Fetched, Listener, ListenerProtocol,
