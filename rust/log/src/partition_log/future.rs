@@ -23,8 +23,9 @@ use crate::file_system::{
     is_disk_full, read_exact_at, read_up_to_at, write_all_at,
 };
 use crate::log_dir::partition_metadata;
-use crate::segment::Segment;
+use crate::recovery::damaged_segments;
 use crate::segment::list::SegmentList;
+use crate::segment::{Damage, Segment};
 
 /// What the disk could not read, as the system says it.
 const EIO: i32 = 5;
@@ -71,6 +72,8 @@ pub(super) struct Copied {
     dropped: u64,
     /// Its damage was located because of what the disk could not read.
     is_located: bool,
+    /// The damage in which there are zeros here, since the disk could not read it.
+    pub(super) left_out: Vec<Damage>,
     from: Option<Arc<dyn FileHandle>>,
     to: Option<Arc<dyn FileHandle>>,
     /// All of one that takes no more batches, with its indexes, synced.
@@ -147,7 +150,7 @@ impl FutureLog {
         let is_same = |base: i64, it: &Copied| {
             let found = list.starting_at(base);
             let is_there = found.is_some_and(|found| Arc::ptr_eq(found, &it.source));
-            is_there && it.edits.is_some() && it.source.edits() == it.edits
+            is_there && it.edits.is_some() && it.source.edits() == it.edits && !it.can_be_read_by_now()
         };
         let gone = self.segments.iter().filter(|(base, it)| !is_same(**base, it)).map(|(base, _)| *base);
         let gone: Vec<i64> = gone.collect();
@@ -205,7 +208,7 @@ impl FutureLog {
     }
 
     /// Whether the disk could not read something of the segment, for the first time: true once.
-    fn is_to_be_located(&mut self, segment: &Segment, error: &LogError) -> bool {
+    pub(super) fn is_to_be_located(&mut self, segment: &Segment, error: &LogError) -> bool {
         let is_bad = matches!(error, LogError::Io { path, source, .. } if is_disk_bad(source) && *path == segment.log.path());
         let copied = self.segments.get_mut(&segment.base_offset).filter(|_| is_bad);
         copied.is_some_and(|it| !std::mem::replace(&mut it.is_located, true))
@@ -281,7 +284,9 @@ impl FutureLog {
     /// Copies the files that a log has beside those of its segments, as far as they are not here as they are there.
     pub(super) fn copy_beside(&mut self, source: &Path, names: &[String]) -> Result<(), LogError> {
         let is_beside = |name: &str| {
-            file_name::parse(name).is_none() && !name.ends_with(".tmp") && !name.ends_with(file_name::DELETED)
+            let is_left = name.ends_with(".tmp") || name.ends_with(file_name::DELETED);
+            // see `list_damaged`
+            file_name::parse(name).is_none() && !is_left && name != damaged_segments::FILE_NAME
         };
         for name in names.iter().filter(|name| is_beside(name)) {
             self.copy_small(source, name)?;
@@ -294,9 +299,28 @@ impl FutureLog {
     /// Has `name` here what it is in `source`, synced; nothing is written where it is so already.
     fn copy_small(&mut self, source: &Path, name: &str) -> Result<(), LogError> {
         let path = source.join(name);
-        let Some(bytes) = atomic_file::read(&*self.source, &path).during("read", &path)? else {
-            return self.remove_file(name);
+        match atomic_file::read(&*self.source, &path).during("read", &path)? {
+            Some(bytes) => self.write_small(name, bytes),
+            None => self.remove_file(name),
+        }
+    }
+
+    /// Names all segments with damage in the copy's list, synced, also where it is what the disk cannot read, which the
+    /// list of the log leaves out: here there are zeros, which the next start would take for what was there.
+    pub(super) fn list_damaged(&mut self, list: &SegmentList) -> Result<(), LogError> {
+        let is_damaged = |segment: &Segment| {
+            let copied = self.segments.get(&segment.base_offset);
+            segment.damage_after(0).is_some() || copied.is_some_and(|it| !it.left_out.is_empty())
         };
+        let damaged: BTreeSet<_> = list.iter().filter(|it| is_damaged(it)).map(|it| it.base_offset).collect();
+        if damaged.is_empty() {
+            return self.remove_file(damaged_segments::FILE_NAME);
+        }
+        self.write_small(damaged_segments::FILE_NAME, damaged_segments::bytes_of(&damaged))
+    }
+
+    /// Has `name` here with these bytes, synced; nothing is written where it is so already.
+    fn write_small(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), LogError> {
         if self.small.get(name) == Some(&bytes) {
             return Ok(());
         }
@@ -425,7 +449,27 @@ impl Copied {
     fn of(source: &Arc<Segment>) -> Self {
         let source = Arc::clone(source);
         let edits = source.edits();
-        Self { edits, source, bytes: 0, dropped: 0, is_located: false, from: None, to: None, whole: None }
+        let left_out = Vec::new();
+        Self {
+            edits,
+            source,
+            bytes: 0,
+            dropped: 0,
+            is_located: false,
+            left_out,
+            from: None,
+            to: None,
+            whole: None,
+        }
+    }
+
+    /// Whether something was left out that is damage no more, or another one: the disk may have read it since.
+    fn can_be_read_by_now(&self) -> bool {
+        let is_known = |damage: &Damage| {
+            let known = self.source.damage_starting_at(damage.position);
+            known.is_some_and(|known| known.next == damage.next)
+        };
+        !self.left_out.iter().all(is_known)
     }
 
     fn open(&mut self, source: &dyn FileSystem, storage: &Storage, directory: &Path) -> Result<(), LogError> {
@@ -450,13 +494,13 @@ impl Copied {
         if self.to.is_none() {
             self.open(source, storage, directory)?;
         }
-        let (Some(from), Some(to)) = (&self.from, &self.to) else { return Ok(0) };
+        let (Some(from), Some(to)) = (self.from.clone(), self.to.clone()) else { return Ok(0) };
         let length = left.min(CHUNK_BYTES as u64);
         buffer.resize(CHUNK_BYTES, 0);
         let chunk = buffer.get_mut(..length as usize).unwrap_or_default();
-        read_exact_at(&**from, chunk, self.bytes).during("read", self.source.log.path())?;
-        self.check_unreadable(&**from, self.bytes + length)?;
-        write_all_at(&**to, &mut [IoSlice::new(chunk)], self.bytes)
+        read_exact_at(&*from, chunk, self.bytes).during("read", self.source.log.path())?;
+        self.check_unreadable(&*from, self.bytes + length)?;
+        write_all_at(&*to, &mut [IoSlice::new(chunk)], self.bytes)
             .during("write", self.path(directory))
             .map_err(|error| target_failed(storage, error))?;
         self.bytes += length;
@@ -464,7 +508,7 @@ impl Copied {
     }
 
     /// What the disk cannot read may be left out where it is known for damage: that moves too, and can be mended there.
-    fn check_unreadable(&self, from: &dyn FileHandle, end: u64) -> Result<(), LogError> {
+    fn check_unreadable(&mut self, from: &dyn FileHandle, end: u64) -> Result<(), LogError> {
         let mut at = self.bytes;
         while at < end
             && let Some(bad) = from.unreadable_in(at..end)
@@ -478,6 +522,9 @@ impl Copied {
                     return Err(LogError::io("read", self.source.log.path(), error));
                 };
                 known_to = damage.next.map_or(u64::MAX, |(next, _)| next);
+                if self.left_out.iter().all(|it| it.position != damage.position) {
+                    self.left_out.push(damage);
+                }
             }
         }
         Ok(())
@@ -551,6 +598,7 @@ impl Log {
         future.copy_snapshots(&source, &names)?;
         // all but what comes from now on: little is left to be done when nobody may append
         future.copy_beside(&source, &names)?;
+        future.list_damaged(&list)?;
         if let Some(active) = list.last() {
             future.make_indexes(active)?;
             let copied = future.segments.get(&active.base_offset);

@@ -22,7 +22,7 @@ use parking_lot::MutexGuard;
 use super::future::{FutureLog, target_failed};
 use super::open::list_names;
 use super::{Log, Writer};
-use crate::cleaner::Stopped;
+use crate::cleaner::{Stopped, Unpaced};
 use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::Storage;
@@ -84,7 +84,16 @@ impl Log {
         self.stand_still();
         let list = self.segments();
         let mut it = HandOver { log: self, future, list, writer, _flush: flush, _cleaner: cleaner };
-        Ok(it.copy_rest()?.then_some(it))
+        let error = match it.copy_rest() {
+            Ok(has_all) => return Ok(has_all.then_some(it)),
+            Err(error) => error,
+        };
+        // what the disk cannot read of the log's end is found only now
+        let unreadable = it.list.iter().find(|segment| it.future.is_to_be_located(segment, &error));
+        let Some(base_offset) = unreadable.map(|segment| segment.base_offset) else { return Err(error) };
+        drop(it);
+        self.scrub_segment(base_offset, &Unpaced)?;
+        Ok(None)
     }
 }
 
@@ -106,6 +115,7 @@ impl HandOver<'_> {
         let names = list_names(&log.storage(), &source)?;
         future.copy_snapshots(&source, &names)?;
         future.copy_beside(&source, &names)?;
+        future.list_damaged(list)?;
         future.sync_names()?;
         Ok(true)
     }
@@ -160,16 +170,17 @@ impl HandOver<'_> {
         let mut segments = Vec::with_capacity(self.list.len());
         for segment in self.list.iter() {
             let copied = self.future.segments.remove(&segment.base_offset);
-            let copy = copied
-                .and_then(|it| it.whole)
-                .filter(|_| segment.base_offset != self.writer.active.base_offset);
+            let (whole, left_out) = copied.map(|it| (it.whole, it.left_out)).unwrap_or_default();
+            let copy = whole.filter(|_| segment.base_offset != self.writer.active.base_offset);
             if let Some(copy) = &copy {
                 copy.take_over(segment);
                 copy.files().into_iter().for_each(|file| file.relocate(files, &directory));
             }
             // whoever is at the old one goes on with the same bytes
             segment.files().into_iter().for_each(|file| file.relocate(files, &directory));
-            segments.push(copy.unwrap_or_else(|| Arc::clone(segment)));
+            let moved = copy.unwrap_or_else(|| Arc::clone(segment));
+            moved.moved_without(&left_out);
+            segments.push(moved);
         }
         let log = self.log;
         *log.storage.write() = Arc::clone(&self.future.storage);

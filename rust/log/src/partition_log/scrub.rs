@@ -167,7 +167,7 @@ impl Log {
     }
 
     /// Writes down which segments have damage that is known now. Under the cleaner's lock. What the disk cannot read is not
-    /// among it: the next start would try, and have none of the log.
+    /// among it: the next start would try, and have none of the log. (A move to another disk lists that too.)
     pub(super) fn list_damaged_segments(&self) {
         let (file_system, directory) = (&*self.storage().file_system, self.directory());
         let list = self.segments();

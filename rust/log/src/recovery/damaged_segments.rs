@@ -4,8 +4,9 @@
 //! header then hides good batches behind it. So a segment with known damage is checked in full at each start, until it is
 //! mended or deleted. Kafka's programs pass over the file.
 //!
-//! Crash points: the file is a hint that is written as soon as recovery is done, and without a sync. Where it is lost with
-//! the machine, recovery looks at all that was not synced anyhow, and at the rest as if the damage had come since.
+//! Crash points: the file is written as soon as recovery is done, or damage is found, and synced: of a log that was moved it may
+//! be all that tells of pages that the disk before could not read ([`crate::FutureLog`]). Nothing waits for it otherwise:
+//! without it recovery looks at all that was not synced anyhow, and at the rest as if the damage had come since.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +15,7 @@ use crate::error::{During, LogError};
 use crate::file_system::{FileSystem, atomic_file};
 
 /// Its name in the partition's directory.
-const FILE_NAME: &str = "damaged-segments";
+pub(crate) const FILE_NAME: &str = "damaged-segments";
 
 /// The base offsets of the segments; none where there is no file among `names`, those in the directory, or it does not
 /// read.
@@ -39,7 +40,7 @@ pub(crate) fn read(file_system: &dyn FileSystem, directory: &Path) -> Result<BTr
     }))
 }
 
-/// Replaces the list `known`, as [`read`] gave it; an empty one has no file.
+/// Replaces the list `known`, as [`read`] gave it, synced; an empty one has no file.
 pub(crate) fn replace(
     file_system: &dyn FileSystem,
     directory: &Path,
@@ -53,11 +54,16 @@ pub(crate) fn replace(
     if found.is_empty() {
         return file_system.remove_file(&path).during("remove", &path);
     }
+    atomic_file::replace(file_system, &path, &bytes_of(found)).during("write", &path)
+}
+
+/// What the file says then.
+pub(crate) fn bytes_of(found: &BTreeSet<i64>) -> Vec<u8> {
     let mut text = format!("0\n{}\n", found.len());
     for base_offset in found {
         text.push_str(&format!("{base_offset}\n"));
     }
-    atomic_file::replace_unsynced(file_system, &path, text.as_bytes()).during("write", &path)
+    text.into_bytes()
 }
 
 fn parse(text: &str) -> Option<BTreeSet<i64>> {

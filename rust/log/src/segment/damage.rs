@@ -72,6 +72,18 @@ impl Segment {
         all
     }
 
+    /// It was moved to another disk, without what the one before could not read, which is in `left_out`: there are zeros,
+    /// which can be read, and are damage until they are mended.
+    pub(crate) fn moved_without(&self, left_out: &[Damage]) {
+        let mut damages = self.damages.lock();
+        for damage in left_out {
+            if damages.iter().all(|known| known.position != damage.position) {
+                damages.push(damage.clone());
+            }
+        }
+        damages.iter_mut().for_each(|known| known.is_unreadable = false);
+    }
+
     /// What was damaged at the position is mended.
     pub(crate) fn forget_damage(&self, position: u64) {
         self.damages.lock().retain(|known| known.position != position);

@@ -168,7 +168,8 @@ impl Segment {
 
     /// Takes over what is known of the segment that it is a copy of.
     pub(crate) fn take_over(&self, source: &Self) {
-        self.damages.lock().clone_from(&source.damages.lock());
+        let damages = source.damages.lock().clone();
+        *self.damages.lock() = damages;
         self.future_told.store(source.future_told.load(Relaxed), Relaxed);
     }
 

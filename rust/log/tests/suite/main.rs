@@ -23,6 +23,7 @@ mod lazy_segments;
 mod lazy_steps;
 mod lifecycle;
 mod moving;
+mod moving_damage;
 mod recovery;
 mod replica_order;
 mod restore;
