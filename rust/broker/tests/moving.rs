@@ -427,6 +427,24 @@ fn a_move_that_failed_does_not_count_for_a_replica_that_comes_there_another_way(
 }
 
 #[test]
+fn a_full_disk_without_room_for_a_longer_name_gives_a_replica_away_and_goes_on() {
+    let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
+    let node = prepared(&disks);
+    disks[0].set_faults(Faults { directory_rename_error: Some(ErrorKind::StorageFull), ..Faults::default() });
+    assert_eq!(moved(&node), (27, true));
+    assert!(node.logs.offline().expect("asked").is_empty());
+    node.logs.purge_deleted(i64::MAX).expect("nothing is left to be removed");
+    disks[0].set_faults(Faults::default());
+    // the disk is in use: it takes the replica back
+    node.logs.move_replica("t", 0, Path::new(FIRST)).expect("asked");
+    node.move_all().expect("moved");
+    assert_eq!((node.check(), node.place()), ((5, 27), PathBuf::from(FIRST)));
+    disks.iter().for_each(MemoryFileSystem::kill_process);
+    drop(node);
+    assert_eq!(restarted(&disks, MemoryFileSystem::restart_process).check(), (5, 27));
+}
+
+#[test]
 fn a_directory_that_has_the_name_is_left_for_a_person() {
     let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
     let node = prepared(&disks);

@@ -194,7 +194,11 @@ impl LogDir {
             let reason = format!("{} is not the directory of a deleted partition", path.display());
             return Err(LogError::Invalid { reason });
         }
-        self.storage.file_system.remove_directory(path).during("remove", path)
+        match self.storage.file_system.remove_directory(path) {
+            // a full disk had it removed at once
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result.during("remove", path),
+        }
     }
 
     /// Replaces a checkpoint file by `offsets`, synced; one that says just that already is left alone.

@@ -25,7 +25,7 @@ use super::{Log, Writer};
 use crate::cleaner::{Stopped, Unpaced};
 use crate::error::{During, LogError};
 use crate::file_name;
-use crate::file_system::Storage;
+use crate::file_system::{Storage, is_disk_full};
 use crate::segment::list::SegmentList;
 
 /// A log that stands still, and its copy. Dropping it lets the log go on where it is, or where it is then.
@@ -57,12 +57,19 @@ pub struct HandedOver {
     pub old_directory: PathBuf,
     /// Why the old directory still has the partition's name, or may have it, if it does: its data directory is offline then.
     pub left: Option<LogError>,
+    /// The old directory, where the disk had no room for its other name.
+    unrenamed: Option<Box<PathBuf>>,
     source: Arc<Storage>,
 }
 
 impl HandedOver {
-    /// Makes it survive the death of the machine that the old directory has another name. The log goes on meanwhile.
+    /// Makes it survive the death of the machine that the old directory has another name. The log goes on meanwhile. Where a
+    /// full disk had no room for that name, the directory is removed at once: its files are open where they are read.
     pub fn sync(&mut self) {
+        if let Some(old) = self.unrenamed.take() {
+            let removed = self.source.file_system.remove_directory(&old).during("remove", old.as_path());
+            self.left = removed.inspect_err(|error| self.source.poison(error)).err();
+        }
         if self.left.is_none() {
             let directory = self.source.directory();
             let synced = self.source.file_system.sync_directory(directory).during("sync", directory);
@@ -142,8 +149,17 @@ impl HandOver<'_> {
                 entry.segment.files().into_iter().for_each(|file| file.moved_to(&directory));
             }
         });
-        let left = renamed.inspect_err(|error| source.poison(error)).err();
-        Commit::Moved(HandedOver { old_directory: deleted, left, source })
+        // a longer name may need room, which a full disk has not: see `HandedOver::sync`
+        let is_full = |error: &LogError| matches!(error, LogError::Io { source, .. } if is_disk_full(source));
+        let left = renamed
+            .inspect_err(|error| {
+                if !is_full(error) {
+                    source.poison(error)
+                }
+            })
+            .err();
+        let unrenamed = left.as_ref().is_some_and(is_full).then(|| Box::new(old));
+        Commit::Moved(HandedOver { old_directory: deleted, left, unrenamed, source })
     }
 
     fn rename_copy(&self, place: &Path) -> Result<(), Commit> {

@@ -465,7 +465,9 @@ impl FileSystem for MemoryFileSystem {
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
         let files = names::of(&self.state().names, &text(path));
-        files.iter().try_for_each(|file| self.remove_file(Path::new(file)))
+        files.iter().try_for_each(|file| self.remove_file(Path::new(file)))?;
+        self.state().directories.remove(&text(path));
+        Ok(())
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
