@@ -183,8 +183,13 @@ impl Moves {
     /// Claims a partition for giving an object store something of it, or for handing it over: one of the two at a time. `None` =
     /// somebody is at it. Nobody waits: an upload may take minutes.
     pub(super) fn claim(&self, partition: &Partition) -> Option<Claimed<'_>> {
-        let key = key_of(partition);
-        self.busy.lock().insert(key.clone()).then_some(Claimed { busy: &self.busy, key })
+        self.claim_key(key_of(partition))
+    }
+
+    fn claim_key(&self, key: Key) -> Option<Claimed<'_>> {
+        let is_free = self.busy.lock().insert(key.clone());
+        // only then is there one: its end lets go of the partition, whoever has it
+        is_free.then(|| Claimed { busy: &self.busy, key })
     }
 
     fn is_wanted(&self, partition: &Partition, to: &Path) -> bool {
@@ -571,4 +576,22 @@ fn name_of(partition: &Partition) -> String {
 
 fn key_of(partition: &Partition) -> Key {
     (partition.topic().to_string(), partition.index())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_is_at_a_partition_and_who_finds_it_taken_neither_waits_nor_frees_it() {
+        let moves = Moves::default();
+        let key = |index| ("t".to_owned(), index);
+        let first = moves.claim_key(key(0)).unwrap();
+        for _ in 0..2 {
+            assert!(moves.claim_key(key(0)).is_none());
+        }
+        assert!(moves.claim_key(key(1)).is_some(), "of another partition");
+        drop(first);
+        assert!(moves.claim_key(key(0)).is_some());
+    }
 }
