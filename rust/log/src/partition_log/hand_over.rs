@@ -19,7 +19,8 @@ use std::sync::atomic::Ordering::Release;
 
 use parking_lot::MutexGuard;
 
-use super::future::{FutureLog, target_failed};
+use super::copied::target_failed;
+use super::future::FutureLog;
 use super::open::list_names;
 use super::{Log, Writer};
 use crate::cleaner::{Stopped, Unpaced};

@@ -28,6 +28,7 @@ mod aborted;
 pub mod after_tier;
 pub mod append;
 mod clean;
+mod copied;
 pub mod delete;
 mod epochs;
 mod flush;
