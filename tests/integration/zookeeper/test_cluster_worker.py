@@ -53,7 +53,9 @@ def test_the_first_start_makes_the_cluster_and_one_controls(make_node: MakeNode,
         assert own is not None
         assert own in node.known
         wait_until("it has a lease", lambda node=node: node.lease_ns > time.monotonic_ns())
-        assert node.happened == ["resigned", f"registered {own.broker_epoch}", "lease"]
+        # a thread of its own keeps the lease: nothing is led when it begins, but the registration may be told after it
+        assert node.happened[0] == "resigned"
+        assert sorted(node.happened[1:]) == ["lease", f"registered {own.broker_epoch}"]
 
 
 def test_any_broker_has_a_topic_made_and_all_hear_of_it(
