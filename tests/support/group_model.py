@@ -200,7 +200,7 @@ class Node:
                 case Release() | Adopt():
                     self.duty = effect
                 case Watch():
-                    self.later(lambda: self.do(membership.topics_known(world.topics, {}, world.now_ms)))
+                    self.tell_topics()
                 case Fail(error):
                     raise error
 
@@ -226,6 +226,15 @@ class Node:
                 act()
 
         self.world.later(self.world.chances.random() * DELAY_MS, unless_lost)
+
+    def tell_topics(self) -> None:
+        """Metadata come from any broker, and are asked for until they come: a lost coordinator takes nothing with it."""
+
+        def told() -> None:
+            if self.alive:
+                self.do(self.membership.topics_known(self.world.topics, {}, self.world.now_ms))
+
+        self.world.later(self.world.chances.random() * DELAY_MS, told)
 
     def lose_connection(self) -> None:
         """All that is under way is lost."""
@@ -304,6 +313,4 @@ class World:
         else:
             self.topics = {topic: count + self.chances.randint(0, 1) for topic, count in self.topics.items()}
             for node in alive:
-                node.later(
-                    lambda node=node: node.do(node.membership.topics_known(self.topics, {}, self.now_ms))  # type: ignore[misc]
-                )
+                node.tell_topics()
