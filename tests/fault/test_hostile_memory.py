@@ -93,6 +93,8 @@ def test_claimed_frames_cost_what_arrives_of_them(make_broker: MakeBroker) -> No
     assert onlooker.grown_bytes < 16 * MIB, f"{onlooker.grown_bytes / MIB:.0f} MiB for 40 kB"
 
 
+# some 240 MiB as a rule; up to 321 were seen where other processes had the machine's cores
+LARGEST_GROWTH_MAX = 400 * MIB
 NUMBERS = range(ELEMENTS_MAX - 10)
 FEW = range(ELEMENTS_MAX // 10)
 LARGEST = {
@@ -138,7 +140,7 @@ def test_the_largest_arrays_that_are_taken(make_broker: MakeBroker, frame: bytes
         for connection in connections:
             assert connection.receive_frame()
             connection.socket.close()
-    assert onlooker.grown_bytes < 300 * MIB, f"{onlooker.grown_bytes / MIB:.0f} MiB"
+    assert onlooker.grown_bytes < LARGEST_GROWTH_MAX, f"{onlooker.grown_bytes / MIB:.0f} MiB"
 
 
 def test_above_the_budget_large_requests_wait_and_small_ones_are_answered(make_broker: MakeBroker) -> None:
