@@ -319,6 +319,10 @@ class ClusterNode:
         """A notice of the controller in this process."""
         self._replicas.told(notice)
 
+    def elected(self, controller_id: int, controller_epoch: int) -> None:
+        """Who controls, as ZooKeeper says."""
+        self._replicas.elected(controller_id, controller_epoch)
+
     def set_lease(self, until_ns: int) -> None:
         """How long this broker may act for itself alone."""
         self._base.engine.set_lease(until_ns)

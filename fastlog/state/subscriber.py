@@ -132,6 +132,12 @@ class Subscriber(Generic[D, S]):
         self._position = (-1, -1)
         self._early.clear()
 
+    def elected(self, controller_id: int, controller_epoch: int) -> None:
+        """The store says who controls: silence asks that one, also where nothing is ever heard of it."""
+        newest = self._position[0] if self._controller is None else self._controller[0]
+        if controller_epoch > newest:
+            self._controller, self._asked_until_ms = (controller_epoch, controller_id), None
+
     def ask(self, now_ms: int) -> list[Apply[D, S] | AskSnapshot]:
         """Something else says that what is known here is old."""
         return self._ask(now_ms)

@@ -72,6 +72,8 @@ class Node:
         self.does_stop_replicas = True
         self.stopped: list[UUID] = []
         self.lease_ns = 0
+        #: who controls, as ZooKeeper said: the controller's epoch and the broker's id
+        self.named = (-1, -1)
         self.beacons = 0
         self._handlers: dict[type, Callable[[Any, Callable[[Answer], None]], None]] = {}
         self._lock = threading.RLock()
@@ -150,6 +152,9 @@ class Node:
 
     def registered(self, registration: Registration) -> None:
         self.happened.append(f"registered {registration.broker_epoch}")
+
+    def elected(self, controller_id: int, controller_epoch: int) -> None:
+        self.named = (controller_epoch, controller_id)
 
     def set_lease(self, until_ns: int) -> None:
         if until_ns and not self.lease_ns:

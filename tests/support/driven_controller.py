@@ -322,6 +322,9 @@ class FakeReplicas:
     def told(self, notice: object) -> None:
         self.notices.append(notice)
 
+    def elected(self, controller_id: int, controller_epoch: int) -> None:
+        self.happened.append(f"elected {controller_id}")
+
     def set_lease(self, until_ns: int) -> None:
         self.happened.append("lease" if until_ns else "no lease")
 

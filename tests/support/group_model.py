@@ -228,7 +228,7 @@ class Node:
         self.world.later(self.world.chances.random() * DELAY_MS, unless_lost)
 
     def tell_topics(self) -> None:
-        """Metadata come from any broker, and are asked for until they come: a lost coordinator takes nothing with it."""
+        """Metadata come from any broker in the end: a lost coordinator takes nothing with it."""
 
         def told() -> None:
             if self.alive:

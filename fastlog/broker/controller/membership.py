@@ -94,8 +94,8 @@ class ClusterWorker:
             peers=peers,
             take_over=self._take_over,
         )
-        known = self._suspicion.controller_is
-        self._candidacy = Candidacy(self.connection, self._driver, self._loop, known)
+        self._replicas = replicas
+        self._candidacy = Candidacy(self.connection, self._driver, self._loop, self._controller_is)
         self._attendance = Attendance(
             self.connection,
             broker,
@@ -130,6 +130,11 @@ class ClusterWorker:
 
     def _resigned(self) -> None:
         self._candidacy.fenced()
+
+    def _controller_is(self, controller: Controller | None) -> None:
+        self._suspicion.controller_is(controller)
+        if controller is not None:
+            self._replicas.elected(controller.broker_id, controller.controller_epoch)
 
     def _take_over(self, dead: Controller) -> None:
         self._candidacy.take_over(dead)

@@ -34,6 +34,10 @@ class Replicas(Protocol):
         """A Delta, Beacon or Snapshot of the controller in this very process. May only hand over."""
         ...
 
+    def elected(self, controller_id: int, controller_epoch: int) -> None:
+        """ZooKeeper says that this broker controls. May only hand over."""
+        ...
+
     def set_lease(self, until_ns: int) -> None:
         """The lease ends then, in monotonic nanoseconds; 0 is at once. Called on the lease's thread, which waits."""
         ...

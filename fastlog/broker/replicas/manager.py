@@ -140,6 +140,10 @@ class ReplicaManager:
             return
         self._put(self._told, notice)
 
+    def elected(self, controller_id: int, controller_epoch: int) -> None:
+        """That broker controls, as ZooKeeper says: it is asked where its notices do not come."""
+        self._put(self._subscriber.elected, controller_id, controller_epoch)
+
     def set_lease(self, until_ns: int) -> None:
         """Until when (time.monotonic_ns) this broker may act for itself alone; 0 is for no longer."""
         self._engine.set_lease(until_ns)

@@ -17,6 +17,8 @@ TOPIC = "orders"
 PARTITIONS = 6
 SECONDS_LONG = 300.0
 SECONDS = 30.0
+# of each broker's log, where it does not go on
+LOG_CHARACTERS = 3_000
 
 
 class Chaos:
@@ -102,7 +104,8 @@ def run(folder: Path, seed: int, seconds: float) -> None:
                     cluster.wait_in_sync(TOPIC, 3)
                     load.wait_for_more()
                 except TimeoutError as error:
-                    raise AssertionError(f"seed {seed}, after {', '.join(said)}: {error}") from error
+                    logs = "\n".join(broker.log()[-LOG_CHARACTERS:] for broker in cluster.brokers.values())
+                    raise AssertionError(f"seed {seed}, after {', '.join(said)}: {error}\n{logs}") from error
         load.check()
 
 

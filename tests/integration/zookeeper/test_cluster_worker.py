@@ -156,6 +156,8 @@ def test_a_dead_controller_is_replaced_within_its_session(make_node: MakeNode, n
     # it was wrong: the former controller lives, and does what the others say
     network.refusing.clear()
     settled(network)
+    for node in nodes.values():
+        wait_until("it is named to all", lambda node=node: node.named == (2, settled(network).id))
     assert not controller.is_controller
     assert controller.create("payments", factor=3).code == 0
 

@@ -111,6 +111,15 @@ def test_a_silent_controller_is_asked_for_everything(worker: Worker) -> None:
     wait_until(lambda: len(worker.asked()) == 1, "a snapshot is asked for")
 
 
+def test_a_controller_whose_notices_do_not_come_is_asked_for_everything(worker: Worker) -> None:
+    worker.manager.told(worker.snapshot())
+    worker.manager.elected(CONTROLLER + 1, 1_000)
+    worker.settle()
+    worker.clock.ms += 1_100
+    wait_until(lambda: len(worker.asked()) == 1, "a snapshot is asked for")
+    assert worker.asked()[0][0] == CONTROLLER + 1
+
+
 def test_nothing_is_led_any_more_when_resign_returns(worker: Worker) -> None:
     worker.manager.registered(own())
     worker.manager.told(worker.snapshot())

@@ -130,6 +130,24 @@ def test_a_new_controller_is_asked_at_once_even_while_the_old_one_is() -> None:
     assert it.controller_id == 2
 
 
+def test_a_controller_that_is_never_heard_is_asked_once_the_store_names_it() -> None:
+    it = following()
+    assert it.tick(1_001) == [AskSnapshot(1)]
+    it.elected(2, 2)
+    assert it.tick(1_002) == [AskSnapshot(2)], "the one before has nothing to say"
+    newest = Told(2, 3, controller_id=2)
+    assert it.snapshot(newest, 1_100) == [whole(newest)]
+    it.elected(1, 1)
+    assert (it.controller_id, it.controller_epoch) == (2, 2), "what was read earlier"
+    assert it.tick(2_101) == [AskSnapshot(2)], "its deltas do not come either"
+
+
+def test_who_controls_is_asked_before_it_is_heard_the_first_time() -> None:
+    it: Subscriber[Told, Told] = Subscriber(SETTINGS)
+    it.elected(3, 1)
+    assert it.tick(10_000) == [AskSnapshot(3)]
+
+
 def test_what_could_not_be_applied_is_asked_for_anew() -> None:
     it = following()
     it.forget()
