@@ -56,6 +56,11 @@ impl Copied {
         }
     }
 
+    /// Whether the source was cut, cleaned or mended since, or is just now.
+    pub(super) fn was_changed(&self) -> bool {
+        self.edits.is_none() || self.source.edits() != self.edits
+    }
+
     /// Whether something was left out that is damage no more, or another one: the disk may have read it since.
     pub(super) fn can_be_read_by_now(&self) -> bool {
         let is_known = |damage: &Damage| {

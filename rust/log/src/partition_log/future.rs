@@ -126,7 +126,7 @@ impl FutureLog {
         let is_same = |base: i64, it: &Copied| {
             let found = list.starting_at(base);
             let is_there = found.is_some_and(|found| Arc::ptr_eq(found, &it.source));
-            is_there && it.edits.is_some() && it.source.edits() == it.edits && !it.can_be_read_by_now()
+            is_there && !it.was_changed() && !it.can_be_read_by_now()
         };
         let gone = self.segments.iter().filter(|(base, it)| !is_same(**base, it)).map(|(base, _)| *base);
         let gone: Vec<i64> = gone.collect();
@@ -181,6 +181,11 @@ impl FutureLog {
         self.complete(segment)?;
         self.end_offset = self.end_offset.max(next_base);
         Ok(false)
+    }
+
+    /// Whether a segment is not what it was when its copying began.
+    fn was_changed(&self, segment: &Segment) -> bool {
+        self.segments.get(&segment.base_offset).is_some_and(Copied::was_changed)
     }
 
     /// Whether the disk could not read something of the segment, for the first time: true once.
@@ -439,8 +444,11 @@ impl Log {
             match future.copy_segment(segment, next_base) {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
-                // it was deleted, or a copy took its place
-                Err(LogError::Io { .. }) if !self.has(segment) && future.storage.check().is_ok() => {
+                // it was deleted or cut, or a copy took its place
+                Err(LogError::Io { .. })
+                    if future.storage.check().is_ok()
+                        && (future.was_changed(segment) || !self.has(segment)) =>
+                {
                     return Ok(false);
                 }
                 Err(error) if future.is_to_be_located(segment, &error) => {

@@ -239,6 +239,32 @@ fn more_may_come_meanwhile_after_each_try() {
 }
 
 #[test]
+fn a_log_may_be_cut_while_it_is_read_for_the_copy() {
+    let disks = [1, 2].map(MemoryFileSystem::new);
+    let (log, mut copy) = near(&disks, LogConfig::default());
+    for _ in 0..8 {
+        append(&log, &batch(&[&"v".repeat(100_000)])).unwrap();
+    }
+    disks[0].set_faults(Faults { hold_reads: true, ..Faults::default() });
+    std::thread::scope(|scope| {
+        let copying = scope.spawn(|| log.copy_next(&mut copy));
+        while disks[0].held() == 0 {
+            assert!(!copying.is_finished(), "it reads from the log's disk");
+            std::thread::yield_now();
+        }
+        log.truncate_to(10, NOW_MS, || Ok(())).unwrap();
+        disks[0].stop_holding();
+        assert!(!copying.join().unwrap().unwrap(), "it goes on");
+    });
+    fill(&log, 30);
+    while !log.copy_next(&mut copy).unwrap() {}
+    let mut hand_over = log.hand_over(&mut copy).unwrap().unwrap();
+    assert!(matches!(hand_over.commit(), Commit::Moved(_)));
+    drop(hand_over);
+    assert_eq!((log.directory(), values(&log)), (PathBuf::from("/b/t-0"), expected(0, 30)));
+}
+
+#[test]
 fn a_copy_that_is_begun_while_bytes_are_mended_has_the_mended_ones() {
     let disks = [1, 2].map(MemoryFileSystem::new);
     let (good, _) = near(&[3, 4].map(MemoryFileSystem::new), config());

@@ -44,6 +44,8 @@ pub struct Faults {
     pub hold_syncs: bool,
     /// Writes do not begin, until the faults are others.
     pub hold_writes: bool,
+    /// Reads of files that were opened only to be read do not begin, until the faults are others.
+    pub hold_reads: bool,
     /// Renames of directories do not begin, until the faults are others.
     pub hold_directory_renames: bool,
     /// Renames of directories fail like this, and nothing is renamed.
@@ -98,6 +100,7 @@ impl Drop for Held {
 struct MemoryFile {
     file_system: MemoryFileSystem,
     number: usize,
+    mode: OpenMode,
 }
 
 impl Drop for MemoryFile {
@@ -229,6 +232,7 @@ impl MemoryFileSystem {
         let mut state = self.state();
         state.faults.hold_syncs = false;
         state.faults.hold_writes = false;
+        state.faults.hold_reads = false;
         state.faults.hold_directory_renames = false;
         self.faults_changed.notify_all();
     }
@@ -333,6 +337,7 @@ impl FileHandle for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut state = self.file_system.state();
         state.atomic_call()?;
+        self.file_system.hold(&mut state, |faults| faults.hold_reads && self.mode == OpenMode::Read);
         let file = state.file(self.number)?;
         let readable = file.readable_from(position as usize);
         let rest = file.bytes().get(position as usize..).unwrap_or_default();
@@ -429,7 +434,7 @@ impl FileSystem for MemoryFileSystem {
             None => return Err(io::ErrorKind::NotFound.into()),
         };
         state.open_count += 1;
-        Ok(Arc::new(MemoryFile { file_system: self.clone(), number }))
+        Ok(Arc::new(MemoryFile { file_system: self.clone(), number, mode }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
