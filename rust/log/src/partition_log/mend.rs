@@ -6,7 +6,7 @@
 //! is left as it is.
 //!
 //! Crash points: the bytes are written in place and synced. A crash in between leaves damage, which was listed in
-//! `damaged-segments` before and is found again.
+//! `damaged-segments` before and is found again. One before the list is shorter has the next start build the indexes anew.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use super::open::list_names;
 use crate::error::{During, LogError};
 use crate::file_system::write_all_at;
 use crate::recovery::producers;
-use crate::segment::scan::Step;
+use crate::segment::scan::{Located, Step};
+use crate::segment::time_index::TimestampOffset;
 use crate::segment::{Damage, Segment};
 
 /// Damaged bytes of a log.
@@ -86,8 +87,9 @@ impl Log {
             .and_then(|()| file.sync_data())
             .during("mend", &path)
             .inspect_err(|error| self.poison(error))?;
+        let youngest = self.check_mended(&hole)?;
+        self.note_mended(&hole, youngest)?;
         drop(edit);
-        self.check_mended(&hole)?;
         hole.segment.forget_damage(hole.damage.position);
         self.list_damaged_segments();
         self.restore_producers(&hole, now_ms)
@@ -133,18 +135,31 @@ impl Log {
         }
     }
 
-    /// Reads back what was written, up to what follows.
-    fn check_mended(&self, hole: &Hole) -> Result<(), LogError> {
+    /// Reads back what was written, up to what follows; which of it is the youngest.
+    fn check_mended(&self, hole: &Hole) -> Result<TimestampOffset, LogError> {
         let path = hole.segment.log.path();
+        let mut youngest = TimestampOffset::NONE;
         let mut scan = hole.segment.scan_from(hole.damage.position, hole.end)?;
         scan.expect_offset(hole.damage.offset);
         loop {
             match scan.step(i64::MIN).during("read", &path)? {
+                Step::Batch(Located { header, .. }) if header.max_timestamp > youngest.timestamp => {
+                    let (timestamp, offset) = (header.max_timestamp, header.last_offset());
+                    youngest = TimestampOffset { timestamp, offset };
+                }
                 Step::Batch(_) => {}
-                Step::End => return Ok(()),
+                Step::End => return Ok(youngest),
                 Step::Bad(bad) => return Err(self.not_mended(hole.damage.offset, bad.reason)),
             }
         }
+    }
+
+    /// Who loaded the segment's indexes passed over the damage, so its timestamps are not among theirs. To be done while the
+    /// list of damaged segments names it: a start after a death in between makes them anew.
+    fn note_mended(&self, hole: &Hole, youngest: TimestampOffset) -> Result<(), LogError> {
+        hole.segment.ensure_loaded(self.config().index_interval_bytes)?;
+        let _nobody_appends = self.writer.lock();
+        hole.segment.note_mended(hole.damage.position, hole.damage.offset, youngest)
     }
 
     /// What recovery knows of producers ends where it met the damage.

@@ -1,10 +1,10 @@
 //! Makes a segment's indexes sound: what is good stays, the rest is built from the batches.
 
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::scan::{Bad, Located, Step};
 use super::time_index::TimestampOffset;
-use super::{CHECKED, OffsetEntry, Segment};
+use super::{CHECKED, OffsetEntry, Segment, UNKNOWN};
 use crate::error::{During, LogError};
 use crate::file_system::waiting::leave_unless_waiting;
 
@@ -199,6 +199,31 @@ impl Segment {
         self.newest_unchecked.store(CHECKED, Release);
         self.note_newest();
         self.flush_indexes()
+    }
+
+    /// Batches can be read that could not when the segment was loaded, from byte `position` and `offset` on, `youngest` the
+    /// youngest of them. Its time index then survives the death of the machine. Nobody appends meanwhile.
+    pub(crate) fn note_mended(
+        &self,
+        position: u64,
+        offset: i64,
+        youngest: TimestampOffset,
+    ) -> Result<(), LogError> {
+        let _one = self.loading.lock();
+        if position == 0 {
+            self.first_timestamp.store(UNKNOWN, Relaxed);
+        }
+        {
+            let mut newest = self.newest.lock();
+            if youngest.timestamp > newest.timestamp {
+                *newest = youngest;
+            }
+        }
+        let dropped = self.time_index.found_at(offset, youngest.timestamp);
+        dropped.during("cut the time index of", self.log.path())?;
+        self.note_newest();
+        self.flush_indexes()?;
+        self.time_index.entries().sync().during("sync the time index of", self.log.path())
     }
 
     fn reset_indexes(&self) -> Result<u64, LogError> {

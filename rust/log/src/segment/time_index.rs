@@ -78,6 +78,18 @@ impl TimeIndex {
         self.entries.truncate(kept.map_or(0, |(number, _)| number + 1))
     }
 
+    /// Batches from `offset` on that nobody had seen are as young as `timestamp`: drops the entries behind it that say that
+    /// none is, and with them those that follow.
+    pub(crate) fn found_at(&self, offset: i64, timestamp: i64) -> io::Result<()> {
+        let number = |found: Option<(u64, _)>| found.map_or(0, |(number, _)| number + 1);
+        let before = number(self.entries.last_where(|entry| self.decode(entry).offset < offset)?);
+        let wrong = number(self.entries.last_where(|entry| {
+            let entry = self.decode(entry);
+            entry.offset < offset || entry.timestamp < timestamp
+        })?);
+        if wrong > before { self.entries.truncate(before) } else { Ok(()) }
+    }
+
     fn decode(&self, entry: &[u8; ENTRY_BYTES]) -> TimestampOffset {
         let [t0, t1, t2, t3, t4, t5, t6, t7, o0, o1, o2, o3] = *entry;
         TimestampOffset {

@@ -24,12 +24,16 @@ pub(crate) struct Copy {
 
 impl Copy {
     pub(crate) fn new(config: &LogConfig) -> Self {
+        Self::of(config, |offset| batch(&[&value(offset)]))
+    }
+
+    fn of(config: &LogConfig, batch: impl Fn(i64) -> Vec<u8>) -> Self {
         let files = MemoryFileSystem::new(7);
         let storage = storage_of(&files);
         let (log, _) = Log::open(&storage, options(config.clone(), LastStop::Clean), NOW_MS).unwrap();
         log.start_epoch(0).unwrap();
         while log.log_end_offset() < END {
-            append(&log, &batch(&[&value(log.log_end_offset())])).unwrap();
+            append(&log, &batch(log.log_end_offset())).unwrap();
         }
         log.advance_high_watermark(END);
         Self { files, storage, log }
@@ -155,6 +159,40 @@ fn another_copy_mends_it() {
         assert_eq!(values(&copy.log), wanted(0, END));
         let copy = copy.reopened(&config(), LastStop::Clean);
         assert_eq!((values(&copy.log), scrub(&copy.log).len()), (wanted(0, END), 0));
+    }
+}
+
+#[test]
+fn what_was_mended_is_found_by_its_time_again() {
+    let config = LogConfig { index_interval_bytes: 100, ..config() };
+    // now and then a record is younger than those that follow
+    let time = |offset: i64| NOW_MS + offset * 10 + if offset % 7 == 5 { 55 } else { 0 };
+    let made = || Copy::of(&config, |offset| batch_at(time(offset), &[&value(offset)]));
+    let good = made();
+    for last_stop in [LastStop::Clean, LastStop::ProcessDied] {
+        for bad in [0, 1, BAD, BAD + 1, 89, 90, 91, 96, END - 2] {
+            let copy = made();
+            copy.log.flush().unwrap();
+            copy.flip(bad, 66);
+            scrub(&copy.log);
+            let mut copy = copy.reopened(&config, last_stop);
+            // whoever asks before it is mended has all indexes loaded
+            copy.log.max_timestamp(END).unwrap();
+            for range in copy.log.damaged_ranges().unwrap() {
+                copy.log.mend(range.offset, &fetched(&good.log, &range), NOW_MS).unwrap();
+            }
+            for again in [last_stop, LastStop::Clean, LastStop::MachineDied] {
+                for target in (0..END).flat_map(|offset| [time(offset) - 1, time(offset)]) {
+                    let found = copy.log.offset_for_timestamp(target, END).unwrap().unwrap();
+                    let wanted = (0..END).find(|offset| time(*offset) >= target).unwrap();
+                    assert_eq!(
+                        found.offset, wanted,
+                        "{bad} was bad, {target} after {last_stop:?}, {again:?}"
+                    );
+                }
+                copy = copy.reopened(&config, again);
+            }
+        }
     }
 }
 
