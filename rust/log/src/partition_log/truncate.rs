@@ -5,7 +5,9 @@
 //! epochs and producers are put right by recovery. The checkpoints must come down *before*: a recovery point above the
 //! log's end would later vouch for batches that were never synced, and a start above it would take the log for one of
 //! which all was deleted. The file of epochs is synced before anything is appended: what it says of epochs that were cut
-//! must not outlive them.
+//! must not outlive them. (Where only the process dies before a sync, and the machine before the next one, all that was cut
+//! may be back, and nothing that came after: of a replica whose machine died, which counts for nothing until it was compared
+//! with its leader.)
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Release};
