@@ -1,6 +1,6 @@
 //! One connection: reads frames, hands them in, queues answers, writes them.
 
-use crate::cold::{ColdReads, Scan, Sent};
+use crate::cold::{ColdReads, Lent, Scan, Sent};
 use crate::config::ServerConfig;
 use crate::handler::Handler;
 use crate::limits::ConnectionPermit;
@@ -64,7 +64,7 @@ pub(crate) struct Connection {
     /// No frame is handed in before this one is answered.
     exclusive: Option<u64>,
     /// A disk's thread writes to the socket, and nobody else does.
-    lent: bool,
+    lent: Option<Lent>,
     last_progress: Instant,
     /// When the first byte of a frame that is half there was seen.
     frame_began: Option<Instant>,
@@ -93,7 +93,7 @@ impl Connection {
             ended: false,
             half_closed: false,
             exclusive: None,
-            lent: false,
+            lent: None,
             last_progress: now,
             frame_began: None,
             open: Arc::new(AtomicBool::new(true)),
@@ -118,9 +118,14 @@ impl Connection {
         (self.readable, self.writable) = (true, true);
     }
 
+    /// A disk's thread is to write to the socket.
+    pub(crate) fn lend(&mut self, lent: Lent) {
+        self.lent = Some(lent);
+    }
+
     /// A disk's thread has sent what it was to send; why the connection ends now, if it does.
     pub(crate) fn take_back(&mut self, sent: Sent, now: Instant) -> Result<(), Option<String>> {
-        self.lent = false;
+        self.lent = None;
         self.last_progress = now;
         match self.output.sent(sent) {
             Written::Close(reason) => return Err(reason),
@@ -154,7 +159,6 @@ impl Connection {
                 Written::All | Written::Blocked => {}
                 Written::TurnOver => return Turn::Again,
                 Written::Cold(range, scan) => {
-                    self.lent = true;
                     // whatever epoll says from here on is news
                     self.writable = false;
                     return Turn::Cold(range, scan);
@@ -202,7 +206,7 @@ impl Connection {
     }
 
     fn write(&mut self, around: &Surroundings<'_>) -> Written {
-        if !self.output.has_output() || !self.writable || self.lent {
+        if !self.output.has_output() || !self.writable || self.lent.is_some() {
             return Written::All;
         }
         let before = self.output.written_bytes();
@@ -372,7 +376,7 @@ impl Connection {
     /// Ends the connection; delayed answers are dropped from now on.
     pub(crate) fn close(&mut self, reason: Option<String>, handler: &dyn Handler) {
         self.open.store(false, Ordering::Relaxed);
-        if self.lent {
+        if self.lent.take().is_some_and(|lent| !lent.take_back()) {
             // a disk that hangs keeps the socket open; the peer is not to wait for that
             let _gone = self.stream.shutdown(Shutdown::Both);
         }

@@ -220,7 +220,7 @@ impl State {
 
     /// Lends the socket to a thread of the disk that has what is to be sent.
     fn lend(&mut self, key: usize, range: FileRange, scan: Option<Scan>) {
-        let Some(connection) = self.connections.get(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let asked = self.cold.ask(Cold {
             range,
             stream: connection.stream.clone(),
@@ -229,8 +229,11 @@ impl State {
             key,
             connection_id: connection.connection_id(),
         });
-        if let Err(error) = asked {
-            self.close(key, Some(format!("what it asked for cannot be read from the disk: {error}")));
+        match asked {
+            Ok(lent) => connection.lend(lent),
+            Err(error) => {
+                self.close(key, Some(format!("what it asked for cannot be read from the disk: {error}")));
+            }
         }
     }
 

@@ -195,7 +195,11 @@ impl WriteQueue {
                     self.written_bytes += count as u64;
                     self.advance(count);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Blocked,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // it may be gone from memory when the socket takes more
+                    self.warm_bytes = 0;
+                    return Written::Blocked;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return failed(&error),
             }

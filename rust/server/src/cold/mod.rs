@@ -93,6 +93,17 @@ pub(crate) struct Cold {
     pub(crate) connection_id: u64,
 }
 
+/// A socket that is lent to a disk's thread for a piece.
+pub(crate) struct Lent(Arc<Mutex<Option<Cold>>>);
+
+impl Lent {
+    /// Lets go of socket and file as long as no thread is at it; false = one is. The queue of a disk that hangs does not keep
+    /// them for clients that have gone.
+    pub(crate) fn take_back(&self) -> bool {
+        self.0.lock().take().is_some()
+    }
+}
+
 /// What became of it.
 pub(crate) struct Sent {
     pub(crate) bytes: usize,
@@ -116,11 +127,19 @@ impl ColdReads {
 
     /// Has the piece read and sent; the connection's mailbox is told. Never blocks on a disk. Fails where no thread can be
     /// started for it.
-    pub(crate) fn ask(self: &Arc<Self>, cold: Cold) -> io::Result<()> {
+    pub(crate) fn ask(self: &Arc<Self>, cold: Cold) -> io::Result<Lent> {
         // one without a descriptor is in memory, and is not asked for
         let device = cold.range.file.descriptor().map_or(Ok(0), fastlog_sys::file::device)?;
-        let reads = self.clone();
-        self.disks.ask(device, Box::new(move || reads.serve(cold)))
+        let piece = Arc::new(Mutex::new(Some(cold)));
+        let (reads, waiting) = (self.clone(), piece.clone());
+        let job = move || {
+            let cold = waiting.lock().take();
+            if let Some(cold) = cold {
+                reads.serve(cold);
+            }
+        };
+        self.disks.ask(device, Box::new(job))?;
+        Ok(Lent(piece))
     }
 
     /// Notes where a reader is for whom an I/O thread sends: what it comes to is not dropped. Costs nothing as long as nobody

@@ -238,3 +238,63 @@ fn a_server_that_stops_does_not_wait_for_a_disk_that_hangs_and_nor_do_its_client
     assert!(rest.len() < 1000);
     drop(hanging);
 }
+
+#[test]
+fn what_leaves_memory_while_a_socket_is_full_is_not_read_by_the_thread_that_serves_all() {
+    let node = node();
+    let mut slow = node.client();
+    // all of it is in memory
+    slow.send(api_key::FETCH, 12, |w| all().encode(w, 12).unwrap());
+    let mut bytes = vec![0; 100_000];
+    slow.stream.read_exact(&mut bytes).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    if !forget(&node) {
+        return;
+    }
+    let (segment, length) = segment(&node);
+    let in_memory = || fastlog_sys::page_cache::bytes_in_memory(&segment, 0, length);
+    // what the socket has of it stays
+    let kept = in_memory();
+    let hanging = hang(&node);
+    slow.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut taken = bytes.len();
+    while let Ok(count) = slow.stream.read(&mut bytes) {
+        taken += count;
+    }
+    assert!(taken < usize::from(RECORDS) * RECORD_BYTES, "its socket was never full");
+    assert!(
+        in_memory() <= kept,
+        "{:?} and {kept:?} bytes are in memory though the disk's threads hang",
+        in_memory()
+    );
+    drop(hanging);
+    slow.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    while taken < usize::from(RECORDS) * RECORD_BYTES {
+        taken += slow.stream.read(&mut bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_nothing_open_for_clients_that_have_gone() {
+    const CLIENTS: usize = 50;
+    let node = node();
+    if !forget(&node) {
+        return;
+    }
+    let hanging = hang(&node);
+    let sockets = || {
+        let names = std::fs::read_dir("/proc/self/fd").unwrap();
+        let links = names.filter_map(|it| std::fs::read_link(it.ok()?.path()).ok());
+        links.filter(|it| it.to_string_lossy().starts_with("socket")).count()
+    };
+    let before = sockets();
+    for _ in 0..CLIENTS {
+        let mut client = node.client();
+        client.send(api_key::FETCH, 12, |w| all().encode(w, 12).unwrap());
+        // its answer has begun
+        client.stream.read_exact(&mut [0]).unwrap();
+    }
+    eventually("their sockets are closed", || sockets() < before + CLIENTS / 2);
+    drop(hanging);
+    check(&fetch_one(&mut node.client(), 12, &all()).records);
+}
