@@ -16,6 +16,7 @@
 //! Crash points: a cut removes later segments newest first and shortens the file last, so a crash in between is followed
 //! by the same decision.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -124,7 +125,14 @@ impl Recovery<'_> {
             self.cut(&last, &gone, reason.clone())?;
         }
         let damaged = segments.iter().filter(|segment| segment.damage_after(0).is_some());
-        let damaged = damaged.map(|segment| segment.base_offset).collect();
+        let mut damaged: BTreeSet<_> = damaged.map(|segment| segment.base_offset).collect();
+        for segment in segments.iter().filter(|it| suspects.contains(&it.base_offset)) {
+            // one that was being mended when the process died may be sound in memory, and not yet on the disk
+            segment.set_unsynced();
+            if segment.sync().is_err() {
+                damaged.insert(segment.base_offset);
+            }
+        }
         if let Err(error) = damaged_segments::replace(self.file_system, self.directory, &suspects, &damaged) {
             tracing::warn!(%error, "the next start will not look for the damage that this one found");
         }

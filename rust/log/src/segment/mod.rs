@@ -228,6 +228,11 @@ impl Segment {
         self.size.store(size, Release);
     }
 
+    /// What is on disk of it is not known.
+    pub(crate) fn set_unsynced(&self) {
+        self.unsynced.store(true, Relaxed);
+    }
+
     /// Notes that all of it is on disk: the last run said so.
     pub(crate) fn set_synced(&self) {
         self.unsynced.store(false, Relaxed);

@@ -7,7 +7,9 @@ use std::thread;
 
 use crate::common::*;
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
-use fastlog_log::{DamagedRange, LastStop, Log, LogConfig, LogError, LogOptions, Pace, Storage, Unpaced};
+use fastlog_log::{
+    DamagedRange, FileSystem, LastStop, Log, LogConfig, LogError, LogOptions, Pace, Storage, Unpaced,
+};
 use fastlog_protocol::ErrorCode;
 use proptest::prelude::*;
 
@@ -24,11 +26,11 @@ pub(crate) struct Copy {
 
 impl Copy {
     pub(crate) fn new(config: &LogConfig) -> Self {
-        Self::of(config, |offset| batch(&[&value(offset)]))
+        Self::of(config, 7, |offset| batch(&[&value(offset)]))
     }
 
-    fn of(config: &LogConfig, batch: impl Fn(i64) -> Vec<u8>) -> Self {
-        let files = MemoryFileSystem::new(7);
+    fn of(config: &LogConfig, seed: u64, batch: impl Fn(i64) -> Vec<u8>) -> Self {
+        let files = MemoryFileSystem::new(seed);
         let storage = storage_of(&files);
         let (log, _) = Log::open(&storage, options(config.clone(), LastStop::Clean), NOW_MS).unwrap();
         log.start_epoch(0).unwrap();
@@ -167,7 +169,7 @@ fn what_was_mended_is_found_by_its_time_again() {
     let config = LogConfig { index_interval_bytes: 100, ..config() };
     // now and then a record is younger than those that follow
     let time = |offset: i64| NOW_MS + offset * 10 + if offset % 7 == 5 { 55 } else { 0 };
-    let made = || Copy::of(&config, |offset| batch_at(time(offset), &[&value(offset)]));
+    let made = || Copy::of(&config, 7, |offset| batch_at(time(offset), &[&value(offset)]));
     let good = made();
     for last_stop in [LastStop::Clean, LastStop::ProcessDied] {
         for bad in [0, 1, BAD, BAD + 1, 89, 90, 91, 96, END - 2] {
@@ -291,6 +293,32 @@ fn a_write_that_fails_while_mending_takes_the_directory_offline_and_is_found_aga
         copy.log.mend(range.offset, &fetched(&good.log, &range), NOW_MS).unwrap();
     }
     assert_eq!(values(&copy.log), wanted(0, END));
+}
+
+#[test]
+fn what_a_dead_process_was_mending_is_good_or_known_when_the_machine_dies_too() {
+    let good = Copy::new(&config());
+    for (seed, calls) in (0..10).flat_map(|seed| (0..5).map(move |calls| (seed, calls))) {
+        let copy = Copy::of(&config(), seed, |offset| batch(&[&value(offset)]));
+        copy.log.flush().unwrap();
+        copy.flip(BAD, 66);
+        scrub(&copy.log);
+        let range = copy.log.damaged_ranges().unwrap().remove(0);
+        let die_at_call = Some(copy.files.calls() + calls);
+        copy.files.set_faults(Faults { die_at_call, ..Faults::default() });
+        let _dies_or_not = copy.log.mend(BAD, &fetched(&good.log, &range), NOW_MS);
+        copy.files.kill_process();
+        copy.files.restart_process();
+        let copy = copy.reopened(&config(), LastStop::ProcessDied);
+        // as the next roll does
+        copy.files.sync_directory(&copy.log.directory()).unwrap();
+        copy.files.restart_machine();
+        let copy = copy.reopened(&config(), LastStop::MachineDied);
+        for range in copy.log.damaged_ranges().unwrap() {
+            copy.log.mend(range.offset, &fetched(&good.log, &range), NOW_MS).unwrap();
+        }
+        assert_eq!(values(&copy.log), wanted(0, END), "seed {seed}, died in call {calls}");
+    }
 }
 
 /// Stops after so many looks.
