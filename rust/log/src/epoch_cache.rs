@@ -224,6 +224,11 @@ impl EpochCache {
         std::mem::take(&mut self.unsynced).then(|| self.path.clone())
     }
 
+    /// It could not be synced after all.
+    pub(crate) fn set_unsynced(&mut self) {
+        self.unsynced = true;
+    }
+
     fn text(&self) -> String {
         let mut text = format!("0\n{}\n", self.entries.len());
         for entry in &self.entries {

@@ -178,6 +178,14 @@ pub fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
+/// Whether an error means that this process, or the system, has no descriptor left: the disk has nothing to do with it, and
+/// nothing was done.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
 /// Whether an error means that the disk itself fails, or that its file system was made read-only since it did.
 pub fn is_disk_bad(error: &io::Error) -> bool {
     // the standard library has no kind for it

@@ -45,7 +45,10 @@ impl Log {
             end
         };
         let from = self.recovery_point();
-        self.sync_from(from, end).inspect_err(|error| self.storage().poison(error))?;
+        self.sync_from(from, end).inspect_err(|error| {
+            self.filled.store(true, Release);
+            self.sync_failed(error);
+        })?;
         // a truncation may have come between: never above the log's end
         let end = end.max(from).min(self.log_end_offset());
         self.recovery_point.store(end, Release);
@@ -60,7 +63,7 @@ impl Log {
         }
         // where there never was a record there is nothing to lose: a directory that is gone is made anew at the next start
         if end > 0 && self.directory_changed.swap(false, AcqRel) {
-            self.sync_directory()?;
+            self.sync_directory().inspect_err(|_| self.directory_changed.store(true, Relaxed))?;
         }
         Ok(())
     }
@@ -69,7 +72,7 @@ impl Log {
     pub(super) fn sync_epochs(&self) -> Result<(), LogError> {
         let epochs = self.epochs.lock().take_unsynced();
         if let Some(path) = epochs {
-            self.sync_file(&path)?;
+            self.sync_file(&path).inspect_err(|_| self.epochs.lock().set_unsynced())?;
             self.directory_changed.store(true, Relaxed);
         }
         Ok(())
@@ -92,12 +95,16 @@ impl Log {
     pub(crate) fn sync_directory(&self) -> Result<(), LogError> {
         let directory = self.directory();
         if self.is_new.swap(false, AcqRel) {
-            self.sync_file(&directory.join(partition_metadata::FILE_NAME))?;
-            let storage = self.storage();
-            let parent = storage.directory();
-            storage.file_system.sync_directory(parent).during("sync", parent)?;
+            self.sync_new(&directory).inspect_err(|_| self.is_new.store(true, Release))?;
         }
         self.storage().file_system.sync_directory(&directory).during("sync", &directory)
+    }
+
+    fn sync_new(&self, directory: &Path) -> Result<(), LogError> {
+        self.sync_file(&directory.join(partition_metadata::FILE_NAME))?;
+        let storage = self.storage();
+        let parent = storage.directory();
+        storage.file_system.sync_directory(parent).during("sync", parent)
     }
 
     fn sync_file(&self, path: &Path) -> Result<(), LogError> {
@@ -127,7 +134,7 @@ impl Log {
         }
         if clean {
             let last = self.segments().last().cloned();
-            last.map_or(Ok(()), |last| last.sync()).inspect_err(|error| self.storage().poison(error))?;
+            last.map_or(Ok(()), |last| last.sync()).inspect_err(|error| self.sync_failed(error))?;
             self.flush()?;
         }
         self.segments().iter().for_each(|segment| segment.close_files());

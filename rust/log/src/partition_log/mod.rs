@@ -17,7 +17,7 @@ use crate::cleaner::CleanerState;
 use crate::config::{Durability, LogConfig};
 use crate::epoch_cache::{EpochCache, EpochStart};
 use crate::error::LogError;
-use crate::file_system::Storage;
+use crate::file_system::{Storage, is_out_of_descriptors};
 use crate::producer_state::{KnownProducer, ProducerState};
 use crate::recovery::producers::Snapshots;
 use crate::segment::Segment;
@@ -286,16 +286,25 @@ impl Log {
         error
     }
 
-    /// A write that failed: without room the caller may try again later, anything else takes the directory offline.
+    /// A write that failed: without room or a descriptor the caller may try again later, anything else takes the directory
+    /// offline.
     fn write_failed(&self, error: LogError) -> LogError {
         match error {
             LogError::Io { path, source, .. } if crate::file_system::is_disk_full(&source) => {
                 LogError::DiskFull { path, source }
             }
             error => {
-                self.storage().poison(&error);
+                self.sync_failed(&error);
                 error
             }
+        }
+    }
+
+    /// A sync that failed takes the directory offline, unless there was no descriptor for it: then it is still to be done.
+    fn sync_failed(&self, error: &LogError) {
+        match error {
+            LogError::Io { source, .. } if is_out_of_descriptors(source) => {}
+            error => self.storage().poison(error),
         }
     }
 }

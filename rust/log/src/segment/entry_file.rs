@@ -225,7 +225,7 @@ impl<const N: usize> EntryFile<N> {
         match self.file.create().and_then(|file| file.sync_data()) {
             // an index that lost its end is completed when it is next loaded
             Err(error) if is_disk_full(&error) => Ok(()),
-            result => result,
+            result => result.inspect_err(|_| self.state.lock().unsynced = true),
         }
     }
 }

@@ -356,7 +356,8 @@ impl Segment {
     pub(crate) fn sync_batches(&self) -> Result<(), LogError> {
         // before the sync: a batch that is appended meanwhile may not be part of it
         if self.unsynced.swap(false, AcqRel) {
-            self.file()?.sync_data().during("sync", self.log.path())?;
+            let synced = self.file().and_then(|file| file.sync_data().during("sync", self.log.path()));
+            synced.inspect_err(|_| self.set_unsynced())?;
         }
         self.txn_index.sync().during("sync the transaction index of", self.log.path())
     }

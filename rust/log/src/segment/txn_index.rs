@@ -169,7 +169,9 @@ impl TxnIndex {
         }
         match self.file.open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            file => file?.sync_data(),
+            file => {
+                file.and_then(|file| file.sync_data()).inspect_err(|_| self.unsynced.store(true, Release))
+            }
         }
     }
 

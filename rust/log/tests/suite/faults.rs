@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::common::*;
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
-use fastlog_log::{Durability, LastStop, Log, LogConfig, LogError, Storage};
+use fastlog_log::{Durability, LastStop, Log, LogConfig, LogError, LogOptions, Storage};
 use fastlog_protocol::ErrorCode;
 
 fn start() -> (MemoryFileSystem, Arc<Storage>, Log) {
@@ -52,6 +52,33 @@ fn a_full_disk_refuses_appends_serves_reads_and_resumes_by_itself() {
     let (log, report) = Log::open(&storage, options(config(), LastStop::ProcessDied), NOW_MS).unwrap();
     assert_eq!(report.cut, None, "a refused append leaves no torn batch");
     assert_eq!(values(&log), expected(0, end));
+}
+
+#[test]
+fn without_descriptors_a_log_refuses_and_resumes_by_itself_and_promises_nothing() {
+    let (file_system, storage, log) = start();
+    for _ in 0..5 {
+        fill(&log, log.log_end_offset() + 7);
+        storage.open_files.close_idle();
+        storage.open_files.close_idle();
+        file_system.set_faults(Faults { no_descriptors: true, ..Faults::default() });
+        let recovery_point = log.recovery_point();
+        log.flush().expect_err("nothing can be opened to be synced");
+        assert_eq!(log.recovery_point(), recovery_point);
+        // until the segment is full at the latest
+        let refused = (0..50).find_map(|_| append(&log, &batch(&["x"])).err());
+        assert_eq!(refused.expect("no segment can be made").code, ErrorCode::KAFKA_STORAGE_ERROR);
+        storage.check().expect("the disk has nothing to do with it");
+        file_system.set_faults(Faults::default());
+    }
+    fill(&log, log.log_end_offset() + 7);
+    let (end, written) = (log.flush().unwrap(), values(&log));
+    assert_eq!(end, log.log_end_offset());
+    drop(log);
+    file_system.restart_machine();
+    let options = LogOptions { recovery_point: end, ..options(config(), LastStop::MachineDied) };
+    let (log, _) = Log::open(&storage, options, NOW_MS).unwrap();
+    assert_eq!(values(&log), written);
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct Faults {
     pub short_write: Option<usize>,
     /// Bytes that may still be added to files before the disk is full.
     pub room: Option<u64>,
+    /// No file can be opened: the process has no descriptor left.
+    pub no_descriptors: bool,
     /// Writes fail with EIO.
     pub write_error: bool,
     /// fdatasync and directory syncs fail with EIO.
@@ -423,6 +425,10 @@ impl FileSystem for MemoryFileSystem {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn FileHandle>> {
         let mut state = self.state();
         state.atomic_call()?;
+        if state.faults.no_descriptors {
+            const EMFILE: i32 = 24;
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
         let number = match state.names.get(&*path.to_string_lossy()) {
             Some(number) => *number,
             None if mode == OpenMode::Create => {
