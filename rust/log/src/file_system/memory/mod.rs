@@ -170,6 +170,9 @@ impl State {
             change.apply(&mut self.durable);
         }
         self.names.clone_from(&self.durable);
+        // a directory that was renamed is where it was, and one without files may be nowhere
+        let files = self.names.keys().map(Path::new);
+        self.directories = files.flat_map(|file| file.ancestors().skip(1)).map(text).collect();
         for file in &mut self.files {
             file.lose_power(&mut self.random);
         }
