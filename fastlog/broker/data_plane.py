@@ -91,12 +91,13 @@ class DataPlane(Protocol):
         """The data directories, in the order of `log.dirs`, each by its path without links."""
         ...
 
-    def move_replica(self, topic: str, partition: int, directory: Path) -> None:
-        """Has a replica moved to another data directory, or stay in its own; returns at once.
+    def move_replicas(self, replicas: Sequence[tuple[str, bytes, int, Path]]) -> list[KafkaError | None]:
+        """Has replicas, each a topic, its id, a partition and a data directory, moved there; one that is there stays.
 
-        Raises a KafkaError: LOG_DIR_NOT_FOUND, KAFKA_STORAGE_ERROR where a directory is offline, REPLICA_NOT_AVAILABLE
-        where the partition is not here (then it is remembered where to make it), INVALID_TOPIC_EXCEPTION for a name
-        that is too long, INVALID_REQUEST for a tiered topic.
+        Returns when that is written down, synced: it is done in the background, by the next start if need be. Of each
+        why it is not moved: LOG_DIR_NOT_FOUND, KAFKA_STORAGE_ERROR where a directory is offline or the first cannot be
+        written to, REPLICA_NOT_AVAILABLE where the partition is not here (then it is remembered where to make it),
+        INVALID_TOPIC_EXCEPTION for a name that is too long, INVALID_REQUEST for a tiered topic.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -225,4 +226,60 @@ def test_a_replica_is_moved_while_it_is_written_to_and_the_broker_killed(
     assert broker.stop() == 0, broker.log()
     broker.start()
     assert values(broker, "orders", 0, len(sent)) == [it.value for it in sent]
+    assert broker.stop() == 0, broker.log()
+
+
+def test_moves_that_wait_survive_kill_9(make_broker: MakeBroker, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    rate = "replica.alter.log.dirs.io.max.bytes.per.second"
+    broker = make_broker(settings={rate: "20000", "log.segment.bytes": "1048576"})
+    create_topic(broker.bootstrap, "orders", PARTITIONS)
+    sent = [Sample(None, b"%d" % number + b"-" * 1000, (), None) for number in range(200)]
+    for partition in range(PARTITIONS):
+        confluent.produce(broker.bootstrap, "orders", sent, "none", partition=partition)
+    assert broker.stop() == 0, broker.log()
+    name_directories(broker, second)
+    broker.start()
+    first = broker.data_dir
+    everywhere = [("orders", partition) for partition in range(PARTITIONS)]
+    assert described(broker) == {str(first): everywhere, str(second): []}
+
+    # the first one takes ten seconds at that rate, and the others wait for it; one is given up again
+    for partition in range(PARTITIONS):
+        assert ask_to_move(broker, "orders", partition, second) == 0
+    assert ask_to_move(broker, "orders", 2, first) == 0
+    assert [path for path, _ in moving(broker)] == [str(second)] * 3
+    broker.kill()
+    assert (first / "fastlog.wanted").read_text().count("orders-") == 3
+
+    broker.start()
+    assert [path for path, _ in moving(broker)] == [str(second)] * 3
+    broker.kill()
+    broker.settings.pop(rate)
+    broker.start()
+    wait_until("they were moved", lambda: not moving(broker))
+    assert described(broker) == {
+        str(first): [("orders", 2)],
+        str(second): [("orders", it) for it in (0, 1, 3)],
+    }
+    for partition in range(PARTITIONS):
+        assert values(broker, "orders", partition, len(sent)) == [it.value for it in sent]
+    wait_until("nothing is left to do", lambda: "orders" not in (first / "fastlog.wanted").read_text())
+
+    # a list that was damaged costs what waited, and is told
+    assert broker.stop() == 0, broker.log()
+    broker.settings[rate] = "20000"
+    broker.start()
+    assert ask_to_move(broker, "orders", 2, second) == 0
+    assert ask_to_move(broker, "orders", 3, first) == 0
+    broker.kill()
+    wanted = first / "fastlog.wanted"
+    wanted.write_text(wanted.read_text().replace("orders-3", "orders-1"))
+    for copy in second.glob("*-future"):
+        shutil.rmtree(copy)
+    broker.start()
+    assert not moving(broker)
+    assert "which replicas are to be moved is not known any more" in broker.log()
+    assert "orders-2" in broker.log()
+    assert values(broker, "orders", 2, len(sent)) == [it.value for it in sent]
     assert broker.stop() == 0, broker.log()

@@ -93,7 +93,7 @@ class FakeDataPlane:
         #: whether the other replicas have done what the leader did
         self.replicas_moved = threading.Event()
         self.replicas_moved.set()
-        #: what was asked for of `move_replica`
+        #: what was asked for of `move_replicas`
         self.moved: list[tuple[str, int, str]] = []
         self.dies_before = ""
         self.fails_with: Exception | None = None
@@ -162,10 +162,15 @@ class FakeDataPlane:
         moving = [("orders", 1, 60, 4)]
         return [("/data", "", 2000, 1000, self.log_sizes(), []), ("/other", "", 200, 100, [], moving), failed]
 
-    def move_replica(self, topic: str, partition: int, directory: Path) -> None:
+    def move_replicas(self, replicas: Sequence[tuple[str, bytes, int, Path]]) -> list[KafkaError | None]:
+        return [self._move(topic, topic_id, *where) for topic, topic_id, *where in replicas]
+
+    def _move(self, topic: str, topic_id: bytes, partition: int, directory: Path) -> KafkaError | None:
         if (topic, partition) not in self.open:
-            raise ReplicaNotAvailableError
+            return ReplicaNotAvailableError()
+        assert self.directories[topic, partition] == topic_id
         self.moved.append((topic, partition, str(directory)))
+        return None
 
 
 class ControlPlane:

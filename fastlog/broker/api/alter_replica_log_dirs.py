@@ -3,8 +3,9 @@
 Moves replicas of this broker from one data directory to another, in the background, while they are led, followed,
 written to and read; DescribeLogDirs tells how far they are. To name the directory where a replica is cancels a move,
 another one takes its place. Of a partition that is not here it is remembered where it is to be made, and the answer is
-REPLICA_NOT_AVAILABLE, as in Kafka. `kafka-reassign-partitions.sh` asks when a plan has `log_dirs`. Differs from Apache
-Kafka: replicas of tiered topics are not moved (INVALID_REQUEST), and a broker moves one at a time.
+REPLICA_NOT_AVAILABLE, as in Kafka. What is accepted is on the disk before the answer, and a restart goes on with it.
+`kafka-reassign-partitions.sh` asks when a plan has `log_dirs`. Differs from Apache Kafka: replicas of tiered topics are
+not moved (INVALID_REQUEST), a broker moves one at a time, and where partitions are to be made survives a restart too.
 
 KIPs: 1 the API (113).
 """
@@ -26,57 +27,70 @@ from fastlog.protocol.messages.alter_replica_log_dirs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Collection, Mapping
 
     from fastlog.broker.context import RequestContext
+
+    Replica = tuple[str, int]
+    Wanted = tuple[str, bytes, int, Path]
 
 
 def handle(
     services: Services, context: RequestContext, request: AlterReplicaLogDirsRequest
 ) -> AlterReplicaLogDirsResponse:
-    """Asks for each move; of a replica that stands twice, the last directory counts."""
+    """Asks for all moves at once; of a replica that stands twice, the last directory counts."""
     try:
         services.require_cluster(context, Operation.ALTER)
     except KafkaError as error:
         return refuse(request, error)
-
+    wanted = _wanted(request)
+    found: dict[Replica, KafkaError | None] = {}
+    asked: dict[Replica, Wanted] = {}
     paths = {path for path, *_ in services.data_plane.describe_directories()}
+    for replica, path in wanted.items():
+        try:
+            asked[replica] = _place(services, paths, replica, path)
+        except KafkaError as error:
+            found[replica] = error
 
-    def move(path: str, topic: str, partition: int) -> None:
-        if path not in paths:
-            raise LogDirNotFoundError(f"this broker has no log directory {path!r}, only {sorted(paths)!r}")
-        if topic not in services.topics or not 0 <= partition < len(services.topics.named(topic).partitions):
-            raise UnknownTopicOrPartitionError(f"there is no partition {topic}-{partition}")
-        services.data_plane.move_replica(topic, partition, Path(path))
+    def ask() -> None:
+        answers = services.data_plane.move_replicas(list(asked.values()))
+        found.update(zip(asked, answers, strict=True))
 
-    return _answer(
-        request,
-        lambda path, topic, partition: attempt(
-            "AlterReplicaLogDirs", f"{topic}-{partition}", move, path, topic, partition
-        ),
-    )
+    if asked and (failure := attempt("AlterReplicaLogDirs", f"{len(asked)} replicas", ask)):
+        found |= dict.fromkeys(asked, failure)
+    return _answer({replica: found[replica] for replica in wanted})
 
 
-def _answer(
-    request: AlterReplicaLogDirsRequest, judge: Callable[[str, str, int], KafkaError | None]
-) -> AlterReplicaLogDirsResponse:
-    wanted = {
+def _place(services: Services, paths: Collection[str], replica: Replica, path: str) -> Wanted:
+    topic, partition = replica
+    if path not in paths:
+        raise LogDirNotFoundError(f"this broker has no log directory {path!r}, only {sorted(paths)!r}")
+    if topic not in services.topics or not 0 <= partition < len(services.topics.named(topic).partitions):
+        raise UnknownTopicOrPartitionError(f"there is no partition {topic}-{partition}")
+    return topic, services.topics.named(topic).topic_id.bytes, partition, Path(path)
+
+
+def _wanted(request: AlterReplicaLogDirsRequest) -> dict[Replica, str]:
+    return {
         (topic.name, partition): it.path
         for it in request.dirs
         for topic in it.topics
         for partition in topic.partitions
     }
+
+
+def _answer(found: Mapping[Replica, KafkaError | None]) -> AlterReplicaLogDirsResponse:
     topics: dict[str, AlterReplicaLogDirTopicResult] = {}
-    for (name, partition), path in wanted.items():
+    for (name, partition), error in found.items():
         topic = topics.setdefault(name, AlterReplicaLogDirTopicResult(topic_name=name))
-        code = code_of(judge(path, name, partition))
-        topic.partitions.append(AlterReplicaLogDirPartitionResult(partition, code))
+        topic.partitions.append(AlterReplicaLogDirPartitionResult(partition, code_of(error)))
     return AlterReplicaLogDirsResponse(results=list(topics.values()))
 
 
 def refuse(request: AlterReplicaLogDirsRequest, error: KafkaError) -> AlterReplicaLogDirsResponse:
     """The answer in which every replica failed."""
-    return _answer(request, lambda *_: error)
+    return _answer(dict.fromkeys(_wanted(request), error))
 
 
 API = ControlApi(

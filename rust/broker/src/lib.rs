@@ -45,7 +45,7 @@ pub use image::{
 };
 pub use log_manager::{
     DescribedDirectory, DescribedFuture, FetchAnswer, FetchResult, FetchedFrom, LogManager, MoveSettings,
-    OpenPartition, ReplicaChange,
+    OpenPartition, ReplicaChange, WantedReplica,
 };
 pub use partition::{
     Assignment, ChangeError, Duty, Fetched, FollowerPosition, FollowerState, Partition, PartitionSettings,

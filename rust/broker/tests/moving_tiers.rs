@@ -4,6 +4,7 @@
 
 use fastlog_broker::{
     AllowAll, Broker, BrokerConfig, LogManager, MoveSettings, OpenPartition, SystemClock, Tiers,
+    WantedReplica,
 };
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
 use fastlog_log::{AppendOptions, FileSystem, Identity, LogConfig, Storage};
@@ -24,6 +25,11 @@ struct Node {
     broker: Arc<Broker>,
     logs: LogManager,
     tiers: Arc<Tiers>,
+}
+
+fn asked(topic: &str, id: u128, to: &str) -> WantedReplica {
+    let topic_id = Uuid::from_u128(id);
+    WantedReplica { topic: topic.to_owned(), topic_id, index: 0, directory: PathBuf::from(to) }
 }
 
 impl Node {
@@ -52,7 +58,8 @@ impl Node {
                 min_insync_replicas: 1,
             };
             // where one is to be that is not here yet
-            node.logs.move_replica(topic, 0, Path::new(PLACES[0])).expect_err("it is not here");
+            let mut answers = node.logs.move_replicas(&[asked(topic, id, PLACES[0])]);
+            answers.remove(0).expect_err("it is not here");
             node.logs.open_partition(&wanted, NOW_MS).expect("made");
             node.append(topic, 20);
         }
@@ -78,7 +85,7 @@ impl Node {
     }
 
     fn move_all(&self) {
-        self.logs.move_replica("plain", 0, Path::new(PLACES[1])).expect("asked");
+        self.logs.move_replicas(&[asked("plain", 1, PLACES[1])]).remove(0).expect("asked");
         while self.logs.move_next(&MoveSettings::default(), NOW_MS).expect("a step") {}
     }
 }

@@ -11,7 +11,7 @@
 use fastlog_broker::{
     AllowAll, Answer, Assignment, Broker, BrokerConfig, Clock, Fetched, Listener, ListenerProtocol,
     LogManager, MoveSettings, OpenPartition, Outcome, Partition, ReplicaChange, Reply, ReplySink,
-    RequestContext,
+    RequestContext, WantedReplica,
 };
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
 use fastlog_log::{Identity, LogConfig, Storage};
@@ -24,7 +24,7 @@ use fastlog_protocol::messages::produce::{
     PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
 };
 use fastlog_protocol::primitives::{Reader, Writer};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -144,7 +144,9 @@ impl Node {
     /// What one thread is told that does `work` while `t-0` stands still, which ends only after it, or after half a minute.
     fn while_it_stands_still<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.target.set_faults(Faults { hold_directory_renames: true, ..Faults::default() });
-        self.logs.move_replica("t", 0, Path::new(SECOND)).expect("asked");
+        let (topic, topic_id) = ("t".to_owned(), wanted("t").topic_id);
+        let asked = WantedReplica { topic, topic_id, index: 0, directory: PathBuf::from(SECOND) };
+        self.logs.move_replicas(&[asked]).remove(0).expect("asked");
         std::thread::scope(|scope| {
             let mover = scope
                 .spawn(|| while self.logs.move_next(&MoveSettings::default(), NOW_MS).expect("a step") {});

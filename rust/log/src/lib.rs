@@ -25,7 +25,8 @@ pub use file_system::{
     FileHandle, FileSystem, NotInMemory, OpenFiles, OpenMode, RealFileSystem, Space, Storage, only_in_memory,
 };
 pub use log_dir::{
-    Checkpoint, FailedDirectory, Identity, LogDir, Move, Offsets, PartitionDirectory, Settled,
+    Checkpoint, FailedDirectory, Identity, LogDir, Move, Offsets, PartitionDirectory, Settled, WantedPlace,
+    WantedPlaces,
 };
 pub use partition_log::after_tier::AfterTier;
 pub use partition_log::append::{AppendOptions, Appended};

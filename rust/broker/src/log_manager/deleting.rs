@@ -36,10 +36,10 @@ impl LogManager {
             }
             self.delete_unopened(topic, topic_id, |_| true, true, &mut put_away)?;
             put_away.was_cleaned |= self.cleaner.forget(topic);
-            self.moves.forget_topic(topic);
             Ok(put_away.take_count())
         };
         let counts: Vec<_> = topics.iter().map(|(topic, id)| each(topic.as_ref(), *id)).collect();
+        self.forget_wanted_of(&ids);
         match self.settle(&put_away) {
             Ok(()) => counts,
             // what was renamed may not be so on the disk: whoever asks again finds nothing, and comes here
@@ -55,7 +55,6 @@ impl LogManager {
     /// Makes what was put away durable, and drops its offsets from the checkpoints: a namesake is not to inherit them.
     pub(super) fn settle(&self, put_away: &PutAway) -> Result<(), LogError> {
         let directories = self.directories()?;
-        put_away.partitions.iter().for_each(|(topic, index)| self.moves.forget_replica(topic, *index));
         let name = |(topic, index): &(String, i32)| file_name::of_partition(topic, *index);
         let names: Vec<_> = put_away.partitions.iter().map(name).collect();
         // in one that failed what was deleted is found again, and left alone
@@ -116,6 +115,10 @@ pub(super) struct PutAway {
 impl PutAway {
     pub(super) fn add(&mut self, topic: &str, index: i32) {
         self.partitions.push((topic.to_owned(), index));
+    }
+
+    pub(super) fn has(&self, replica: &(String, i32)) -> bool {
+        self.partitions.contains(replica)
     }
 
     /// How many came since this was last asked.

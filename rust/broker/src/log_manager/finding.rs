@@ -6,7 +6,11 @@ use fastlog_log::{LogDir, LogError, Offsets, PartitionDirectory};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use uuid::Uuid;
+
+/// The copy of a partition, and the data directory that has it.
+pub(super) type LeftCopy = (Arc<LogDir>, PartitionDirectory);
 
 /// What is in one data directory.
 pub(super) struct Found {
@@ -16,8 +20,8 @@ pub(super) struct Found {
     pub(super) cleaned: Offsets,
     /// What was deleted in an earlier run: nobody reads it.
     pub(super) doomed: Vec<PathBuf>,
-    /// Partitions that were to be moved here.
-    pub(super) futures: Vec<PartitionDirectory>,
+    /// Copies of partitions that were to be moved here.
+    pub(super) copies: Vec<PartitionDirectory>,
 }
 
 /// Looks through the directory, but for `passed_over`, and puts away what is of the topics `deleted`. An error is that of its
@@ -29,18 +33,6 @@ pub(super) fn find(
     threads: usize,
     events: &Events,
 ) -> Result<Found, LogError> {
-    let mut futures = Vec::new();
-    for future in directory.future_partitions()? {
-        match directory.give_up_future(&future) {
-            Ok(()) => futures.push(future),
-            Err(error) => {
-                let fields =
-                    vec![("directory", future.path.display().to_string()), ("reason", error.to_string())];
-                let message = "a copy that a move left could not be put away, the move is not gone on with";
-                events.push(Level::Warning, message, fields);
-            }
-        }
-    }
     let mut unread = directory.unread_partitions()?;
     unread.retain(|it| !passed_over.contains(&it.path));
     let here = Mutex::new(BTreeMap::new());
@@ -65,5 +57,22 @@ pub(super) fn find(
         here.into_iter().map(|it| ((it.topic.clone(), it.partition), it)).collect();
     let offsets = directory.cleaner_offsets().into_iter();
     let cleaned = offsets.filter(|(key, _)| partitions.contains_key(key)).collect();
-    Ok(Found { partitions, cleaned, doomed: directory.deleted_partitions()?, futures })
+    let (doomed, copies) = (directory.deleted_partitions()?, directory.future_partitions()?);
+    Ok(Found { partitions, cleaned, doomed, copies })
+}
+
+/// Puts the copies away that moves left; answers where they are then, to be removed.
+pub(super) fn put_copies_away(copies: &[LeftCopy], events: &Events) -> Vec<PathBuf> {
+    let each = copies.iter().filter_map(|(directory, copy)| {
+        let put_away = directory.give_up_future(copy).inspect_err(|error| {
+            let fields = vec![("directory", copy.path.display().to_string()), ("reason", error.to_string())];
+            events.push(
+                Level::Warning,
+                "a copy that a move left could not be put away, the next start does it",
+                fields,
+            );
+        });
+        put_away.ok()
+    });
+    each.collect()
 }

@@ -20,8 +20,9 @@ mod tiers;
 
 use deleting::PutAway;
 use directories::Directories;
-use moves::Moves;
-pub use moves::{DescribedFuture, MoveSettings};
+use finding::LeftCopy;
+pub use moves::{DescribedFuture, MoveSettings, WantedReplica};
+use moves::{List, Moves};
 pub use replicas::{FetchAnswer, FetchResult, FetchedFrom, ReplicaChange};
 
 use crate::broker::Broker;
@@ -123,22 +124,23 @@ impl LogManager {
             let message = "a move of a replica was cut short by the end of the last run";
             broker.events().push(Level::Warning, message, vec![("decided", decided)]);
         }
-        let moves = Moves::default();
         let threads = if broker.has_threads { SYNCING_THREADS } else { 1 };
         let (mut found, mut doomed, mut cleaned) = (BTreeMap::new(), Vec::new(), Offsets::new());
+        let mut copies = Vec::new();
         for directory in directories.all().to_vec() {
             match finding::find(&directory, &settled.passed_over, &deleted, threads, broker.events()) {
                 Ok(it) => {
-                    for future in it.futures {
-                        moves.resume(future.topic, future.partition, future.topic_id, directory.path());
-                    }
+                    copies.extend(it.copies.into_iter().map(|copy| (directory.clone(), copy)));
                     cleaned.extend(it.cleaned);
                     found.extend(it.partitions);
-                    doomed.extend(it.doomed.into_iter().map(|path| (path, Due::at_once())));
+                    doomed.extend(it.doomed);
                 }
                 Err(error) => directories.do_without(&directory, error)?,
             }
         }
+        let moves = Moves::of(List::resume(&directories, &copies, broker.events())?);
+        doomed.extend(finding::put_copies_away(&copies, broker.events()));
+        drop(copies);
         for failed in directories.failed() {
             let fields =
                 vec![("directory", failed.path.display().to_string()), ("reason", failed.reason.to_string())];
@@ -161,7 +163,7 @@ impl LogManager {
             last_stop: directories.last_stop(),
             directories: Mutex::new(Some(Arc::new(directories))),
             found: Mutex::new(found),
-            doomed: Mutex::new(doomed),
+            doomed: Mutex::new(doomed.into_iter().map(|path| (path, Due::at_once())).collect()),
             missing: Mutex::default(),
             noting: Mutex::default(),
             passed_over,

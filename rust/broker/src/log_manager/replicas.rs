@@ -143,7 +143,9 @@ impl LogManager {
         let is_meant = |index| wanted.iter().any(|it| it.0 == index);
         self.delete_unopened(topic, topic_id, is_meant, is_deleted, &mut put_away)?;
         if is_deleted {
-            self.moves.forget_topic(topic);
+            self.forget_wanted_of(&[topic_id]);
+        } else {
+            self.forget_wanted_replicas(topic_id, |replica| put_away.has(replica));
         }
         self.settle(&put_away)?;
         Ok(put_away.take_count())

@@ -43,8 +43,7 @@ impl LogManager {
         directories: &'a Directories,
         wanted: &OpenPartition,
     ) -> Result<&'a Arc<LogDir>, LogError> {
-        let preferred = self.moves.take_preferred(&wanted.topic, wanted.index);
-        let preferred = preferred.and_then(|path| directories.healthy().find(|it| it.path() == path));
+        let preferred = self.preferred(directories, &wanted.topic, wanted.index, wanted.topic_id);
         preferred.map_or_else(|| directories.place(&self.broker, wanted.config.segment_bytes), Ok)
     }
 

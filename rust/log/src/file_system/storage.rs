@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use super::floor::Floor;
-use super::{FileSystem, OpenFiles, RealFileSystem, Space};
+use super::{FileSystem, OpenFiles, RealFileSystem, Space, is_disk_full};
 use crate::error::{During, LogError};
 
 /// How many places that could not be read are told: a bound on memory and on log lines.
@@ -133,6 +133,17 @@ impl Storage {
         let mut told = self.unreadable.lock();
         if told.len() < UNREADABLE_TOLD_MAX && told.insert(reason.clone()) {
             tracing::error!(reason, "records cannot be read");
+        }
+    }
+
+    /// What a write here that failed means: without room the work ends, anything else takes the directory offline.
+    pub(crate) fn write_failed(&self, error: LogError) -> LogError {
+        match error {
+            LogError::Io { path, source, .. } if is_disk_full(&source) => LogError::DiskFull { path, source },
+            error => {
+                self.poison(&error);
+                error
+            }
         }
     }
 

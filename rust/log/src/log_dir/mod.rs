@@ -32,6 +32,7 @@ pub use checkpoint::{Checkpoint, Offsets};
 use claim::Claim;
 pub use known::KnownDirectories;
 pub use meta_properties::{Identity, read_identity};
+pub use moves::wanted::{WantedPlace, WantedPlaces};
 pub use moves::{Move, Settled};
 use run_marker::Run;
 pub use several::{FailedDirectory, OpenedDirectories};
@@ -179,12 +180,13 @@ impl LogDir {
         Ok(found)
     }
 
-    /// Renames the copy of a partition that is of no use any more, to be among the deleted ones.
-    pub fn give_up_future(&self, future: &PartitionDirectory) -> Result<(), LogError> {
+    /// Renames the copy of a partition that is of no use any more, to be among the deleted ones; answers where it is then.
+    pub fn give_up_future(&self, future: &PartitionDirectory) -> Result<PathBuf, LogError> {
         let files = &self.storage.file_system;
         let name = file_name::of_deleted_partition(&future.topic, future.partition, files.random_uuid());
         let to = self.path().join(name);
-        files.rename(&future.path, &to).during("rename", &future.path)
+        files.rename(&future.path, &to).during("rename", &future.path)?;
+        Ok(to)
     }
 
     /// Removes the directory of a deleted partition ([`crate::Log::mark_deleted`]); refuses any other.

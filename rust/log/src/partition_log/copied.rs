@@ -7,8 +7,7 @@ use std::sync::Arc;
 use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::{
-    FileHandle, FileSystem, OpenMode, ReadablePart, Storage, UnseenFile, is_disk_full, read_exact_at,
-    write_all_at,
+    FileHandle, FileSystem, OpenMode, ReadablePart, Storage, UnseenFile, read_exact_at, write_all_at,
 };
 use crate::segment::{Damage, Segment};
 
@@ -81,7 +80,7 @@ impl Copied {
         self.from = Some(Arc::new(ReadablePart::new(Arc::new(UnseenFile::new(from)))));
         let path = self.path(directory);
         let to = storage.file_system.open(&path, OpenMode::Create).and_then(|to| to.set_len(0).map(|()| to));
-        self.to = Some(to.during("create", &path).map_err(|error| target_failed(storage, error))?);
+        self.to = Some(to.during("create", &path).map_err(|error| storage.write_failed(error))?);
         Ok(())
     }
 
@@ -105,7 +104,7 @@ impl Copied {
         self.check_unreadable(&*from, self.bytes + length)?;
         write_all_at(&*to, &mut [IoSlice::new(chunk)], self.bytes)
             .during("write", self.path(directory))
-            .map_err(|error| target_failed(storage, error))?;
+            .map_err(|error| storage.write_failed(error))?;
         self.bytes += length;
         Ok(length)
     }
@@ -135,7 +134,7 @@ impl Copied {
 
     pub(super) fn sync(&self, storage: &Storage, directory: &Path) -> Result<(), LogError> {
         let Some(to) = &self.to else { return Ok(()) };
-        to.sync_data().during("sync", self.path(directory)).map_err(|error| target_failed(storage, error))
+        to.sync_data().during("sync", self.path(directory)).map_err(|error| storage.write_failed(error))
     }
 
     /// Others need the memory more than who may come to read what was copied. To be called when it is synced.
@@ -153,16 +152,5 @@ impl Copied {
 
     pub(super) fn path(&self, directory: &Path) -> PathBuf {
         directory.join(self.name())
-    }
-}
-
-/// A write to the copy failed: without room the copy ends, anything else takes its data directory offline.
-pub(super) fn target_failed(target: &Storage, error: LogError) -> LogError {
-    match error {
-        LogError::Io { path, source, .. } if is_disk_full(&source) => LogError::DiskFull { path, source },
-        error => {
-            target.poison(&error);
-            error
-        }
     }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Log;
-use super::copied::{CHUNK_BYTES, Copied, target_failed};
+use super::copied::{CHUNK_BYTES, Copied};
 use super::open::list_names;
 use crate::cleaner::Unpaced;
 use crate::error::{During, LogError};
@@ -72,7 +72,7 @@ impl FutureLog {
         })?;
         let directory = target.directory().join(name);
         let made = target.file_system.create_directory(&directory);
-        made.during("create", &directory).map_err(|error| target_failed(target, error))?;
+        made.during("create", &directory).map_err(|error| target.write_failed(error))?;
         let mut future = Self {
             source: Arc::clone(&log.storage().file_system),
             storage: Arc::clone(target),
@@ -310,7 +310,7 @@ impl FutureLog {
         write_all_at(&*to, &mut [IoSlice::new(&bytes)], 0)
             .and_then(|()| to.sync_data())
             .during("write", path)
-            .map_err(|error| target_failed(&self.storage, error))?;
+            .map_err(|error| self.storage.write_failed(error))?;
         self.small.insert(name.to_owned(), bytes);
         Ok(())
     }
@@ -321,7 +321,7 @@ impl FutureLog {
         self.are_names_synced &= !self.names.insert(name.to_owned());
         let file = self.storage.file_system.open(&path, OpenMode::Create);
         let emptied = file.and_then(|file| file.set_len(0).map(|()| file)).during("create", &path);
-        Ok((emptied.map_err(|error| target_failed(&self.storage, error))?, path))
+        Ok((emptied.map_err(|error| self.storage.write_failed(error))?, path))
     }
 
     /// Has `name` here what it is in `source`: nothing, where it is not there.
@@ -332,7 +332,7 @@ impl FutureLog {
             result => result.during("read", &from_path)?,
         };
         let (to, to_path) = self.make(name)?;
-        let failed = |error| target_failed(&self.storage, error);
+        let failed = |error| self.storage.write_failed(error);
         let length = from.length().during("ask for the size of", &from_path)?;
         let mut buffer = vec![0; CHUNK_BYTES.min(usize::try_from(length).unwrap_or(CHUNK_BYTES))];
         let mut at = 0;
@@ -357,7 +357,7 @@ impl FutureLog {
         let path = self.directory.join(name);
         match self.storage.file_system.remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).during("remove", &path).map_err(|error| target_failed(&self.storage, error))
+                Err(error).during("remove", &path).map_err(|error| self.storage.write_failed(error))
             }
             _ => Ok(()),
         }
@@ -416,7 +416,7 @@ impl FutureLog {
             return Ok(());
         }
         let synced = self.storage.file_system.sync_directory(&self.directory);
-        synced.during("sync", &self.directory).map_err(|error| target_failed(&self.storage, error))?;
+        synced.during("sync", &self.directory).map_err(|error| self.storage.write_failed(error))?;
         self.are_names_synced = true;
         Ok(())
     }

@@ -19,7 +19,6 @@ use std::sync::atomic::Ordering::Release;
 
 use parking_lot::MutexGuard;
 
-use super::copied::target_failed;
 use super::future::FutureLog;
 use super::open::list_names;
 use super::{Log, Writer};
@@ -128,6 +127,11 @@ impl HandOver<'_> {
         Ok(true)
     }
 
+    /// Bytes of batches that are in the copy, which are all.
+    pub fn size_bytes(&self) -> u64 {
+        self.future.size_bytes()
+    }
+
     /// Gives the copy the partition's name, and turns the log to it.
     pub fn commit(&mut self) -> Commit {
         let name = file_name::of_partition(self.log.topic(), self.log.partition());
@@ -169,7 +173,7 @@ impl HandOver<'_> {
         if files.exists(place).during("look for", place).map_err(Commit::Failed)? {
             return Err(Commit::Failed(name_is_taken(place)));
         }
-        let failed = |error| target_failed(target, error);
+        let failed = |error| target.write_failed(error);
         if let Err(error) = files.rename(from, place).during("rename", from).map_err(failed) {
             let is_there = files.exists(place).unwrap_or(true);
             return Err(if is_there { Commit::MaybeRenamed(error) } else { Commit::Failed(error) });

@@ -14,7 +14,7 @@ mod settings;
 
 use fastlog_broker::{
     AllowAll, Broker, ChangeError, FetchAnswer, Listener, ListenerProtocol, LogManager, OpenPartition,
-    SystemClock,
+    SystemClock, WantedReplica,
 };
 use fastlog_log::{Checkpoint, Identity, LastStop, LogConfig, LogError, Storage};
 use fastlog_protocol::ErrorCode;
@@ -110,10 +110,22 @@ impl Engine {
         Ok(described.into_iter().map(directories::described).collect())
     }
 
-    fn move_replica(&self, py: Python<'_>, topic: &str, partition: i32, directory: PathBuf) -> PyResult<()> {
+    /// Of each replica why it is not moved, if it is not.
+    fn move_replicas(
+        &self,
+        py: Python<'_>,
+        replicas: Vec<(String, [u8; 16], i32, PathBuf)>,
+    ) -> PyResult<Vec<Option<PyErr>>> {
         let logs = self.logs()?;
-        py.detach(|| logs.move_replica(topic, partition, &directory))
-            .map_err(|error| failure::kafka_error(error.code, &error.message))
+        let each = replicas.into_iter().map(|(topic, topic_id, index, directory)| WantedReplica {
+            topic,
+            topic_id: Uuid::from_bytes(topic_id),
+            index,
+            directory,
+        });
+        let wanted: Vec<_> = each.collect();
+        let answers = py.detach(|| logs.move_replicas(&wanted)).into_iter();
+        Ok(answers.map(|it| it.err().map(|error| failure::kafka_error(error.code, &error.message))).collect())
     }
 
     fn close_directories(&self, py: Python<'_>) -> PyResult<()> {

@@ -84,7 +84,7 @@ impl LogManager {
             let Some(partition) = turn.due.get(turn.next.fetch_add(1, Ordering::Relaxed)) else { return };
             // one that is handed over comes in the next turn
             let Some(_not_handed_over) = self.moves.claim(partition) else { continue };
-            if self.moves.has(partition) {
+            if self.is_to_be_moved(partition) {
                 continue;
             }
             match self.run_tier(tiers, partition, now_ms) {

@@ -2,126 +2,21 @@
 
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
-use fastlog_broker::{AllowAll, Broker, BrokerConfig, LogManager, MoveSettings, OpenPartition, SystemClock};
+mod node;
+mod waiting;
+
+use fastlog_broker::{MoveSettings, OpenPartition};
 use fastlog_log::file_system::OpenMode;
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
-use fastlog_log::file_system::read_exact_at;
-use fastlog_log::{AppendOptions, Checkpoint, FileSystem, Identity, LogConfig, LogError, Storage};
+use fastlog_log::{Checkpoint, FileSystem, LogConfig};
 use fastlog_protocol::ErrorCode;
-use fastlog_protocol::batch::{Builder, batches, records};
-use fastlog_protocol::compression::Compression;
+use node::{FIRST, NOW_MS, Node, SECOND, THIRD, found, restarted, wanted};
 use std::io::ErrorKind;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
-
-const NOW_MS: i64 = 1_700_000_000_000;
-const FIRST: &str = "/first";
-const SECOND: &str = "/second";
-const THIRD: &str = "/third";
-
-/// A broker with a partition, on two disks, which may be one file system.
-struct Node {
-    broker: Arc<Broker>,
-    logs: LogManager,
-}
-
-fn wanted() -> OpenPartition {
-    let config = LogConfig { segment_bytes: 4096, index_interval_bytes: 256, ..LogConfig::default() };
-    OpenPartition {
-        topic: "t".into(),
-        topic_id: Uuid::from_u128(1),
-        index: 0,
-        leader_epoch: 0,
-        config: Arc::new(config),
-        min_insync_replicas: 1,
-    }
-}
-
-impl Node {
-    fn start(disks: &[MemoryFileSystem]) -> Result<Self, LogError> {
-        Self::start_with(disks, &wanted())
-    }
-
-    fn start_with(disks: &[MemoryFileSystem], wanted: &OpenPartition) -> Result<Self, LogError> {
-        let storages = disks.iter().zip([FIRST, SECOND, THIRD]);
-        let storages =
-            storages.map(|(disk, path)| Storage::new(Arc::new(disk.clone()), PathBuf::from(path), 100));
-        let clock = Arc::new(SystemClock);
-        let broker = Broker::without_threads(BrokerConfig::default(), Arc::new(AllowAll), clock);
-        let broker = broker.expect("a broker");
-        let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
-        let logs = LogManager::open(broker.clone(), storages.collect(), &identity)?;
-        logs.open_partition(wanted, NOW_MS)?;
-        logs.finish_opening()?;
-        Ok(Self { broker, logs })
-    }
-
-    fn append(&self) -> Result<(), ErrorCode> {
-        self.append_of(500)
-    }
-
-    fn append_of(&self, bytes: usize) -> Result<(), ErrorCode> {
-        self.append_to("t", bytes)
-    }
-
-    fn append_to(&self, topic: &str, bytes: usize) -> Result<(), ErrorCode> {
-        let partition = self.broker.partitions().get(topic, 0).expect("an open partition");
-        let value = format!("value-{}-{}", partition.log().log_end_offset(), "x".repeat(bytes));
-        let mut builder = Builder::new();
-        builder.append(NOW_MS, None, Some(value.as_bytes()));
-        let batch = builder.seal(Compression::None).expect("a batch");
-        let appended = partition.append(&batch, NOW_MS, AppendOptions::default());
-        appended.map(|_| ()).map_err(|error| error.code)
-    }
-
-    fn place(&self) -> PathBuf {
-        let partition = self.broker.partitions().get("t", 0).expect("an open partition");
-        partition.log().directory().parent().expect("a data directory").to_owned()
-    }
-
-    /// Moves until there is nothing to move.
-    fn move_all(&self) -> Result<(), LogError> {
-        while self.logs.move_next(&MoveSettings::default(), NOW_MS)? {}
-        Ok(())
-    }
-
-    /// Where the log starts, and its end; all records between are as they were sent.
-    fn check(&self) -> (i64, i64) {
-        let partition = self.broker.partitions().get("t", 0).expect("an open partition");
-        let log = partition.log();
-        let (start, end) = (log.log_start_offset(), log.log_end_offset());
-        let mut at = start;
-        while let Some(slice) = log.read(at, 10_000, end, true).expect("records") {
-            let mut bytes = vec![0; slice.length];
-            read_exact_at(&*slice.file, &mut bytes, slice.position).expect("bytes");
-            for batch in batches(&bytes) {
-                records(batch.expect("a batch"), |record| {
-                    let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
-                    assert!(
-                        value.starts_with(&format!("value-{}-", record.offset)),
-                        "{}: {value}",
-                        record.offset
-                    );
-                    at = at.max(record.offset + 1);
-                    ControlFlow::Continue(())
-                })
-                .expect("records");
-            }
-        }
-        assert_eq!(at, end, "nothing is missing");
-        (start, end)
-    }
-
-    fn messages(&self) -> Vec<String> {
-        let (events, _) = self.broker.events().drain();
-        let of = |it: fastlog_broker::Event| format!("{} {:?}", it.message, it.fields);
-        events.into_iter().map(of).collect()
-    }
-}
 
 /// A partition of 24 records in the first directory, of which 20 are on the disk, and the first 5 deleted.
 fn prepared(disks: &[MemoryFileSystem]) -> Node {
@@ -136,24 +31,11 @@ fn prepared(disks: &[MemoryFileSystem]) -> Node {
     node
 }
 
-/// Directories of the partition that are there, in which data directory.
-fn found(disks: &[MemoryFileSystem]) -> Vec<&'static str> {
-    let is_there =
-        |disk: &MemoryFileSystem, path: &str| disk.exists(&Path::new(path).join("t-0")).expect("asked");
-    let all = disks.iter().zip([FIRST, SECOND, THIRD]);
-    all.filter(|(disk, path)| is_there(disk, path)).map(|(_, path)| path).collect()
-}
-
 /// Asks for the move and does it, with appends after it; how many records were acknowledged, and whether it was done.
 fn moved(node: &Node) -> (i64, bool) {
-    let asked = node.logs.move_replica("t", 0, Path::new(SECOND));
+    let asked = node.ask("t", SECOND);
     let done = asked.is_ok() && node.move_all().is_ok() && node.place() == Path::new(SECOND);
     (24 + (0..3).take_while(|_| node.append().is_ok()).count() as i64, done)
-}
-
-fn restarted(disks: &[MemoryFileSystem], restart: impl Fn(&MemoryFileSystem)) -> Node {
-    disks.iter().for_each(restart);
-    Node::start(disks).expect("a start after that")
 }
 
 #[test]
@@ -162,7 +44,12 @@ fn a_replica_is_moved_and_moved_back_with_all_that_it_has() {
     let node = prepared(&disks);
     assert_eq!(moved(&node), (27, true));
     assert_eq!((node.check(), found(&disks)), ((5, 27), vec![SECOND]));
-    node.logs.move_replica("t", 0, Path::new(FIRST)).expect("asked");
+    let told: Vec<_> = node.messages().into_iter().filter(|it| it.contains("a replica was moved")).collect();
+    assert!(
+        told.len() == 1 && told[0].contains(r#"("bytes", "13"#),
+        "of 24 records with 500 bytes each: {told:?}"
+    );
+    node.ask("t", FIRST).expect("asked");
     node.move_all().expect("moved");
     assert_eq!((node.check(), found(&disks)), ((5, 27), vec![FIRST]));
     node.logs.close().expect("closed");
@@ -342,9 +229,7 @@ fn a_target_without_room_ends_the_move_and_nothing_else() {
 fn what_cannot_be_moved_is_told_and_what_is_not_here_is_made_there() {
     let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
     let node = prepared(&disks);
-    let code = |topic: &str, path: &str| {
-        node.logs.move_replica(topic, 0, Path::new(path)).expect_err("a refusal").code
-    };
+    let code = |topic: &str, path: &str| node.ask(topic, path).expect_err("a refusal").code;
     assert_eq!(code("t", "/elsewhere"), ErrorCode::LOG_DIR_NOT_FOUND);
     assert_eq!(code("later", SECOND), ErrorCode::REPLICA_NOT_AVAILABLE);
     let later = OpenPartition { topic: "later".into(), topic_id: Uuid::from_u128(2), ..wanted() };
@@ -353,16 +238,16 @@ fn what_cannot_be_moved_is_told_and_what_is_not_here_is_made_there() {
     assert_eq!(made.log().directory(), Path::new(SECOND).join("later-0"));
 
     // one that is not wanted any more
-    node.logs.move_replica("t", 0, Path::new(SECOND)).expect("asked");
+    node.ask("t", SECOND).expect("asked");
     let described = node.logs.described().expect("described");
     let futures: Vec<_> =
         described[1].futures.iter().map(|it| (&*it.topic, it.index, it.offset_lag)).collect();
     assert_eq!(futures, [("t", 0, 24)]);
-    node.logs.move_replica("t", 0, Path::new(FIRST)).expect("cancelled");
+    node.ask("t", FIRST).expect("cancelled");
     node.move_all().expect("nothing to do");
     assert_eq!(node.place(), Path::new(FIRST));
     // a topic that is deleted
-    node.logs.move_replica("t", 0, Path::new(SECOND)).expect("asked");
+    node.ask("t", SECOND).expect("asked");
     node.logs.delete_topics(&[("t", Uuid::from_u128(1))], NOW_MS).remove(0).expect("deleted");
     node.move_all().expect("nothing to do");
     assert!(found(&disks).is_empty());
@@ -394,7 +279,7 @@ fn a_move_that_failed_does_not_count_for_a_later_topic_of_the_name() {
         let node = prepared(&disks);
         fail_at_the_name(&node, &disks[1], is_renamed);
         node.logs.delete_topics(&[("t", Uuid::from_u128(1))], NOW_MS).remove(0).expect("deleted");
-        node.logs.move_replica("t", 0, Path::new(SECOND)).expect_err("it is not here yet");
+        node.ask("t", SECOND).expect_err("it is not here yet");
         let later = OpenPartition { topic_id: Uuid::from_u128(2), ..wanted() };
         node.logs.open_partition(&later, NOW_MS).expect("made");
         assert_eq!(node.place(), Path::new(SECOND));
@@ -402,7 +287,7 @@ fn a_move_that_failed_does_not_count_for_a_later_topic_of_the_name() {
         disks.iter().for_each(MemoryFileSystem::kill_process);
         drop(node);
         disks.iter().for_each(MemoryFileSystem::restart_process);
-        let node = Node::start_with(&disks, &later).expect("a start");
+        let node = Node::start_with(&disks, std::slice::from_ref(&later)).expect("a start");
         assert_eq!((node.check(), node.place()), ((0, 3), PathBuf::from(SECOND)), "renamed: {is_renamed}");
     }
 }
@@ -414,7 +299,7 @@ fn a_move_that_failed_does_not_count_for_a_replica_that_comes_there_another_way(
         let node = prepared(&disks);
         fail_at_the_name(&node, &disks[1], is_renamed);
         for place in [THIRD, SECOND] {
-            node.logs.move_replica("t", 0, Path::new(place)).expect("asked");
+            node.ask("t", place).expect("asked");
             node.move_all().expect("moved");
             assert_eq!(node.place(), Path::new(place));
         }
@@ -436,7 +321,7 @@ fn a_full_disk_without_room_for_a_longer_name_gives_a_replica_away_and_goes_on()
     node.logs.purge_deleted(i64::MAX).expect("nothing is left to be removed");
     disks[0].set_faults(Faults::default());
     // the disk is in use: it takes the replica back
-    node.logs.move_replica("t", 0, Path::new(FIRST)).expect("asked");
+    node.ask("t", FIRST).expect("asked");
     node.move_all().expect("moved");
     assert_eq!((node.check(), node.place()), ((5, 27), PathBuf::from(FIRST)));
     disks.iter().for_each(MemoryFileSystem::kill_process);
@@ -471,8 +356,8 @@ fn a_directory_that_has_the_name_is_left_for_a_person() {
 fn a_partition_that_is_written_fast_is_moved() {
     let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
     let config = LogConfig { segment_bytes: 64 << 20, ..LogConfig::default() };
-    let node =
-        Node::start_with(&disks, &OpenPartition { config: Arc::new(config), ..wanted() }).expect("a broker");
+    let node = Node::start_with(&disks, &[OpenPartition { config: Arc::new(config), ..wanted() }])
+        .expect("a broker");
     // each sync takes long enough for more to be appended than may be missing
     for disk in &disks {
         disk.set_faults(Faults { sync_takes: Duration::from_millis(30), ..Faults::default() });
@@ -488,7 +373,7 @@ fn a_partition_that_is_written_fast_is_moved() {
             }
             count
         });
-        node.logs.move_replica("t", 0, Path::new(SECOND)).expect("asked");
+        node.ask("t", SECOND).expect("asked");
         let began = Instant::now();
         while node.logs.move_next(&MoveSettings::default(), NOW_MS).expect("a step")
             && began.elapsed() < Duration::from_secs(60)
@@ -507,7 +392,7 @@ fn appends_do_not_wait_for_a_disk_that_hangs_when_it_gets_a_replica() {
     node.logs.open_partition(&other, NOW_MS).expect("made");
     disks[1].set_faults(Faults { hold_directory_renames: true, ..Faults::default() });
     std::thread::scope(|scope| {
-        node.logs.move_replica("t", 0, Path::new(SECOND)).expect("asked");
+        node.ask("t", SECOND).expect("asked");
         let mover = scope.spawn(|| node.move_all());
         let began = Instant::now();
         while disks[1].held() == 0 {

@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+pub mod wanted;
+
 use super::{FailedDirectory, LogDir, partition_metadata};
 use crate::error::{During, LogError};
 use crate::file_system::{FileSystem, atomic_file};
