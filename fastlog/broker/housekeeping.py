@@ -32,13 +32,11 @@ LOOK_INTERVAL_MS = 5_000
 ROOM_INTERVAL_MS = 1_000
 # a file of a log that nobody used for so long is closed, within twice that time
 IDLE_FILES_INTERVAL_MS = 60_000
-# when the next pass of the scrub is due is looked at so often
+# when the next pass of the scrub is due is looked at so often, and what somebody doubts
 SCRUB_LOOK_MS = 1_000
 SCRUB_NICENESS = 15
 # a move between data directories begins within this time
 MOVES_LOOK_MS = 500
-# what clients fetch again and again is looked at so often
-SENT_AGAIN_INTERVAL_MS = 1_000
 # what time it is, is written down so often
 CLOCK_INTERVAL_MS = 60_000
 # the cleaner looks at every compacted log: never more often than this
@@ -62,10 +60,6 @@ class Logs(Protocol):
 
     def look_at_rooms(self) -> None:
         """Asks the disks for their room; appends are refused where there is too little, and resume when there is."""
-        ...
-
-    def verify_sent_again(self) -> None:
-        """Checks records that consumers fetch again and again."""
         ...
 
     def checkpoint_recovery_points(self) -> None:
@@ -97,7 +91,7 @@ class ScrubbedLogs(Protocol):
     """The engine's calls; the first blocks."""
 
     def scrub_next(self, now_ms: int) -> bool:
-        """Checks the next segment of the scrub that is due; False when none is."""
+        """Looks at what is doubted and checks the next segment, of that or of a pass; False when none is due."""
         ...
 
     def stop_scrub(self) -> None:
@@ -154,7 +148,6 @@ def tasks(
         ),
         Task("purge", PURGE_INTERVAL_MS, lambda: logs.purge_deleted(clock.now_ms())),
         Task("clock", CLOCK_INTERVAL_MS, deletion_clock.write),
-        Task("records sent again", SENT_AGAIN_INTERVAL_MS, logs.verify_sent_again),
         Task("room of the disks", ROOM_INTERVAL_MS, logs.look_at_rooms),
         Task("idle files", IDLE_FILES_INTERVAL_MS, logs.close_idle_files),
         Task(

@@ -183,10 +183,11 @@ class Engine:
         """Ends a `move_next` that is under way, and later ones at once; does not wait. A start begins it anew."""
 
     def scrub_next(self, now_ms: int) -> bool:
-        """Checks the next segment of the pass that is under way or due, at its rate; False when there is none."""
+        """Looks at records that are doubted, and checks a segment, at the scrub's rate; False when there is none.
 
-    def verify_sent_again(self) -> None:
-        """Looks at records that consumers were sent again and again, as those ask that find a checksum wrong."""
+        It is the one of doubted records that are bad, or the next one of the pass that is under way or due. Records are
+        doubted that a consumer was sent again and again, or of which `verify` was told.
+        """
 
     def stop_scrub(self) -> None:
         """Ends a `scrub_next` that is under way, and later ones at once; does not wait."""
@@ -319,8 +320,8 @@ class Engine:
     def damaged(self) -> list[tuple[str, bytes, int, int, int, int, str]]:
         """Topic, its id, partition, first damaged offset, first good one behind it, bytes, what is wrong; of all."""
 
-    def verify(self, topic: str, topic_id: bytes, index: int, offset: int) -> None:
-        """Checks the segment that has an offset, as the scrub does."""
+    def verify(self, topic: str, topic_id: bytes, index: int, offset: int) -> bool:
+        """Has `scrub_next` check the segment that has an offset; False where too many wait for that. Cheap."""
 
     def mend(self, topic: str, topic_id: bytes, index: int, offset: int, records: bytes) -> None:
         """Puts whole batches from another replica in the place of the damaged ones from `offset` on, synced.

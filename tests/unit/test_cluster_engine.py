@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import select
 import struct
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
 
+from fastlog.broker.housekeeping import scrub_task, tasks
 from fastlog.config import load
 from fastlog.native._builder import BatchBuilder
 from fastlog.native._engine import Engine, seal_batch
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 
 TOPIC_ID = UUID(int=7)
 SETTINGS = {"t": load().topic({})}
-MOVED, FENCED, REFUSED = 6, 74, 31
+MOVED, FENCED, REFUSED, STORAGE = 6, 74, 31, 56
 Change = tuple[str, bytes, int, int, int, int, list[int], list[int], bool]
 
 
@@ -261,3 +264,27 @@ def test_a_consumer_is_sent_to_the_replica_in_its_rack(node: Node) -> None:
         here, _ = node.fetch(rack=rack)
         assert here.preferred_read_replica == -1
         assert here.records
+
+
+def test_what_is_doubted_is_looked_at_by_the_scrub_without_a_pass_and_by_nobody_else(
+    node: Node, tmp_path: Path
+) -> None:
+    node.lead(1, 1, [1])
+    assert node.produce()[0].error_code == 0
+    path = tmp_path / "t-0" / f"{0:020d}.log"
+    with path.open("r+b") as file:
+        file.seek(65)
+        byte = file.read(1)[0]
+        file.seek(65)
+        file.write(bytes([byte ^ 1]))
+    assert node.engine.verify("t", TOPIC_ID.bytes, 0, 0)
+    clock: Any = SimpleNamespace(now_ms=lambda: time.time_ns() // 1_000_000, write=lambda: None)
+    for task in tasks(node.engine, load().broker(), clock, clock):
+        task.run()
+    assert node.engine.damages_found() == 0, "retention and the others wait for this disk"
+    # it steps back for good, so not on this thread
+    thread = threading.Thread(target=scrub_task(node.engine, clock).run)
+    thread.start()
+    thread.join()
+    assert node.engine.damages_found() == 1
+    assert node.fetch()[0].error_code == STORAGE

@@ -59,8 +59,8 @@ class DamagedLogs(Protocol):
         """Topic, its id, partition, first damaged offset, first good one behind it, bytes, what is wrong."""
         ...
 
-    def verify(self, topic: str, topic_id: bytes, partition: int, offset: int) -> None:
-        """Checks the segment that has an offset: what is bad there is damage from then on."""
+    def verify(self, topic: str, topic_id: bytes, partition: int, offset: int) -> bool:
+        """Has the segment checked that has an offset: what is bad there is damage then. False where too many wait."""
         ...
 
     def mend(self, topic: str, topic_id: bytes, partition: int, offset: int, records: bytes) -> None:
@@ -144,7 +144,7 @@ class Mender:
         self._link.close()
 
     def _verify_reported(self) -> None:
-        """Looks at what followers met. They go on to ask, and so to report, until it is mended."""
+        """Has looked at what followers met. They go on to ask, and so to report, until it is mended."""
         now_ms = self._clock.monotonic_ms()
         for report, at_ms in list(self._verified_ms.items()):
             if now_ms - at_ms >= VERIFY_AGAIN_MS:
@@ -154,9 +154,9 @@ class Mender:
             topic = self._view().by_id.get(report.topic_id)
             if topic is None or report in self._verified_ms:
                 continue
-            self._verified_ms[report] = now_ms
             try:
-                self._engine.verify(topic.name, report.topic_id.bytes, report.partition, report.offset)
+                if self._engine.verify(topic.name, report.topic_id.bytes, report.partition, report.offset):
+                    self._verified_ms[report] = now_ms
             except (FastlogError, OSError) as error:
                 self._log.warning(
                     "what a follower was sent with a wrong checksum could not be looked at",

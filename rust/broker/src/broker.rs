@@ -11,6 +11,7 @@ use crate::partition::{Assignment, ChangeError, Partition, PartitionSettings, Pa
 use crate::request::context::{Authorizer, Operation, RequestContext, Resource};
 use crate::request::control_queue::{ControlQueue, ControlRequest};
 use crate::request::response::{Outcome, Reply};
+use crate::scrubber::Doubts;
 use crate::sync::SyncThreads;
 use crate::tiers::Tiers;
 use crate::waiters::Timer;
@@ -122,6 +123,7 @@ pub struct Broker {
     pub(crate) partitions: Arc<PartitionTable>,
     pub(crate) sessions: Arc<SessionCache>,
     pub(crate) sent: Arc<SentAgain>,
+    pub(crate) doubts: Arc<Doubts>,
     pub(crate) timer: Timer,
     pub(crate) deletions: Deletions,
     syncs: SyncThreads,
@@ -171,6 +173,7 @@ impl Broker {
         (syncs, disks): (SyncThreads, Arc<DiskThreads>),
         has_threads: bool,
     ) -> io::Result<Arc<Self>> {
+        let doubts = Arc::<Doubts>::default();
         let (wakeup, groups_wakeup) = (Arc::new(Wakeup::new()?), Arc::new(Wakeup::new()?));
         Ok(Arc::new_cyclic(|this| Self {
             authorizer,
@@ -184,7 +187,8 @@ impl Broker {
                 (config.replica_lag_max / 8).min(LOOK_AT_ALL_MAX),
                 config.fetch_session_seed,
             )),
-            sent: Arc::default(),
+            sent: Arc::new(SentAgain::new(doubts.clone())),
+            doubts,
             timer,
             deletions: Deletions::default(),
             syncs,

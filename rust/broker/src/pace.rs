@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 /// Waits shorter than this are saved up: the timer is no finer.
 const WAIT_MIN: Duration = Duration::from_millis(5);
+/// However far ahead a work is.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+/// So often something else is done in a long wait.
+const MEANWHILE: Duration = Duration::from_secs(1);
 
 /// Stops a work for good, also in the middle of a wait.
 #[derive(Default)]
@@ -50,17 +54,31 @@ impl<'a> Throttle<'a> {
     pub(crate) fn new(brake: &'a Brake, bytes_per_second: Option<f64>) -> Self {
         Self { brake, bytes_per_second, began: Instant::now(), bytes: 0.into() }
     }
-}
-
-impl Pace for Throttle<'_> {
-    fn go_on(&self, bytes: u64) -> bool {
+    /// As [`Pace::go_on`]; while it waits it does something else now and then, and once before.
+    pub(crate) fn go_on_with(&self, bytes: u64, meanwhile: impl Fn()) -> bool {
+        meanwhile();
         let Some(rate) = self.bytes_per_second.filter(|rate| *rate > 0.0) else {
             return self.brake.wait(Duration::ZERO);
         };
         let total = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let due = Duration::try_from_secs_f64(total as f64 / rate).unwrap_or(Duration::MAX);
-        let ahead = due.saturating_sub(self.began.elapsed()).min(Duration::from_secs(3600));
-        self.brake.wait(if ahead < WAIT_MIN { Duration::ZERO } else { ahead })
+        let until = due.min(self.began.elapsed() + WAIT_MAX);
+        loop {
+            let ahead = until.saturating_sub(self.began.elapsed());
+            if ahead < WAIT_MIN {
+                return self.brake.wait(Duration::ZERO);
+            }
+            if !self.brake.wait(ahead.min(MEANWHILE)) {
+                return false;
+            }
+            meanwhile();
+        }
+    }
+}
+
+impl Pace for Throttle<'_> {
+    fn go_on(&self, bytes: u64) -> bool {
+        self.go_on_with(bytes, || ())
     }
 }
 

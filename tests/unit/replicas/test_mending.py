@@ -9,8 +9,9 @@ from uuid import UUID
 
 import pytest
 
+from fastlog.broker.peers.messages import AskVerified
 from fastlog.broker.replicas.following import FETCH_VERSION
-from fastlog.broker.replicas.mending import BYTES_MAX, RETRY_MS, Mender
+from fastlog.broker.replicas.mending import BYTES_MAX, RETRY_MS, VERIFY_AGAIN_MS, Mender
 from fastlog.broker.replicas.settings import ReplicaSettings
 from fastlog.broker.replicas.view import View
 from fastlog.errors import InvalidRequestError, KafkaStorageError
@@ -45,6 +46,8 @@ class World:
         self.holds: dict[int, dict[int, bytes] | Exception] = {}
         self.now_ms = 0
         self.address = "zmq://other"
+        self.has_room = True
+        self.verified: list[int] = []
         self._at = 0
         self._answers: list[bytes] = []
 
@@ -56,6 +59,11 @@ class World:
     def damaged(self) -> list[tuple[str, bytes, int, int, int, int, str]]:
         damaged = ("t", TOPIC.bytes, 0, OFFSET, NEXT, self.size_bytes, "it is damaged")
         return [damaged] if self.left else []
+
+    def verify(self, topic: str, topic_id: bytes, partition: int, offset: int) -> bool:
+        assert (topic, topic_id, partition) == ("t", TOPIC.bytes, 0)
+        self.verified.append(offset)
+        return self.has_room
 
     def mend(self, topic: str, topic_id: bytes, partition: int, offset: int, records: bytes) -> None:
         assert (topic, topic_id, partition, offset) == ("t", TOPIC.bytes, 0, OFFSET)
@@ -186,3 +194,23 @@ def test_after_a_stop_nothing_begins(world: World, mender: Mender) -> None:
     mender.stop()
     mender.mend_all()
     assert world.asked == []
+
+
+def test_what_followers_report_is_looked_at_once_in_a_while_and_again_where_too_much_waited(
+    world: World, mender: Mender
+) -> None:
+    report = AskVerified(topic_id=TOPIC, partition=0, offset=OFFSET)
+    world.has_room = False
+    for count in (1, 2):
+        mender.report(report, lambda _: None)
+        mender.mend_all()
+        assert world.verified == [OFFSET] * count
+    world.has_room = True
+    for _ in range(3):
+        mender.report(report, lambda _: None)
+        mender.mend_all()
+    assert world.verified == [OFFSET] * 3
+    world.now_ms = VERIFY_AGAIN_MS
+    mender.report(report, lambda _: None)
+    mender.mend_all()
+    assert world.verified == [OFFSET] * 4

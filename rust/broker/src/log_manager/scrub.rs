@@ -3,15 +3,19 @@
 use super::LogManager;
 use crate::events::Level;
 use crate::partition::Partition;
-use crate::scrubber::{ScrubSettings, tell_damage};
-use fastlog_log::{DamagedRange, LogError, Unpaced};
+use crate::scrubber::ScrubSettings;
+use fastlog_log::{DamagedRange, LogError};
 use std::sync::Arc;
 use uuid::Uuid;
 
 impl LogManager {
-    /// Checks the next segment of the pass that is under way, or of one that is due; false when there is none. One thread
-    /// calls it.
+    /// Looks at what is doubted, and checks the segment of what was found bad; where there is none, the next one of the
+    /// pass that is under way or due. False when there is nothing more to check. Errors are of the pass alone: those of a
+    /// doubt are told, and it is tried again. One thread calls it, as often as a doubt is to be looked at.
     pub fn scrub_next(&self, settings: &ScrubSettings, now_ms: i64) -> Result<bool, LogError> {
+        if self.scrubber.judge_doubts(&self.broker, settings) {
+            return Ok(true);
+        }
         self.scrubber.scrub_next(&self.broker, self.directories()?.first()?, settings, now_ms)
     }
 
@@ -54,36 +58,11 @@ impl LogManager {
         Ok(())
     }
 
-    /// Checks the segment that has the offset, since somebody who read there says that it is bad. Damage is told.
-    pub fn verify(&self, topic: &str, topic_id: Uuid, index: i32, offset: i64) -> Result<(), LogError> {
+    /// Has the segment that has the offset checked soon, by the thread of the scrub, since somebody who read there says that
+    /// it is bad. False where too many others wait for that. Damage is told.
+    pub fn verify(&self, topic: &str, topic_id: Uuid, index: i32, offset: i64) -> Result<bool, LogError> {
         let partition = self.replica_of(topic, topic_id, index)?;
-        let scrubbed = partition.log().scrub_segment_of(offset, &Unpaced)?;
-        for damage in scrubbed.iter().flat_map(|it| &it.damages) {
-            tell_damage(&self.broker, &partition, damage);
-        }
-        Ok(())
-    }
-
-    /// Looks at records that were sent to a consumer again and again, as one asks for them that finds their checksum wrong;
-    /// where it is wrong the segment is checked. Damage is told. One thread calls it now and then; cheap without.
-    pub fn verify_sent_again(&self) -> Result<(), LogError> {
-        for (partition, offset) in self.broker.sent.take() {
-            if partition.is_deleted() || partition.log().has_good_crc(offset)? {
-                continue;
-            }
-            let fields = vec![
-                ("topic", partition.topic().to_string()),
-                ("partition", partition.index().to_string()),
-                ("offset", offset.to_string()),
-            ];
-            let message = "a client fetched records again and again, and their checksum is wrong";
-            self.broker.events().push(Level::Warning, message, fields);
-            let scrubbed = partition.log().scrub_segment_of(offset, &Unpaced)?;
-            for damage in scrubbed.iter().flat_map(|it| &it.damages) {
-                tell_damage(&self.broker, &partition, damage);
-            }
-        }
-        Ok(())
+        Ok(self.broker.doubts.note(&partition, offset, true))
     }
 
     fn replica_of(&self, topic: &str, topic_id: Uuid, index: i32) -> Result<Arc<Partition>, LogError> {

@@ -6,13 +6,13 @@
 use std::io;
 use std::sync::Arc;
 
-use fastlog_protocol::batch::{HEADER_BYTES, crc_is_valid};
+use fastlog_protocol::batch::{BatchHeader, HEADER_BYTES, crc_is_valid};
 
 use super::Log;
 use super::tail::LogPosition;
 use crate::cleaner::{Pace, Unpaced};
 use crate::error::{During, LogError};
-use crate::file_system::{FileHandle, OpenMode, ReadablePart, UnseenFile, read_exact_at};
+use crate::file_system::{FileHandle, OpenMode, ReadablePart, UnseenFile, is_disk_bad, read_exact_at};
 use crate::recovery::damaged_segments;
 use crate::segment::scan::{Bad, BatchScan, Located, Step, find_good_batch};
 use crate::segment::{Damage, Segment};
@@ -89,21 +89,46 @@ impl Log {
 
     /// The same of the segment that holds an offset.
     pub fn scrub_segment_of(&self, offset: i64, pace: &dyn Pace) -> Result<Option<Scrubbed>, LogError> {
-        let holding = self.segments().holding(offset).next().map(|(segment, _)| segment.base_offset);
-        holding.map_or(Ok(None), |base_offset| self.scrub_segment(base_offset, pace))
+        self.segment_of(offset).map_or(Ok(None), |base_offset| self.scrub_segment(base_offset, pace))
     }
 
-    /// Whether the batch that holds an offset has the right CRC. True where nothing can be read there: who reads it is told
-    /// why. Blocks on the disk.
-    pub fn has_good_crc(&self, offset: i64) -> Result<bool, LogError> {
-        let Ok(Some(slice)) = self.read(offset, 1, i64::MAX, true) else { return Ok(true) };
+    /// Where the segment starts that holds an offset.
+    pub fn segment_of(&self, offset: i64) -> Option<i64> {
+        self.segments().holding(offset).next().map(|(segment, _)| segment.base_offset)
+    }
+
+    /// Looks at the batch that holds an offset, since somebody was sent it and doubts it: `None` where its CRC is right, or
+    /// where readers are told already why there is nothing. Else the damage that was not known before, `Corrupt` each, which
+    /// is not served from now on; where it ends exactly, and what else is bad, a scrub of the segment finds. So it does
+    /// where the disk cannot read what is there (EIO), and nothing else is known. Blocks on the disk, for one batch.
+    ///
+    /// # Errors
+    /// `Io` where the batch cannot be read, and not since the disk is bad: nothing is known of it.
+    pub fn look_at(&self, offset: i64) -> Result<Option<Vec<LogError>>, LogError> {
+        let changes = self.cleaner().changes();
+        let slice = match self.read(offset, 1, i64::MAX, true) {
+            Ok(Some(slice)) => slice,
+            Err(LogError::Io { source, .. }) if is_disk_bad(&source) => return Ok(Some(Vec::new())),
+            Err(error @ LogError::Io { .. }) => return Err(error),
+            Ok(None) | Err(_) => return Ok(None),
+        };
         let mut batch = vec![0; slice.length];
         match read_exact_at(&*slice.file, &mut batch, slice.position) {
-            Ok(()) => Ok(crc_is_valid(&batch)),
+            Ok(()) if crc_is_valid(&batch) => return Ok(None),
             // a truncation took it
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
-            Err(error) => Err(error).during("read", self.directory()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) if !is_disk_bad(&error) => return Err(error).during("read", self.directory()),
+            _ => {}
         }
+        let tail = self.tail.lock().end();
+        let list = self.segments();
+        let found = list.with_next().find(|(it, _)| it.base_offset == slice.segment_base_offset);
+        let Some((segment, next)) = found else { return Ok(None) };
+        let Some(mut scrub) = self.begin_scrub(segment, next, tail, changes)? else { return Ok(None) };
+        // the number has no checksum, nor has the disk to give it; whoever looks at the whole segment knows better
+        let first = BatchHeader::parse(&batch).map_or(offset, |it| it.base_offset.min(offset));
+        scrub.note_damage(slice.position, first, self.epoch_for_offset(offset).unwrap_or(-1))?;
+        Ok(Some(scrub.done.damages))
     }
 
     /// Waits for who is at it now, which began before.
@@ -144,6 +169,21 @@ impl Log {
         changes: u64,
         pace: &dyn Pace,
     ) -> Result<Option<(Went, Scrubbed)>, LogError> {
+        let Some(mut scrub) = self.begin_scrub(segment, next, tail, changes)? else {
+            return Ok(Some((Went::Through, Scrubbed { next, bytes: 0, damages: Vec::new() })));
+        };
+        let went = scrub.run(pace)?;
+        Ok(went.map(|went| (went, scrub.done)))
+    }
+
+    /// `None` where nothing is in the segment.
+    fn begin_scrub<'a>(
+        &'a self,
+        segment: &'a Arc<Segment>,
+        next: Option<i64>,
+        tail: LogPosition,
+        changes: u64,
+    ) -> Result<Option<Scrub<'a>>, LogError> {
         let is_active = next.is_none();
         // a roll between the two looks leaves an empty one, which the next pass checks
         let is_tail = tail.segment_base == segment.base_offset;
@@ -152,18 +192,16 @@ impl Log {
             true => 0,
             false => segment.size(),
         };
-        let done = Scrubbed { next, bytes: 0, damages: Vec::new() };
         if end == 0 {
-            return Ok(Some((Went::Through, done)));
+            return Ok(None);
         }
         let path = segment.log.path();
         let file = self.storage().file_system.open(&path, OpenMode::Read).during("open", &path)?;
         let file: Arc<dyn FileHandle> = Arc::new(ReadablePart::new(Arc::new(UnseenFile::new(file))));
         let end_offset = if is_active { Some(tail.offset) } else { next };
-        let mut scrub =
-            Scrub { log: self, segment, file, end, end_offset, is_active, changes, bad: Vec::new(), done };
-        let went = scrub.run(pace)?;
-        Ok(went.map(|went| (went, scrub.done)))
+        let done = Scrubbed { next, bytes: 0, damages: Vec::new() };
+        let bad = Vec::new();
+        Ok(Some(Scrub { log: self, segment, file, end, end_offset, is_active, changes, bad, done }))
     }
 
     /// Writes down which segments have damage that is known now. Under the cleaner's lock. What the disk cannot read is not

@@ -378,10 +378,6 @@ impl Engine {
         self.with_logs(py, |logs| logs.scrub_next(&settings, now_ms))
     }
 
-    fn verify_sent_again(&self, py: Python<'_>) -> PyResult<()> {
-        self.with_logs(py, LogManager::verify_sent_again)
-    }
-
     fn stop_scrub(&self) {
         if let Some(logs) = self.logs.lock().as_ref() {
             logs.stop_scrub();
@@ -555,7 +551,7 @@ impl Engine {
         topic_id: [u8; 16],
         index: i32,
         offset: i64,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         self.with_logs(py, |logs| logs.verify(topic, Uuid::from_bytes(topic_id), index, offset))
     }
 

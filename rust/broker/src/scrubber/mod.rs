@@ -4,9 +4,13 @@
 //! directory, so that a broker that is started often still has its turn at every log. Crash points: the file is replaced
 //! as a whole and not synced; an older one, or none, only has more read, or later.
 
+mod doubts;
+
+pub(crate) use doubts::Doubts;
+
 use crate::broker::Broker;
 use crate::events::Level;
-use crate::pace::{Brake, Throttle};
+use crate::pace::Brake;
 use crate::partition::Partition;
 use fastlog_log::file_system::atomic_file;
 use fastlog_log::{LogDir, LogError, Scrubbed};
@@ -19,6 +23,8 @@ use std::sync::Arc;
 const FILE_NAME: &str = "scrub-checkpoint";
 /// How often is written down how far a pass came.
 const WRITE_MS: i64 = 10_000;
+
+const NOT_SCRUBBED: &str = "a segment could not be scrubbed, look at its disk";
 
 /// The settings of the scrub.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +69,13 @@ impl Scrubber {
         self.brake.stop();
     }
 
+    /// Checks a segment in which somebody found something bad, if there is one; false = nobody did. Before that, and
+    /// while segments are checked, it looks at all that is doubted. One thread calls it.
+    pub(crate) fn judge_doubts(&self, broker: &Broker, settings: &ScrubSettings) -> bool {
+        self.look_at_doubts(broker);
+        !self.brake.is_stopped() && self.check_doubted(broker, settings.bytes_per_second)
+    }
+
     /// Checks the next segment; false = no pass is due, or none goes on now. One thread calls it.
     pub(crate) fn scrub_next(
         &self,
@@ -82,7 +95,7 @@ impl Scrubber {
         let Some(pass) = &mut progress.pass else { return Ok(false) };
         let partition = pass.left.front().and_then(|(topic, index)| broker.partitions().get(topic, *index));
         if let Some(partition) = partition.filter(|it| it.log().size_bytes() > 0) {
-            let pace = Throttle::new(&self.brake, settings.bytes_per_second);
+            let pace = self.pace(broker, settings.bytes_per_second);
             let scrubbed = partition.log().scrub_segment(pass.from, &pace);
             if self.brake.is_stopped() {
                 return Ok(false);
@@ -198,16 +211,7 @@ impl Pass {
                 scrubbed.next
             }
             Err(error) => {
-                let fields = vec![
-                    ("topic", partition.topic().to_string()),
-                    ("partition", partition.index().to_string()),
-                    ("reason", error.to_string()),
-                ];
-                broker.events().push(
-                    Level::Error,
-                    "a segment could not be scrubbed, look at its disk",
-                    fields,
-                );
+                tell_error(broker, partition, NOT_SCRUBBED, &error);
                 partition.log().segment_after(self.from)
             }
         }
@@ -224,7 +228,16 @@ impl Pass {
     }
 }
 
-pub(crate) fn tell_damage(broker: &Broker, partition: &Partition, damage: &LogError) {
+fn tell_error(broker: &Broker, partition: &Partition, message: &'static str, error: &LogError) {
+    let fields = vec![
+        ("topic", partition.topic().to_string()),
+        ("partition", partition.index().to_string()),
+        ("reason", error.to_string()),
+    ];
+    broker.events().push(Level::Error, message, fields);
+}
+
+fn tell_damage(broker: &Broker, partition: &Partition, damage: &LogError) {
     let LogError::Corrupt { path, position, offset, next_readable_offset, reason } = damage else { return };
     let what_to_do = if broker.cluster.lease.is_endless() {
         "have consumers seek to the next readable offset, or send the records anew; check the disk"
