@@ -11,6 +11,7 @@ from fastlog.errors import (
     CorruptMessageError,
     InvalidRequestError,
     KafkaError,
+    KafkaStorageError,
     NotLeaderOrFollowerError,
 )
 from fastlog.events import EventLog
@@ -92,6 +93,8 @@ class Followed:
         self._topics: dict[PartitionKey, str] = {}
         #: what fell behind its own log: a sync is to come before it is fetched further
         self.unsynced: set[PartitionKey] = set()
+        #: what was told of a log that could not be cut yet
+        self._uncut: dict[PartitionKey, Truncate | RestartAt] = {}
         self._forbidden: set[PartitionKey] = set()
         self._cutting = threading.Lock()
 
@@ -117,6 +120,7 @@ class Followed:
         """Follows it no more."""
         self._topics.pop(key, None)
         self.unsynced.discard(key)
+        self._uncut.pop(key, None)
         self._forbidden.discard(key)
         self._fetcher.leave(key)
 
@@ -224,7 +228,7 @@ class Followed:
         if isinstance(effect, BeginAfterTier):
             self._begin_after_tier(effect, now_ms)
         elif not isinstance(effect, AskOffsets):
-            self._cut(effect)
+            self._cut(effect, now_ms)
 
     def _begin_after_tier(self, effect: BeginAfterTier, now_ms: int) -> None:
         key, topic = effect.key, self._topics.get(effect.key)
@@ -267,7 +271,7 @@ class Followed:
         )
         self._fetcher.moved(key, effect.leader_epoch, None if place is None else self._where(key, place))
 
-    def _cut(self, effect: Truncate | RestartAt) -> None:
+    def _cut(self, effect: Truncate | RestartAt, now_ms: int) -> None:
         key, topic = effect.key, self._topics.get(effect.key)
         if topic is None:
             return
@@ -275,7 +279,7 @@ class Followed:
             with self._cutting:
                 if key in self._forbidden:
                     return
-                if effect.below_high_watermark:
+                if effect.below_high_watermark and self._uncut.get(key) != effect:
                     self._tell_of_loss(effect, topic)
                 if isinstance(effect, Truncate):
                     self._counts.truncations += 1
@@ -284,8 +288,9 @@ class Followed:
                     self._counts.restarts += 1
                     self._engine.restart_at(topic, key.partition, effect.leader_epoch, effect.offset)
         except (KafkaError, OSError) as error:
-            self._not_cut(effect, error)
+            self._not_cut(effect, error, now_ms)
             return
+        self._uncut.pop(key, None)
         self._log.info(
             "a follower's log was cut to its leader's",
             topic=topic,
@@ -307,10 +312,23 @@ class Followed:
             offset=effect.offset,
         )
 
-    def _not_cut(self, effect: Truncate | RestartAt, error: KafkaError | OSError) -> None:
+    def _not_cut(self, effect: Truncate | RestartAt, error: KafkaError | OSError, now_ms: int) -> None:
         if isinstance(error, KafkaError) and error.code == NotLeaderOrFollowerError.code:
             # it has another role by now, which the fetcher is about to be told
             self._fetcher.leave(effect.key)
+            return
+        if isinstance(error, KafkaStorageError):
+            # its log may stand still; where the disk failed it is followed no more before long
+            if self._uncut.get(effect.key) != effect:
+                self._uncut[effect.key] = effect
+                self._log.warning(
+                    "a follower's log could not be cut, it is tried again",
+                    topic=self._topics[effect.key],
+                    partition=effect.key.partition,
+                    offset=effect.offset,
+                    reason=str(error),
+                )
+            self._fetcher.not_cut(effect.key, effect.leader_epoch, now_ms)
             return
         self._log.error(
             "a follower's log could not be cut, it is not fetched any more",

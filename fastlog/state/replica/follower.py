@@ -243,6 +243,15 @@ class Fetcher:
         else:
             it.where, it.stage = where, "fetching"
 
+    def not_cut(self, key: PartitionKey, leader_epoch: int, now_ms: int) -> None:
+        """A Truncate or RestartAt could not be carried out for now: the leader is asked again after a rest."""
+        it = self._at(key, leader_epoch)
+        if it is None or it.stage != "cutting":
+            return
+        # an epoch that was to be forgotten still is
+        it.stage, it.forgotten = "fetching", -1
+        self._rest(it, now_ms)
+
     def not_yet(self, key: PartitionKey, leader_epoch: int, now_ms: int, *, is_coming: bool) -> None:
         """What a BeginAfterTier needs is on its way, or could not be had: it is tried again after a rest."""
         it = self._at(key, leader_epoch)

@@ -359,7 +359,7 @@ impl Broker {
 
     /// Puts a replica away that is of no later leader epoch: requests that wait get `UNKNOWN_TOPIC_OR_PARTITION`, and the
     /// directory is renamed, to be purged later; the data directory is the caller's to sync. None when there is none of
-    /// that topic id, or a later one.
+    /// that topic id, or a later one. `StandsStill` where its log does so for long, and it is to be tried again.
     pub(crate) fn delete_replica(
         &self,
         topic: &str,
@@ -370,7 +370,7 @@ impl Broker {
         let open = self.partitions.get(topic, index).filter(|it| it.topic_id() == topic_id);
         let Some(partition) = open.filter(|it| it.put_away(leader_epoch)) else { return Ok(None) };
         // one whose directory could not be renamed is found again
-        partition.log().mark_deleted()?;
+        partition.log().mark_deleted_patiently()?;
         self.partitions.remove(topic, index);
         Ok(Some(partition))
     }

@@ -14,7 +14,7 @@ use fastlog_broker::{
     RequestContext, WantedReplica,
 };
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
-use fastlog_log::{Identity, LogConfig, Storage};
+use fastlog_log::{AppendOptions, Identity, LogConfig, Storage};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key::PRODUCE;
 use fastlog_protocol::batch::Builder;
@@ -62,7 +62,7 @@ impl ReplySink for Nobody {
     }
 }
 
-/// A broker with the partitions `t-0` and `other-0` in the first of two directories.
+/// A broker with the partitions `t-0` in the first of two directories, and `other-0` in the second.
 struct Node {
     broker: Arc<Broker>,
     logs: LogManager,
@@ -141,6 +141,20 @@ impl Node {
         (ErrorCode(partition.error_code), partition.base_offset)
     }
 
+    /// Makes a partition one that the broker leads in that epoch, where it is number 1, or follows.
+    fn change(&self, topic: &str, leader: i32, leader_epoch: i32) -> Result<(), ErrorCode> {
+        let to = Assignment {
+            leader,
+            leader_epoch,
+            partition_epoch: leader_epoch,
+            replicas: vec![1, 2],
+            isr: vec![1, 2],
+            held: None,
+        };
+        let change = ReplicaChange { partition: OpenPartition { leader_epoch, ..wanted(topic) }, to };
+        self.logs.change_replicas(&[change], NOW_MS).remove(0).map_err(|error| error.code)
+    }
+
     /// What one thread is told that does `work` while `t-0` stands still, which ends only after it, or after half a minute.
     fn while_it_stands_still<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.target.set_faults(Faults { hold_directory_renames: true, ..Faults::default() });
@@ -195,16 +209,7 @@ fn a_follower_takes_its_leaders_start_over_when_the_log_goes_on_and_others_do_at
     (0..3).for_each(|at| assert_eq!(node.produce("t", 7, at).0, ErrorCode::NONE));
     (0..3).for_each(|at| assert_eq!(node.produce("other", 7, at).0, ErrorCode::NONE));
     for topic in ["t", "other"] {
-        let to = Assignment {
-            leader: 2,
-            leader_epoch: 1,
-            partition_epoch: 1,
-            replicas: vec![1, 2],
-            isr: vec![1, 2],
-            held: None,
-        };
-        let change = ReplicaChange { partition: OpenPartition { leader_epoch: 1, ..wanted(topic) }, to };
-        node.logs.change_replicas(&[change], NOW_MS).remove(0).expect("a follower");
+        node.change(topic, 2, 1).expect("a follower");
     }
     let take = |topic: &str, log_start_offset| {
         let fetched =
@@ -225,4 +230,129 @@ fn a_follower_takes_its_leaders_start_over_when_the_log_goes_on_and_others_do_at
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(take("t", 2), Ok(3));
     assert_eq!(node.partition("t").log().log_start_offset(), 2);
+}
+
+const NOT_NOW: Result<(), ErrorCode> = Err(ErrorCode::KAFKA_STORAGE_ERROR);
+
+#[test]
+fn a_follower_is_cut_when_the_log_goes_on_and_others_are_at_once() {
+    let node = Node::start();
+    for topic in ["t", "other"] {
+        (0..5).for_each(|at| assert_eq!(node.produce(topic, 7, at).0, ErrorCode::NONE));
+        node.change(topic, 2, 1).expect("a follower");
+    }
+    let cut = |topic, offset| node.logs.truncate(topic, 0, 1, offset, NOW_MS).map_err(|error| error.code());
+    let restart =
+        |topic, offset| node.logs.restart_at(topic, 0, 1, offset, NOW_MS).map_err(|error| error.code());
+    let (answers, took) = node.while_it_stands_still(|| {
+        let began = Instant::now();
+        let answers = [cut("t", 3).map(drop), restart("t", 9)];
+        assert_eq!((cut("other", 3), restart("other", 9)), (Ok(true), Ok(())));
+        (answers, began.elapsed())
+    });
+    assert_eq!(answers, [NOT_NOW; 2], "it is asked for again");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let log = |topic| {
+        let partition = node.partition(topic);
+        (partition.log().log_start_offset(), partition.log().log_end_offset())
+    };
+    assert_eq!((log("t"), log("other")), ((0, 5), (9, 9)), "nothing was changed of the one");
+    assert_eq!((cut("t", 3), log("t")), (Ok(true), (0, 3)));
+    assert_eq!((restart("t", 9), log("t")), (Ok(()), (9, 9)));
+}
+
+#[test]
+fn leaderships_end_at_once_and_none_begins_before_the_log_goes_on() {
+    let node = Node::start();
+    for topic in ["t", "other"] {
+        assert_eq!(node.produce(topic, 7, 0), (ErrorCode::NONE, 0));
+    }
+    let lead = |topic, epoch| node.change(topic, 1, epoch);
+    let (anew, took) = node.while_it_stands_still(|| {
+        let began = Instant::now();
+        let anew = lead("t", 1);
+        assert_eq!(lead("other", 1), Ok(()), "others are led");
+        assert_eq!(node.produce("other", 7, 1), (ErrorCode::NONE, 1));
+        (anew, began.elapsed())
+    });
+    assert_eq!(anew, NOT_NOW, "it is tried again");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    // the log goes on before the controller's word is carried out
+    assert_eq!(node.produce("t", 7, 1).0, ErrorCode::NOT_LEADER_OR_FOLLOWER, "an epoch that is over");
+    assert_eq!(node.partition("t").log().log_end_offset(), 1);
+    assert_eq!(lead("t", 1), Ok(()));
+    assert_eq!(node.produce("t", 7, 1), (ErrorCode::NONE, 1));
+
+    // where another broker leads, this one stops at once
+    let node = Node::start();
+    let (ended, took) = node.while_it_stands_still(|| {
+        let began = Instant::now();
+        (node.change("t", 2, 1), began.elapsed())
+    });
+    assert_eq!(ended, Ok(()));
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(node.produce("t", 7, 0).0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    assert_eq!(node.partition("t").log().log_end_offset(), 0);
+}
+
+#[test]
+fn whoever_resigns_leads_nothing_at_once() {
+    let node = Node::start();
+    let (count, took) = node.while_it_stands_still(|| {
+        let began = Instant::now();
+        (node.broker.resign(), began.elapsed())
+    });
+    assert_eq!(count, 2);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    for topic in ["t", "other"] {
+        assert_eq!(node.produce(topic, 7, 0).0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        assert_eq!(node.partition(topic).log().log_end_offset(), 0);
+    }
+}
+
+#[test]
+fn an_append_that_waits_for_a_log_whose_leadership_ends_is_refused() {
+    let node = Node::start();
+    let partition = node.partition("t");
+    let batch = || {
+        let mut builder = Builder::new();
+        builder.append(NOW_MS, None, Some(b"value"));
+        builder.seal(Compression::None).unwrap()
+    };
+    let appended = node.while_it_stands_still(|| {
+        // it looked at its epoch before that was over
+        let epoch = partition.leader_epoch();
+        assert_eq!(node.change("t", 2, 1), Ok(()));
+        let waiting = std::thread::spawn({
+            let (partition, batch) = (partition.clone(), batch());
+            move || loop {
+                let appended = partition.log().append(&batch, epoch, NOW_MS, AppendOptions::default());
+                match appended {
+                    Err(error) if error.code == ErrorCode::KAFKA_STORAGE_ERROR => {}
+                    done => return done.map(|it| it.base_offset).map_err(|error| error.code),
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        waiting
+    });
+    assert_eq!(appended.join().unwrap(), Err(ErrorCode::NOT_LEADER_OR_FOLLOWER));
+    assert_eq!(partition.log().log_end_offset(), 0);
+}
+
+#[test]
+fn a_replica_that_is_elsewhere_now_is_put_away_when_its_log_goes_on() {
+    let node = Node::start();
+    let put_away = || {
+        let id = wanted("t").topic_id;
+        node.logs.delete_replicas("t", id, &[(0, 0)], false, NOW_MS).map_err(|error| error.code())
+    };
+    let (answer, took) = node.while_it_stands_still(|| {
+        let began = Instant::now();
+        (put_away(), began.elapsed())
+    });
+    assert_eq!(answer, Err(ErrorCode::KAFKA_STORAGE_ERROR), "the thread has others to put away");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(put_away(), Ok(1));
+    assert!(node.broker.partitions().get("t", 0).is_none());
 }

@@ -46,8 +46,11 @@ impl Partition {
     /// Becomes what `to` says. An older leader epoch is refused (`FENCED_LEADER_EPOCH`); an equal one only changes
     /// replicas and in-sync replicas, by a newer partition epoch. Whoever waits for what does not come any more is
     /// answered. Blocks on the disk.
+    ///
+    /// One thread changes all partitions. Where the log stands still for long, a leadership does not begin
+    /// (`KAFKA_STORAGE_ERROR`), and is to be tried again; whatever was led in an older epoch is over even so.
     pub fn change(self: &Arc<Self>, to: &Assignment) -> Result<(), ChangeError> {
-        let changing = self.changing.lock();
+        let changing = self.log.lock_patiently(&self.changing)?;
         let role = self.role();
         self.check_epoch(role, to)?;
         if to.leader_epoch == role.leader_epoch {

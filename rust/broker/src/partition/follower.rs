@@ -81,7 +81,8 @@ impl Partition {
     }
 
     /// Drops what the leader of that epoch does not have, from `offset` on; true when there was any. `checkpoint` writes
-    /// recovery points and log starts down, see [`fastlog_log::Log::truncate_to`].
+    /// recovery points and log starts down, see [`fastlog_log::Log::truncate_to`]. Nothing is changed where the log stands
+    /// still for long (`StandsStill`), for the thread that cuts has other partitions.
     pub(crate) fn truncate(
         &self,
         leader_epoch: i32,
@@ -89,7 +90,7 @@ impl Partition {
         now_ms: i64,
         checkpoint: impl FnOnce() -> Result<(), LogError>,
     ) -> Result<bool, LogError> {
-        let changing = self.changing.lock();
+        let changing = self.log.lock_patiently(&self.changing)?;
         self.check_follows(leader_epoch)?;
         let is_cut = self.log.truncate_to(offset, now_ms, checkpoint)?;
         self.tier().inspect(|tier| tier.tier.cut(offset));
@@ -98,7 +99,7 @@ impl Partition {
         Ok(is_cut)
     }
 
-    /// Drops everything and starts anew at `offset`, the log start of the leader of that epoch.
+    /// Drops everything and starts anew at `offset`, the log start of the leader of that epoch. `StandsStill` as above.
     pub(crate) fn restart_at(
         self: &Arc<Self>,
         leader_epoch: i32,
@@ -106,7 +107,7 @@ impl Partition {
         now_ms: i64,
         checkpoint: impl FnOnce() -> Result<(), LogError>,
     ) -> Result<(), LogError> {
-        let changing = self.changing.lock();
+        let changing = self.log.lock_patiently(&self.changing)?;
         self.check_follows(leader_epoch)?;
         self.log.truncate_fully_and_start_at(offset, now_ms, checkpoint)?;
         drop(changing);

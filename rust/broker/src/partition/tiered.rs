@@ -41,7 +41,8 @@ impl Partition {
         self.log.set_tiered_end(tier.tier.range().map(|it| it.end_offset));
     }
 
-    /// Drops everything and begins where the store ends, as a follower of the leader of that epoch. Blocks.
+    /// Drops everything and begins where the store ends, as a follower of the leader of that epoch. Blocks, but where
+    /// the log stands still for long (`StandsStill`).
     pub(crate) fn restart_after_tier(
         self: &Arc<Self>,
         leader_epoch: i32,
@@ -50,7 +51,7 @@ impl Partition {
         now_ms: i64,
         checkpoint: impl FnOnce() -> Result<(), LogError>,
     ) -> Result<(), LogError> {
-        let changing = self.changing.lock();
+        let changing = self.log.lock_patiently(&self.changing)?;
         self.check_follows(leader_epoch)?;
         self.log.restart_after_tier(begin, now_ms, checkpoint)?;
         self.compare_tier(tier);

@@ -115,6 +115,18 @@ impl CleanerState {
         Stopped { ended: &self.ended, _running: running }
     }
 
+    /// The same of the log whose state this is, for who may not wait for a disk.
+    ///
+    /// # Errors
+    /// `StandsStill`: see [`Log::lock_patiently`].
+    pub(crate) fn stop_patiently(&self, log: &Log) -> Result<Stopped<'_>, LogError> {
+        self.interrupts.fetch_add(1, AcqRel);
+        let running = log.lock_patiently(&self.running).inspect_err(|_| {
+            self.ended.fetch_add(1, AcqRel);
+        })?;
+        Ok(Stopped { ended: &self.ended, _running: running })
+    }
+
     fn interrupts(&self) -> u64 {
         self.interrupts.load(Acquire)
     }

@@ -29,14 +29,14 @@ pub struct AfterTier {
 
 impl Log {
     /// Drops everything and begins at `begin.offset`, which is the high watermark then; the log still starts where the
-    /// leader's does, and below `begin.offset` the object store has it. `checkpoint` as in [`Log::truncate_to`]. Blocks.
+    /// leader's does, and below `begin.offset` the object store has it. `checkpoint` and errors as in [`Log::truncate_to`]. Blocks.
     pub fn restart_after_tier(
         &self,
         begin: &AfterTier,
         now_ms: i64,
         checkpoint: impl FnOnce() -> Result<(), LogError>,
     ) -> Result<(), LogError> {
-        let _cleaner = self.cleaner.stop();
+        let _cleaner = self.cleaner.stop_patiently(self)?;
         let _flush = self.flushing.lock();
         let offset = begin.offset;
         let start = begin.log_start_offset.min(offset);

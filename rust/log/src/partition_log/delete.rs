@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
 
 use super::Log;
+use crate::cleaner::Stopped;
 use crate::error::{During, LogError};
 use crate::file_name;
 use crate::segment::Segment;
@@ -177,7 +178,19 @@ impl Log {
     /// and removed even after a crash. The name is on the disk once the caller has synced the data directory, for many
     /// logs together ([`crate::LogDir::sync`]). Returns the directory for [`crate::LogDir::remove_deleted`].
     pub fn mark_deleted(&self) -> Result<PathBuf, LogError> {
-        let _cleaner = self.cleaner.stop();
+        self.mark_deleted_with(self.cleaner.stop())
+    }
+
+    /// The same, for who may not wait for a disk.
+    ///
+    /// # Errors
+    /// `StandsStill` where the log does so for longer than [`super::standing::PATIENCE`], and nothing was changed: to be
+    /// tried again.
+    pub fn mark_deleted_patiently(&self) -> Result<PathBuf, LogError> {
+        self.mark_deleted_with(self.cleaner.stop_patiently(self)?)
+    }
+
+    fn mark_deleted_with(&self, _cleaner: Stopped<'_>) -> Result<PathBuf, LogError> {
         let _flush = self.flushing.lock();
         let mut writer = self.writer.lock();
         self.storage().check()?;

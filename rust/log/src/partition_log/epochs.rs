@@ -1,6 +1,7 @@
 //! Leader epochs of the log.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::AcqRel;
 
 use super::{Log, Writer};
 use crate::epoch_cache::{EpochCache, EpochStart};
@@ -41,8 +42,11 @@ impl Log {
     /// Notes that this broker leads from now on, with `leader_epoch`, and from the log's end. The file learns of it with
     /// the epoch's first batch: one that wrote nothing is nobody's to know after this process, and whoever leads ten
     /// thousand partitions anew writes no ten thousand files.
+    ///
+    /// # Errors
+    /// `StandsStill` where the log does so for longer than [`super::standing::PATIENCE`]: to be tried again.
     pub fn start_epoch(&self, leader_epoch: i32) -> Result<(), LogError> {
-        let mut writer = self.writer.lock();
+        let mut writer = self.lock_writer()?;
         self.check_writable(&writer)?;
         let mut epochs = self.epochs.lock();
         epochs.begin(leader_epoch, self.log_end_offset());
@@ -53,8 +57,10 @@ impl Log {
     /// Refuses what leaders of older epochs than `leader_epoch` append from now on (NOT_LEADER_OR_FOLLOWER). One that
     /// looked at its epoch before and comes to append after this has no place in the log any more.
     pub fn fence_epochs_before(&self, leader_epoch: i32) {
-        let mut writer = self.writer.lock();
-        writer.least_epoch = writer.least_epoch.max(leader_epoch);
+        self.least_epoch.fetch_max(leader_epoch, AcqRel);
+        // An append that is under way ends. Where the log stands still there is none: whoever has it do so holds the
+        // writer, and all who come after that see the epoch.
+        let _nobody_appends = self.lock_writer();
     }
 
     /// The largest epoch known that is no later than `epoch`, and the offset where it ends; (−1, −1) for one from the

@@ -3,11 +3,12 @@
 //! One thread at a time writes (the writer lock); readers take a snapshot of the segment list and of the tail and never
 //! wait for a system call of the writer. Lock order: cleaner → flushing → writer → epochs → segments → tail, and writer → what is
 //! noted of transaction indexes → segments; a later one may be taken while an earlier one is held, never the other way round.
-//! `stands_still_since` is the last of all. Who may not wait for a disk takes the writer lock by `lock_writer` ([`standing`]).
+//! `stands_still_since` is the last of all. Who may not wait for a disk takes the first of them that it
+//! needs by `lock_patiently` ([`standing`]).
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Release};
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
@@ -78,6 +79,8 @@ pub struct Log {
     /// From where on local retention deletes nothing; `i64::MAX` = it may delete all that is uploaded.
     keep_from_offset: AtomicI64,
     first_unstable_offset: AtomicI64,
+    /// A leader's append in an older epoch than this is refused: its leadership is over. Looked at by who has the writer.
+    least_epoch: AtomicI32,
     writer: Mutex<Writer>,
     /// When a copy that takes its place began to hold the writer.
     stands_still_since: Mutex<Option<Instant>>,
@@ -113,8 +116,6 @@ struct Writer {
     closed: Option<Box<LogError>>,
     /// The latest leader epoch, so that an append need not ask the epochs.
     leader_epoch: i32,
-    /// A leader's append in an older epoch than this is refused: its leadership is over.
-    least_epoch: i32,
 }
 
 impl Log {

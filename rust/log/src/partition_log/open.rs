@@ -9,7 +9,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
@@ -185,7 +185,6 @@ impl Log {
             snapshot_offset,
             closed: recovered.sealed.map(Box::new),
             leader_epoch: epochs.latest().map_or(-1, |latest| latest.epoch),
-            least_epoch: i32::MIN,
         };
         // what was made or removed until now; after a clean stop there is nothing, unless there never was a record
         let directory_changed = is_new || options.last_stop != LastStop::Clean || end == 0;
@@ -209,6 +208,7 @@ impl Log {
             tiered_end_offset: AtomicI64::new(tiered.map_or(NOTHING_TIERED, |it| it.end_offset)),
             keep_from_offset: AtomicI64::new(i64::MAX),
             first_unstable_offset: AtomicI64::new(unstable),
+            least_epoch: AtomicI32::new(i32::MIN),
             writer: Mutex::new(writer),
             stands_still_since: Mutex::new(None),
             flushing: Mutex::new(()),

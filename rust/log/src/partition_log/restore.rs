@@ -4,6 +4,8 @@
 //! so no gap may be wider than what a segment spans: it begins at the log's end, and its index counts in 31 bits. Whoever
 //! restores puts batches without records into wider ones.
 
+use std::sync::atomic::Ordering::Acquire;
+
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::batch::{BatchHeader, Invalid, batches, check_crc};
 
@@ -60,7 +62,7 @@ impl Log {
     /// Whether the leader of `leader_epoch` may append.
     pub(super) fn check_appendable(&self, writer: &Writer, leader_epoch: i32) -> Result<(), AppendError> {
         self.check_writable(writer)?;
-        if leader_epoch < writer.least_epoch {
+        if leader_epoch < self.least_epoch.load(Acquire) {
             return Err(AppendError::new(
                 ErrorCode::NOT_LEADER_OR_FOLLOWER,
                 format!("the leadership of epoch {leader_epoch} is over; nothing was appended"),

@@ -1,7 +1,8 @@
 //! A log that stands still while a copy takes its place: those who may not wait for a disk are refused before long.
 //!
-//! Appends, and what a follower fetched, are handled by threads that have other partitions to serve too. As a rule the log stands still for two syncs;
-//! where the disk of the copy is slow, or hangs, they are answered with an error, and tried again.
+//! Appends, what a follower fetched and what it cuts, and new roles are handled by threads that have other partitions to serve
+//! too. As a rule the log stands still for two syncs; where the disk of the copy is slow, or hangs, they are answered with an
+//! error, and tried again. That a leadership is over is in force at once.
 
 use std::time::{Duration, Instant};
 

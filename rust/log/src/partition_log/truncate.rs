@@ -27,13 +27,18 @@ impl Log {
     /// before; epochs that begin at its end are forgotten even so, since a leader that never wrote left them. The high
     /// watermark and the recovery point come down with it. `checkpoint` is called in between, when recovery point and
     /// log start are at most `offset` and no flush can raise them: it writes both down, or fails and nothing is cut.
+    ///
+    /// # Errors
+    /// `StandsStill` where the log does so for longer than [`super::standing::PATIENCE`], and nothing was changed: to be
+    /// tried again.
     pub fn truncate_to(
         &self,
         offset: i64,
         now_ms: i64,
         checkpoint: impl FnOnce() -> Result<(), LogError>,
     ) -> Result<bool, LogError> {
-        let _cleaner = self.cleaner.stop();
+        // whoever has the log stand still has this first, and so nobody waits for the others
+        let _cleaner = self.cleaner.stop_patiently(self)?;
         let _flush = self.flushing.lock();
         if offset >= self.log_end_offset() {
             let mut writer = self.writer.lock();
@@ -70,14 +75,15 @@ impl Log {
     }
 
     /// Drops everything and starts anew, empty, at `offset`, which is then the high watermark too: a follower whose
-    /// leader no longer has what comes next. `checkpoint` as in [`Log::truncate_to`].
+    /// leader no longer has what comes next. `checkpoint` and errors as in [`Log::truncate_to`].
     pub fn truncate_fully_and_start_at(
         &self,
         offset: i64,
         now_ms: i64,
         checkpoint: impl FnOnce() -> Result<(), LogError>,
     ) -> Result<(), LogError> {
-        let _cleaner = self.cleaner.stop();
+        // whoever has the log stand still has this first, and so nobody waits for the others
+        let _cleaner = self.cleaner.stop_patiently(self)?;
         let _flush = self.flushing.lock();
         self.lower_to(offset, offset, checkpoint)?;
         let mut writer = self.writer.lock();

@@ -264,6 +264,26 @@ def test_a_disk_that_refuses_ends_it_until_the_partition_is_opened_again() -> No
     assert it.next_ms(0) is None
 
 
+def test_a_log_that_cannot_be_cut_for_now_is_asked_about_again_after_a_rest() -> None:
+    it = following(where(30, epoch=3))
+    diverged = Diverged(epoch=3, end_offset=25, own_epoch=3, own_end_offset=30)
+    (cut,) = fetched(it, diverged)
+    it.not_cut(KEY, EPOCH, 50)
+    assert (offsets(it, 50), it.next_ms(50)) == ([], 50 + BACKOFF_MS)
+    assert offsets(it, 50 + BACKOFF_MS) == [30]
+    assert fetched(it, diverged) == [cut]
+    it.not_cut(KEY, EPOCH - 1, 50)
+    assert offsets(it, 10**9) == [], "that was another leader"
+
+
+def test_an_epoch_that_could_not_be_forgotten_for_now_is_to_be_again() -> None:
+    it = following(where(30, epoch=3))
+    diverged = Diverged(epoch=2, end_offset=30, own_epoch=2, own_end_offset=30)
+    (cut,) = fetched(it, diverged)
+    it.not_cut(KEY, EPOCH, 0)
+    assert fetched(it, diverged) == [cut]
+
+
 def test_what_is_told_of_an_earlier_epoch_changes_nothing() -> None:
     it = following(where(30))
     it.follow(KEY, EPOCH + 1, where(30))
