@@ -222,16 +222,10 @@ impl Log {
     }
 
     /// Moves the log's start up to `offset`, as retention of the whole log says, and not beyond the high watermark.
-    /// The caller writes the checkpoint of log starts. Answers whether it moved.
+    /// The caller writes the checkpoint of log starts. Answers whether it moved. Errors as [`Log::follow_log_start`].
     pub fn advance_start(&self, offset: i64) -> Result<bool, LogError> {
         let before = self.log_start_offset();
-        let offset = offset.min(self.high_watermark());
-        if offset > before {
-            let _writer = self.writer.lock();
-            self.storage().check()?;
-            self.move_start(offset)?;
-        }
-        Ok(self.log_start_offset() > before)
+        Ok(self.follow_log_start(offset)? > before)
     }
 }
 
