@@ -147,7 +147,7 @@ KINDS = (
         fail_writes,
         BOTH,
         "appends to what the directory has: KAFKA_STORAGE_ERROR until a restart; reads go on",
-        "as after `kill -9`",
+        "as after a power cut: what was not synced is checked",
     ),
     Kind(
         "sync-error",
@@ -155,7 +155,7 @@ KINDS = (
         fail_syncs,
         BOTH,
         "the same: a sync is never tried twice",
-        "as after `kill -9`",
+        "as after a power cut: what was not synced is checked",
     ),
     Kind(
         "read-only",
