@@ -26,6 +26,7 @@ use fastlog_protocol::messages::produce::{
 use fastlog_protocol::primitives::{Reader, Writer};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -35,8 +36,11 @@ const SECOND: &str = "/second";
 const VERSION: i16 = 9;
 const REFUSED: (ErrorCode, i64) = (ErrorCode::KAFKA_STORAGE_ERROR, -1);
 
-/// No refusal gets too old to count, however slow the machine is.
-struct StoppedClock(Instant);
+/// No refusal gets too old to count, however slow the machine is, unless the test says so.
+struct StoppedClock {
+    now: Instant,
+    monotonic_ns: AtomicI64,
+}
 
 impl Clock for StoppedClock {
     fn now_ms(&self) -> i64 {
@@ -44,11 +48,11 @@ impl Clock for StoppedClock {
     }
 
     fn monotonic_ns(&self) -> i64 {
-        1
+        self.monotonic_ns.load(Ordering::SeqCst)
     }
 
     fn now(&self) -> Instant {
-        self.0
+        self.now
     }
 }
 
@@ -67,6 +71,7 @@ struct Node {
     broker: Arc<Broker>,
     logs: LogManager,
     target: MemoryFileSystem,
+    clock: Arc<StoppedClock>,
 }
 
 fn wanted(topic: &str) -> OpenPartition {
@@ -86,8 +91,9 @@ impl Node {
         let storages = disks.iter().zip(["/first", SECOND]);
         let storages =
             storages.map(|(disk, path)| Storage::new(Arc::new(disk.clone()), PathBuf::from(path), 100));
-        let clock = Arc::new(StoppedClock(Instant::now()));
-        let broker = Broker::without_threads(BrokerConfig::default(), Arc::new(AllowAll), clock).unwrap();
+        let clock = Arc::new(StoppedClock { now: Instant::now(), monotonic_ns: 1.into() });
+        let broker =
+            Broker::without_threads(BrokerConfig::default(), Arc::new(AllowAll), clock.clone()).unwrap();
         let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
         let logs = LogManager::open(broker.clone(), storages.collect(), &identity).unwrap();
         for topic in ["t", "other"] {
@@ -95,7 +101,7 @@ impl Node {
         }
         logs.finish_opening().unwrap();
         let [_, target] = disks;
-        Self { broker, logs, target }
+        Self { broker, logs, target, clock }
     }
 
     fn partition(&self, topic: &str) -> Arc<Partition> {
@@ -201,6 +207,34 @@ fn batches_of_idempotent_producers_do_not_wait_for_it_and_keep_their_order() {
     assert_eq!(sent, [1, 2, 3, 4].map(|offset| (ErrorCode::NONE, offset)));
     assert_eq!(node.produce("t", 7, 1), (ErrorCode::NONE, 1), "it is there once");
     assert_eq!(node.partition("t").log().log_end_offset(), 5);
+}
+
+/// More than are remembered one by one.
+#[test]
+fn however_many_producers_were_refused_their_batches_keep_their_order() {
+    let node = Node::start();
+    let producers = 0..300;
+    node.while_it_stands_still(|| {
+        for id in producers.clone() {
+            assert_eq!([0, 1].map(|at| node.produce("t", id, at)), [REFUSED; 2]);
+        }
+    });
+    // the log knows none of them, and would take any batch as the first
+    for id in producers.clone() {
+        assert_eq!(node.produce("t", id, 1), REFUSED, "{id}");
+    }
+    for (id, at) in producers.clone().map(|id| (id, 0)).chain(producers.map(|id| (id, 1))) {
+        // one that is not remembered is after the first try
+        let is_taken = (0..2).any(|_| node.produce("t", id, at).0 == ErrorCode::NONE);
+        assert!(is_taken, "{id} {at}");
+    }
+    assert_eq!(node.partition("t").log().log_end_offset(), 600, "each is there once");
+    node.clock.monotonic_ns.fetch_add(1_500_000_000, Ordering::SeqCst);
+    for id in 1000..1300 {
+        assert_eq!(node.produce("t", id, 0), REFUSED, "one that may have been refused");
+    }
+    node.clock.monotonic_ns.fetch_add(500_000_000, Ordering::SeqCst);
+    assert_eq!(node.produce("t", 2000, 0), (ErrorCode::NONE, 600), "that was long ago, and is not drawn out");
 }
 
 #[test]

@@ -147,7 +147,14 @@ impl<'a> Produce<'_, '_, 'a, '_> {
             return refuse(ErrorCode::INVALID_RECORD, "the request has no records for the partition");
         };
         let header = BatchHeader::parse(records).ok();
-        let result = self.judge(&partition, records, header.as_ref());
+        let result = match self.judge(&partition, records, header.as_ref()) {
+            Ok(result) => result,
+            Err(error) => {
+                let message =
+                    "the batch was sent behind one that was refused, and that has to come again first";
+                return refuse(error, message);
+            }
+        };
         if REFUSED_FOR_NOW.contains(&result.error)
             && let Some(header) = &header
         {
@@ -156,12 +163,13 @@ impl<'a> Produce<'_, '_, 'a, '_> {
         result
     }
 
+    /// An error alone = it waits for one that was refused.
     fn judge(
         &mut self,
         partition: &Arc<Partition>,
         records: &[u8],
         header: Option<&BatchHeader>,
-    ) -> PartitionResult {
+    ) -> Result<PartitionResult, ErrorCode> {
         let refuse =
             |error, message: &str| PartitionResult::refused(partition.index(), error, Some(message.into()));
         // its transaction ended long ago
@@ -169,32 +177,31 @@ impl<'a> Produce<'_, '_, 'a, '_> {
             && partition.log().config().restoring;
         if !is_restored && header.is_some_and(|header| header.attributes.is_transactional()) {
             let message = "the batch is transactional, but the producer has no transaction here";
-            return refuse(ErrorCode::INVALID_TXN_STATE, message);
+            return Ok(refuse(ErrorCode::INVALID_TXN_STATE, message));
         }
         let role = partition.role();
         if role.duty != Duty::Leader {
-            return refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the partition is led by another broker");
+            let message = "the partition is led by another broker";
+            return Ok(refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER, message));
         }
         let named_epoch = header.map_or(-1, |header| header.partition_leader_epoch);
         // what clients write there means nothing
         if self.incoming.context.listener.inter_broker && named_epoch >= 0 && named_epoch != role.leader_epoch
         {
-            return refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the batch is of another leadership");
+            let message = "the batch is of another leadership";
+            return Ok(refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER, message));
         }
         if let Some(error) = header.and_then(|header| partition.waits_for_refused(header)) {
-            return refuse(
-                error,
-                "the batch was sent behind one that was refused, and that has to come again first",
-            );
+            return Err(error);
         }
-        match partition.check_may_acknowledge(self.request.acks == -1) {
+        Ok(match partition.check_may_acknowledge(self.request.acks == -1) {
             Ok(()) => self.append(partition.clone(), role.leader_epoch, records),
             Err(error @ ErrorCode::NOT_ENOUGH_REPLICAS) => {
                 let message = "fewer replicas are in sync than min.insync.replicas; nothing was appended";
                 refuse(error, message)
             }
             Err(error) => refuse(error, "this broker cannot be sure that it leads; nothing was appended"),
-        }
+        })
     }
 
     fn append(&mut self, partition: Arc<Partition>, leader_epoch: i32, records: &[u8]) -> PartitionResult {

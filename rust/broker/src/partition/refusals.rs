@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Longer than requests are on their way that were sent before the refusal of the first was read.
 const COUNTS_NS: i64 = 2_000_000_000;
-/// Producers of a partition of which a refusal is kept; of more the later ones are not.
+/// Producers of a partition of which a refusal is kept. Where there were more, whoever is not among them may be one that was
+/// refused, and is, until it is kept or that is long ago: a batch takes two tries for so long.
 const PRODUCERS_MAX: usize = 256;
 
 /// The first batch of a producer that was refused.
@@ -41,9 +42,42 @@ impl Refusal {
 /// The refusals of one partition, by producer.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    by_producer: Mutex<BTreeMap<i64, Refusal>>,
+    kept: Mutex<Kept>,
     /// How many there are: read for each batch, where there are none as a rule.
     count: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    by_producer: BTreeMap<i64, Refusal>,
+    /// The last one for which there was no room: its error, and when.
+    other: Option<(ErrorCode, i64)>,
+}
+
+impl Kept {
+    /// Keeps a refusal, if there is none of an earlier batch; false where there is no room.
+    fn keep(&mut self, header: &BatchHeader, error: ErrorCode, at_ns: i64) -> bool {
+        let (producer_epoch, base_sequence) = (header.producer_epoch, header.base_sequence);
+        let refusal = Refusal { error, producer_epoch, base_sequence, at_ns };
+        let refusals = &mut self.by_producer;
+        if refusals.len() >= PRODUCERS_MAX {
+            refusals.retain(|_, it| at_ns - it.at_ns < COUNTS_NS);
+        }
+        let known = refusals.get(&header.producer_id);
+        if known.is_none() && refusals.len() >= PRODUCERS_MAX {
+            return false;
+        }
+        let is_behind = known
+            .is_some_and(|it| it.counts(header, at_ns) && is_after(header.base_sequence, it.base_sequence));
+        if !is_behind {
+            refusals.insert(header.producer_id, refusal);
+        }
+        true
+    }
+
+    fn len(&self) -> usize {
+        self.by_producer.len() + usize::from(self.other.is_some())
+    }
 }
 
 /// Sequences wrap from `i32::MAX` to 0.
@@ -52,29 +86,18 @@ fn is_after(sequence: i32, other: i32) -> bool {
 }
 
 impl Partition {
-    /// Notes that a batch was refused for now: what its producer sent behind it is to be refused too.
+    /// Notes that a batch was refused for now, and not for another one's sake: what its producer sent behind it is to be
+    /// refused too.
     pub(crate) fn note_refused(&self, header: &BatchHeader, error: ErrorCode) {
         if header.producer_id < 0 || header.base_sequence < 0 {
             return;
         }
-        let refusal = Refusal {
-            error,
-            producer_epoch: header.producer_epoch,
-            base_sequence: header.base_sequence,
-            at_ns: self.cluster.clock.monotonic_ns(),
-        };
-        let mut refusals = self.refusals.by_producer.lock();
-        if refusals.len() >= PRODUCERS_MAX {
-            refusals.retain(|_, it| refusal.at_ns - it.at_ns < COUNTS_NS);
+        let now_ns = self.cluster.clock.monotonic_ns();
+        let mut kept = self.refusals.kept.lock();
+        if !kept.keep(header, error, now_ns) {
+            kept.other = Some((error, now_ns));
         }
-        let known = refusals.get(&header.producer_id);
-        let is_behind = known.is_some_and(|it| {
-            it.counts(header, refusal.at_ns) && is_after(header.base_sequence, it.base_sequence)
-        });
-        if !is_behind && (known.is_some() || refusals.len() < PRODUCERS_MAX) {
-            refusals.insert(header.producer_id, refusal);
-        }
-        self.refusals.count.store(refusals.len(), Ordering::Release);
+        self.refusals.count.store(kept.len(), Ordering::Release);
     }
 
     /// The error of an earlier batch of the same producer that has not come again, for one that is to be appended.
@@ -83,7 +106,8 @@ impl Partition {
             return None;
         }
         loop {
-            let refusal = *self.refusals.by_producer.lock().get(&header.producer_id)?;
+            let known = self.refusals.kept.lock().by_producer.get(&header.producer_id).copied();
+            let Some(refusal) = known else { return self.may_be_another(header) };
             // the log is asked without the lock, which those of other producers want too
             let counts = refusal.counts(header, self.cluster.clock.monotonic_ns())
                 && header.base_sequence != refusal.base_sequence
@@ -91,13 +115,32 @@ impl Partition {
             if counts {
                 return is_after(header.base_sequence, refusal.base_sequence).then_some(refusal.error);
             }
-            let mut refusals = self.refusals.by_producer.lock();
-            if refusals.get(&header.producer_id) == Some(&refusal) {
-                refusals.remove(&header.producer_id);
-                self.refusals.count.store(refusals.len(), Ordering::Release);
+            let mut kept = self.refusals.kept.lock();
+            if kept.by_producer.get(&header.producer_id) == Some(&refusal) {
+                kept.by_producer.remove(&header.producer_id);
+                self.refusals.count.store(kept.len(), Ordering::Release);
                 return None;
             }
         }
+    }
+
+    /// The error of a refusal that was not kept, which may be one of this producer. Now it is kept, if there is room; that
+    /// alone makes no other one count for longer.
+    fn may_be_another(&self, header: &BatchHeader) -> Option<ErrorCode> {
+        if header.producer_id < 0 || header.base_sequence < 0 {
+            return None;
+        }
+        let now_ns = self.cluster.clock.monotonic_ns();
+        let mut kept = self.refusals.kept.lock();
+        let (error, at_ns) = kept.other?;
+        let counts = now_ns - at_ns < COUNTS_NS;
+        if counts {
+            kept.keep(header, error, now_ns);
+        } else {
+            kept.other = None;
+        }
+        self.refusals.count.store(kept.len(), Ordering::Release);
+        counts.then_some(error)
     }
 
     /// Whether the log does not say that the refused batch is long there. While it stands still it says nothing, and nothing
