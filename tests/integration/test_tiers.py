@@ -19,6 +19,8 @@ from tests.support.broker import BrokerProcess, wait_until
 from tests.support.object_store import BUCKET, DENIED, FaultyStore, ObjectStore
 from tests.support.raw import RawTcp
 
+pytestmark = pytest.mark.timeout(180)
+
 RECORDS, VALUE_BYTES = 900, 8_000
 SEGMENT_BYTES = 1 << 20
 TOPIC = {

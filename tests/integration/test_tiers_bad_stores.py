@@ -26,6 +26,10 @@ from tests.support.admin import create_topic
 from tests.support.broker import BrokerProcess, wait_until
 from tests.support.object_store import BUCKET, DENIED, FaultyStore, ObjectStore
 
+pytestmark = pytest.mark.timeout(180)
+
+#: of three parts
+PARTS_BYTES = 18 << 20
 #: a request to the store has 30 s, and is tried again
 SECONDS_WITHOUT_STORE = 15.0
 
@@ -68,6 +72,30 @@ def test_a_store_that_says_yes_and_keeps_half_takes_nothing_from_the_disk(
     s3.cuts_uploads = False
     wait_given_up(broker, topic_name, 90)
     check_all_there(broker, topic_name, sent)
+
+
+@pytest.mark.parametrize("denied", ["PUT", "POST"], ids=["a part", "the end"])
+def test_an_upload_in_parts_that_fails_leaves_none_in_the_store(
+    make_broker: MakeBroker, s3: FaultyStore, server: ObjectStore, topic_name: str, denied: str
+) -> None:
+    broker, sent = make_broker(settings=settings(f"s3://{BUCKET}/tiers/{topic_name}")), 3 * values()
+    spoilt: list[str] = []
+
+    def deny(method: str, key: str, status: int, body: bytes) -> tuple[int, bytes, int]:
+        # the answer to the request that begins it, a POST too, is not spoilt
+        if method == denied and key.endswith(".log") and b"InitiateMultipartUpload" not in body:
+            spoilt.append(key)
+            return 403, DENIED, len(DENIED)
+        return status, body, len(body)
+
+    s3.fault = deny
+    create_topic(broker.bootstrap, topic_name, config={**TOPIC, "segment.bytes": str(PARTS_BYTES)})
+    produce(broker, topic_name, sent)
+    wait_until("an upload is aborted", lambda: spoilt and spoilt[0] in s3.aborted, seconds=60)
+    s3.fault = None
+    wait_given_up(broker, topic_name)
+    assert server.unfinished() == []
+    assert consumed(broker, topic_name, len(sent)) == sent
 
 
 def test_objects_that_are_refused_keep_no_other_topic_from_the_store(

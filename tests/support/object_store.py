@@ -90,6 +90,12 @@ class ObjectStore:
         assert status == 200, body
         return re.findall(r"<Key>([^<]*)</Key>", body.decode())
 
+    def unfinished(self) -> list[str]:
+        """The keys of uploads in parts that were begun, and neither ended nor aborted."""
+        status, body = self.request("GET", f"/{BUCKET}?uploads")
+        assert status == 200, body
+        return re.findall(r"<Key>([^<]*)</Key>", body.decode())
+
     def delete(self, key: str) -> None:
         """Removes an object from the bucket."""
         assert self.request("DELETE", f"/{BUCKET}/{key}")[0] == 204
@@ -115,6 +121,7 @@ class FaultyStore:
         self.goes_on = threading.Event()
         self.goes_on.set()
         self.requests: list[tuple[str, str]] = []
+        self._asked: list[tuple[str, str]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -142,6 +149,12 @@ class FaultyStore:
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def aborted(self) -> list[str]:
+        """The objects of uploads in parts that were aborted."""
+        paths = [path for method, path in self._asked if method == "DELETE" and "uploadId=" in path]
+        return [path.partition("?")[0].removeprefix(f"/{BUCKET}/") for path in paths]
+
     def environment(self) -> dict[str, str]:
         """The way here, in the variables that AWS's tools read."""
         return {
@@ -155,6 +168,7 @@ class FaultyStore:
         body = client.rfile.read(int(client.headers.get("Content-Length") or 0))
         method, key = client.command, client.path.partition("?")[0].removeprefix(f"/{BUCKET}/")
         self.requests.append((method, key))
+        self._asked.append((method, client.path))
         headers = {name: value for name, value in client.headers.items() if name.lower() != "content-length"}
         if "If-None-Match" in client.headers and not self.has_conditions:
             client.send_response(501)

@@ -182,7 +182,12 @@ impl Store for ObjectStore {
                 call.abort(&mut *upload).await;
                 return Err(failed(WHAT, key, format!("{sent} bytes were given, not {length}")));
             }
-            call.within(upload.complete()).await.map(|_| ())
+            let completed = call.within(upload.complete()).await;
+            if completed.is_err() {
+                // where it was completed, and only the answer did not come, the object is there and stays
+                call.abort(&mut *upload).await;
+            }
+            completed.map(|_| ())
         })
     }
 
