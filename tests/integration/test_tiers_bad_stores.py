@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+import fastlog
 from tests.conftest import MakeBroker
 from tests.integration.test_tiers import (
     EARLIEST_LOCAL,
@@ -71,6 +72,32 @@ def test_a_store_that_says_yes_and_keeps_half_takes_nothing_from_the_disk(
     assert len(segments(broker, topic_name)) == full > 5, "the disk gave up what the store does not have"
     s3.cuts_uploads = False
     wait_given_up(broker, topic_name, 90)
+    check_all_there(broker, topic_name, sent)
+
+
+def test_what_the_store_lost_is_uploaded_again_before_the_disk_gives_it_up(
+    make_broker: MakeBroker, s3: FaultyStore, server: ObjectStore, topic_name: str
+) -> None:
+    prefix = f"tiers/{topic_name}"
+    broker, sent = make_broker(settings=settings(f"s3://{BUCKET}/{prefix}")), values()
+    create_topic(broker.bootstrap, topic_name, config={**TOPIC, "local.retention.ms": "-2"})
+    produce(broker, topic_name, sent)
+    full = len(segments(broker, topic_name)) - 1
+
+    def objects() -> list[str]:
+        return sorted(key for key in server.keys(prefix) if key.endswith(".log"))
+
+    wait_until("all full segments are in the store", lambda: len(objects()) == full > 5, seconds=60)
+    assert len(segments(broker, topic_name)) == full + 1
+    lost = objects()[1::2]
+    for key in lost:
+        server.delete(key)
+    with fastlog.Admin(broker.bootstrap) as admin:
+        admin.alter_configs({"local.retention.ms": "1"}, topic=topic_name)
+    wait_given_up(broker, topic_name)
+    assert "uploaded again from the disk" in broker.log()
+    assert len(objects()) == full
+    assert not set(lost) & set(objects())
     check_all_there(broker, topic_name, sent)
 
 

@@ -9,7 +9,7 @@
 //! Ages of objects, and so clocks, do not come into it. The same holds for a process and those that ran before it, whose
 //! last requests may still be on their way: where there is something to remove, a manifest is written first.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::error::TierError;
 use crate::manifest::{Entry, Manifest};
@@ -28,7 +28,6 @@ impl Tier {
     /// `Deposed` where a later leader was there; `Conflict` where the store is another one, or the log.
     pub fn attach(&self, store: &dyn Store, writer: Writer, local: &Local<'_>) -> Result<(), TierError> {
         let mut attached = self.attached.lock();
-        self.look_again(store);
         self.attach_with(&mut attached, store, writer, local)
     }
 
@@ -55,7 +54,7 @@ impl Tier {
         };
         self.check_found(&known, &next, writer, local)?;
         let is_cut = writer.is_clustered && self.cut_found(&mut next, local);
-        self.tell_short(&next, &listed);
+        self.note_listed(&next, &listed);
         let strays = self.strays(&next, &listed);
         let is_claimed = next.leader_epoch == writer.leader_epoch && next.node_id == writer.node_id;
         let is_others = writer.is_clustered && next.version > 0 && !is_claimed;
@@ -135,64 +134,6 @@ impl Tier {
             );
         }
         is_cut
-    }
-
-    /// The first offset that the store lost and a disk that begins at `local_start_offset` has: what lies from there on is
-    /// to stay on it. `None` = as far as is known the store has all that the disk could give up.
-    pub fn keep_from(&self, local_start_offset: i64) -> Option<i64> {
-        let mut short = self.short.lock();
-        // what a disk gave up does not come back to it
-        short.retain(|it| it.next_offset > local_start_offset);
-        short.first().map(|it| it.base_offset)
-    }
-
-    /// Looks whether what the store lost is there again, or needed no more, up to the first that is neither: one request
-    /// or two for each, and none where nothing was lost.
-    pub(crate) fn look_again(&self, store: &dyn Store) {
-        let whole = self.whole();
-        loop {
-            let Some(entry) = self.short.lock().first().cloned() else { return };
-            let is_named = whole.segments.iter().any(|it| it.id == entry.id);
-            let is_there =
-                |(key, size_bytes): (String, u64)| store.size(&key).is_ok_and(|it| it == size_bytes);
-            if is_named && !self.wanted(&entry).into_iter().all(is_there) {
-                return;
-            }
-            self.short.lock().retain(|it| it.id != entry.id);
-        }
-    }
-
-    /// The objects of a segment, with their bytes.
-    fn wanted(&self, entry: &Entry) -> [(String, u64); 2] {
-        let [log_key, indexes_key] = upload::keys(self.prefix(), entry.base_offset, entry.id);
-        [(log_key, entry.log_bytes), (indexes_key, u64::from(entry.indexes_bytes))]
-    }
-
-    /// Tells of segments of which the store has less than was uploaded, or nothing, and notes them, so that disks that have
-    /// them keep them: of those that every disk gave up only a copy of the object brings them back.
-    fn tell_short(&self, manifest: &Manifest, listed: &[Listed]) {
-        let sizes: HashMap<&str, u64> = listed.iter().map(|it| (it.key.as_str(), it.size_bytes)).collect();
-        let mut short = Vec::new();
-        for entry in &manifest.segments {
-            let mut is_short = false;
-            for (key, size_bytes) in self.wanted(entry) {
-                let found = sizes.get(key.as_str()).copied();
-                if found != Some(size_bytes) {
-                    is_short = true;
-                    tracing::error!(
-                        key,
-                        size_bytes,
-                        found,
-                        "an object of the store is not of the size that was uploaded, or is gone: put it back; until then \
-                         its records are served only where a disk has them, and this one keeps what it has of them"
-                    );
-                }
-            }
-            if is_short {
-                short.push(entry.clone());
-            }
-        }
-        *self.short.lock() = short;
     }
 
     /// What is listed, and needed by nobody once `manifest` is in force.

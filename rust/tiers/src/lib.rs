@@ -12,6 +12,7 @@ pub mod chunks;
 mod encoding;
 pub mod error;
 mod indexes;
+mod kept;
 mod loading;
 pub mod manifest;
 #[cfg(feature = "memory")]
@@ -32,6 +33,7 @@ mod upload;
 pub use cache::{Cache, CachedChunk};
 pub use error::{StoreError, TierError};
 pub use indexes::Lookup;
+pub use kept::Lost;
 pub use manifest::{Entry, Manifest, Place};
 pub use objects::ObjectStore;
 pub use quota::LimitedStore;

@@ -102,7 +102,8 @@ impl Manifest {
 
     /// Segments from the one that holds `offset` on.
     pub fn from(&self, offset: i64) -> impl Iterator<Item = &Entry> {
-        self.segments.iter().skip_while(move |it| it.next_offset <= offset)
+        let first = self.segments.partition_point(|it| it.next_offset <= offset);
+        self.segments.get(first..).unwrap_or_default().iter()
     }
 
     /// The leader epochs of all that the store has, ascending.

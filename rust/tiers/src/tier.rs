@@ -15,6 +15,7 @@ use fastlog_log::TieredRange;
 use parking_lot::{Mutex, RwLock};
 
 use crate::error::TierError;
+use crate::kept::Seen;
 use crate::manifest::{Entry, Manifest, Place};
 use crate::store::{Listed, Store};
 
@@ -62,8 +63,8 @@ pub struct Tier {
     known: RwLock<Known>,
     /// The leader epoch in which the store was looked at, and agreed, since the last failure. One change at a time.
     pub(crate) attached: Mutex<Option<i32>>,
-    /// What the store was seen to have lost, in the order of offsets: the disk keeps it.
-    pub(crate) short: Mutex<Vec<Entry>>,
+    /// What was seen of the objects that the manifest names.
+    pub(crate) seen: Mutex<Seen>,
 }
 
 impl Tier {
@@ -91,7 +92,7 @@ impl Tier {
             place,
             known: RwLock::new(Known { own: Arc::clone(&whole), whole }),
             attached: Mutex::new(None),
-            short: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 
@@ -136,7 +137,6 @@ impl Tier {
     pub fn follow(&self, store: &dyn Store, local: &Local<'_>) -> Result<bool, TierError> {
         let mut attached = self.attached.lock();
         *attached = None;
-        self.look_again(store);
         let known = self.whole();
         let listed = store.list_after(&self.prefix, &self.manifest_key(known.version))?;
         let Some(newest) = self.newest(&listed) else { return Ok(false) };

@@ -20,9 +20,13 @@ from tests.support.cluster_tiers import (
     other_than,
     settings,
     storms,
+    wait_tiered,
 )
 
 pytestmark = pytest.mark.timeout(240)
+
+#: segments
+LOST = 3
 
 
 @pytest.fixture
@@ -76,6 +80,27 @@ def test_leaders_that_die_and_are_stopped_while_they_upload(
     delete_records_and_topic(cluster, topic_name, tiered, store)
     for broker in cluster.brokers.values():
         assert "Traceback" not in broker.log()
+
+
+def test_no_replica_gives_up_what_the_store_lost(cluster: Cluster, topic_name: str, store: Path) -> None:
+    """The leader uploads it again, and then it goes from all disks."""
+    with cluster.admin() as admin:
+        admin.create_topic(
+            topic_name,
+            partitions=1,
+            replication_factor=3,
+            configs={**TOPIC, "local.retention.ms": "-2"},
+        )
+        with Load(cluster, topic_name, digits=DIGITS) as load:
+            cluster.wait_until("segments are uploaded", lambda: len(list(store.rglob("*.log"))) > LOST, 60)
+            lost = sorted(store.rglob("*.log"))[:LOST]
+            for path in lost:
+                path.unlink()
+            admin.alter_configs({"local.retention.ms": "1"}, topic=topic_name)
+            last = max(int(it.name[:20]) for it in lost)
+            wait_tiered(cluster, topic_name, last)
+    load.check()
+    assert any("uploaded again from the disk" in it.log() for it in cluster.brokers.values())
 
 
 def delete_records_and_topic(cluster: Cluster, topic: str, tiered: int, store: Path) -> None:

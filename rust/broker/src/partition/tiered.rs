@@ -36,7 +36,7 @@ impl Partition {
 
     fn compare_tier(&self, tier: &PartitionTier) {
         tier.tier.compare(&|it: &Manifest| self.agreed_end(it));
-        // first what is to stay: local retention may run at any time
+        // First what is to stay: local retention may run at any time.
         self.log.set_keep_from(tier.tier.keep_from(self.log.local_log_start_offset()));
         self.log.set_tiered_end(tier.tier.range().map(|it| it.end_offset));
     }

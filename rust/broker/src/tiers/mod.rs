@@ -1,7 +1,9 @@
 //! Tiered storage of a broker: the object store, and those who read from it.
 
+mod looks;
 mod partition;
 
+pub(crate) use looks::News;
 pub(crate) use partition::{Begin, Limits, PartitionTier, UNREADABLE, file_range};
 
 use fastlog_tiers::{Cache, LimitedStore, ObjectStore, Reader, Store, StoreError};

@@ -1,11 +1,12 @@
 //! What the store has of a partition that is open here, for those who read.
 
+use super::looks::Looks;
 use crate::partition::Partition;
 use crate::request::response::FileRange;
 use fastlog_log::{AbortedTxn, AfterTier, LogError, TimestampedOffset};
 use fastlog_protocol::ErrorCode;
 use fastlog_tiers::{Found, Range, Reader, Tier, TierError, Wake, timestamps};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -15,6 +16,7 @@ pub(crate) struct PartitionTier {
     reader: Arc<Reader>,
     wake: Wake,
     begin: Mutex<Begin>,
+    looks: Mutex<Looks>,
 }
 
 /// What a follower is to begin with, which is fetched from the store.
@@ -52,7 +54,7 @@ impl PartitionTier {
                 partition.notify();
             }
         };
-        Self { tier, reader, wake: Arc::new(wake), begin: Mutex::new(Begin::Idle) }
+        Self { tier, reader, wake: Arc::new(wake), begin: Mutex::new(Begin::Idle), looks: Mutex::default() }
     }
 
     /// What a follower whose leader's disk begins at `local_start_offset` is to begin with. `Idle`: the caller has to fetch
@@ -74,6 +76,11 @@ impl PartitionTier {
         }
     }
 
+    /// When it is looked at by a follower.
+    pub(crate) fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock()
+    }
+
     /// It came, or failed.
     pub(crate) fn set_begin(&self, begin: Begin) {
         *self.begin.lock() = begin;
@@ -82,7 +89,12 @@ impl PartitionTier {
     /// Batches from the one that holds `offset` on; never waits. `Coming`: the partition's waiters are told.
     pub(crate) fn read(&self, offset: i64, limits: &Limits) -> Found<Option<Range>> {
         let Limits { bound, max_bytes, at_least_one } = *limits;
-        self.reader.read(&self.tier, offset, bound, max_bytes, at_least_one, &self.wake)
+        let found = self.reader.read(&self.tier, offset, bound, max_bytes, at_least_one, &self.wake);
+        if matches!(found, Found::Failed) {
+            // perhaps the leader uploaded it again since, and another object has it
+            self.looks().note_unread(self.tier.whole().version);
+        }
+        found
     }
 
     /// Whether a `read` would bring something now.

@@ -76,7 +76,7 @@ pub struct Log {
     recovery_point: AtomicI64,
     /// Below it the object store has all that the log has; `NOTHING_TIERED` = it has nothing.
     tiered_end_offset: AtomicI64,
-    /// From where on local retention deletes nothing; `i64::MAX` = it may delete all that is uploaded.
+    /// From where on local retention deletes nothing: what the store was not asked for. 0 until somebody asks.
     keep_from_offset: AtomicI64,
     first_unstable_offset: AtomicI64,
     /// A leader's append in an older epoch than this is refused: its leadership is over. Looked at by who has the writer.

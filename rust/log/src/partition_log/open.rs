@@ -206,7 +206,7 @@ impl Log {
             high_watermark: AtomicI64::new(options.high_watermark.clamp(start, end)),
             recovery_point: AtomicI64::new(options.recovery_point.min(end)),
             tiered_end_offset: AtomicI64::new(tiered.map_or(NOTHING_TIERED, |it| it.end_offset)),
-            keep_from_offset: AtomicI64::new(i64::MAX),
+            keep_from_offset: AtomicI64::new(0),
             first_unstable_offset: AtomicI64::new(unstable),
             least_epoch: AtomicI32::new(i32::MIN),
             writer: Mutex::new(writer),

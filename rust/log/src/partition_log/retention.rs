@@ -26,7 +26,8 @@ impl Log {
         let list = self.segments();
         let below_start = self.count_below_start(&list);
         let count = if config.remote_copy && !config.restoring {
-            below_start.max(self.count_tiered(&list, now_ms, &config)?)
+            let end = self.tiered_end_offset().min(self.keep_from_offset());
+            below_start.max(self.count_tiered(&list, now_ms, &config, end)?)
         } else if config.cleanup_delete && !config.restoring {
             let by_time = self.count_expired(&list, now_ms, config.retention_ms)?;
             below_start.max(by_time).max(self.count_oversize(&list, config.retention_bytes))
@@ -40,9 +41,26 @@ impl Log {
         Ok(count)
     }
 
-    /// Segments that local retention says, and that are uploaded, durably: the log starts where it did.
-    fn count_tiered(&self, list: &SegmentList, now_ms: i64, config: &LogConfig) -> Result<usize, LogError> {
-        let end = self.tiered_end_offset().min(self.keep_from_offset());
+    /// Up to which offset local retention would delete what is uploaded, were it not for [`Log::set_keep_from`]; `None` =
+    /// it would delete nothing. Whoever asks the store what it has need ask for no more.
+    pub fn local_retention_end(&self, now_ms: i64) -> Result<Option<i64>, LogError> {
+        let config = self.config();
+        if !config.remote_copy || config.restoring {
+            return Ok(None);
+        }
+        let list = self.segments();
+        let count = self.count_tiered(&list, now_ms, &config, self.tiered_end_offset())?;
+        Ok(list.with_next().take(count).last().and_then(|(_, next_base)| next_base))
+    }
+
+    /// Segments that local retention says, and that end at `end` at the latest: the log starts where it did.
+    fn count_tiered(
+        &self,
+        list: &SegmentList,
+        now_ms: i64,
+        config: &LogConfig,
+        end: i64,
+    ) -> Result<usize, LogError> {
         let is_tiered = |next_base: &Option<i64>| next_base.is_some_and(|next| next <= end);
         let tiered = list.with_next().take_while(|(_, next_base)| is_tiered(next_base)).count();
         let by_time = self.count_expired(list, now_ms, config.local_retention_ms)?;

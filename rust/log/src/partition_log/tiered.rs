@@ -88,10 +88,10 @@ impl Log {
         self.tiered_end_offset.store(end_offset.unwrap_or(NOTHING_TIERED), Release);
     }
 
-    /// From `offset` on local retention deletes nothing, as the store lost what it had from there on; `None` = it may
-    /// delete all that is uploaded.
-    pub fn set_keep_from(&self, offset: Option<i64>) {
-        self.keep_from_offset.store(offset.unwrap_or(i64::MAX), Release);
+    /// Below `offset` local retention may delete what is uploaded: the store was asked whether it has it. Before this is
+    /// called first it deletes nothing.
+    pub fn set_keep_from(&self, offset: i64) {
+        self.keep_from_offset.store(offset, Release);
     }
 
     pub(super) fn keep_from_offset(&self) -> i64 {
@@ -142,27 +142,70 @@ impl Log {
         let list = self.segments();
         let found = list.with_next().find_map(|(segment, next)| Some((segment, is_due(segment, next)?)));
         let Some((segment, next_offset)) = found else { return Ok(None) };
-        if self.recovery_point() < next_offset {
-            self.flush_full_segments(next_offset)?;
-        }
-        if self.recovery_point() < next_offset {
+        if !self.is_synced(next_offset)? {
             return Ok(None);
         }
-        self.closed_segment(segment, from, next_offset).map(Some)
+        let mut closed = self.closed_segment(segment, next_offset)?;
+        // the start of the log may lie within one; only the end of another upload is where the rest of it begins
+        if self.tiered_end() == Some(from) && from > segment.base_offset {
+            let position = position_of(segment, from)?.ok_or_else(|| LogError::Invalid {
+                reason: format!(
+                    "the object store ends at offset {from}, and no batch of {} begins there",
+                    segment.log.path().display()
+                ),
+            })?;
+            self.without_front(segment, (from, position), &mut closed)?;
+        }
+        Ok(Some(closed))
     }
 
-    fn closed_segment(
+    /// The full segments that make up `[base_offset, next_offset)`, which was uploaded before, of the first one perhaps only
+    /// the rest; `None` = the disk does not have all of it, or its segments end elsewhere. Blocks on the disk.
+    pub fn closed_segments(
         &self,
-        segment: &Arc<Segment>,
-        from: i64,
+        base_offset: i64,
         next_offset: i64,
-    ) -> Result<ClosedSegment, LogError> {
+    ) -> Result<Option<Vec<ClosedSegment>>, LogError> {
+        if next_offset > self.last_stable_offset().min(self.high_watermark())
+            || !self.is_synced(next_offset)?
+        {
+            return Ok(None);
+        }
+        let list = self.segments();
+        let (mut found, mut from) = (Vec::new(), base_offset);
+        let ends_in_it = |next: Option<i64>| next.filter(|it| *it > base_offset && *it <= next_offset);
+        for (segment, next) in list.with_next() {
+            let Some(next) = ends_in_it(next) else { continue };
+            // what the cleaner left nothing of makes no object of its own
+            if segment.base_offset > from || segment.size() == 0 {
+                return Ok(None);
+            }
+            let mut closed = self.closed_segment(segment, next)?;
+            if segment.base_offset < from {
+                let Some(position) = position_of(segment, from)? else { return Ok(None) };
+                self.without_front(segment, (from, position), &mut closed)?;
+            }
+            from = next;
+            found.push(closed);
+        }
+        Ok((from == next_offset).then_some(found))
+    }
+
+    /// Syncs the full segments that end at `until` at the latest, where they are not; whether they are.
+    fn is_synced(&self, until: i64) -> Result<bool, LogError> {
+        if self.recovery_point() < until {
+            self.flush_full_segments(until)?;
+        }
+        Ok(self.recovery_point() >= until)
+    }
+
+    fn closed_segment(&self, segment: &Arc<Segment>, next_offset: i64) -> Result<ClosedSegment, LogError> {
         segment.ensure_loaded(self.config().index_interval_bytes)?;
         segment.flush_indexes()?;
         self.check_txn_index(segment)?;
         let snapshot = self.directory().join(file_name::of_offset(next_offset, file_name::SNAPSHOT));
         let files = &*self.storage().file_system;
-        let mut closed = ClosedSegment {
+        Ok(ClosedSegment {
             base_offset: segment.base_offset,
             next_offset,
             position: 0,
@@ -173,12 +216,7 @@ impl Log {
             txn_index: encoded(&segment.txn_index)?,
             snapshot: atomic_file::read(files, &snapshot).during("read", &snapshot)?.unwrap_or_default(),
             epochs: self.epochs_of(segment.base_offset, next_offset),
-        };
-        // the start of the log may lie within one; only the end of another upload is where the rest of it begins
-        if self.tiered_end() == Some(from) && from > segment.base_offset {
-            self.without_front(segment, from, &mut closed)?;
-        }
-        Ok(closed)
+        })
     }
 
     /// The segment by a descriptor of its own: what is uploaded was often written long ago, and is not to push out of memory
@@ -193,18 +231,11 @@ impl Log {
     fn without_front(
         &self,
         segment: &Segment,
-        from: i64,
+        (from, position): (i64, u64),
         closed: &mut ClosedSegment,
     ) -> Result<(), LogError> {
-        let found = segment.find_batch(from, segment.size())?;
-        let rest = found.filter(|it| it.header.base_offset >= from).ok_or_else(|| LogError::Invalid {
-            reason: format!(
-                "the object store ends at offset {from}, and no batch of {} begins there",
-                segment.log.path().display()
-            ),
-        })?;
-        (closed.base_offset, closed.position) = (from, rest.position);
-        closed.size_bytes -= rest.position;
+        (closed.base_offset, closed.position) = (from, position);
+        closed.size_bytes -= position;
         closed.offset_index.clear();
         closed.time_index.clear();
         closed.txn_index = segment
@@ -227,6 +258,12 @@ impl Log {
         let before = self.log_start_offset();
         Ok(self.follow_log_start(offset)? > before)
     }
+}
+
+/// Where the batches from offset `from` on begin; `None` = it lies within one.
+fn position_of(segment: &Segment, from: i64) -> Result<Option<u64>, LogError> {
+    let found = segment.find_batch(from, segment.size())?;
+    Ok(found.filter(|it| it.header.base_offset >= from).map(|it| it.position))
 }
 
 fn encoded(txn_index: &TxnIndex) -> Result<Vec<u8>, LogError> {

@@ -46,6 +46,7 @@ fn log_of_two_epochs(directory: &Path) -> (Log, Vec<i64>) {
     }
     log.advance_high_watermark(60);
     log.flush().unwrap();
+    log.set_keep_from(i64::MAX);
     (log, bases)
 }
 
@@ -72,13 +73,32 @@ fn where_the_store_ends_within_a_segment_the_rest_of_it_is_offered() {
 fn what_the_store_lost_is_not_deleted_by_local_retention() {
     let directory = tempfile::tempdir().unwrap();
     let (log, bases) = log_of_two_epochs(directory.path());
-    log.set_keep_from(Some(bases[1]));
+    log.set_keep_from(bases[1]);
     log.set_tiered_end(Some(bases[3]));
     assert_eq!(log.enforce_retention(NOW_MS + 10).unwrap(), 1);
     assert_eq!(log.local_log_start_offset(), bases[1]);
     assert_eq!(log.enforce_retention(NOW_MS + 10).unwrap(), 0);
-    log.set_keep_from(None);
+    log.set_keep_from(i64::MAX);
     assert_eq!(log.enforce_retention(NOW_MS + 10).unwrap(), 2);
+}
+
+#[test]
+fn what_was_uploaded_is_offered_again_as_the_segments_that_make_it_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, bases) = log_of_two_epochs(directory.path());
+    let offsets = |from, until| {
+        let found = log.closed_segments(from, until).unwrap()?;
+        Some(found.iter().map(|it| (it.base_offset, it.next_offset, it.position)).collect::<Vec<_>>())
+    };
+    assert_eq!(offsets(bases[1], bases[2]), Some(vec![(bases[1], bases[2], 0)]));
+    let two = offsets(bases[1] + 1, bases[3]).unwrap();
+    assert_eq!((two[0].0, two[0].1, two[1]), (bases[1] + 1, bases[2], (bases[2], bases[3], 0)));
+    assert!(two[0].2 > 0, "it begins within a file");
+    assert_eq!(offsets(bases[1], bases[2] - 1), None, "no segment ends there");
+    assert_eq!(offsets(*bases.last().unwrap(), 60), None, "it is not full");
+    log.set_tiered_end(Some(bases[2]));
+    log.enforce_retention(NOW_MS + 10).unwrap();
+    assert_eq!(offsets(bases[1], bases[3]), None, "the disk gave up the front");
 }
 
 #[test]

@@ -73,7 +73,11 @@ fn only_what_is_uploaded_goes_from_the_disk_and_the_log_still_starts_there() {
     let bases = fill(&log, 5);
     assert_eq!(log.enforce_retention(NOW_MS + 10).unwrap(), 0);
     log.set_tiered_end(Some(bases[2]));
+    assert_eq!(log.local_retention_end(NOW_MS + 10).unwrap(), Some(bases[2]));
+    assert_eq!(log.enforce_retention(NOW_MS + 10).unwrap(), 0, "the store was not asked");
+    log.set_keep_from(bases[4]);
     assert_eq!(log.enforce_retention(NOW_MS + 10).unwrap(), 2);
+    assert_eq!(log.local_retention_end(NOW_MS + 10).unwrap(), None);
     assert_eq!((log.log_start_offset(), log.local_log_start_offset()), (0, bases[2]));
     assert!(log.is_tiered(0) && log.is_tiered(bases[2] - 1) && !log.is_tiered(bases[2]));
     let error = log.read(0, 1 << 20, i64::MAX, true).unwrap_err();
@@ -108,6 +112,7 @@ fn a_log_is_opened_where_the_store_begins_unless_records_are_missing_between() {
         let (log, _) = open(directory.path(), tiered_config(), LastStop::Clean);
         let bases = fill(&log, 5);
         log.set_tiered_end(Some(bases[3]));
+        log.set_keep_from(bases[3]);
         assert_eq!(log.enforce_retention(NOW_MS + 10).unwrap(), 3);
         log.flush().unwrap();
         bases

@@ -125,33 +125,6 @@ fn an_object_that_lost_its_second_half_later_is_an_error_for_its_segment_only() 
 }
 
 #[test]
-fn what_the_store_lost_stays_on_a_disk_that_has_it_until_the_object_is_back() {
-    let (broker, store) = with_two();
-    let key =
-        store.keys().into_iter().find(|key| key.ends_with(".log") && key.contains("/00000000000000000007-"));
-    let key = key.unwrap();
-    let mut whole = Vec::new();
-    store.change(&key, |bytes| {
-        whole.clone_from(bytes);
-        bytes.truncate(bytes.len() / 2);
-    });
-    let tier = broker.tier();
-    broker.attach(&tier, &*store).unwrap();
-    assert_eq!(tier.keep_from(0), Some(7));
-    // the next turn finds it as it was
-    broker.attach(&tier, &*store).unwrap();
-    assert_eq!(tier.keep_from(0), Some(7));
-    store.change(&key, |bytes| bytes.clone_from(&whole));
-    broker.attach(&tier, &*store).unwrap();
-    assert_eq!(tier.keep_from(0), None);
-    // a disk without it has nothing to keep, and gives up the rest as ever
-    store.lose(&key);
-    let tier = broker.tier();
-    broker.attach(&tier, &*store).unwrap();
-    assert_eq!(tier.keep_from(10), None);
-}
-
-#[test]
 fn another_store_an_older_copy_of_it_and_none_are_conflicts() {
     let (broker, store) = with_two();
     let latest = store.keys().into_iter().rfind(|key| key.contains("manifest-")).unwrap();

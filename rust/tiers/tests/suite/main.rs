@@ -6,5 +6,6 @@ mod common;
 mod crashes;
 mod directory;
 mod faults;
+mod kept;
 mod leaders;
 mod reading;

@@ -1,11 +1,10 @@
 //! What a leader does in the object store: it deletes what retention says, and uploads full segments.
 
 use super::super::LogManager;
-use super::{COPY, deleted, tier_of, with_local};
+use super::{ask_before_giving_up, deleted, keep_copy, tier_of, with_local};
 use crate::events::Level;
 use crate::partition::Partition;
 use crate::tiers::{PartitionTier, Tiers};
-use fastlog_log::file_system::atomic_file;
 use fastlog_log::{Checkpoint, LogConfig};
 use fastlog_tiers::{Entry, Local, Manifest, TierError, Writer};
 use std::sync::Arc;
@@ -35,7 +34,12 @@ impl LogManager {
             if !config.remote_copy || config.restoring {
                 return Ok(false);
             }
-            let Some(closed) = partition.log().next_to_upload()? else { return Ok(false) };
+            if let Some(lost) = ask_before_giving_up(tiers, partition, &tier, now_ms)? {
+                tier.tier.note_lost(lost);
+            }
+            let Some(closed) = partition.log().next_to_upload()? else {
+                return put_back(tiers, partition, (&tier, writer, local));
+            };
             tier.tier.add(tiers.store(), writer, &closed, local)?;
             partition.note_tier(&tier);
             Ok(true)
@@ -111,17 +115,21 @@ impl LogManager {
     }
 }
 
-/// Before anything is uploaded there is a copy of a manifest in the directory: by it what the store has is found again.
-fn keep_copy(partition: &Partition, tier: &PartitionTier) -> Result<(), TierError> {
-    let manifest = tier.tier.whole();
-    let log = partition.log();
-    if manifest.version > 0 || deleted::has_copy(&log.storage(), &log.directory()) {
-        return Ok(());
+/// Uploads again one segment that the store lost and the disk has. True = it did, and there may be another one.
+fn put_back(
+    tiers: &Tiers,
+    partition: &Partition,
+    (tier, writer, local): (&PartitionTier, Writer, &Local<'_>),
+) -> Result<bool, TierError> {
+    for entry in tier.tier.lost() {
+        let Some(sources) = partition.log().closed_segments(entry.base_offset, entry.next_offset)? else {
+            continue;
+        };
+        tier.tier.put_back(tiers.store(), writer, (&entry, &sources), local)?;
+        partition.note_tier(tier);
+        return Ok(true);
     }
-    let copy = log.directory().join(COPY);
-    let written = atomic_file::replace(&*log.storage().file_system, &copy, &manifest.encode());
-    written
-        .map_err(|error| TierError::Local { what: "write the copy of a manifest", reason: error.to_string() })
+    Ok(false)
 }
 
 /// Where the log should start by `retention.ms` and `retention.bytes` of the whole log, as far as that takes uploaded

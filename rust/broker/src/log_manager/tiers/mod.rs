@@ -6,6 +6,7 @@
 
 mod begin;
 mod deleted;
+mod following;
 mod leading;
 
 pub(super) use deleted::mark_for_store;
@@ -16,7 +17,7 @@ use crate::partition::{Duty, Partition, Role};
 use crate::tiers::{PartitionTier, Tiers};
 use fastlog_log::file_system::atomic_file;
 use fastlog_log::{LogError, Storage};
-use fastlog_tiers::{Entry, Local, Manifest, Place, Tier, TierError};
+use fastlog_tiers::{Entry, Local, Lost, Manifest, Place, Tier, TierError};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -106,7 +107,9 @@ impl LogManager {
         let role = partition.role();
         match role.duty {
             Duty::Leader => self.lead_tier(tiers, partition, role.leader_epoch, now_ms),
-            Duty::Follower if tiers.is_clustered() => follow_tier(tiers, partition).map(|()| false),
+            Duty::Follower if tiers.is_clustered() => {
+                following::follow_tier(tiers, partition, now_ms).map(|()| false)
+            }
             Duty::Follower | Duty::Deleted => Ok(false),
         }
     }
@@ -152,12 +155,33 @@ impl LogManager {
     }
 }
 
-/// Reads what its leader uploaded and deleted: a follower deletes by it, and leads by it when its time comes.
-fn follow_tier(tiers: &Tiers, partition: &Arc<Partition>) -> Result<(), TierError> {
-    let tier = tier_of(tiers, partition)?;
-    with_local(partition, |local| tier.tier.follow(tiers.store(), local))?;
-    partition.note_tier(&tier);
-    Ok(())
+/// Asks the store for what local retention is to give up here next. Answers the first segment of it that the store lost: from
+/// there on the disk keeps what it has.
+fn ask_before_giving_up(
+    tiers: &Tiers,
+    partition: &Partition,
+    tier: &PartitionTier,
+    now_ms: i64,
+) -> Result<Option<Lost>, TierError> {
+    let log = partition.log();
+    let Some(until) = log.local_retention_end(now_ms)? else { return Ok(None) };
+    let asked = tier.tier.ask(tiers.store(), log.local_log_start_offset(), until);
+    // also where the store answered for some only
+    partition.note_tier(tier);
+    asked
+}
+
+/// Before anything is uploaded there is a copy of a manifest in the directory: by it what the store has is found again.
+fn keep_copy(partition: &Partition, tier: &PartitionTier) -> Result<(), TierError> {
+    let manifest = tier.tier.whole();
+    let log = partition.log();
+    if manifest.version > 0 || deleted::has_copy(&log.storage(), &log.directory()) {
+        return Ok(());
+    }
+    let copy = log.directory().join(COPY);
+    let written = atomic_file::replace(&*log.storage().file_system, &copy, &manifest.encode());
+    written
+        .map_err(|error| TierError::Local { what: "write the copy of a manifest", reason: error.to_string() })
 }
 
 /// The tier of a partition, taken into use where it had none.

@@ -1,0 +1,241 @@
+//! What brokers keep on their disks, ask an object store for and put there, over stores that are away and that lose things.
+
+#![allow(clippy::expect_used, reason = "helpers of tests")]
+
+use fastlog_broker::{
+    AllowAll, Assignment, Broker, BrokerConfig, LogManager, OpenPartition, Partition, ReplicaChange,
+    SystemClock, Tiers,
+};
+use fastlog_log::file_system::memory::MemoryFileSystem;
+use fastlog_log::{AppendOptions, Identity, Log, LogConfig, Storage};
+use fastlog_protocol::batch::Builder;
+use fastlog_protocol::compression::Compression;
+use fastlog_tiers::memory::{Fault, MemoryStore};
+use std::path::PathBuf;
+use std::sync::Arc;
+use uuid::Uuid;
+
+const NOW_MS: i64 = 1_700_000_000_000;
+const LOCAL_RETENTION_MS: i64 = 1_000;
+/// Local retention takes what was written at [`NOW_MS`].
+const LATER_MS: i64 = NOW_MS + 2 * LOCAL_RETENTION_MS;
+
+/// A broker with tiered topics of one partition.
+struct Node {
+    broker: Arc<Broker>,
+    logs: LogManager,
+}
+
+impl Node {
+    fn start(disk: &MemoryFileSystem, store: &Arc<MemoryStore>, is_clustered: bool) -> Self {
+        let storage = Storage::new(Arc::new(disk.clone()), PathBuf::from("/data"), 100);
+        let broker =
+            Broker::without_threads(BrokerConfig::default(), Arc::new(AllowAll), Arc::new(SystemClock));
+        let broker = broker.expect("a broker");
+        broker.set_tiers(Tiers::of(store.clone(), 1 << 20, is_clustered).expect("a store"));
+        let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
+        let logs = LogManager::open(broker.clone(), vec![storage], &identity).expect("a directory");
+        Self { broker, logs }
+    }
+
+    fn open(&self, topics: usize) {
+        for number in 0..topics {
+            self.logs.open_partition(&wanted(number), NOW_MS).expect("opened");
+        }
+        self.logs.finish_opening().expect("opened");
+    }
+
+    fn partition(&self, number: usize) -> Arc<Partition> {
+        self.broker.partitions().get(&topic(number), 0).expect("open")
+    }
+
+    /// Segments of a few records each.
+    fn append(&self, number: usize, records: usize) {
+        let partition = self.partition(number);
+        for _ in 0..records {
+            let mut builder = Builder::new();
+            builder.append(NOW_MS, None, Some(&[b'v'; 1000]));
+            let batch = builder.seal(Compression::None).expect("a batch");
+            partition.append(&batch, NOW_MS, AppendOptions::default()).expect("appended");
+        }
+        let log = partition.log();
+        log.advance_high_watermark(log.log_end_offset());
+        log.flush().expect("synced");
+    }
+
+    /// Another broker leads from now on.
+    fn follow(&self, number: usize) {
+        let to = Assignment {
+            leader: 2,
+            leader_epoch: 1,
+            partition_epoch: 1,
+            replicas: vec![2, 1],
+            isr: vec![2, 1],
+            held: Some(false),
+        };
+        let change = ReplicaChange { partition: wanted(number), to };
+        self.logs.change_replicas(&[change], NOW_MS).remove(0).expect("it follows");
+    }
+
+    /// Turns until nothing is left to do.
+    fn run(&self, now_ms: i64) {
+        while self.logs.run_tiers(now_ms, 1) {}
+    }
+
+    fn told(&self) -> String {
+        format!("{:?}", self.broker.events().drain())
+    }
+}
+
+fn topic(number: usize) -> String {
+    format!("topic-{number}")
+}
+
+fn wanted(number: usize) -> OpenPartition {
+    let config = LogConfig {
+        segment_bytes: 4096,
+        remote_storage: true,
+        remote_copy: true,
+        local_retention_ms: LOCAL_RETENTION_MS,
+        ..LogConfig::default()
+    };
+    OpenPartition {
+        topic: topic(number).as_str().into(),
+        topic_id: Uuid::from_u128(number as u128 + 1),
+        index: 0,
+        leader_epoch: 0,
+        config: Arc::new(config),
+        min_insync_replicas: 1,
+    }
+}
+
+/// A broker that uploaded all full segments of topics, and has them on its disk.
+fn uploaded(topics: usize, is_clustered: bool) -> (MemoryFileSystem, Arc<MemoryStore>, Node) {
+    let (disk, store) = (MemoryFileSystem::new(1), Arc::new(MemoryStore::default()));
+    let node = Node::start(&disk, &store, is_clustered);
+    node.open(topics);
+    for number in 0..topics {
+        node.append(number, 20);
+    }
+    node.run(NOW_MS);
+    assert_eq!(node.logs.enforce_retention(NOW_MS), 0);
+    (disk, store, node)
+}
+
+fn log_objects(store: &MemoryStore) -> Vec<String> {
+    store.keys().into_iter().filter(|key| key.ends_with(".log")).collect()
+}
+
+fn places(log: &Log) -> (i64, i64) {
+    (log.log_start_offset(), log.local_log_start_offset())
+}
+
+#[test]
+fn a_broker_that_was_started_keeps_what_the_store_lost_and_uploads_it_again() {
+    let (disk, store, node) = uploaded(1, false);
+    let full_end = node.partition(0).log().full_end_offset();
+    drop(node);
+    let all = log_objects(&store);
+    assert!(all.len() > 3);
+    let lost = all.get(1).expect("a second segment");
+    store.lose(lost);
+    store.set_fault(Some(Fault::Unreachable));
+    let node = Node::start(&disk, &store, false);
+    node.open(1);
+    for _ in 0..3 {
+        node.run(LATER_MS);
+        assert_eq!(
+            node.logs.enforce_retention(LATER_MS),
+            0,
+            "the store is away, and nobody knows what it has"
+        );
+    }
+    // one turn: the first segment is there, the next one is not
+    store.set_fault(None);
+    node.logs.run_tiers(LATER_MS, 1);
+    node.logs.enforce_retention(LATER_MS);
+    let (start, local_start) = places(node.partition(0).log());
+    assert_eq!(start, 0);
+    assert!(
+        all.get(1).is_some_and(|key| key.contains(&format!("/{local_start:020}-"))),
+        "{local_start}: {all:?}"
+    );
+    // and then all is there, and may go from here
+    node.run(LATER_MS);
+    assert!(node.logs.enforce_retention(LATER_MS) > 1);
+    assert_eq!(places(node.partition(0).log()), (0, full_end));
+    let again = log_objects(&store);
+    assert_eq!(again.len(), all.len());
+    assert!(!again.contains(lost), "under another name: manifests tell which");
+}
+
+#[test]
+fn a_follower_gives_up_what_the_store_still_has_and_nothing_else() {
+    let (_disk, store, node) = uploaded(1, true);
+    node.follow(0);
+    let all = log_objects(&store);
+    let (lost, mut bytes) = (all.get(2).expect("a third segment"), Vec::new());
+    store.change(lost, |it| bytes.clone_from(it));
+    store.lose(lost);
+    store.set_fault(Some(Fault::Unreachable));
+    node.run(LATER_MS);
+    assert_eq!(node.logs.enforce_retention(LATER_MS), 0);
+    store.set_fault(None);
+    for _ in 0..3 {
+        node.run(LATER_MS);
+        node.logs.enforce_retention(LATER_MS);
+        let (start, local_start) = places(node.partition(0).log());
+        assert_eq!(start, 0);
+        assert!(lost.contains(&format!("/{local_start:020}-")), "{local_start}: {all:?}");
+    }
+    assert_eq!(node.told().matches("tiered storage failed").count(), 1, "the store was away once");
+    // somebody puts it back
+    store.change(lost, |it| it.clone_from(&bytes));
+    node.run(LATER_MS);
+    node.logs.enforce_retention(LATER_MS);
+    let log_end = node.partition(0).log().full_end_offset();
+    assert_eq!(places(node.partition(0).log()), (0, log_end));
+}
+
+#[test]
+fn followers_that_know_all_there_is_ask_the_store_for_nothing() {
+    let (_disk, store, node) = uploaded(5, true);
+    (0..5).for_each(|number| node.follow(number));
+    let before = store.requests();
+    for _ in 0..50 {
+        node.run(NOW_MS);
+    }
+    assert_eq!(store.requests(), before);
+    // one that has more than its leader uploaded looks for it, less and less often
+    let more = Node::start(&MemoryFileSystem::new(2), &store, true);
+    more.open(1);
+    more.append(0, 20);
+    more.follow(0);
+    let before = store.requests();
+    more.run(NOW_MS);
+    assert!(more.partition(0).log().tiered_end().is_some(), "what others uploaded is found at once");
+    let found = store.requests();
+    // a listing, the manifest, and a look whether that is still the newest
+    assert_eq!(found, before + 3);
+    assert_eq!(more.logs.enforce_retention(LATER_MS), 0);
+    for _ in 0..50 {
+        more.run(NOW_MS);
+    }
+    assert_eq!(store.requests(), found, "nothing is left to look for");
+}
+
+#[test]
+fn a_follower_looks_less_and_less_often_for_what_its_leader_does_not_upload() {
+    let (_disk, store, node) = uploaded(1, true);
+    node.append(0, 20);
+    node.follow(0);
+    let looks = |turns: usize| {
+        let before = store.requests();
+        for _ in 0..turns {
+            node.run(NOW_MS);
+        }
+        store.requests() - before
+    };
+    assert_eq!(looks(100), 8);
+    assert!(looks(100) <= 4);
+}
