@@ -7,7 +7,7 @@ use fastlog_broker::{
     SystemClock, Tiers,
 };
 use fastlog_log::file_system::memory::MemoryFileSystem;
-use fastlog_log::{AppendOptions, Identity, Log, LogConfig, Storage};
+use fastlog_log::{AppendOptions, Checkpoint, Identity, Log, LogConfig, Storage};
 use fastlog_protocol::batch::Builder;
 use fastlog_protocol::compression::Compression;
 use fastlog_tiers::memory::{Fault, MemoryStore};
@@ -17,8 +17,11 @@ use uuid::Uuid;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 const LOCAL_RETENTION_MS: i64 = 1_000;
+const RETENTION_MS: i64 = 100_000;
 /// Local retention takes what was written at [`NOW_MS`].
 const LATER_MS: i64 = NOW_MS + 2 * LOCAL_RETENTION_MS;
+/// And all retention.
+const END_MS: i64 = NOW_MS + 2 * RETENTION_MS;
 
 /// A broker with tiered topics of one partition.
 struct Node {
@@ -97,6 +100,7 @@ fn wanted(number: usize) -> OpenPartition {
         remote_storage: true,
         remote_copy: true,
         local_retention_ms: LOCAL_RETENTION_MS,
+        retention_ms: RETENTION_MS,
         ..LogConfig::default()
     };
     OpenPartition {
@@ -150,6 +154,9 @@ fn a_broker_that_was_started_keeps_what_the_store_lost_and_uploads_it_again() {
             "the store is away, and nobody knows what it has"
         );
     }
+    let told = node.told();
+    let kept = node.partition(0).log().kept_bytes(LATER_MS).expect("counted");
+    assert!(kept > 0 && told.contains(&format!("(\"kept_bytes\", \"{kept}\")")), "{told}");
     // one turn: the first segment is there, the next one is not
     store.set_fault(None);
     node.logs.run_tiers(LATER_MS, 1);
@@ -238,4 +245,60 @@ fn a_follower_looks_less_and_less_often_for_what_its_leader_does_not_upload() {
     };
     assert_eq!(looks(100), 8);
     assert!(looks(100) <= 4);
+}
+
+#[test]
+fn all_retention_goes_on_while_the_store_is_away_and_also_there_when_it_is_back() {
+    let (disk, store, node) = uploaded(1, false);
+    drop(node);
+    let node = Node::start(&disk, &store, false);
+    node.open(1);
+    store.set_fault(Some(Fault::Unreachable));
+    node.append(0, 20);
+    let log = node.partition(0);
+    let (log, uploaded_end) = (log.log(), log.log().tiered_end().expect("uploaded"));
+    node.run(LATER_MS);
+    assert_eq!((node.logs.enforce_retention(LATER_MS), places(log)), (0, (0, 0)));
+    node.run(END_MS);
+    assert!(node.logs.enforce_retention(END_MS) > 3);
+    let full_end = log.full_end_offset();
+    assert!(full_end > uploaded_end);
+    assert_eq!(places(log), (full_end, full_end));
+    assert!(log_objects(&store).len() > 3);
+    store.set_fault(None);
+    node.run(END_MS);
+    assert_eq!(log_objects(&store), Vec::<String>::new());
+    // what comes now is uploaded
+    node.append(0, 8);
+    node.run(NOW_MS);
+    assert!(!log_objects(&store).is_empty());
+}
+
+#[test]
+fn the_starts_of_many_logs_are_written_down_once_before_the_store_forgets() {
+    const TOPICS: usize = 12;
+    let (disk, store, node) = uploaded(TOPICS, false);
+    // what a file takes that is replaced
+    let before = disk.syncs();
+    node.logs.write_checkpoint(Checkpoint::HighWatermark).expect("written");
+    let of_a_file = disk.syncs() - before;
+    assert!(of_a_file > 0);
+    let before = disk.syncs();
+    node.run(END_MS);
+    assert_eq!(log_objects(&store), Vec::<String>::new());
+    assert_eq!(
+        disk.syncs() - before,
+        of_a_file * (TOPICS as u64 + 1),
+        "a copy of each manifest, and one checkpoint"
+    );
+    // by it the logs start where they should when the process dies now
+    drop(node);
+    disk.kill_process();
+    disk.restart_process();
+    let node = Node::start(&disk, &store, false);
+    node.open(TOPICS);
+    for number in 0..TOPICS {
+        let partition = node.partition(number);
+        assert_eq!(partition.log().log_start_offset(), partition.log().full_end_offset());
+    }
 }

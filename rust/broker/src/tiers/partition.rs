@@ -8,6 +8,8 @@ use fastlog_protocol::ErrorCode;
 use fastlog_tiers::{Found, Range, Reader, Tier, TierError, Wake, timestamps};
 use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Weak};
 
 /// The tier of a partition.
@@ -17,6 +19,8 @@ pub(crate) struct PartitionTier {
     wake: Wake,
     begin: Mutex<Begin>,
     looks: Mutex<Looks>,
+    /// Where the log starts by the checkpoint that was last written for the store to delete by; −1 = none was.
+    written_start: AtomicI64,
 }
 
 /// What a follower is to begin with, which is fetched from the store.
@@ -54,7 +58,14 @@ impl PartitionTier {
                 partition.notify();
             }
         };
-        Self { tier, reader, wake: Arc::new(wake), begin: Mutex::new(Begin::Idle), looks: Mutex::default() }
+        Self {
+            tier,
+            reader,
+            wake: Arc::new(wake),
+            begin: Mutex::new(Begin::Idle),
+            looks: Mutex::default(),
+            written_start: AtomicI64::new(-1),
+        }
     }
 
     /// What a follower whose leader's disk begins at `local_start_offset` is to begin with. `Idle`: the caller has to fetch
@@ -79,6 +90,16 @@ impl PartitionTier {
     /// When it is looked at by a follower.
     pub(crate) fn looks(&self) -> MutexGuard<'_, Looks> {
         self.looks.lock()
+    }
+
+    /// What lies below is not needed any more in the store: a checkpoint says that the log starts here.
+    pub(crate) fn written_start(&self) -> i64 {
+        self.written_start.load(Acquire)
+    }
+
+    /// Such a checkpoint was written.
+    pub(crate) fn note_written_start(&self, offset: i64) {
+        self.written_start.store(offset, Release);
     }
 
     /// It came, or failed.

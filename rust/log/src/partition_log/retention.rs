@@ -53,6 +53,25 @@ impl Log {
         Ok(list.with_next().take(count).last().and_then(|(_, next_base)| next_base))
     }
 
+    /// Up to which offsets `retention.ms`, and `retention.bytes`, would delete full segments of the disk if no store had or
+    /// was to have any of the log; `None` = nothing.
+    pub fn full_retention_ends(&self, now_ms: i64) -> Result<(Option<i64>, Option<i64>), LogError> {
+        let config = self.config();
+        let list = self.segments();
+        let end_of =
+            |count: usize| list.with_next().take(count).filter_map(|(_, next_base)| next_base).last();
+        let by_time = end_of(self.count_expired(&list, now_ms, config.retention_ms)?);
+        Ok((by_time, end_of(self.count_oversize(&list, config.retention_bytes))))
+    }
+
+    /// Bytes of batches on the disk that local retention would delete if a store had them.
+    pub fn kept_bytes(&self, now_ms: i64) -> Result<u64, LogError> {
+        let config = self.config();
+        let list = self.segments();
+        let count = self.count_tiered(&list, now_ms, &config, i64::MAX)?;
+        Ok(list.iter().take(count).map(|it| it.size()).sum())
+    }
+
     /// Segments that local retention says, and that end at `end` at the latest: the log starts where it did.
     fn count_tiered(
         &self,

@@ -95,6 +95,21 @@ fn only_what_is_uploaded_goes_from_the_disk_and_the_log_still_starts_there() {
 }
 
 #[test]
+fn what_waits_for_the_store_is_counted_and_where_all_retention_ends_is_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = LogConfig { retention_ms: 1_000, retention_bytes: 1, ..tiered_config() };
+    let (log, _) = open(directory.path(), config, LastStop::Clean);
+    let bases = fill(&log, 4);
+    assert_eq!((log.kept_bytes(NOW_MS).unwrap(), log.local_retention_end(NOW_MS + 10).unwrap()), (0, None));
+    let full = log.size_bytes_from(0) - log.size_bytes_from(bases[3]);
+    assert_eq!(log.kept_bytes(NOW_MS + 10).unwrap(), full);
+    assert_eq!(log.enforce_retention(NOW_MS + 10).unwrap(), 0);
+    // by time, and by bytes; the segment that is not full is none of it
+    assert_eq!(log.full_retention_ends(NOW_MS + 10).unwrap(), (None, Some(bases[3])));
+    assert_eq!(log.full_retention_ends(NOW_MS + 1_001).unwrap(), (Some(bases[3]), Some(bases[3])));
+}
+
+#[test]
 fn without_uploads_retention_is_that_of_the_whole_log() {
     let directory = tempfile::tempdir().unwrap();
     let config = LogConfig { remote_copy: false, retention_ms: 0, ..tiered_config() };

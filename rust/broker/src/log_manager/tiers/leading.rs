@@ -5,8 +5,8 @@ use super::{ask_before_giving_up, deleted, keep_copy, tier_of, with_local};
 use crate::events::Level;
 use crate::partition::Partition;
 use crate::tiers::{PartitionTier, Tiers};
-use fastlog_log::{Checkpoint, LogConfig};
-use fastlog_tiers::{Entry, Local, Manifest, TierError, Writer};
+use fastlog_log::Checkpoint;
+use fastlog_tiers::{Local, TierError, Writer};
 use std::sync::Arc;
 
 impl LogManager {
@@ -30,7 +30,11 @@ impl LogManager {
             tier.tier.attach(tiers.store(), writer, local)?;
             partition.note_tier(&tier);
             self.start_where_records_are(partition, &tier)?;
-            self.delete_by_retention(tiers, partition, (&tier, writer, local), now_ms)?;
+            // no further than the checkpoint says: a start that moved since is written down in the next turn
+            let start = partition.log().log_start_offset().min(tier.written_start());
+            if tier.tier.trim(tiers.store(), writer, start, local)? > 0 {
+                partition.note_tier(&tier);
+            }
             if !config.remote_copy || config.restoring {
                 return Ok(false);
             }
@@ -66,27 +70,6 @@ impl LogManager {
         }
         if start > log.log_start_offset() && log.advance_start(start)? {
             partition.notify();
-        }
-        Ok(())
-    }
-
-    fn delete_by_retention(
-        &self,
-        tiers: &Tiers,
-        partition: &Partition,
-        (tier, writer, local): (&PartitionTier, Writer, &Local<'_>),
-        now_ms: i64,
-    ) -> Result<(), TierError> {
-        let log = partition.log();
-        if let Some(start) = start_by_retention(partition, &tier.tier.manifest(), &log.config(), now_ms)
-            && log.advance_start(start)?
-        {
-            partition.notify();
-        }
-        if tier.tier.range().is_some_and(|it| it.start_offset < log.log_start_offset()) {
-            self.write_checkpoint(Checkpoint::LogStart)?;
-            tier.tier.trim(tiers.store(), writer, log.log_start_offset(), local)?;
-            partition.note_tier(tier);
         }
         Ok(())
     }
@@ -130,34 +113,4 @@ fn put_back(
         return Ok(true);
     }
     Ok(false)
-}
-
-/// Where the log should start by `retention.ms` and `retention.bytes` of the whole log, as far as that takes uploaded
-/// segments; `None` = nothing is to go. What is on the disk only goes when it is uploaded, and by these rules then.
-fn start_by_retention(
-    partition: &Partition,
-    manifest: &Manifest,
-    config: &LogConfig,
-    now_ms: i64,
-) -> Option<i64> {
-    if !config.cleanup_delete || config.restoring {
-        return None;
-    }
-    let expired = |it: &&Entry| {
-        let age_ms = now_ms.saturating_sub(it.max_timestamp);
-        // one without timestamps stays until its size or DeleteRecords removes it
-        config.retention_ms >= 0 && it.max_timestamp >= 0 && age_ms > config.retention_ms
-    };
-    let by_time = manifest.segments.iter().take_while(expired).last();
-    let mut excess = u64::try_from(config.retention_bytes).map_or(0, |limit| {
-        let local = partition.log().size_bytes_from(manifest.end_offset().unwrap_or(i64::MIN));
-        (manifest.size_bytes() + local).saturating_sub(limit)
-    });
-    let by_size = manifest.segments.iter().take_while(|it| {
-        let fits = excess >= it.log_bytes && excess > 0;
-        excess = excess.saturating_sub(it.log_bytes);
-        fits
-    });
-    let ends = [by_time, by_size.last()].into_iter().flatten().map(|it| it.next_offset);
-    ends.max()
 }

@@ -8,6 +8,7 @@ mod begin;
 mod deleted;
 mod following;
 mod leading;
+mod starts;
 
 pub(super) use deleted::mark_for_store;
 
@@ -63,6 +64,7 @@ impl LogManager {
         let mut due = self.broker.partitions().those(tiered);
         let first = tiers.turn.swap(0, Ordering::Relaxed).checked_rem(due.len()).unwrap_or_default();
         due.rotate_left(first);
+        self.move_starts(tiers, &due, now_ms);
         let turn = Turn { due, ..Turn::default() };
         let others = threads.min(turn.due.len()).saturating_sub(1);
         std::thread::scope(|scope| {
@@ -96,7 +98,7 @@ impl LogManager {
                 // an upload that waited for its quota, say
                 Err(_) if tiers.is_stopped() => return,
                 Err(error) => {
-                    self.tell_tier(partition, &error);
+                    self.tell_tier(partition, &error, now_ms);
                     turn.failed.fetch_add(usize::from(error.is_of_store()), Ordering::Relaxed);
                 }
             }
@@ -114,8 +116,11 @@ impl LogManager {
         }
     }
 
-    fn tell_tier(&self, partition: &Partition, error: &TierError) {
+    fn tell_tier(&self, partition: &Partition, error: &TierError, now_ms: i64) {
+        let kept_bytes =
+            partition.log().kept_bytes(now_ms).map_or_else(|it| it.to_string(), |it| it.to_string());
         let fields = vec![
+            ("kept_bytes", kept_bytes),
             ("topic", partition.topic().to_string()),
             ("partition", partition.index().to_string()),
             ("reason", error.to_string()),
@@ -125,8 +130,7 @@ impl LogManager {
             TierError::Deposed { .. } | TierError::Fenced { .. } => Level::Warning,
             _ => Level::Error,
         };
-        let message =
-            "tiered storage failed, it is tried again; nothing goes from the disk that is not uploaded";
+        let message = "tiered storage failed, it is tried again; until then the disk keeps what local retention would delete";
         self.broker.events().push(level, message, fields);
     }
 
