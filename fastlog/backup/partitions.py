@@ -27,7 +27,7 @@ BOOTSTRAP_TIMEOUT_MS = 10_000
 PATIENCE_MS = 60_000
 FETCH_BYTES = 8 << 20
 FETCH_WAIT_MS = 500
-READ_COMMITTED = 1
+READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 CONSUMER = -1
 ACKS_ALL = -1
 EARLIEST, LATEST = -2, -1
@@ -62,6 +62,10 @@ class Partitions:
         """The offset of each up to which all is decided: no transaction is open below."""
         return self._offsets(dict.fromkeys(wanted, LATEST))
 
+    def ends(self, wanted: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after the last record of each that all replicas have, whether or not it is decided."""
+        return self._offsets(dict.fromkeys(wanted, LATEST), READ_UNCOMMITTED)
+
     def end_of_epoch(self, where: TopicPartition, epoch: int) -> tuple[int, int]:
         """The latest epoch up to `epoch` that the leader knows, and the offset at which it ended."""
 
@@ -90,7 +94,9 @@ class Partitions:
         )[where]
         return found
 
-    def fetch(self, where: TopicPartition, topic_id: str, offset: int) -> bytes:
+    def fetch(
+        self, where: TopicPartition, topic_id: str, offset: int, *, isolation_level: int = READ_COMMITTED
+    ) -> bytes:
         """Batches from the one on that holds `offset`, the last perhaps cut; nothing where none is decided yet."""
         sent_id = topic_id_bytes(topic_id) if topic_id else NO_ID
 
@@ -101,7 +107,7 @@ class Partitions:
                 max_wait_ms=FETCH_WAIT_MS,
                 min_bytes=1,
                 max_bytes=FETCH_BYTES,
-                isolation_level=READ_COMMITTED,
+                isolation_level=isolation_level,
                 topics=[FetchTopic(topic=topic, topic_id=sent_id, partitions=[wanted])],
             )
 
@@ -141,8 +147,10 @@ class Partitions:
 
         self._leaders.ask({where: offset}, build, read, PATIENCE_MS, what="restoring the batches from offset")
 
-    def _offsets(self, wanted: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        build = partial(list_offsets_request, isolation_level=READ_COMMITTED)
+    def _offsets(
+        self, wanted: Mapping[TopicPartition, int], isolation_level: int = READ_COMMITTED
+    ) -> dict[TopicPartition, int]:
+        build = partial(list_offsets_request, isolation_level=isolation_level)
         found = self._leaders.ask(
             wanted, build, read_list_offsets, PATIENCE_MS, what="looking for the offset at timestamp"
         )

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from fastlog.backup.batches import CRC_AT, SPAN_MAX, checked, fillers, marked, whole
-from fastlog.backup.partitions import PATIENCE_MS, Partitions
+from fastlog.backup.partitions import PATIENCE_MS, READ_UNCOMMITTED, Partitions
 from fastlog.backup.reading import batches_of
 from fastlog.backup.saving import RESTORING
 from fastlog.client.admin import Admin
@@ -207,12 +207,15 @@ class _Restored:
                 return
 
     def _end(self) -> int:
-        return self._partitions.stable_ends([self._place])[self._place]
+        """What is sent next; a transaction may be open there, of which the rest is still to come."""
+        return self._partitions.ends([self._place])[self._place]
 
     def _check_goes_on(self, position: int) -> None:
         """Raises BackupError where what is there is not the beginning of the backup."""
-        there = whole(memoryview(self._partitions.fetch(self._place, self._topic_id, position - 1)))
-        found = next(checked(there, self._what), None)
+        there = self._partitions.fetch(
+            self._place, self._topic_id, position - 1, isolation_level=READ_UNCOMMITTED
+        )
+        found = next(checked(whole(memoryview(there)), self._what), None)
         kept = next(batches_of(self._archive, self._log, self._what, position - 1), None)
         if kept is None or kept.base_offset >= position:
             return  # a batch without records, which was put into a gap
