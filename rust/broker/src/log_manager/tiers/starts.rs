@@ -20,7 +20,7 @@ impl LogManager {
         for partition in due {
             // one that is handed over comes in the next turn
             let Some(_not_handed_over) = self.moves.claim(partition) else { continue };
-            if self.moves.has(partition) || partition.role().duty != Duty::Leader {
+            if self.is_to_be_moved(partition) || partition.role().duty != Duty::Leader {
                 continue;
             }
             match move_start(tiers, partition, now_ms) {
