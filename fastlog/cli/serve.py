@@ -96,7 +96,9 @@ def _serve(config: Config) -> None:
     from fastlog.broker.broker import Broker
     from fastlog.cli.thread_failures import ThreadFailures
     from fastlog.native._engine import end_process_on_panic, keep_freed_memory
+    from fastlog.transport.descriptors import allow_many
 
+    allow_many()
     # before there are threads, each with an arena of its own; an embedded broker leaves its process as it is
     keep_freed_memory()
     end_process_on_panic()

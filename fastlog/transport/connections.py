@@ -26,6 +26,7 @@ import msgspec
 import zmq
 
 from fastlog.transport.dealer import MONITOR_EVENT, NO_WAIT, readable
+from fastlog.transport.descriptors import connections_max
 
 if TYPE_CHECKING:
     from fastlog.events import EventLog
@@ -186,6 +187,10 @@ class Connections:
         self._per_ip[ip] += 1
         if len(self._open) > self._limits.connections_max:
             self._end(connection, "max.connections", log)
+        elif len(self._open) > connections_max():
+            self._end(
+                connection, "the descriptors of this process (ulimit -n), of which logs have a half", log
+            )
         elif self._per_ip[ip] > self._limits.connections_per_ip_max:
             self._end(connection, "max.connections.per.ip", log)
 
@@ -232,7 +237,11 @@ class Connections:
 
     def _shed(self, memory_bytes_max: int, log: EventLog) -> None:
         held = sum(connection.held for connection in self._open.values())
-        resident = resident_bytes()
+        try:
+            resident = resident_bytes()
+        except OSError:
+            # no descriptor is left: the next look is soon
+            return
         if held <= HELD_BYTES_MIN:
             self._calm_bytes = resident
             return

@@ -15,6 +15,7 @@ pub(crate) struct ConnectionLimits {
 struct Counts {
     total_max: usize,
     per_ip_max: usize,
+    descriptors_max: usize,
     total: usize,
     per_ip: HashMap<IpAddr, usize>,
 }
@@ -26,21 +27,26 @@ pub(crate) enum Refused {
     Total,
     /// `max.connections.per.ip`
     PerIp,
+    /// Logs' files are to have descriptors too.
+    Descriptors,
 }
 
 impl Refused {
-    /// The setting that says so.
+    /// What says so.
     pub(crate) fn setting(self) -> &'static str {
         match self {
             Refused::Total => "max.connections",
             Refused::PerIp => "max.connections.per.ip",
+            Refused::Descriptors => "the descriptors of this process (ulimit -n), of which logs have a half",
         }
     }
 }
 
 impl ConnectionLimits {
     pub(crate) fn new(total_max: usize, per_ip_max: usize) -> Arc<Self> {
-        let counts = Counts { total_max, per_ip_max, ..Counts::default() };
+        // a sixth is for connections of ZeroMQ
+        let descriptors_max = fastlog_sys::limits::connections_max() / 6 * 5;
+        let counts = Counts { total_max, per_ip_max, descriptors_max, ..Counts::default() };
         Arc::new(Self { state: Mutex::new(counts) })
     }
 
@@ -56,6 +62,9 @@ impl ConnectionLimits {
         let mut counts = self.state.lock();
         if counts.total >= counts.total_max {
             return Err(Refused::Total);
+        }
+        if counts.total >= counts.descriptors_max {
+            return Err(Refused::Descriptors);
         }
         let per_ip_max = counts.per_ip_max;
         let of_ip = counts.per_ip.entry(ip).or_default();
@@ -109,5 +118,8 @@ mod tests {
         drop(first);
         let _fourth = limits.admit(near).unwrap();
         assert_eq!(limits.total(), 3);
+        limits.set(10, 10);
+        limits.state.lock().descriptors_max = 3;
+        assert_eq!(limits.admit(far).unwrap_err(), Refused::Descriptors);
     }
 }
