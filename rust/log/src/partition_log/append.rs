@@ -2,10 +2,13 @@
 //!
 //! Crash points: before the write nothing happened. A process that dies inside the write leaves the start of a batch at
 //! the end of the file, which nobody was told of; recovery cuts it. After the write the batch is in the page cache and
-//! survives the process; memory (index entries, producers, epochs, offsets) is rebuilt from it.
+//! survives the process; memory (index entries, producers, epochs, offsets) is rebuilt from it, and so is the entry of the
+//! transaction index, which comes after the batch and before anybody sees it.
+//!
+//! What fails leaves the log as it was: a batch whose entry in the transaction index cannot be written is cut off again, and
+//! whatever is behind that cannot fail. So an append that is tried again meets the same log.
 
 use std::io::IoSlice;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
 
 use fastlog_protocol::ErrorCode;
@@ -18,8 +21,8 @@ use fastlog_protocol::compression::CompressionError;
 use super::tail::LogPosition;
 use super::{Log, Writer};
 use crate::config::LogConfig;
-use crate::error::{AppendError, LogError};
-use crate::file_system::{is_disk_full, write_all_at};
+use crate::error::{AppendError, During, LogError};
+use crate::file_system::write_all_at;
 use crate::producer_state::{Verdict, read_marker};
 
 /// The least and the most that is reserved ahead of the end of a segment. Steps grow with the segment, so that ten
@@ -159,17 +162,18 @@ impl Log {
         self.roll_if_needed(writer, header, now_ms, config)?;
         self.note_epoch(writer, header.partition_leader_epoch, header.base_offset)?;
         let position = writer.active.size();
-        self.write_batch(writer, &header.encode(), batch, position, config)?;
+        self.write_batch(writer, header, batch, position, config)?;
+        // from here on nothing fails: the batch is in the log
         writer.active.set_size(position + batch.len() as u64);
         let indexed = {
             let Writer { active, since_entry, .. } = &mut *writer;
             active.index_batch(header, position, since_entry, config.index_interval_bytes)
         };
         if let Err(error) = indexed {
-            // this batch is in the log whatever becomes of its index entry; the next one will be refused
+            // whatever becomes of its index entry; the next one will be refused
             self.write_failed(error);
         }
-        self.note_producer(writer, header, batch, now_ms)?;
+        self.note_producer(writer, header, batch, now_ms);
         let end = LogPosition {
             offset: header.next_offset(),
             segment_base: writer.active.base_offset,
@@ -181,11 +185,12 @@ impl Log {
         Ok(())
     }
 
-    /// One pwritev as a rule. A failed write leaves nothing behind: the file is cut to where it was.
+    /// Writes a batch at the end of the file, one pwritev as a rule, and what it tells of an aborted transaction. Where
+    /// either fails nothing is left behind: the file is cut to where it was.
     fn write_batch(
         &self,
         writer: &mut Writer,
-        header: &[u8; HEADER_BYTES],
+        header: &BatchHeader,
         batch: &[u8],
         position: u64,
         config: &LogConfig,
@@ -203,53 +208,49 @@ impl Log {
             let _ = file.allocate(position, length);
             writer.reserved_to = position + length;
         }
-        let records = batch.get(HEADER_BYTES..).unwrap_or_default();
-        let mut parts = [IoSlice::new(header), IoSlice::new(records)];
-        let Err(error) = write_all_at(&*file, &mut parts, position) else { return Ok(()) };
         let path = writer.active.log.path();
+        let encoded = header.encode();
+        let records = batch.get(HEADER_BYTES..).unwrap_or_default();
+        let mut parts = [IoSlice::new(&encoded), IoSlice::new(records)];
+        let written = write_all_at(&*file, &mut parts, position).during("append to", &path);
+        let failed = match written.and_then(|()| self.index_aborted(writer, header, batch)) {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
         writer.reserved_to = position;
-        if let Err(cut) = file.set_len(position) {
-            let cut = LogError::io("cut off a failed append from", &path, cut);
+        if let Err(cut) = file.set_len(position).during("cut off a failed append from", &path) {
             self.storage().poison(&cut);
             return Err(cut);
         }
-        if is_disk_full(&error) {
-            return Err(LogError::DiskFull { path, source: Arc::new(error) });
-        }
-        let error = LogError::io("append to", &path, error);
-        self.storage().poison(&error);
-        Err(error)
+        Err(self.write_failed(failed))
+    }
+
+    /// Has the transaction index tell of the transaction that a marker aborts, before the batch counts: a marker without
+    /// its entry would show what it aborts to read-committed consumers.
+    fn index_aborted(&self, writer: &Writer, header: &BatchHeader, batch: &[u8]) -> Result<(), LogError> {
+        let marker = if header.attributes.is_control() { read_marker(batch) } else { None };
+        let aborted = marker.and_then(|marker| writer.producers.aborted_by(header, marker));
+        let Some(aborted) = aborted else { return Ok(()) };
+        let index = &writer.active.txn_index;
+        let appended = index.is_used().and_then(|is_used| index.append(aborted).map(|()| !is_used));
+        let is_made = appended.during("write the transaction index", index.file().path())?;
+        self.directory_changed.fetch_or(is_made, Release);
+        Ok(())
     }
 
     /// Keeps sequences and transactions of the batch's producer.
-    fn note_producer(
-        &self,
-        writer: &mut Writer,
-        header: &BatchHeader,
-        batch: &[u8],
-        now_ms: i64,
-    ) -> Result<(), LogError> {
+    fn note_producer(&self, writer: &mut Writer, header: &BatchHeader, batch: &[u8], now_ms: i64) {
         if header.producer_id < 0 {
-            return Ok(());
+            return;
         }
-        let ended = if header.attributes.is_control() {
-            read_marker(batch).and_then(|marker| writer.producers.end_transaction(header, marker, now_ms))
-        } else {
+        if !header.attributes.is_control() {
             writer.producers.append(header, now_ms);
-            None
-        };
-        if let Some(aborted) = ended {
-            let index = &writer.active.txn_index;
-            let appended = index.is_used().and_then(|is_used| index.append(aborted).map(|()| !is_used));
-            let is_made = appended.map_err(|error| {
-                self.write_failed(LogError::io("write the transaction index", index.file().path(), error))
-            })?;
-            self.directory_changed.fetch_or(is_made, Release);
+        } else if let Some(marker) = read_marker(batch) {
+            writer.producers.end_transaction(header, marker, now_ms);
         }
         if header.attributes.is_transactional() {
             self.publish_unstable(writer);
         }
-        Ok(())
     }
 }
 

@@ -82,6 +82,20 @@ impl ProducerState {
         }
     }
 
+    /// What the transaction index is to say once a marker is appended: the transaction that it aborts.
+    pub(crate) fn aborted_by(&self, header: &BatchHeader, marker: Marker) -> Option<AbortedTxn> {
+        let entry = self.entries.get(&header.producer_id).filter(|_| marker.is_abort)?;
+        let first_offset = entry.txn_first_offset?;
+        let last_offset = header.last_offset();
+        let still_open = self.open.keys().find(|open| **open != first_offset);
+        Some(AbortedTxn {
+            producer_id: header.producer_id,
+            first_offset,
+            last_offset,
+            last_stable_offset: still_open.copied().unwrap_or(last_offset + 1),
+        })
+    }
+
     /// Notes a transaction marker; answers the transaction for the index when it was aborted.
     pub(crate) fn end_transaction(
         &mut self,
@@ -89,6 +103,7 @@ impl ProducerState {
         marker: Marker,
         now_ms: i64,
     ) -> Option<AbortedTxn> {
+        let aborted = self.aborted_by(header, marker);
         let new = || ProducerEntry::new(header.producer_epoch);
         let entry = self.entries.entry(header.producer_id).or_insert_with(new);
         entry.adopt_epoch(header.producer_epoch);
@@ -96,15 +111,8 @@ impl ProducerState {
         entry.last_timestamp_ms = now_ms;
         let first_offset = entry.txn_first_offset.take()?;
         self.open.remove(&first_offset);
-        let last_offset = header.last_offset();
-        self.unreplicated.insert(first_offset, last_offset);
-        let last_stable_offset = self.open.keys().next().copied().unwrap_or(last_offset + 1);
-        marker.is_abort.then_some(AbortedTxn {
-            producer_id: header.producer_id,
-            first_offset,
-            last_offset,
-            last_stable_offset,
-        })
+        self.unreplicated.insert(first_offset, header.last_offset());
+        aborted
     }
 
     /// The first offset that a read-committed reader may not pass, high watermark aside.

@@ -8,7 +8,8 @@ use crate::common::*;
 use crate::compaction_reader::*;
 use fastlog_log::file_system::memory::MemoryFileSystem;
 use fastlog_log::{
-    AppendOptions, Cleaned, CleanerLimits, LastStop, Log, LogConfig, LogOptions, Storage, Unpaced,
+    AppendError, AppendOptions, Appended, Cleaned, CleanerLimits, LastStop, Log, LogConfig, LogOptions,
+    Storage, Unpaced,
 };
 use fastlog_protocol::batch::{Attributes, Builder};
 use fastlog_protocol::compression::Compression;
@@ -313,10 +314,15 @@ pub(crate) fn build(file_system: &MemoryFileSystem, seed: u64) -> (Log, Model) {
 
 /// Ends a transaction.
 pub(crate) fn marker(log: &Log, id: i64, epoch: i16, commits: bool) {
+    append_marker(log, id, epoch, commits).unwrap();
+    log.advance_high_watermark(log.log_end_offset());
+}
+
+/// The same where it may fail.
+pub(crate) fn append_marker(log: &Log, id: i64, epoch: i16, commits: bool) -> Result<Appended, AppendError> {
     let attributes = Attributes::default().with_transactional(true).with_control(true);
     let mut builder = Builder::new().producer(id, epoch, -1).attributes(attributes);
     builder.append(NOW_MS, Some(&[0, 0, 0, u8::from(commits)]), Some(&[0, 0, 0, 0, 0, 0]));
     let options = AppendOptions { from_client: false, ..AppendOptions::default() };
-    log.append(&builder.seal(Compression::None).unwrap(), 0, NOW_MS, options).unwrap();
-    log.advance_high_watermark(log.log_end_offset());
+    log.append(&builder.seal(Compression::None).unwrap(), 0, NOW_MS, options)
 }

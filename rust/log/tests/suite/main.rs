@@ -16,6 +16,7 @@ mod concurrency;
 mod crash;
 mod faults;
 mod foreign_files;
+mod full_disk;
 mod idempotence;
 mod kafka;
 mod lazy_model;

@@ -38,6 +38,8 @@ pub struct Faults {
     pub room: Option<u64>,
     /// No file can be opened: the process has no descriptor left.
     pub no_descriptors: bool,
+    /// From this call on, counted from 0, the disk is full: no file grows, none is made, and nothing gets another name.
+    pub full_from_call: Option<u64>,
     /// Writes fail with EIO.
     pub write_error: bool,
     /// fdatasync and directory syncs fail with EIO.
@@ -148,6 +150,12 @@ impl State {
         }
     }
 
+    /// Fails where the disk is full by the number of calls, the present one included.
+    fn check_room(&self) -> io::Result<()> {
+        let is_full = self.faults.full_from_call.is_some_and(|call| self.calls > call);
+        if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
     fn file(&mut self, number: usize) -> io::Result<&mut Contents> {
         self.files.get_mut(number).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -196,6 +204,9 @@ impl State {
         }
         let end = end - (length - allowed);
         let growth = end.saturating_sub(self.file(number)?.bytes().len());
+        if growth > 0 {
+            self.check_room()?;
+        }
         if let Some(room) = self.faults.room {
             let fits = growth.min(usize::try_from(room).unwrap_or(usize::MAX));
             allowed -= growth - fits;
@@ -435,6 +446,7 @@ impl FileSystem for MemoryFileSystem {
         let number = match state.names.get(&*path.to_string_lossy()) {
             Some(number) => *number,
             None if mode == OpenMode::Create => {
+                state.check_room()?;
                 state.files.push(Contents::default());
                 let number = state.files.len() - 1;
                 state.change_names(NameChange::Add(text(path), number));
@@ -453,6 +465,7 @@ impl FileSystem for MemoryFileSystem {
         if names::of(&state.names, &from).is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
+        state.check_room()?;
         if state.directories.contains(&from) {
             self.hold(&mut state, |faults| faults.hold_directory_renames);
             if let Some(kind) = state.faults.directory_rename_error {
@@ -487,6 +500,7 @@ impl FileSystem for MemoryFileSystem {
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.atomic_call()?;
+        state.check_room()?;
         state.directories.extend(path.ancestors().map(text));
         Ok(())
     }
