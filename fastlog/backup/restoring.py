@@ -2,19 +2,24 @@
 
 A topic is made with `fastlog.restoring`: it takes the backup's batches and no others, and nothing in it is deleted.
 That goes away when all partitions are whole. A topic that has it is one whose restoring was interrupted, and goes on;
-one that exists without it is never written to.
+one that exists without it is never written to. `fastlog.restored.from` names the backup, and stays: another one never
+goes on in the topic, and the same command passes it over when it is whole.
+
+Crash points: positions of groups are set before their topic is opened. A topic that is open has them all, and what
+its groups have read since is not taken back by a command that is given again.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeVar
 
 from fastlog.backup.batches import CRC_AT, SPAN_MAX, checked, fillers, marked, whole
 from fastlog.backup.partitions import PATIENCE_MS, READ_UNCOMMITTED, Partitions
 from fastlog.backup.reading import batches_of
-from fastlog.backup.saving import RESTORING
+from fastlog.backup.saving import RESTORED_FROM, RESTORING
 from fastlog.client.admin import Admin
 from fastlog.client.committed_offset import CommittedOffset
 from fastlog.client.connection import monotonic_ms
@@ -22,6 +27,7 @@ from fastlog.errors import (
     BackupError,
     InvalidConfigError,
     OutOfOrderSequenceNumberError,
+    UnknownMemberIdError,
     UnknownTopicOrPartitionError,
 )
 
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from fastlog.backup.archive import Archive
-    from fastlog.backup.manifest import GroupBackup, Manifest, PartitionBackup, TopicBackup
+    from fastlog.backup.manifest import GroupBackup, Manifest, PartitionBackup, Position, TopicBackup
 
 _log = logging.getLogger(__name__)
 #: of topics and groups that are told in one line
@@ -57,29 +63,33 @@ def restore(
     """Makes `topics` and positions of `groups` as the backup has them, of all where none are named.
 
     `configs` are set in place of a topic's own of that name. `done` is told of bytes. Blocks. Raises BackupError where
-    the backup is damaged, or a topic exists that is not being restored; what was restored until then stays, and goes on
-    when it is called again. `tell` is told, in words, of positions that are left out with their topics.
+    the backup is damaged, a topic exists that is not of this backup, or a group has members; what was restored until
+    then stays, and goes on when it is called again. `tell` is told, in words, of topics that are whole already, and of
+    positions that are left out with their topics.
     """
     chosen = _chosen(manifest.topics, list(topics), lambda it: it.name, "topic")
-    chosen_groups = _chosen(manifest.groups, list(groups), lambda it: it.group_id, "group")
+    positions = _by_topic(_chosen(manifest.groups, list(groups), lambda it: it.group_id, "group"))
     with Admin(bootstrap) as admin, Partitions(bootstrap) as partitions:
-        states = {it.name: _state(admin, it) for it in chosen}
+        states = {it.name: _state(admin, it, manifest.taken) for it in chosen}
         for topic in chosen:
-            wanted = {**topic.configs, **(configs or {})}
-            if not states[topic.name]:
-                _create(admin, topic, wanted, replication_factor)
-            topic_id = admin.describe_topic(topic.name).topic_id
-            for log in topic.partitions:
-                _Restored(partitions, archive, topic, log, topic_id, done).run()
-            _finish(admin, partitions, topic, wanted)
-        ends = {(it.name, log.partition): log.end for it in chosen for log in it.partitions}
-        left_out: dict[str, list[str]] = {}
-        for group in chosen_groups:
-            for topic_name in _positions(admin, group, ends):
-                left_out.setdefault(topic_name, []).append(group.group_id)
-        if left_out:
-            places = [f"{name} ({_some(ids)})" for name, ids in sorted(left_out.items())]
-            tell(f"positions of groups in topics that are not restored now are left out: {_some(places)}")
+            state, wanted = states[topic.name], {**topic.configs, **(configs or {})}
+            if state is State.WHOLE:
+                tell(f"topic {topic.name!r} was restored from {manifest.taken} before, and is left as it is")
+            else:
+                if state is State.ABSENT:
+                    _create(admin, topic, manifest.taken, wanted, replication_factor)
+                topic_id = admin.describe_topic(topic.name).topic_id
+                for log in topic.partitions:
+                    _Restored(partitions, archive, topic, log, topic_id, done).run()
+                _cut(admin, partitions, topic)
+            for group, found in positions.get(topic.name, {}).items():
+                _set_positions(admin, topic, group, found, only_missing=state is State.WHOLE)
+            if state is not State.WHOLE:
+                admin.alter_configs({RESTORING: None, POLICY: wanted.get(POLICY)}, topic=topic.name)
+    left_out = sorted(positions.keys() - {it.name for it in chosen})
+    if left_out:
+        places = [f"{name} ({_some(list(positions[name]))})" for name in left_out]
+        tell(f"positions of groups in topics that are not restored now are left out: {_some(places)}")
 
 
 def _chosen(
@@ -92,28 +102,56 @@ def _chosen(
     return [by_name[name] for name in names or by_name]
 
 
-def _state(admin: Admin, topic: TopicBackup) -> bool:
-    """Whether the topic is being restored already; raises BackupError where it is there for good."""
+def _by_topic(groups: Iterable[GroupBackup]) -> dict[str, dict[str, list[Position]]]:
+    """Positions by their topics and groups."""
+    found: dict[str, dict[str, list[Position]]] = {}
+    for group in groups:
+        for it in group.positions:
+            found.setdefault(it.topic, {}).setdefault(group.group_id, []).append(it)
+    return found
+
+
+class State(Enum):
+    """How far a topic of a backup is."""
+
+    ABSENT = auto()
+    INTERRUPTED = auto()
+    WHOLE = auto()
+
+
+def _state(admin: Admin, topic: TopicBackup, taken: str) -> State:
+    """How far the topic is; raises BackupError where one is there by its name that is not of this backup."""
     try:
         there = admin.describe_topic(topic.name)
     except UnknownTopicOrPartitionError:
-        return False
-    entry = admin.describe_configs(topic=topic.name).get(RESTORING)
-    if entry is None or entry.value != "true":
+        return State.ABSENT
+    entries = admin.describe_configs(topic=topic.name)
+    known = {key: entries[key].value or "" for key in (RESTORING, RESTORED_FROM) if key in entries}
+    is_open, origin = known.get(RESTORING) != "true", known.get(RESTORED_FROM, "")
+    if origin != taken and not is_open:
         raise BackupError(
-            f"topic {topic.name!r} exists, and what is in it is not written over; delete it first, or name other topics"
+            f"topic {topic.name!r} is being restored from another backup, {origin or 'it does not say which'}, and "
+            f"this is {taken}; go on with that one (--taken), or delete the topic first"
         )
-    if len(there.partitions) != len(topic.partitions):
+    if origin != taken:
+        advice = f" (it was restored from {origin}, with which --taken goes on)" if origin else ""
+        raise BackupError(
+            f"topic {topic.name!r} exists{advice}, and what is in it is not written over; delete it first, or name "
+            "other topics"
+        )
+    if len(there.partitions) != len(topic.partitions) and not is_open:
         raise BackupError(
             f"topic {topic.name!r} is being restored with {len(there.partitions)} partitions, the backup has "
             f"{len(topic.partitions)}; delete it first"
         )
-    return True
+    return State.WHOLE if is_open else State.INTERRUPTED
 
 
-def _create(admin: Admin, topic: TopicBackup, configs: Mapping[str, str], replication_factor: int) -> None:
+def _create(
+    admin: Admin, topic: TopicBackup, taken: str, configs: Mapping[str, str], replication_factor: int
+) -> None:
     # records below a log's start are deleted, which a topic that is only compacted refuses
-    meanwhile = {**configs, RESTORING: "true", POLICY: "delete"}
+    meanwhile = {**configs, RESTORING: "true", RESTORED_FROM: taken, POLICY: "delete"}
     try:
         admin.create_topic(
             topic.name,
@@ -126,7 +164,8 @@ def _create(admin: Admin, topic: TopicBackup, configs: Mapping[str, str], replic
         raise
 
 
-def _finish(admin: Admin, partitions: Partitions, topic: TopicBackup, configs: Mapping[str, str]) -> None:
+def _cut(admin: Admin, partitions: Partitions, topic: TopicBackup) -> None:
+    """Deletes what is below the starts of logs; raises BackupError where one is not as long as in the backup."""
     starts = {(topic.name, it.partition): it.start for it in topic.partitions if it.start > 0}
     if starts:
         admin.delete_records(starts)
@@ -138,24 +177,31 @@ def _finish(admin: Admin, partitions: Partitions, topic: TopicBackup, configs: M
                 f"{place[0]}-{place[1]} reaches from {there[0][place]} to {there[1][place]} after it was restored, in "
                 f"the backup from {log.start} to {log.end}; the topic stays closed (fastlog.restoring)"
             )
-    admin.alter_configs({RESTORING: None, POLICY: configs.get(POLICY)}, topic=topic.name)
 
 
-def _positions(admin: Admin, group: GroupBackup, ends: Mapping[tuple[str, int], int]) -> list[str]:
-    """Sets a group's positions in topics that were restored; one beyond the backup's end, at that end.
+def _set_positions(
+    admin: Admin, topic: TopicBackup, group: str, positions: Iterable[Position], *, only_missing: bool
+) -> None:
+    """Sets a group's positions in a topic that is restored; one beyond the backup's end, at that end.
 
-    The topics of its other positions.
+    `only_missing` are those that the group does not have there.
     """
-    found, left_out = {}, set()
-    for it in group.positions:
-        end = ends.get((it.topic, it.partition))
-        if end is None:
-            left_out.add(it.topic)
-        else:
-            found[it.topic, it.partition] = CommittedOffset(min(it.offset, end), it.metadata)
-    if found:
-        admin.alter_group_offsets(group.group_id, found)
-    return sorted(left_out)
+    ends = {it.partition: it.end for it in topic.partitions}
+    known = admin.list_group_offsets(group) if only_missing else {}
+    found = {
+        (topic.name, it.partition): CommittedOffset(min(it.offset, ends[it.partition]), it.metadata)
+        for it in positions
+        if it.partition in ends and (topic.name, it.partition) not in known
+    }
+    if not found:
+        return
+    try:
+        admin.alter_group_offsets(group, found)
+    except UnknownMemberIdError as error:
+        raise BackupError(
+            f"positions of the group {group!r} in topic {topic.name!r} cannot be set while it has members; stop its "
+            "consumers, and give the command again: it goes on from here"
+        ) from error
 
 
 def _some(names: list[str]) -> str:

@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 NOT_USED = "this backup does not go on from that one"
 #: set by this cluster where a topic is just being restored
 RESTORING = "fastlog.restoring"
+#: the backup that a topic is of; another cluster's name says nothing in this one
+RESTORED_FROM = "fastlog.restored.from"
 
 
 def back_up(
@@ -147,6 +149,7 @@ class Saving:
     def _described(self, topic: TopicDescription, before: TopicBackup | None) -> TopicBackup:
         entries = self._admin.describe_configs(topic=topic.name)
         configs = {key: it.value for key, it in entries.items() if it.source == "topic" and it.value}
+        configs.pop(RESTORED_FROM, None)
         if configs.get(RESTORING) == "true":
             raise BackupError(f"topic {topic.name!r} is being restored; take the backup when that is done")
         # a tombstone may have come and gone since the last backup, and what it deleted is in that one; so too where the

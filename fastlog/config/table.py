@@ -36,6 +36,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(name="min.insync.replicas", topic="min.insync.replicas", type="int", unit="replicas", default="1", minimum=1, maximum=2147483647, update="cluster-wide", doc="With acks=all, how many replicas must be in sync for a write to be accepted; never more than the topic has."),
     Setting(name="fastlog.durability", topic="fastlog.durability", type="string", default="os", values=('os', 'fsync'), update="cluster-wide", doc="What an acknowledgement promises on each replica: os, the record is in the operating system's hands and survives the death of the process; fsync, it is on the disk and survives a loss of power, and consumers are shown it only then. Many requests share one sync. acks=0 promises nothing with either."),
     Setting(name="fastlog.restoring", only="topic", type="boolean", default="false", doc="The topic is being restored from a backup: it takes the backup's batches, which keep their offsets, and no others; nothing in it is deleted or compacted. `fastlog restore` sets it, and takes it away at the end."),
+    Setting(name="fastlog.restored.from", only="topic", type="string", default="", doc="The backup that the topic was restored from, or is being restored from. `fastlog restore` sets it: no other backup goes on in the topic, and it is passed over when it is whole."),
     Setting(name="message.max.bytes", topic="max.message.bytes", type="int", unit="bytes", default="1048588", minimum=0, maximum=2147483647, update="cluster-wide", doc="The largest record batch that is taken, as it is sent (compressed)."),
     Setting(name="compression.type", topic="compression.type", type="string", default="producer", values=('uncompressed', 'zstd', 'lz4', 'snappy', 'gzip', 'producer'), update="cluster-wide", doc="producer keeps each batch compressed as it came. With anything else the broker compresses every batch anew that comes in another codec: that costs its processor what producers spare theirs."),
     Setting(name="compression.gzip.level", topic="compression.gzip.level", type="int", default="-1", minimum=-1, maximum=9, excluded=(0,), update="cluster-wide", doc="How hard gzip tries with compression.type=gzip, from 1 (quick) to 9 (small); -1 is the library's own default, 6."),
@@ -507,6 +508,7 @@ class TopicSettings(msgspec.Struct, frozen=True, kw_only=True):
     min_insync_replicas: int
     fastlog_durability: str
     fastlog_restoring: bool
+    fastlog_restored_from: str
     max_message_bytes: int
     compression_type: str
     compression_gzip_level: int

@@ -55,7 +55,8 @@ def test_the_same_bytes_are_at_the_same_offsets(
     with Admin(other.bootstrap) as admin:
         configs = admin.describe_configs(topic=topic_name)
     own = {key: it.value for key, it in configs.items() if it.source == "topic"}
-    assert own == {"retention.ms": "-1", "fastlog.durability": "fsync"}
+    restored = {"fastlog.restored.from": manifest.taken}
+    assert own == {"retention.ms": "-1", "fastlog.durability": "fsync", **restored}
     # and it is a topic like any other
     ends = [log_of(other, topic_name, number)[1] for number in range(3)]
     send(other, topic_name, 10)
@@ -212,8 +213,6 @@ def test_restoring_goes_on_after_the_death_of_the_broker(
     restore(other.bootstrap, archive, manifest, done=told.append)
     assert len(told) <= 30 - 10
     assert log_of(other, topic_name) == log_of(broker, topic_name)
-    with pytest.raises(BackupError, match="exists, and what is in it is not written over"):
-        restore(other.bootstrap, archive, manifest)
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -304,9 +303,17 @@ def test_the_command_line_shows_what_there_is(
     with Admin(other.bootstrap) as admin:
         entry = admin.describe_configs(topic=topic_name, keys=["retention.ms"])["retention.ms"]
     assert entry.value == "5"
+    send(other, topic_name, 1)
     twice = fastlog("restore", where, *to)
-    assert twice.status == 1
-    assert "exists, and what is in it is not written over" in twice.err
+    assert twice.status == 0
+    assert "was restored from" in twice.err
+    assert "and is left as it is" in twice.err
+    assert fastlog("backup", where, "--topic", topic_name, *at).status == 0
+    newer = fastlog("restore", where, *to)
+    assert newer.status == 1
+    assert "exists (it was restored from 2" in newer.err
+    assert "and what is in it is not written over" in newer.err
+    assert log_of(other, topic_name)[:2] == (0, 5)
 
 
 def test_a_plain_topic_takes_no_offsets_from_a_client(

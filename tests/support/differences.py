@@ -325,7 +325,7 @@ DELIBERATE: dict[str, Difference] = {
     **_rows(
         "configs",
         "our own setting",
-        ["default of fastlog.durability", "default of fastlog.restoring"],
+        ["default of fastlog.durability", "default of fastlog.restored.from", "default of fastlog.restoring"],
         ("configs", "0 listed", "1 listed"),
     ),
     **_rows(

@@ -16,9 +16,11 @@ ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "fastlog/config/table.py"
 #: the structs that the engine takes its settings in; the compiler refuses a field of them that nobody reads
 ENGINE = ROOT / "rust/native/src/engine/settings.rs"
-#: those that are looked up by their name: `group.consumer.<bound>.<time>` and what the controller reads of any topic
+#: those that are looked up by their name: `group.consumer.<bound>.<time>`, what the controller reads of any topic, and
+#: what a restore reads of those that are there
 BY_NAME = re.compile(
     r"group\.consumer\.(min|max)\.(session\.timeout|heartbeat\.interval)\.ms|unclean\.leader\.election\.enable"
+    r"|fastlog\.restored\.from"
 )
 
 
@@ -59,4 +61,4 @@ def test_what_is_honoured_is_read(keys: dict[str, Setting], fields: tuple[str, .
 
 def test_the_bounds_that_are_looked_up_by_name_are_there() -> None:
     named = [key for key in (*BROKER_KEYS, *TOPIC_KEYS) if BY_NAME.fullmatch(key)]
-    assert len(set(named)) == 5
+    assert len(set(named)) == 6
