@@ -31,7 +31,7 @@ def checked(data: memoryview, what: str) -> Iterator[BatchView]:
     position = -1
     try:
         for batch in read_batches(data):
-            if crc32c(batch.data[ATTRIBUTES_AT:]) != batch.crc & 0xFFFFFFFF:
+            if crc32c(batch.data[ATTRIBUTES_AT:]) != crc_of(batch):
                 raise BackupError(
                     f"{what}: the batch of offset {batch.base_offset} is damaged (its checksum differs)"
                 )
@@ -41,6 +41,11 @@ def checked(data: memoryview, what: str) -> Iterator[BatchView]:
             yield batch
     except BrokenSegmentError as error:
         raise BackupError(f"{what}: {error}") from error
+
+
+def crc_of(batch: BatchView) -> int:
+    """The checksum that a batch has in its header, without a sign."""
+    return batch.crc & 0xFFFFFFFF
 
 
 def whole(data: memoryview) -> memoryview:

@@ -3,21 +3,26 @@
 An unclean election takes records away and puts others at their offsets. Leader epochs tell: a leader that has the end
 of what was fetched in an epoch has all before it just so. Each epoch of what is used again, and of what was fetched in
 this run, is compared with the leader's: a backup never has records of two histories.
+
+Nor does it after a power cut of the only broker, whose epoch may stay the same: the last batch of what is used again is
+compared too. Where the leader has another one there, the chunk is fetched anew, and so on back to one that agrees.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastlog.backup.batches import checked, whole
+from fastlog.backup.batches import checked, crc_of, whole
 from fastlog.backup.kept import Turn, trouble
 from fastlog.backup.manifest import CHUNKS, Chunk, PartitionBackup
 from fastlog.backup.partitions import PATIENCE_MS, Partitions
+from fastlog.backup.reading import checked_chunk
 from fastlog.client.connection import monotonic_ms
-from fastlog.errors import BackupError, OffsetOutOfRangeError
+from fastlog.errors import BackupError, OffsetOutOfRangeError, UnreadableBackupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,13 +79,42 @@ class SavedLog:
         named = list(takewhile(self._is_kept, (it for it in chunks if it.end > start)))
         if named and named[0].start > start:
             return []
-        found = [(it, {it.leader_epoch: it.end}) for it in named]
-        if named:
-            found += self._interrupted(named[-1].end)
-        else:
-            found += self._interrupted(start, from_start=True)
         asked: dict[int, tuple[int, int]] = {}
-        return [chunk for chunk, _ in takewhile(lambda it: self._lost_from(it[1], asked) is None, found)]
+        has = partial(self._lost_from, asked=asked)
+        kept = self._agreeing(list(takewhile(lambda it: has({it.leader_epoch: it.end}) is None, named)))
+        # who wrote these is not known: each of them may be of another history than the one before it
+        found = self._interrupted(kept[-1].end if kept else start, from_start=not kept)
+        return kept + [
+            chunk for chunk, _ in takewhile(lambda it: has(it[1]) is None and self._agrees(it[0]), found)
+        ]
+
+    def _agreeing(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Those up to the last one that the leader has just so, of chunks of one history."""
+        count = len(chunks)
+        while count and not self._agrees(chunks[count - 1]):
+            count -= 1
+        if count < len(chunks):
+            self._run.tell(
+                f"{self._what} does not have the records before offset {chunks[-1].end} that were kept: it lost some; it "
+                f"is fetched anew from offset {chunks[count].start} on"
+            )
+        return chunks[:count]
+
+    def _agrees(self, chunk: Chunk) -> bool:
+        """Whether the leader has the chunk's last batch just so."""
+        try:
+            found = self._partitions.fetch(self._place, self._topic_id, chunk.end - 1, bytes_max=1)
+            crc = self._last_crc(chunk)
+        except (OffsetOutOfRangeError, UnreadableBackupError):
+            return False
+        last = next(checked(whole(memoryview(found)), self._what), None)
+        return last is not None and (last.last_offset + 1, crc_of(last)) == (chunk.end, crc)
+
+    def _last_crc(self, chunk: Chunk) -> int:
+        if chunk.last_crc is not None:
+            return chunk.last_crc
+        *_, last = checked_chunk(self._archive, chunk, self._what)
+        return crc_of(last)
 
     def _is_kept(self, chunk: Chunk) -> bool:
         """Whether the archive has the chunk, perhaps since it was put back just now."""
@@ -130,9 +164,11 @@ class SavedLog:
             if hashlib.sha256(data).hexdigest() != digest:
                 return
             ends: Ends = {}
+            crc = 0
             for batch in checked(memoryview(data), found):
                 ends[batch.leader_epoch] = batch.last_offset + 1
-            yield self._chunk(found, position, end, data, digest, max(ends)), ends
+                crc = crc_of(batch)
+            yield self._chunk(found, position, end, data, digest, max(ends), crc), ends
             position = end
 
     def _lost_from(self, ends: Ends, asked: dict[int, tuple[int, int]]) -> int | None:
@@ -166,7 +202,7 @@ class SavedLog:
             start = self._partitions.starts([self._place])[self._place]
             end = max(start, self._partitions.stable_ends([self._place])[self._place])
             kept_to = end if lost is None else min(lost, end)
-            chunks = [it for it in chunks if it.end <= kept_to]
+            chunks = self._agreeing([it for it in chunks if it.end <= kept_to])
         raise BackupError(
             f"{self._what} lost records to elections {HISTORIES_MAX} times while it was backed up; look at its replicas"
         )
@@ -178,7 +214,7 @@ class SavedLog:
         """
         position = chunks[-1].end if chunks else start
         parts: list[memoryview] = []
-        first, epoch = position, NO_EPOCH
+        first, epoch, crc = position, NO_EPOCH, 0
         waits_until_ms = monotonic_ms() + PATIENCE_MS
         while position < end:
             try:
@@ -196,7 +232,7 @@ class SavedLog:
             for batch in checked(data, self._what):
                 if batch.last_offset >= position:
                     parts.append(batch.data)
-                    position, epoch = batch.last_offset + 1, batch.leader_epoch
+                    position, epoch, crc = batch.last_offset + 1, batch.leader_epoch, crc_of(batch)
                     ends[epoch] = position
             if position > before:
                 self._run.done(position - before)
@@ -207,23 +243,31 @@ class SavedLog:
                     f"at {end}; look at the leader's log"
                 )
             if parts and (position >= end or sum(map(len, parts)) >= CHUNK_BYTES):
-                chunks.append(self._put(b"".join(parts), first, position, epoch))
+                chunks.append(self._put(b"".join(parts), first, position, epoch, crc))
                 parts, first = [], position
         return PartitionBackup(
             partition=self._place[1], start=start, end=max(position, end), chunks=tuple(chunks)
         )
 
-    def _put(self, data: bytes, start: int, end: int, leader_epoch: int) -> Chunk:
+    def _put(self, data: bytes, start: int, end: int, leader_epoch: int, last_crc: int) -> Chunk:
         """Keeps a chunk."""
         digest = hashlib.sha256(data).hexdigest()
         name = f"{self._folder}{start:020}-{end:020}-{digest}"
         self._archive.put(name, data)
-        return self._chunk(name, start, end, data, digest, leader_epoch)
+        return self._chunk(name, start, end, data, digest, leader_epoch, last_crc)
 
     @staticmethod
-    def _chunk(name: str, start: int, end: int, data: bytes, digest: str, leader_epoch: int) -> Chunk:
+    def _chunk(
+        name: str, start: int, end: int, data: bytes, digest: str, leader_epoch: int, last_crc: int
+    ) -> Chunk:
         return Chunk(
-            name=name, start=start, end=end, size_bytes=len(data), sha256=digest, leader_epoch=leader_epoch
+            name=name,
+            start=start,
+            end=end,
+            size_bytes=len(data),
+            sha256=digest,
+            leader_epoch=leader_epoch,
+            last_crc=last_crc,
         )
 
 

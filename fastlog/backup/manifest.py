@@ -26,6 +26,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     #: of its last batch, in the cluster that it was taken from
     leader_epoch: int
+    #: the checksum of its last batch; none in those of earlier versions
+    last_crc: int | None = None
 
 
 class PartitionBackup(msgspec.Struct, frozen=True, kw_only=True):

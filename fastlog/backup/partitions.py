@@ -95,18 +95,28 @@ class Partitions:
         return found
 
     def fetch(
-        self, where: TopicPartition, topic_id: str, offset: int, *, isolation_level: int = READ_COMMITTED
+        self,
+        where: TopicPartition,
+        topic_id: str,
+        offset: int,
+        *,
+        isolation_level: int = READ_COMMITTED,
+        bytes_max: int | None = None,
     ) -> bytes:
-        """Batches from the one on that holds `offset`, the last perhaps cut; nothing where none is decided yet."""
+        """Batches from the one on that holds `offset`, the last perhaps cut; nothing where none is decided yet.
+
+        They have at most `bytes_max`, which the first one may exceed.
+        """
+        size = FETCH_BYTES if bytes_max is None else bytes_max
         sent_id = topic_id_bytes(topic_id) if topic_id else NO_ID
 
         def build(group: Mapping[TopicPartition, int]) -> FetchRequest:
             ((topic, index),) = group
-            wanted = FetchPartition(partition=index, fetch_offset=offset, partition_max_bytes=FETCH_BYTES)
+            wanted = FetchPartition(partition=index, fetch_offset=offset, partition_max_bytes=size)
             return FetchRequest(
                 max_wait_ms=FETCH_WAIT_MS,
                 min_bytes=1,
-                max_bytes=FETCH_BYTES,
+                max_bytes=size,
                 isolation_level=isolation_level,
                 topics=[FetchTopic(topic=topic, topic_id=sent_id, partitions=[wanted])],
             )
