@@ -95,8 +95,8 @@ class SavedLog:
             count -= 1
         if count < len(chunks):
             self._run.tell(
-                f"{self._what} does not have the records before offset {chunks[-1].end} that were kept: it lost some, and "
-                f"is fetched anew from offset {chunks[count].start} on"
+                f"{self._what} does not have the records before offset {chunks[-1].end} that were kept: it lost some, "
+                f"and is fetched anew from offset {chunks[count].start} on"
             )
         return chunks[:count]
 
