@@ -17,6 +17,8 @@ TOPIC = "orders"
 PARTITIONS = 6
 SECONDS_LONG = 300.0
 SECONDS = 30.0
+# a request that a dying broker took is given up after thirty
+SYNC_SECONDS = 60.0
 # of each broker's log, where it does not go on
 LOG_CHARACTERS = 3_000
 
@@ -101,7 +103,7 @@ def run(folder: Path, seed: int, seconds: float) -> None:
                 fault()
                 try:
                     cluster.wait_ready()
-                    cluster.wait_in_sync(TOPIC, 3)
+                    cluster.wait_in_sync(TOPIC, 3, SYNC_SECONDS)
                     load.wait_for_more()
                 except TimeoutError as error:
                     logs = "\n".join(broker.log()[-LOG_CHARACTERS:] for broker in cluster.brokers.values())
