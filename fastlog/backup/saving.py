@@ -15,6 +15,7 @@ from fastlog.backup import archive as archives
 from fastlog.backup.kept import PERCENT, Turn
 from fastlog.backup.log_saving import Run, SavedLog
 from fastlog.backup.manifest import (
+    CHUNKS,
     GroupBackup,
     Manifest,
     Position,
@@ -27,7 +28,7 @@ from fastlog.client.admin import Admin
 from fastlog.errors import BackupError, UnknownTopicIdError, UnknownTopicOrPartitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from fastlog.backup.archive import Archive
     from fastlog.client.admin.results import TopicDescription
@@ -70,7 +71,7 @@ def back_up(
             )
         turn = Turn.of(last.verified_to if last is not None else 0, verify_percent)
         saving = Saving(admin, Run(partitions, archive, done, tell, turn))
-        known = {it.topic_id: it for it in last.topics} if last is not None else {}
+        known = _Known(archive, last)
         kept_topics = []
         for name in names:
             topic = saving.topic(name, known, may_go=not named)
@@ -117,6 +118,24 @@ def _groups(admin: Admin, names: list[str]) -> Iterator[GroupBackup]:
             yield GroupBackup(group_id=name, positions=positions)
 
 
+class _Known:
+    """Topics as the newest backups have them that do; manifests are read when they are asked for."""
+
+    def __init__(self, archive: Archive, last: Manifest | None) -> None:
+        self._archive = archive
+        self._manifests = (it for _, it in archives.manifests_of(archive) if isinstance(it, Manifest))
+        self._topics = {it.topic_id: it for it in last.topics} if last is not None else {}
+
+    def topic(self, topic_id: str) -> TopicBackup | None:
+        """None of one that no backup has."""
+        if topic_id not in self._topics and not self._archive.sizes(f"{CHUNKS}{topic_id}/0/"):
+            return None  # a new topic is not looked for in all manifests
+        while topic_id not in self._topics and (manifest := next(self._manifests, None)) is not None:
+            for it in manifest.topics:
+                self._topics.setdefault(it.topic_id, it)
+        return self._topics.get(topic_id)
+
+
 class Saving:
     """Keeps topics in an archive."""
 
@@ -124,15 +143,15 @@ class Saving:
         self._admin = admin
         self._run = run
 
-    def topic(self, name: str, known: Mapping[str, TopicBackup], *, may_go: bool) -> TopicBackup | None:
-        """Keeps a topic; `known` are those of the last backup by their ids.
+    def topic(self, name: str, known: _Known, *, may_go: bool) -> TopicBackup | None:
+        """Keeps a topic; `known` are those of earlier backups.
 
         None where it was deleted meanwhile, and `may_go` says that this is no error.
         """
         topic = None
         try:
             topic = self._admin.describe_topic(name)
-            return self._described(topic, known.get(topic.topic_id))
+            return self._described(topic, known.topic(topic.topic_id))
         except (UnknownTopicOrPartitionError, UnknownTopicIdError):
             if may_go and self._is_gone(name, topic):
                 return None

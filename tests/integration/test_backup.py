@@ -12,7 +12,7 @@ from fastlog import Admin, Consumer, Producer
 from fastlog.backup.archive import manifest_of
 from fastlog.backup.restoring import restore
 from fastlog.backup.saving import back_up
-from fastlog.errors import BackupError, PolicyViolationError, TopicAlreadyExistsError
+from fastlog.errors import BackupError, PolicyViolationError, TopicAlreadyExistsError, UnreadableBackupError
 from tests.conftest import MakeBroker
 from tests.integration.kafka.server import KafkaServer
 from tests.support.backups import CountingArchive, InterruptedHereError, log_of, make_topic, send
@@ -88,8 +88,9 @@ def test_a_compacted_topic_keeps_its_gaps(
     assert kept == {0, log_of(other, "table")[1]}
 
 
+@pytest.mark.parametrize("with_another_between", [False, True])
 def test_what_was_cleaned_before_a_topic_was_no_longer_compacted_is_not_backed_up_again(
-    make_broker: MakeBroker, other: BrokerProcess, archive: CountingArchive
+    make_broker: MakeBroker, other: BrokerProcess, archive: CountingArchive, *, with_another_between: bool
 ) -> None:
     settings = {"log.cleaner.backoff.ms": "20", "log.retention.check.interval.ms": "50"}
     broker = make_broker("source", settings=settings)
@@ -105,6 +106,9 @@ def test_what_was_cleaned_before_a_topic_was_no_longer_compacted_is_not_backed_u
         pytest.fail("it was never compacted")
     with Admin(broker.bootstrap) as admin:
         admin.alter_configs({"cleanup.policy": "delete"}, topic="table")
+    if with_another_between:
+        make_topic(broker, "another")
+        back_up(broker.bootstrap, archive, topics=["another"])
     restore(other.bootstrap, archive, back_up(broker.bootstrap, archive))
     assert log_of(other, "table") == log_of(broker, "table")
 
@@ -154,6 +158,48 @@ def test_the_next_backup_brings_only_what_is_new(
         admin.delete_topic(topic_name)
     restore(other.bootstrap, archive, manifest_of(archive))
     assert log_of(other, topic_name) == log_of(broker, topic_name)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_chunk_that_nothing_depends_on_and_that_cannot_be_read_is_fetched_anew(
+    broker: BrokerProcess, tmp_path: Path, topic_name: str
+) -> None:
+    make_topic(broker, topic_name)
+    send(broker, topic_name, 10)
+    place = tmp_path / "archive"
+    with pytest.raises(InterruptedHereError):
+        back_up(broker.bootstrap, CountingArchive(place, 7), topics=[topic_name], groups=["none"])
+    bad = sorted(it for it in place.rglob("chunks/*/*/*"))[4]
+
+    class BadDisk(CountingArchive):
+        def get(self, name: str, size_max: int) -> bytes:
+            if (place / name) == bad:
+                raise UnreadableBackupError(f"reading {bad} failed: Input/output error")
+            return super().get(name, size_max)
+
+    again = BadDisk(place)
+    manifest = back_up(broker.bootstrap, again, topics=[topic_name], groups=["none"])
+    assert [it.end for it in manifest.topics[0].partitions[0].chunks] == list(range(1, 11))
+    assert again.written[0] == str(bad.relative_to(place)), "what was before it is used"
+
+
+def test_the_next_backup_goes_on_from_the_last_one_of_the_topic(
+    broker: BrokerProcess, archive: CountingArchive, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{topic_name}-{number}" for number in range(3)]
+    made = {}
+    for name in names:
+        make_topic(broker, name)
+        send(broker, name, 10)
+        made[name] = back_up(broker.bootstrap, archive, topics=[name], groups=["none"])
+    archive.written.clear()
+    was_read: list[str] = []
+    get = archive.get
+    monkeypatch.setattr(archive, "get", lambda name, size: was_read.append(name) or get(name, size))
+    manifest = back_up(broker.bootstrap, archive, topics=names, groups=["none"], verify_percent=0)
+    assert archive.written == [manifest.object_name]
+    assert [it.partitions for it in manifest.topics] == [made[name].topics[0].partitions for name in names]
+    assert [it for it in was_read if it.startswith("chunks/")] == []
 
 
 @pytest.mark.usefixtures("small_chunks")
