@@ -19,15 +19,24 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastlog.backup.batches import checked, crc_of, whole
 from fastlog.backup.kept import Turn, trouble
 from fastlog.backup.manifest import CHUNKS, Chunk, PartitionBackup
-from fastlog.backup.partitions import PATIENCE_MS, Partitions
 from fastlog.backup.reading import checked_chunk
 from fastlog.client.connection import monotonic_ms
-from fastlog.errors import BackupError, OffsetOutOfRangeError, UnreadableBackupError
+from fastlog.errors import (
+    BackupError,
+    KafkaError,
+    NotReachableError,
+    OffsetOutOfRangeError,
+    UnknownTopicIdError,
+    UnknownTopicOrPartitionError,
+    UnreadableBackupError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fastlog.backup.archive import Archive
+    from fastlog.backup.partitions import Partitions
+    from fastlog.protocol.batch import BatchView
 
 #: a chunk is closed when it has so many bytes; it is in memory meanwhile
 CHUNK_BYTES = 32 << 20
@@ -39,6 +48,16 @@ FETCHED_ANEW = "is fetched anew from there on, and earlier backups that have it 
 HISTORIES_MAX = 10
 #: of batches older than leader epochs
 NO_EPOCH = -1
+
+
+class UnreadableLogError(BackupError):
+    """A partition's leader gives no records, or damaged ones."""
+
+
+#: what says that a partition cannot be read now, after all tries
+UNREADABLE = (KafkaError, NotReachableError, UnreadableLogError)
+#: where the topic is deleted, or made anew
+GONE = (UnknownTopicOrPartitionError, UnknownTopicIdError)
 
 #: leader epoch -> the offset after the last record that was fetched of it
 Ends = dict[int, int]
@@ -107,8 +126,15 @@ class SavedLog:
             crc = self._last_crc(chunk)
         except (OffsetOutOfRangeError, UnreadableBackupError):
             return False
-        last = next(checked(whole(memoryview(found)), self._what), None)
+        last = next(self._checked(found), None)
         return last is not None and (last.last_offset + 1, crc_of(last)) == (chunk.end, crc)
+
+    def _checked(self, data: bytes) -> Iterator[BatchView]:
+        """The whole batches of what the leader gave."""
+        try:
+            yield from checked(whole(memoryview(data)), self._what)
+        except BackupError as error:
+            raise UnreadableLogError(str(error)) from error
 
     def _last_crc(self, chunk: Chunk) -> int:
         if chunk.last_crc is not None:
@@ -132,11 +158,11 @@ class SavedLog:
         position, size = chunk.start, 0
         while position < chunk.end and size <= chunk.size_bytes:
             try:
-                found = whole(memoryview(self._partitions.fetch(self._place, self._topic_id, position)))
+                found = self._partitions.fetch(self._place, self._topic_id, position)
             except OffsetOutOfRangeError:
                 return False
             before = position
-            for batch in checked(found, self._what):
+            for batch in self._checked(found):
                 if batch.last_offset >= position and position < chunk.end:
                     parts.append(batch.data)
                     size += len(batch.data)
@@ -189,8 +215,20 @@ class SavedLog:
                 return max(its_end, 0)
         return None
 
-    def save(self, known: list[Chunk], start: int, end: int) -> PartitionBackup:
-        """Keeps what is missing up to `end`; `known` are the chunks that are kept."""
+    def as_before(self, before: PartitionBackup | None, why: str) -> PartitionBackup:
+        """What an earlier backup has of a partition that cannot be read now: its chunks that are still there."""
+        sizes = self._archive.sizes(self._folder)
+        found = before.chunks if before is not None else ()
+        chunks = tuple(takewhile(lambda it: sizes.get(it.name) == it.size_bytes, found))
+        start = before.start if before is not None else 0
+        end = chunks[-1].end if chunks else start
+        return PartitionBackup(partition=self._place[1], start=start, end=end, chunks=chunks, missing=why)
+
+    def save(self, known: list[Chunk], start: int, end: int, *, may_miss: bool) -> PartitionBackup:
+        """Keeps what is missing up to `end`; `known` are the chunks that are kept.
+
+        Where the leader gives no more, `may_miss` has what there is until then kept.
+        """
         chunks = [it for it in known if it.start < end]
         for _ in range(HISTORIES_MAX):
             ends: Ends = {chunks[-1].leader_epoch: chunks[-1].end} if chunks else {}
@@ -198,6 +236,10 @@ class SavedLog:
                 saved = self._fetch(chunks, start, end, ends)
             except OffsetOutOfRangeError:
                 saved = None
+            except UNREADABLE as error:
+                if not may_miss or isinstance(error, GONE):
+                    raise
+                saved = self._up_to_there(chunks, start, str(error))
             lost = self._lost_from(ends, {})
             if saved is not None and lost is None:
                 return saved
@@ -206,8 +248,15 @@ class SavedLog:
             end = max(start, self._partitions.stable_ends([self._place])[self._place])
             kept_to = end if lost is None else min(lost, end)
             chunks = self._agreeing([it for it in chunks if it.end <= kept_to])
-        raise BackupError(
+        raise UnreadableLogError(
             f"{self._what} lost records to elections {HISTORIES_MAX} times while it was backed up; look at its replicas"
+        )
+
+    def _up_to_there(self, chunks: list[Chunk], start: int, why: str) -> PartitionBackup:
+        start = max(start, chunks[0].start) if chunks else start
+        end = chunks[-1].end if chunks else start
+        return PartitionBackup(
+            partition=self._place[1], start=start, end=end, chunks=tuple(chunks), missing=why
         )
 
     def _fetch(self, chunks: list[Chunk], start: int, end: int, ends: Ends) -> PartitionBackup:
@@ -215,49 +264,55 @@ class SavedLog:
 
         Raises OffsetOutOfRangeError where the leader ends before.
         """
-        position = chunks[-1].end if chunks else start
-        parts: list[memoryview] = []
-        first, epoch, crc = position, NO_EPOCH, 0
-        waits_until_ms = monotonic_ms() + PATIENCE_MS
-        while position < end:
-            try:
-                data = whole(memoryview(self._partitions.fetch(self._place, self._topic_id, position)))
-            except OffsetOutOfRangeError:
-                # retention was here; what is kept of before is of no use any more
-                start = self._partitions.starts([self._place])[self._place]
-                if start <= position:
-                    raise
-                chunks.clear()
-                parts = []
-                first = position = start = min(start, end)
-                continue
-            before = position
-            for batch in checked(data, self._what):
-                if batch.last_offset >= position:
-                    parts.append(batch.data)
-                    position, epoch, crc = batch.last_offset + 1, batch.leader_epoch, crc_of(batch)
-                    ends[epoch] = position
-            if position > before:
-                self._run.done(position - before)
-                waits_until_ms = monotonic_ms() + PATIENCE_MS
-            elif monotonic_ms() > waits_until_ms:
-                raise BackupError(
-                    f"{self._what}: nothing came from offset {position} on for {PATIENCE_MS / 1000:.0f} s, but it ends "
-                    f"at {end}; look at the leader's log"
-                )
-            if parts and (position >= end or sum(map(len, parts)) >= CHUNK_BYTES):
-                chunks.append(self._put(b"".join(parts), first, position, epoch, crc))
-                parts, first = [], position
+        coming = _Coming(chunks[-1].end if chunks else start)
+        try:
+            waits_until_ms = monotonic_ms() + self._partitions.patience_ms
+            while coming.end < end:
+                before = coming.end
+                try:
+                    for batch in self._checked(self._partitions.fetch(self._place, self._topic_id, before)):
+                        if batch.last_offset >= coming.end:
+                            coming.add(batch)
+                            ends[batch.leader_epoch] = coming.end
+                except OffsetOutOfRangeError:
+                    # retention was here; what is kept of before is of no use any more
+                    start = self._partitions.starts([self._place])[self._place]
+                    if start <= before:
+                        raise
+                    chunks.clear()
+                    start = min(start, end)
+                    coming = _Coming(start)
+                    continue
+                if coming.end > before:
+                    self._run.done(coming.end - before)
+                    waits_until_ms = monotonic_ms() + self._partitions.patience_ms
+                elif monotonic_ms() > waits_until_ms:
+                    raise UnreadableLogError(
+                        f"{self._what}: nothing came from offset {before} on for "
+                        f"{self._partitions.patience_ms / 1000:.0f} s, but it ends at {end}; look at the leader's log"
+                    )
+                if coming.end >= end or coming.size_bytes >= CHUNK_BYTES:
+                    coming = self._close(coming, chunks)
+        except UNREADABLE:
+            # what came before is kept: the next run may come no further
+            self._close(coming, chunks)
+            raise
         return PartitionBackup(
-            partition=self._place[1], start=start, end=max(position, end), chunks=tuple(chunks)
+            partition=self._place[1], start=start, end=max(coming.end, end), chunks=tuple(chunks)
         )
 
-    def _put(self, data: bytes, start: int, end: int, leader_epoch: int, last_crc: int) -> Chunk:
-        """Keeps a chunk."""
-        digest = hashlib.sha256(data).hexdigest()
-        name = f"{self._folder}{start:020}-{end:020}-{digest}"
-        self._archive.put(name, data)
-        return self._chunk(name, start, end, data, digest, leader_epoch, last_crc)
+    def _close(self, coming: _Coming, chunks: list[Chunk]) -> _Coming:
+        """Keeps a chunk, if there is anything in it; the next one."""
+        if coming.batches:
+            data = b"".join(it.data for it in coming.batches)
+            digest = hashlib.sha256(data).hexdigest()
+            name = f"{self._folder}{coming.start:020}-{coming.end:020}-{digest}"
+            self._archive.put(name, data)
+            last = coming.batches[-1]
+            chunks.append(
+                self._chunk(name, coming.start, coming.end, data, digest, last.leader_epoch, crc_of(last))
+            )
+        return _Coming(coming.end)
 
     @staticmethod
     def _chunk(
@@ -272,6 +327,20 @@ class SavedLog:
             leader_epoch=leader_epoch,
             last_crc=last_crc,
         )
+
+
+class _Coming:
+    """The batches of the chunk that is just being fetched, for the offsets from `start` to before `end`."""
+
+    def __init__(self, start: int) -> None:
+        self.start = self.end = start
+        self.batches: list[BatchView] = []
+        self.size_bytes = 0
+
+    def add(self, batch: BatchView) -> None:
+        self.batches.append(batch)
+        self.end = batch.last_offset + 1
+        self.size_bytes += len(batch.data)
 
 
 def _words(name: str) -> tuple[int, int, str]:

@@ -9,8 +9,9 @@ import msgspec
 
 from fastlog.errors import UnreadableBackupError
 
-#: of the documents; a newer one than this version knows is refused
-FORMAT = 1
+#: of the documents; a newer one than this version knows is refused. Version 2 may have partitions that are not whole,
+#: which those that know version 1 would take for whole
+FORMAT, FORMAT_OF_WHOLE = 2, 1
 MANIFESTS = "manifests/"
 CHUNKS = "chunks/"
 SUFFIX = ".json"
@@ -37,6 +38,8 @@ class PartitionBackup(msgspec.Struct, frozen=True, kw_only=True):
     start: int
     end: int
     chunks: tuple[Chunk, ...]
+    #: why there is no more of it: it could not be read then, up to its end or at all; "" where it is whole
+    missing: str = ""
 
 
 class TopicBackup(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +54,16 @@ class TopicBackup(msgspec.Struct, frozen=True, kw_only=True):
     def size_bytes(self) -> int:
         """Of its batches, compressed as they are."""
         return sum(chunk.size_bytes for it in self.partitions for chunk in it.chunks)
+
+    def gaps(self) -> list[str]:
+        """Partitions that are not whole, each in words."""
+        return [
+            f"{self.name}-{it.partition} is there "
+            + (f"from offset {it.start} to {it.end}" if it.chunks else "without records")
+            + f" ({it.missing})"
+            for it in self.partitions
+            if it.missing
+        ]
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +85,7 @@ class GroupBackup(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """A whole backup. `taken` is its name: the time of it in UTC, and later than those of all that were there."""
 
-    format: int = FORMAT
+    format: int = FORMAT_OF_WHOLE
     #: of the rest of the document; none in those of earlier versions
     sha256: str = ""
     taken: str
@@ -88,6 +101,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def object_name(self) -> str:
         """Where the archive keeps it."""
         return f"{MANIFESTS}{self.taken}{SUFFIX}"
+
+    def gaps(self) -> list[str]:
+        """Partitions that are not whole, each in words."""
+        return [gap for topic in self.topics for gap in topic.gaps()]
 
 
 class _Head(msgspec.Struct):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CLIENT_ID = "fastlog-backup"
 REQUEST_TIMEOUT_MS = 30_000
 BOOTSTRAP_TIMEOUT_MS = 10_000
-#: how long one request is tried again, over brokers that stop and leaders that move
+#: what a request is tried again for where nobody says otherwise
 PATIENCE_MS = 60_000
 FETCH_BYTES = 8 << 20
 FETCH_WAIT_MS = 500
@@ -37,7 +37,11 @@ NO_ID = bytes(16)
 class Partitions:
     """A context manager; ends its connections. Not thread-safe. Methods block, and raise what the cluster answers."""
 
+    #: how long one request is tried again, over brokers that stop and leaders that move
+    patience_ms: float
+
     def __init__(self, bootstrap: str) -> None:
+        self.patience_ms = PATIENCE_MS
         self._metadata, self._leaders = leaders_of(
             bootstrap,
             client_id=CLIENT_ID,
@@ -90,7 +94,7 @@ class Partitions:
                     yield (topic.topic, it.partition), it.error_code, (it.leader_epoch, it.end_offset)
 
         found: tuple[int, int] = self._leaders.ask(
-            {where: epoch}, build, read, PATIENCE_MS, what="looking for the end of epoch"
+            {where: epoch}, build, read, self.patience_ms, what="looking for the end of epoch"
         )[where]
         return found
 
@@ -129,7 +133,7 @@ class Partitions:
                     yield where, it.error_code, bytes(it.records or b"")
 
         found: bytes = self._leaders.ask(
-            {where: offset}, build, read, PATIENCE_MS, what="fetching from offset"
+            {where: offset}, build, read, self.patience_ms, what="fetching from offset"
         )[where]
         return found
 
@@ -155,13 +159,15 @@ class Partitions:
                 for it in topic.partition_responses:
                     yield where, it.error_code, None
 
-        self._leaders.ask({where: offset}, build, read, PATIENCE_MS, what="restoring the batches from offset")
+        self._leaders.ask(
+            {where: offset}, build, read, self.patience_ms, what="restoring the batches from offset"
+        )
 
     def _offsets(
         self, wanted: Mapping[TopicPartition, int], isolation_level: int = READ_COMMITTED
     ) -> dict[TopicPartition, int]:
         build = partial(list_offsets_request, isolation_level=isolation_level)
         found = self._leaders.ask(
-            wanted, build, read_list_offsets, PATIENCE_MS, what="looking for the offset at timestamp"
+            wanted, build, read_list_offsets, self.patience_ms, what="looking for the offset at timestamp"
         )
         return {place: it.offset for place, it in found.items()}

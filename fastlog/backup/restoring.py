@@ -57,18 +57,27 @@ def restore(
     groups: Iterable[str] = (),
     configs: Mapping[str, str] | None = None,
     replication_factor: int = DEFAULT,
+    incomplete: bool = False,
     done: Callable[[int], None] = lambda _bytes: None,
     tell: Callable[[str], None] = _log.warning,
 ) -> None:
     """Makes `topics` and positions of `groups` as the backup has them, of all where none are named.
 
     `configs` are set in place of a topic's own of that name. `done` is told of bytes. Blocks. Raises BackupError where
-    the backup is damaged, a topic exists that is not of this backup, or a group has members; what was restored until
-    then stays, and goes on when it is called again. `tell` is told, in words, of topics that are whole already, and of
-    positions that are left out with their topics.
+    the backup is damaged or, without `incomplete`, not whole, a topic exists that is not of this backup, or a group has
+    members; what was restored until then stays, and goes on when it is called again. `tell` is told, in words, of what
+    is missing, of topics that are whole already, and of positions that are left out with their topics.
     """
     chosen = _chosen(manifest.topics, list(topics), lambda it: it.name, "topic")
     positions = _by_topic(_chosen(manifest.groups, list(groups), lambda it: it.group_id, "group"))
+    gaps = [gap for it in chosen for gap in it.gaps()]
+    if gaps and not incomplete:
+        raise BackupError(
+            f"{manifest.taken} is not whole: {'; '.join(gaps)}; name other topics, take another backup (--taken), or "
+            "have what there is (--incomplete)"
+        )
+    for gap in gaps:
+        tell(f"{gap}: the rest is not in this backup, and is missing from what is restored")
     with Admin(bootstrap) as admin, Partitions(bootstrap) as partitions:
         states = {it.name: _state(admin, it, manifest.taken) for it in chosen}
         for topic in chosen:

@@ -13,9 +13,11 @@ import msgspec
 
 from fastlog.backup import archive as archives
 from fastlog.backup.kept import PERCENT, Turn
-from fastlog.backup.log_saving import Run, SavedLog
+from fastlog.backup.log_saving import GONE, UNREADABLE, Run, SavedLog
 from fastlog.backup.manifest import (
     CHUNKS,
+    FORMAT,
+    FORMAT_OF_WHOLE,
     GroupBackup,
     Manifest,
     Position,
@@ -25,16 +27,20 @@ from fastlog.backup.manifest import (
 from fastlog.backup.names import name_of, next_name, now
 from fastlog.backup.partitions import Partitions
 from fastlog.client.admin import Admin
-from fastlog.errors import BackupError, UnknownTopicIdError, UnknownTopicOrPartitionError
+from fastlog.errors import BackupError, UnknownTopicOrPartitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from fastlog.backup.archive import Archive
+    from fastlog.backup.manifest import Chunk, PartitionBackup
+    from fastlog.client.admin.leaders import TopicPartition
     from fastlog.client.admin.results import TopicDescription
 
 _log = logging.getLogger(__name__)
 NOT_USED = "this backup does not go on from that one"
+#: how long a request is tried again when a partition could not be read in the same run
+PATIENCE_AFTER_MS = 10_000
 #: set by this cluster where a topic is just being restored
 RESTORING = "fastlog.restoring"
 #: the backup that a topic is of; another cluster's name says nothing in this one
@@ -57,7 +63,9 @@ def back_up(
     told, in words, of what is not as it should be and was not in the way.
 
     Records are kept up to the end that each partition has when its topic's turn comes, without transactions that are
-    open then. Blocks. Raises what the cluster answers, and BackupError.
+    open then. Where no topics are named, one that is deleted meanwhile is left out, and a partition that cannot be read
+    is kept as far as it was, now or in an earlier backup: the manifest's `gaps` name it. Blocks. Raises what the
+    cluster answers, and BackupError.
     """
     with archive.claimed(), Admin(bootstrap) as admin, Partitions(bootstrap) as partitions:
         cluster_id = admin.describe_cluster().cluster_id
@@ -70,16 +78,19 @@ def back_up(
                 f"{archive} has backups of the cluster {last.cluster_id}, this is {cluster_id}; take another place"
             )
         turn = Turn.of(last.verified_to if last is not None else 0, verify_percent)
-        saving = Saving(admin, Run(partitions, archive, done, tell, turn))
+        saving = Saving(admin, Run(partitions, archive, done, tell, turn), may_miss=not named)
         known = _Known(archive, last)
         kept_topics = []
         for name in names:
-            topic = saving.topic(name, known, may_go=not named)
+            topic = saving.topic(name, known)
             if topic is None:
                 tell(f"topic {name!r} was deleted while the backup was taken, which goes on without it")
             else:
                 kept_topics.append(topic)
+                for gap in topic.gaps():
+                    tell(f"{gap}: the rest could not be read, and is not in this backup")
         made = Manifest(
+            format=FORMAT if any(it.gaps() for it in kept_topics) else FORMAT_OF_WHOLE,
             taken="",
             cluster_id=cluster_id,
             topics=tuple(kept_topics),
@@ -139,21 +150,22 @@ class _Known:
 class Saving:
     """Keeps topics in an archive."""
 
-    def __init__(self, admin: Admin, run: Run) -> None:
+    def __init__(self, admin: Admin, run: Run, *, may_miss: bool) -> None:
         self._admin = admin
         self._run = run
+        self._may_miss = may_miss
 
-    def topic(self, name: str, known: _Known, *, may_go: bool) -> TopicBackup | None:
+    def topic(self, name: str, known: _Known) -> TopicBackup | None:
         """Keeps a topic; `known` are those of earlier backups.
 
-        None where it was deleted meanwhile, and `may_go` says that this is no error.
+        None where it was deleted meanwhile, and something may be missing.
         """
         topic = None
         try:
             topic = self._admin.describe_topic(name)
             return self._described(topic, known.topic(topic.topic_id))
-        except (UnknownTopicOrPartitionError, UnknownTopicIdError):
-            if may_go and self._is_gone(name, topic):
+        except GONE:
+            if self._may_miss and self._is_gone(name, topic):
                 return None
             raise
 
@@ -175,26 +187,60 @@ class Saving:
         # topic was still compacted then
         policies = [entries["cleanup.policy"].value, before.configs.get("cleanup.policy") if before else None]
         goes_on = not any("compact" in (it or "").split(",") for it in policies)
-        return self._logs(topic, configs, before if goes_on else None, goes_on=goes_on)
+        found = tuple(self._logs(topic, before, goes_on=goes_on))
+        return TopicBackup(name=topic.name, topic_id=topic.topic_id, configs=configs, partitions=found)
 
     def _logs(
-        self,
-        topic: TopicDescription,
-        configs: dict[str, str],
-        before: TopicBackup | None,
-        *,
-        goes_on: bool,
-    ) -> TopicBackup:
+        self, topic: TopicDescription, before: TopicBackup | None, *, goes_on: bool
+    ) -> Iterator[PartitionBackup]:
         """All partitions; `before` is the last backup of it, and `goes_on` whether what was kept is used."""
         places = [(topic.name, it.partition) for it in topic.partitions]
-        # ends before starts: what is deleted between the two is not asked for
-        ends = self._run.partitions.stable_ends(places)
-        starts = self._run.partitions.starts(places)
-        earlier = {it.partition: it.chunks for it in before.partitions} if before is not None else {}
-        found = []
+        earlier = {it.partition: it for it in before.partitions} if before is not None else {}
+        bounds = self._bounds(places)
         for place in places:
-            number = place[1]
-            log = SavedLog(self._run, topic.topic_id, place)
-            known = log.known(earlier.get(number, ()), starts[place]) if goes_on else []
-            found.append(log.save(known, starts[place], max(starts[place], ends[place])))
-        return TopicBackup(name=topic.name, topic_id=topic.topic_id, configs=configs, partitions=tuple(found))
+            last, log = earlier.get(place[1]), SavedLog(self._run, topic.topic_id, place)
+            chunks = last.chunks if last is not None else ()
+            bound = bounds[place]
+            found = (
+                bound
+                if isinstance(bound, Exception)
+                else self._saved(log, chunks if goes_on else None, *bound)
+            )
+            if isinstance(found, Exception):
+                found = log.as_before(last, str(found))
+            if found.missing:
+                self._is_missing()
+            yield found
+
+    def _saved(
+        self, log: SavedLog, chunks: Sequence[Chunk] | None, start: int, end: int
+    ) -> PartitionBackup | Exception:
+        """Keeps a partition; `chunks` are kept already. Why it cannot be read, where something may be missing."""
+        try:
+            known = log.known(chunks, start) if chunks is not None else []
+            return log.save(known, start, max(start, end), may_miss=self._may_miss)
+        except UNREADABLE as error:
+            if not self._may_miss or isinstance(error, GONE):
+                raise
+            return error
+
+    def _bounds(self, places: list[TopicPartition]) -> Mapping[TopicPartition, tuple[int, int] | Exception]:
+        """Start and end of each partition, or why it cannot be read, where something may be missing."""
+        try:
+            # ends before starts: what is deleted between the two is not asked for
+            ends = self._run.partitions.stable_ends(places)
+            starts = self._run.partitions.starts(places)
+        except UNREADABLE as error:
+            if not self._may_miss or isinstance(error, GONE):
+                raise
+            self._is_missing()
+            if len(places) == 1:
+                return {places[0]: error}
+            # the others are there perhaps
+            return {place: found for it in places for place, found in self._bounds([it]).items()}
+        return {it: (starts[it], ends[it]) for it in places}
+
+    def _is_missing(self) -> None:
+        """What is still to come is not waited for as long: a directory that is offline has many partitions."""
+        partitions = self._run.partitions
+        partitions.patience_ms = min(partitions.patience_ms, PATIENCE_AFTER_MS)

@@ -35,11 +35,14 @@ def backup(
     bootstrap: str,
     *,
     as_json: bool,
-) -> None:
+) -> int:
     """Back up topics and the positions of groups to PLACE: a directory, or s3://bucket/prefix.
 
     What an earlier backup in PLACE has is not fetched again, and one that was interrupted goes on. The cluster may
     be any that speaks Kafka's protocol.
+
+    Without --topic, a partition that cannot be read does not end the backup of the others: it is named, also in the
+    backup, and the command fails at the end. The next one fetches what is missing.
     """
     from fastlog.backup.archive import open_archive
     from fastlog.backup.saving import back_up
@@ -55,6 +58,7 @@ def backup(
             tell=_warn,
         )
     _tell("backed up", manifest, as_json=as_json)
+    return int(bool(manifest.gaps()))
 
 
 @click.command()
@@ -66,6 +70,7 @@ def backup(
     "--replication-factor", type=int, default=-1, help="Replicas of each topic.  [the cluster's default]"
 )
 @config_option("A setting for each topic, in place of its own of that name; any number of times.")
+@click.option("--incomplete", is_flag=True, help="Also topics of which the backup does not have all.")
 @click.option("--list", "only_list", is_flag=True, help="Only show which backups there are.")
 @click.option("--check", "only_check", is_flag=True, help="Only read all of the backup and check it.")
 @bootstrap_option
@@ -79,10 +84,11 @@ def restore(
     config: dict[str, str],
     bootstrap: str,
     *,
+    incomplete: bool,
     only_list: bool,
     only_check: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Bring topics and positions of groups back from PLACE: the same records at the same offsets.
 
     Topics are made, and none that exists is written to. What was interrupted goes on when the command is given again.
@@ -94,7 +100,7 @@ def restore(
     archive = archives.open_archive(place)
     if only_list:
         _list(list(archives.manifests_of(archive))[::-1], as_json=as_json)
-        return
+        return 0
     manifest = archives.manifest_of(archive, taken)
     _tell_age(manifest)
     total = sum(topic.size_bytes for topic in manifest.topics if not topics or topic.name in topics)
@@ -111,10 +117,16 @@ def restore(
                 groups=groups,
                 configs=config,
                 replication_factor=replication_factor,
+                incomplete=incomplete,
                 done=done,
                 tell=_warn,
             )
     _tell("checked" if only_check else "restored", manifest, as_json=as_json, topics=topics)
+    if not only_check:
+        return 0
+    for gap in manifest.gaps():
+        _warn(f"{gap}: the rest is not in this backup")
+    return int(bool(manifest.gaps()))
 
 
 def _rows(manifest: Manifest, topics: tuple[str, ...] = ()) -> list[dict[str, object]]:
@@ -134,7 +146,14 @@ def _tell(what: str, manifest: Manifest, *, as_json: bool, topics: tuple[str, ..
     rows = _rows(manifest, topics)
     if as_json:
         report.print_json(
-            {"taken": manifest.taken, "topics": rows, "groups": [it.group_id for it in manifest.groups]}
+            {
+                "taken": manifest.taken,
+                "topics": rows,
+                "groups": [it.group_id for it in manifest.groups],
+                "gaps": [
+                    gap for it in manifest.topics if not topics or it.name in topics for gap in it.gaps()
+                ],
+            }
         )
         return
     if rows:
@@ -168,7 +187,9 @@ def _warn(message: str) -> None:
 def _list(found: list[tuple[str, Manifest | UnreadableBackupError]], *, as_json: bool) -> None:
     rows: list[dict[str, object]] = []
     for name, it in found:
-        row: dict[str, object] = dict.fromkeys(("taken", "cluster", "topics", "groups", "bytes", "error"))
+        row: dict[str, object] = dict.fromkeys(
+            ("taken", "cluster", "topics", "groups", "bytes", "gaps", "error")
+        )
         row["taken"] = name
         # only UnreadableBackupError is an exception here; the manifests' class takes long to import
         if isinstance(it, Exception):
@@ -176,6 +197,7 @@ def _list(found: list[tuple[str, Manifest | UnreadableBackupError]], *, as_json:
         else:
             row["cluster"], row["topics"], row["groups"] = it.cluster_id, len(it.topics), len(it.groups)
             row["bytes"] = sum(topic.size_bytes for topic in it.topics)
+            row["gaps"] = len(it.gaps())
         rows.append(row)
     if as_json:
         report.print_json(rows)
@@ -185,3 +207,5 @@ def _list(found: list[tuple[str, Manifest | UnreadableBackupError]], *, as_json:
     for row in rows:
         if row["error"]:
             _warn(f"{row['taken']} cannot be restored: {row['error']}")
+        if row["gaps"]:
+            _warn(f"{row['taken']} does not have all of {row['gaps']} partitions; --check names them")

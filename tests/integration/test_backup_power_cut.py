@@ -93,7 +93,7 @@ def test_the_next_backup_has_what_the_leader_has(
     second = save(source, archive, told.append)
     (said,) = told
     assert said.startswith("t-0 does not have the records before offset 10 that were kept")
-    assert said.endswith(f"it is fetched anew from offset {used_again} on")
+    assert said.endswith(f"is fetched anew from offset {used_again} on")
     assert [it.name for it in chunks(second)[:used_again]] == [it.name for it in chunks(first)[:used_again]]
     other = make_broker("other")
     restore(other.bootstrap, archive, second)

@@ -67,7 +67,7 @@ def test_a_manifest_that_cannot_be_read_hides_no_other_and_is_not_passed_over_in
     paths = [tmp_path / "manifests" / f"{name}.json" for name in names]
     good = paths[4].read_bytes()
     paths[4].write_bytes(good.replace(b'"c"', b'"d"'))
-    paths[3].write_bytes(good.replace(b'"format": 1', b'"format": 2'))
+    paths[3].write_bytes(good.replace(b'"format": 1', b'"format": 3'))
     with paths[2].open("wb") as file:
         file.truncate(MANIFEST_BYTES_MAX + 1)
     found = dict(manifests_of(archive))
