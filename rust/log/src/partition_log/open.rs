@@ -173,10 +173,15 @@ impl Log {
             interval_bytes: options.config.index_interval_bytes,
             last: recovered.last.as_ref(),
         };
-        let (producers, snapshot_offset) = producers::restore(&snapshots, &names, end, unsure_from, now_ms)?;
+        let high_watermark = options.high_watermark.clamp(start, end);
+        let (mut producers, snapshot_offset) =
+            producers::restore(&snapshots, &names, end, unsure_from, now_ms)?;
+        // what was replayed as ended holds nobody back below it, which no move of the high watermark may come to say
+        producers.high_watermark_moved(high_watermark);
         let unstable = producers.first_unstable_offset().unwrap_or(NOTHING_UNSTABLE);
         let position = LogPosition { offset: end, segment_base: active.base_offset, position: active.size() };
-        let active_base = active.base_offset;
+        // full segments that the last run did not come to flush
+        let filled = options.recovery_point < active.base_offset;
         let writer = Writer {
             since_entry: recovered.since_entry,
             reserved_to: active.size(),
@@ -188,8 +193,6 @@ impl Log {
         };
         // what was made or removed until now; after a clean stop there is nothing, unless there never was a record
         let directory_changed = is_new || options.last_stop != LastStop::Clean || end == 0;
-        // full segments that the last run did not come to flush
-        let filled = options.recovery_point < active_base;
         let log = Self {
             storage: RwLock::new(Arc::clone(storage)),
             topic: options.topic,
@@ -203,7 +206,7 @@ impl Log {
             epochs: Mutex::new(epochs),
             log_start_offset: AtomicI64::new(start),
             log_end_offset: AtomicI64::new(end),
-            high_watermark: AtomicI64::new(options.high_watermark.clamp(start, end)),
+            high_watermark: AtomicI64::new(high_watermark),
             recovery_point: AtomicI64::new(options.recovery_point.min(end)),
             tiered_end_offset: AtomicI64::new(tiered.map_or(NOTHING_TIERED, |it| it.end_offset)),
             keep_from_offset: AtomicI64::new(0),

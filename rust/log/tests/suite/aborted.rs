@@ -50,6 +50,25 @@ proptest! {
     }
 }
 
+/// Nothing moves the high watermark any more that could let them go.
+#[test]
+fn transactions_that_ended_below_the_high_watermark_are_read_after_a_crash_without_another_append() {
+    let file_system = MemoryFileSystem::new(1);
+    let log = open_on(&file_system, 0, LastStop::Clean).unwrap();
+    let (mut model, mut random) = (Model::default(), Random(1));
+    for (id, commits) in [(7, true), (8, false)] {
+        model.batch(&log, &mut random, Some(id), true);
+        model.end(&log, id, commits, false);
+    }
+    let end = log.log_end_offset();
+    drop(log);
+    file_system.restart_process();
+    // the checkpoint tells of a high watermark at the end
+    let log = open_on(&file_system, 0, LastStop::ProcessDied).unwrap();
+    log.advance_high_watermark(end);
+    assert_eq!((log.high_watermark(), log.last_stable_offset()), (end, end));
+}
+
 /// A segment that a flush finds full is not looked at by the next one, nor by recovery.
 #[test]
 fn what_was_aborted_in_a_segment_that_was_synced_as_its_last_batch_came_is_known() {
