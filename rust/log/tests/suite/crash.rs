@@ -1,9 +1,10 @@
 //! The log against a plain list, with the process or the machine dying inside any system call.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::common::*;
+use fastlog_log::file_system::FileSystem;
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
 use fastlog_log::{LastStop, Log, LogConfig, LogOptions, RecoveryReport, Storage};
 use proptest::prelude::*;
@@ -197,6 +198,10 @@ impl Run {
             }
             Death::Machine => {
                 self.file_system.restart_machine();
+                if self.model.start_checkpoint > 0 {
+                    // whoever wrote it synced the data directory, and so the name of the partition's
+                    self.file_system.create_directory(&Path::new(DIRECTORY).join("t-0")).unwrap();
+                }
                 self.model.end_min = self.model.synced.max(self.model.start_checkpoint);
                 LastStop::MachineDied
             }
