@@ -162,6 +162,7 @@ impl EpochCache {
     /// Puts epochs in the place of all: those of a log that begins anew. Not written to the file yet.
     pub(crate) fn replace(&mut self, entries: Vec<EpochStart>) {
         self.unchecked = Vec::new();
+        self.unsaved |= self.entries != entries;
         self.entries = entries;
     }
 
@@ -169,6 +170,7 @@ impl EpochCache {
     pub(crate) fn truncate_from_end(&mut self, offset: i64) -> bool {
         let before = self.entries.len();
         self.entries.retain(|entry| entry.start_offset < offset);
+        self.unsaved |= self.entries.len() != before;
         self.entries.len() != before
     }
 
@@ -183,6 +185,7 @@ impl EpochCache {
             changed = true;
         }
         self.entries.drain(..holds);
+        self.unsaved |= changed;
         changed
     }
 

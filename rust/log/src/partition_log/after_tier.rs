@@ -6,13 +6,10 @@
 //! each synced before the next. A crash before the segment is there leaves a log that is empty at its start, which begins
 //! again; a segment is there only with what belongs to it.
 
-use std::sync::atomic::Ordering::Release;
-
 use super::Log;
+use super::cut::{Anew, Cut, Then};
 use crate::epoch_cache::EpochStart;
-use crate::error::{During, LogError};
-use crate::file_name;
-use crate::file_system::atomic_file;
+use crate::error::LogError;
 
 /// What the object store and the leader tell of a log up to where it is to begin.
 #[derive(Clone, Debug)]
@@ -40,29 +37,18 @@ impl Log {
         let _flush = self.flushing.lock();
         let offset = begin.offset;
         let start = begin.log_start_offset.min(offset);
+        self.finish_cut(&mut self.writer.lock(), now_ms)?;
         self.lower_to(start, start, checkpoint)?;
         let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
-        self.retire_all(now_ms)?;
-        {
-            let mut epochs = self.epochs.lock();
-            let below = begin.epochs.iter().filter(|it| it.start_offset < offset).copied().collect();
-            epochs.replace(below);
-            epochs.truncate_from_start(begin.log_start_offset);
-            epochs.save().map_err(|error| self.write_failed(error))?;
-            writer.leader_epoch = epochs.latest().map_or(-1, |latest| latest.epoch);
-        }
-        self.sync_epochs().inspect_err(|error| self.storage().poison(error))?;
-        if !begin.snapshot.is_empty() {
-            let path = self.directory().join(file_name::of_offset(offset, file_name::SNAPSHOT));
-            let written = atomic_file::replace(&*self.storage().file_system, &path, &begin.snapshot);
-            written.during("write the producer snapshot", &path).map_err(|error| self.write_failed(error))?;
-        }
-        let segment = self.begin_segment(offset, now_ms)?;
-        self.log_start_offset.store(begin.log_start_offset, Release);
-        self.tiered_end_offset.store(offset, Release);
-        self.reopen_end(&mut writer, segment, offset, now_ms)?;
-        self.high_watermark.store(offset, Release);
-        Ok(())
+        let below = begin.epochs.iter().filter(|it| it.start_offset < offset);
+        let anew = Anew {
+            start: begin.log_start_offset,
+            epochs: below.copied().collect(),
+            snapshot: begin.snapshot.clone(),
+            tiered_end: Some(offset),
+        };
+        let gone = self.segments().iter().cloned().collect();
+        self.carry_out(&mut writer, Cut { gone, end: offset, then: Then::Anew(anew) }, now_ms)
     }
 }

@@ -96,7 +96,7 @@ impl Log {
         let stamped = stamp(batch, &checked, Stamp { base_offset: 0, leader_epoch, log_append_time_ms });
         let mut header = BatchHeader::parse(&stamped).map_err(Invalid::from)?;
 
-        let mut writer = self.lock_writer()?;
+        let mut writer = self.lock_whole(now_ms)?;
         self.check_appendable(&writer, leader_epoch)?;
         // a coordinator's batches carry producer ids, but no sequences
         let verdict =
@@ -128,7 +128,7 @@ impl Log {
     /// after an error the batches before the bad one are in the log.
     pub fn append_replica(&self, bytes: &[u8], leader_epoch: i32, now_ms: i64) -> Result<i64, AppendError> {
         let config = self.config();
-        let mut writer = self.lock_writer()?;
+        let mut writer = self.lock_whole(now_ms)?;
         let mut before = self.epoch_for_offset(self.log_end_offset() - 1).unwrap_or(-1);
         let mut sent = batches(bytes).enumerate().peekable();
         while let Some((number, batch)) = sent.next() {

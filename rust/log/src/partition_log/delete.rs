@@ -130,7 +130,8 @@ impl Log {
         Ok(())
     }
 
-    /// Kafka's name, with a number where it is taken: whoever reads the other one may open it again.
+    /// Kafka's name, with a number where it is taken: whoever reads the other one may open it again. Files that have such a
+    /// name, of a try that was broken off, keep it.
     fn rename_deleted(&self, segment: &Segment) -> Result<u32, LogError> {
         let numbers: Vec<_> = {
             let waiting = self.deleted.lock();
@@ -139,7 +140,7 @@ impl Log {
         };
         let number = numbers.into_iter().max().map_or(0, |last| last + 1);
         let middle = if number == 0 { String::new() } else { format!(".{number}") };
-        for file in segment.files() {
+        for file in segment.files().into_iter().filter(|it| !it.name().ends_with(file_name::DELETED)) {
             let renamed =
                 missing_is_fine(file.rename(format!("{}{middle}{}", file.name(), file_name::DELETED)));
             renamed.during("rename", file.path()).map_err(|error| self.write_failed(error))?;

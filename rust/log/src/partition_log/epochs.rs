@@ -11,7 +11,7 @@ use crate::segment::Segment;
 use crate::segment::scan::Step;
 
 /// Stands for a latest epoch that the file does not have, so that the next append looks; no batch has it.
-const NOT_SAVED: i32 = i32::MIN;
+pub(super) const NOT_SAVED: i32 = i32::MIN;
 
 /// What is said when the file of epochs is not believed.
 pub(super) const REBUILT: &str =
@@ -47,7 +47,10 @@ impl Log {
     /// `StandsStill` where the log does so for longer than [`super::standing::PATIENCE`]: to be tried again.
     pub fn start_epoch(&self, leader_epoch: i32) -> Result<(), LogError> {
         let mut writer = self.lock_writer()?;
-        self.check_writable(&writer)?;
+        self.check_open(&writer)?;
+        if let Some(broken) = writer.broken_off.as_ref().filter(|it| !it.is_end_known()) {
+            return Err(broken.reason.clone());
+        }
         let mut epochs = self.epochs.lock();
         epochs.begin(leader_epoch, self.log_end_offset());
         writer.leader_epoch = if epochs.is_unsaved() { NOT_SAVED } else { latest_of(&epochs) };
@@ -157,6 +160,6 @@ impl Log {
     }
 }
 
-fn latest_of(epochs: &EpochCache) -> i32 {
+pub(super) fn latest_of(epochs: &EpochCache) -> i32 {
     epochs.latest().map_or(-1, |latest| latest.epoch)
 }

@@ -11,7 +11,8 @@ use crate::log_dir::partition_metadata;
 impl Log {
     /// Makes all that is in the log now survive the death of the machine; returns the new recovery point. Appends go
     /// on meanwhile. A failure poisons the data directory: the kernel may have dropped the pages, and a second fsync
-    /// would wrongly succeed.
+    /// would wrongly succeed. While a cut is to be done first (a full disk broke it off) nothing is synced, and the recovery
+    /// point stays.
     pub fn flush(&self) -> Result<i64, LogError> {
         self.flush_below(|_| self.log_end_offset())
     }
@@ -39,6 +40,10 @@ impl Log {
             let writer = self.writer.lock();
             if let Some(gone @ LogError::Gone { state: "deleted", .. }) = writer.closed.as_deref() {
                 return Err(gone.clone());
+            }
+            if writer.broken_off.is_some() {
+                // no record came since, and whoever appends the next one does that cut first
+                return Ok(self.recovery_point());
             }
             let end = end(&writer);
             self.filled.store(end < writer.active.base_offset, Release);
@@ -126,6 +131,10 @@ impl Log {
             writer.closed = Some(Box::new(LogError::Gone { path: self.directory(), state: "closed" }));
             if clean {
                 self.storage().check()?;
+                if let Some(broken) = &writer.broken_off {
+                    // the next start does what is left of the cut
+                    return Err(broken.reason.clone());
+                }
                 self.take_snapshot(&mut writer, self.log_end_offset())?;
                 let is_trimmed = writer.reserved_to <= writer.active.size();
                 writer.active.seal(is_trimmed).map_err(|error| self.write_failed(error))?;

@@ -30,6 +30,7 @@ pub mod after_tier;
 pub mod append;
 mod clean;
 mod copied;
+mod cut;
 pub mod delete;
 mod epochs;
 mod flush;
@@ -114,6 +115,8 @@ struct Writer {
     snapshot_offset: i64,
     /// Why nothing may be appended any more: closed, deleted, or the end of the log is damaged.
     closed: Option<Box<LogError>>,
+    /// A cut that is to be done first.
+    broken_off: Option<Box<cut::BrokenOff>>,
     /// The latest leader epoch, so that an append need not ask the epochs.
     leader_epoch: i32,
 }
@@ -266,12 +269,23 @@ impl Log {
     }
 
     fn publish_unstable(&self, writer: &Writer) {
-        let first = writer.producers.first_unstable_offset().unwrap_or(NOTHING_UNSTABLE);
+        let first = if writer.broken_off.is_some() {
+            // the producers are still those of before
+            self.log_start_offset()
+        } else {
+            writer.producers.first_unstable_offset().unwrap_or(NOTHING_UNSTABLE)
+        };
         self.first_unstable_offset.store(first, Release);
     }
 
     /// An error when nothing may be written.
     fn check_writable(&self, writer: &Writer) -> Result<(), LogError> {
+        self.check_open(writer)?;
+        writer.broken_off.as_ref().map_or(Ok(()), |broken| Err(broken.reason.clone()))
+    }
+
+    /// The same for who does a cut that was broken off.
+    fn check_open(&self, writer: &Writer) -> Result<(), LogError> {
         self.storage().check()?;
         writer.closed.as_ref().map_or(Ok(()), |closed| Err(LogError::clone(closed)))
     }

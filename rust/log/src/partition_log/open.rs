@@ -189,6 +189,7 @@ impl Log {
             producers,
             snapshot_offset,
             closed: recovered.sealed.map(Box::new),
+            broken_off: None,
             leader_epoch: epochs.latest().map_or(-1, |latest| latest.epoch),
         };
         // what was made or removed until now; after a clean stop there is nothing, unless there never was a record

@@ -36,7 +36,7 @@ impl Log {
     ) -> Result<Appended, AppendError> {
         let mut appended: Option<Appended> = None;
         let mut left = bytes.len();
-        let mut writer = self.lock_writer()?;
+        let mut writer = self.lock_whole(now_ms)?;
         for batch in batches(bytes) {
             let batch = batch.map_err(Invalid::from)?;
             check_crc(batch).map_err(Invalid::from)?;

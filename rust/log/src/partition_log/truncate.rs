@@ -8,17 +8,15 @@
 //! must not outlive them. (Where only the process dies before a sync, and the machine before the next one, all that was cut
 //! may be back, and nothing that came after: of a replica whose machine died, which counts for nothing until it was compared
 //! with its leader.)
+//!
+//! What was broken off for want of room is done by the next one who cuts or appends: see [`super::cut`].
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 
-use super::open::list_names;
-use super::tail::LogPosition;
-use super::{Log, Writer};
+use super::Log;
+use super::cut::{Anew, Cut, Then};
 use crate::error::LogError;
-use crate::recovery::producers;
-use crate::segment::list::SegmentList;
-use crate::segment::{Segment, Trust};
+use crate::segment::Segment;
 
 impl Log {
     /// Drops all records from `offset` on; a batch that holds `offset` goes whole. The log ends behind what is left then,
@@ -40,6 +38,7 @@ impl Log {
         // whoever has the log stand still has this first, and so nobody waits for the others
         let _cleaner = self.cleaner.stop_patiently(self)?;
         let _flush = self.flushing.lock();
+        self.finish_cut(&mut self.writer.lock(), now_ms)?;
         if offset >= self.log_end_offset() {
             let mut writer = self.writer.lock();
             self.check_writable(&writer)?;
@@ -49,29 +48,36 @@ impl Log {
         let start = self.lower_to(offset, self.end_of_cut(offset)?, checkpoint)?;
         let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
+        let cut = self.cut_at(offset, start)?;
+        self.carry_out(&mut writer, cut, now_ms)?;
+        Ok(true)
+    }
+
+    /// How to cut a log that starts at `start` at `offset`, which is below its end.
+    fn cut_at(&self, offset: i64, start: i64) -> Result<Cut, LogError> {
         if offset <= start {
-            self.restart_at(&mut writer, offset, now_ms)?;
-            return Ok(true);
+            return Ok(self.begin_at(offset, offset));
         }
         if offset < self.segments().first_base_offset() {
-            self.restart_below(&mut writer, (start, offset), now_ms)?;
-            return Ok(true);
+            return Ok(self.begin_at(offset, start));
         }
         let (kept, gone) = self.segments().split_at_offset(offset.saturating_add(1));
-        let active = kept.last().cloned().ok_or_else(|| self.no_segment())?;
-        let (size, end) = place_of_cut(&active, offset)?;
-        if end < self.log_start_offset() {
+        let active = kept.last().ok_or_else(|| self.no_segment())?;
+        let (size, end) = place_of_cut(active, offset)?;
+        let log_start = self.log_start_offset();
+        if end < log_start {
             // the batch that goes whole reaches below the start: nothing readable is left
-            self.restart_at(&mut writer, self.log_start_offset(), now_ms)?;
-            return Ok(true);
+            return Ok(self.begin_at(log_start, log_start));
         }
-        *self.segments.write() = Arc::new(SegmentList::new(kept));
-        self.retire(gone.into_iter().rev().collect(), now_ms)?;
-        self.sync_names()?;
-        active.truncate(size, end).map_err(|error| self.write_failed(error))?;
-        active.sync_batches().inspect_err(|error| self.storage().poison(error))?;
-        self.reopen_end(&mut writer, active, end, now_ms)?;
-        Ok(true)
+        Ok(Cut { gone, end, then: Then::Rest { kept, size } })
+    }
+
+    /// How to begin anew at `offset`, where below it only the object store has what is left from `start` on.
+    fn begin_at(&self, offset: i64, start: i64) -> Cut {
+        let below = self.epochs().into_iter().filter(|it| start < offset && it.start_offset < offset);
+        let epochs = below.collect();
+        let anew = Anew { start, epochs, snapshot: Vec::new(), tiered_end: None };
+        Cut { gone: self.segments().iter().cloned().collect(), end: offset, then: Then::Anew(anew) }
     }
 
     /// Drops everything and starts anew, empty, at `offset`, which is then the high watermark too: a follower whose
@@ -85,10 +91,12 @@ impl Log {
         // whoever has the log stand still has this first, and so nobody waits for the others
         let _cleaner = self.cleaner.stop_patiently(self)?;
         let _flush = self.flushing.lock();
+        self.finish_cut(&mut self.writer.lock(), now_ms)?;
         self.lower_to(offset, offset, checkpoint)?;
         let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
-        self.restart_at(&mut writer, offset, now_ms)
+        let cut = self.begin_at(offset, offset);
+        self.carry_out(&mut writer, cut, now_ms)
     }
 
     /// Where the log is going to end that is cut at `offset`.
@@ -117,98 +125,11 @@ impl Log {
         Ok(start)
     }
 
-    fn restart_at(&self, writer: &mut Writer, offset: i64, now_ms: i64) -> Result<(), LogError> {
-        self.retire_all(now_ms)?;
-        let segment = self.begin_segment(offset, now_ms)?;
-        self.log_start_offset.store(offset, Release);
-        self.cut_epochs(writer, 0)?;
-        self.reopen_end(writer, segment, offset, now_ms)?;
-        self.high_watermark.store(offset, Release);
-        Ok(())
-    }
-
-    /// The same where only the object store has what is left, `[start, offset)`: the log still starts where it did.
-    fn restart_below(
-        &self,
-        writer: &mut Writer,
-        (start, offset): (i64, i64),
-        now_ms: i64,
-    ) -> Result<(), LogError> {
-        self.retire_all(now_ms)?;
-        let segment = self.begin_segment(offset, now_ms)?;
-        self.log_start_offset.store(start, Release);
-        self.reopen_end(writer, segment, offset, now_ms)?;
-        self.high_watermark.store(offset, Release);
-        Ok(())
-    }
-
-    /// All segments leave the disk, durably, newest first.
-    pub(super) fn retire_all(&self, now_ms: i64) -> Result<(), LogError> {
-        let gone: Vec<_> = self.segments().iter().rev().cloned().collect();
-        self.retire(gone, now_ms)?;
-        self.sync_names()
-    }
-
-    /// Makes a segment that is the only one.
-    pub(super) fn begin_segment(&self, offset: i64, now_ms: i64) -> Result<Arc<Segment>, LogError> {
-        let segment = Segment::create(&self.storage(), &self.directory(), offset, now_ms)
-            .map_err(|error| self.write_failed(error))?;
-        let segment = Arc::new(segment);
-        // its name is synced with the first of its batches
-        self.directory_changed.store(true, Release);
-        *self.segments.write() = Arc::new(SegmentList::new(vec![Arc::clone(&segment)]));
-        Ok(segment)
-    }
-
-    /// Forgets epochs that begin at `offset` or later, durably.
-    fn cut_epochs(&self, writer: &mut Writer, offset: i64) -> Result<(), LogError> {
-        {
-            let mut epochs = self.epochs.lock();
-            if !epochs.truncate_from_end(offset) {
-                return Ok(());
-            }
-            epochs.save().map_err(|error| self.write_failed(error))?;
-            writer.leader_epoch = epochs.latest().map_or(-1, |latest| latest.epoch);
-        }
-        self.sync_epochs().inspect_err(|error| self.storage().poison(error))?;
-        self.sync_names()
-    }
-
-    /// Takes up the log at its new end: counters, epochs and producers as of there.
-    pub(super) fn reopen_end(
-        &self,
-        writer: &mut Writer,
-        active: Arc<Segment>,
-        end_offset: i64,
-        now_ms: i64,
-    ) -> Result<(), LogError> {
-        let rescan =
-            active.rescan(Trust::Below(i64::MAX), self.config().index_interval_bytes, &mut |_| {})?;
-        writer.since_entry = rescan.since_entry;
-        writer.reserved_to = active.size();
-        let end =
-            LogPosition { offset: end_offset, segment_base: active.base_offset, position: active.size() };
-        writer.active = active;
-        self.log_end_offset.store(end_offset, Release);
-        self.tail.lock().reset(end);
-        self.write_back_from(end);
-        self.high_watermark.fetch_min(end_offset, AcqRel);
-        self.recovery_point.fetch_min(end_offset, AcqRel);
-        self.cut_epochs(writer, end_offset)?;
-        let list = self.segments();
-        let snapshots = self.snapshots(&list);
-        let names = list_names(&snapshots.storage, &snapshots.directory)?;
-        let restored = producers::restore(&snapshots, &names, end_offset, i64::MAX, now_ms)?;
-        (writer.producers, writer.snapshot_offset) = restored;
-        self.publish_unstable(writer);
-        Ok(())
-    }
-
     pub(super) fn sync_names(&self) -> Result<(), LogError> {
-        self.sync_directory().inspect_err(|error| self.storage().poison(error))
+        self.sync_directory().inspect_err(|error| self.sync_failed(error))
     }
 
-    fn no_segment(&self) -> LogError {
+    pub(super) fn no_segment(&self) -> LogError {
         LogError::Invalid { reason: format!("{}-{} has no segment", self.topic, self.partition) }
     }
 }

@@ -320,9 +320,23 @@ pub(crate) fn marker(log: &Log, id: i64, epoch: i16, commits: bool) {
 
 /// The same where it may fail.
 pub(crate) fn append_marker(log: &Log, id: i64, epoch: i16, commits: bool) -> Result<Appended, AppendError> {
+    append_as_coordinator(log, &marker_batch(id, epoch, commits), 0)
+}
+
+/// The batch of it.
+pub(crate) fn marker_batch(id: i64, epoch: i16, commits: bool) -> Vec<u8> {
     let attributes = Attributes::default().with_transactional(true).with_control(true);
     let mut builder = Builder::new().producer(id, epoch, -1).attributes(attributes);
     builder.append(NOW_MS, Some(&[0, 0, 0, u8::from(commits)]), Some(&[0, 0, 0, 0, 0, 0]));
+    builder.seal(Compression::None).unwrap()
+}
+
+/// Appends what no client may.
+pub(crate) fn append_as_coordinator(
+    log: &Log,
+    batch: &[u8],
+    leader_epoch: i32,
+) -> Result<Appended, AppendError> {
     let options = AppendOptions { from_client: false, ..AppendOptions::default() };
-    log.append(&builder.seal(Compression::None).unwrap(), 0, NOW_MS, options)
+    log.append(batch, leader_epoch, NOW_MS, options)
 }

@@ -17,6 +17,7 @@ mod crash;
 mod faults;
 mod foreign_files;
 mod full_disk;
+mod full_disk_cuts;
 mod idempotence;
 mod kafka;
 mod lazy_model;
