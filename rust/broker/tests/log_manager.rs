@@ -464,3 +464,55 @@ fn a_damaged_log_is_told_once_and_does_not_keep_others_from_being_cleaned() {
     assert_eq!(told, 1);
     assert_eq!(std::fs::read(&path).expect("a segment"), bytes);
 }
+
+/// As after another start of the machine.
+fn change_boot_id(dir: &Path) {
+    let run = dir.join("fastlog.run");
+    let text = std::fs::read_to_string(&run).expect("a file");
+    let changed = text.lines().map(|it| if it.starts_with("boot_id") { "boot_id: other" } else { it });
+    std::fs::write(&run, changed.map(|it| format!("{it}\n")).collect::<String>()).expect("written");
+}
+
+#[test]
+fn a_log_that_could_not_be_opened_after_a_power_cut_is_recovered_as_such_when_it_can() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = |node: &Node, topic: &str, id| node.logs.open_partition(&partition(topic, id, 0), NOW_MS);
+    let node = start(dir.path());
+    open(&node, "lost", 1).expect("open");
+    open(&node, "other", 2).expect("open");
+    append(&node, "lost", 0, 10);
+    node.broker.partitions().get("lost", 0).expect("open").log().flush().expect("synced");
+    node.logs.write_checkpoint(Checkpoint::RecoveryPoint).expect("written");
+    append(&node, "lost", 0, 10);
+    kill(node);
+    // of what was not synced a batch is missing, and good ones are behind it
+    let segment = dir.path().join("lost-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&segment).expect("a segment");
+    bytes.truncate(bytes.iter().rposition(|it| *it != 0).map_or(0, |last| last + 1));
+    let batch_bytes = bytes.len().div_ceil(20);
+    bytes.get_mut(14 * batch_bytes..15 * batch_bytes).expect("the batch of offset 14").fill(0);
+    std::fs::write(&segment, &bytes).expect("written");
+    change_boot_id(dir.path());
+
+    let metadata = dir.path().join("lost-0/partition.metadata");
+    let good = std::fs::read(&metadata).expect("a file");
+    for _ in 0..2 {
+        std::fs::write(&metadata, b"x").expect("written");
+        let node = start(dir.path());
+        assert_eq!(node.logs.last_stop(), LastStop::MachineDied);
+        open(&node, "lost", 1).expect_err("its metadata does not read");
+        open(&node, "other", 2).expect("open");
+        node.logs.finish_opening().expect("done");
+        kill(node);
+    }
+    std::fs::write(&metadata, good).expect("written");
+    let node = start(dir.path());
+    assert_eq!(node.logs.last_stop(), LastStop::MachineDied, "it is not recovered yet");
+    open(&node, "lost", 1).expect("open");
+    open(&node, "other", 2).expect("open");
+    assert_eq!(offsets(&node, "lost").2, 14, "the log was cut");
+    append(&node, "lost", 0, 1);
+    node.logs.finish_opening().expect("done");
+    kill(node);
+    assert_eq!(start(dir.path()).logs.last_stop(), LastStop::ProcessDied);
+}

@@ -47,6 +47,9 @@ use uuid::Uuid;
 /// Threads that wait for syncs while many logs are opened or closed: 5,000 new ones took 55 s with one.
 const SYNCING_THREADS: usize = 16;
 
+/// Partitions that an event names at most.
+const SHOWN_MAX: usize = 10;
+
 /// A partition to open.
 #[derive(Clone, Debug)]
 pub struct OpenPartition {
@@ -87,6 +90,8 @@ pub struct LogManager {
     last_stop: LastStop,
     /// Directories of partitions that were there at the start and are not opened yet, with their topic ids.
     found: Mutex<BTreeMap<(String, i32), PartitionDirectory>>,
+    /// Those of them that could not be opened.
+    unopened: Mutex<BTreeSet<(String, i32)>>,
     /// Directories of deleted partitions, and when they may be removed.
     doomed: Mutex<Vec<(PathBuf, Due)>>,
     /// Partitions that may be in a directory that failed before the start: they are not opened in this run, nor made anew.
@@ -163,6 +168,7 @@ impl LogManager {
             last_stop: directories.last_stop(),
             directories: Mutex::new(Some(Arc::new(directories))),
             found: Mutex::new(found),
+            unopened: Mutex::default(),
             doomed: Mutex::new(doomed.into_iter().map(|path| (path, Due::at_once())).collect()),
             missing: Mutex::default(),
             noting: Mutex::default(),
@@ -241,6 +247,18 @@ impl LogManager {
     }
 
     fn open_log(&self, wanted: &OpenPartition, now_ms: i64) -> Result<(Log, Option<Tier>), LogError> {
+        let opened = self.try_open_log(wanted, now_ms);
+        let key = (wanted.topic.to_string(), wanted.index);
+        let mut unopened = self.unopened.lock();
+        match &opened {
+            Ok(_) => unopened.remove(&key),
+            Err(_) => unopened.insert(key),
+        };
+        drop(unopened);
+        opened
+    }
+
+    fn try_open_log(&self, wanted: &OpenPartition, now_ms: i64) -> Result<(Log, Option<Tier>), LogError> {
         let directories = self.directories()?;
         let found =
             self.found.lock().get(&(wanted.topic.to_string(), wanted.index)).map(|it| it.path.clone());
@@ -322,10 +340,14 @@ impl LogManager {
     }
 
     /// To be called when all partitions were opened after a start. Answers the directories of no known topic, which are
-    /// left alone.
+    /// left alone. Where one could not be opened after the death of the machine, the next start still recovers all of its
+    /// data directory by the rules for that.
     pub fn finish_opening(&self) -> Result<Vec<PathBuf>, LogError> {
         let directories = self.directories()?;
         for directory in directories.healthy() {
+            if self.is_unrecovered(directory) {
+                continue;
+            }
             if let Err(error) = directory.mark_recovered() {
                 directory.storage().poison(&error);
                 if directory.path() == self.path {
@@ -338,6 +360,30 @@ impl LogManager {
         // what ten thousand logs took to be found and opened
         fastlog_sys::allocator::give_back_freed_memory();
         Ok(self.found.lock().values().map(|it| it.path.clone()).collect())
+    }
+
+    /// Whether logs in a directory whose machine died could not be opened, and so were not recovered; says so.
+    fn is_unrecovered(&self, directory: &LogDir) -> bool {
+        if directory.last_stop() != LastStop::MachineDied {
+            return false;
+        }
+        let found = self.found.lock();
+        let unopened = self.unopened.lock();
+        let is_here = |it: &PartitionDirectory| it.path.parent() == Some(directory.path());
+        let names = unopened.iter().filter(|key| found.get(key).is_some_and(is_here));
+        let names: Vec<_> = names.map(|(topic, index)| format!("{topic}-{index}")).collect();
+        if names.is_empty() {
+            return false;
+        }
+        let fields = vec![
+            ("directory", directory.path().display().to_string()),
+            ("count", names.len().to_string()),
+            ("partitions", names.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(" ")),
+        ];
+        let message = "partitions that could not be opened are not recovered: the next start recovers all of their data \
+                       directory as after a power cut";
+        self.broker.events().push(Level::Warning, message, fields);
+        true
     }
 
     /// Moves a partition's log start, and has written it down when this returns.
