@@ -4,6 +4,9 @@
 //! `OpenFiles` bounds how many are open at once by the clock algorithm (second chance), and closes what was not used
 //! between two calls of [`OpenFiles::close_idle`]. Whoever holds the `Arc` of a closed file keeps it open until done, so a
 //! reader is never cut off.
+//!
+//! What a disk could not write of a file the kernel tells at the next sync, and may forget where no descriptor of it is open.
+//! So files of which that is to be asked soon are kept ([`LazyFile::keep_open`]), as long as they are few.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,6 +18,9 @@ use parking_lot::Mutex;
 
 use super::short_name::ShortName;
 use super::{FileHandle, FileSystem, OpenMode};
+
+/// Files that are to stay open are at most this part of all.
+const KEPT_PART: usize = 4;
 
 /// How many files of logs are open at once, and which.
 #[derive(Debug)]
@@ -29,6 +35,8 @@ pub struct OpenFiles {
 struct Slot {
     place: Mutex<Place>,
     used: AtomicBool,
+    /// To be closed only where there are many such.
+    is_kept: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -67,16 +75,18 @@ impl OpenFiles {
             name,
             handle: None,
         });
-        LazyFile { slot: Arc::new(Slot { place, used: AtomicBool::new(false) }) }
+        let slot = Slot { place, used: AtomicBool::new(false), is_kept: AtomicBool::new(false) };
+        LazyFile { slot: Arc::new(slot) }
     }
 
     /// Closes the files that were not used since it was last called; answers how many. To be called every so often: a
     /// file stays open for one such interval at least.
     pub fn close_idle(&self) -> usize {
         let mut closed = Vec::new();
+        let mut kept = 0;
         self.clock.lock().retain(|slot| {
             let Some(slot) = slot.upgrade() else { return false };
-            if slot.used.swap(false, Relaxed) {
+            if slot.used.swap(false, Relaxed) || self.keeps(&slot, &mut kept) {
                 return true;
             }
             // one that somebody is at is in use, see `remember`
@@ -87,14 +97,21 @@ impl OpenFiles {
         closed.len()
     }
 
+    /// Whether a file is one of the first that are to stay open.
+    fn keeps(&self, slot: &Slot, kept: &mut usize) -> bool {
+        let is_kept = slot.is_kept.load(Relaxed) && *kept < self.open_count_max / KEPT_PART;
+        *kept += usize::from(is_kept);
+        is_kept
+    }
+
     fn remember(&self, slot: &Arc<Slot>) {
         let mut clock = self.clock.lock();
         clock.push_back(Arc::downgrade(slot));
-        let mut spared = 0;
+        let (mut spared, mut kept) = (0, 0);
         while clock.len() > self.open_count_max && spared < self.open_count_max {
             let Some(oldest) = clock.pop_front() else { break };
             let Some(slot) = oldest.upgrade() else { continue };
-            if slot.used.swap(false, Relaxed) {
+            if slot.used.swap(false, Relaxed) || self.keeps(&slot, &mut kept) {
                 clock.push_back(oldest);
                 spared += 1;
                 continue;
@@ -115,6 +132,11 @@ impl LazyFile {
     /// The open file, for reading and writing; opened now if it is not. It must exist.
     pub fn open(&self) -> io::Result<Arc<dyn FileHandle>> {
         self.open_with(OpenMode::ReadWrite)
+    }
+
+    /// Whether it is to stay open once it is, also where nobody uses it. No promise: it is closed where there are many such.
+    pub fn keep_open(&self, is_kept: bool) {
+        self.slot.is_kept.store(is_kept, Relaxed);
     }
 
     /// The open file, made when absent.

@@ -42,6 +42,7 @@ impl Log {
         let segment = Segment::create(&self.storage(), &directory, base_offset, now_ms)
             .map_err(|error| self.write_failed(error))?;
         let segment = Arc::new(segment);
+        writer.active.keep_open_until_synced();
         writer.active = Arc::clone(&segment);
         writer.since_entry = 0;
         writer.reserved_to = 0;

@@ -358,6 +358,7 @@ impl Segment {
         if self.unsynced.swap(false, AcqRel) {
             let synced = self.file().and_then(|file| file.sync_data().during("sync", self.log.path()));
             synced.inspect_err(|_| self.set_unsynced())?;
+            self.log.keep_open(false);
         }
         self.txn_index.sync().during("sync the transaction index of", self.log.path())
     }
@@ -382,6 +383,12 @@ impl Segment {
         }
         self.flush_indexes()?;
         if is_trimmed { Ok(()) } else { self.release_reserved() }
+    }
+
+    /// No more batches will come, and those that are there are synced before long: what the disk could not write of them is
+    /// asked of this very file.
+    pub(crate) fn keep_open_until_synced(&self) {
+        self.log.keep_open(self.unsynced.load(Acquire));
     }
 
     /// Ends the time index with the segment's largest timestamp, so that it need not be looked for.

@@ -109,6 +109,25 @@ fn a_failed_fsync_is_never_tried_again() {
     assert!(storage.check().is_err());
 }
 
+/// The kernel may forget what it could not write of a file that nobody has open.
+#[test]
+fn a_full_segment_stays_open_until_it_is_synced() {
+    let (file_system, storage, log) = start();
+    fill(&log, 120);
+    assert!(log.segment_count() > 2);
+    let idle = || (0..3).map(|_| storage.open_files.close_idle()).sum::<usize>();
+    idle();
+    let full = log.segment_count() - 1;
+    assert_eq!(file_system.open_count(), full);
+    log.flush_full_segments(log.full_end_offset()).unwrap();
+    idle();
+    assert_eq!(file_system.open_count(), 0);
+    // many would take the descriptors of those who read
+    fill(&log, 120 * 20);
+    idle();
+    assert_eq!(file_system.open_count(), 64 / 4);
+}
+
 #[test]
 fn appends_go_on_during_a_flush_which_promises_what_was_there_before() {
     let (file_system, storage, log) = start();
