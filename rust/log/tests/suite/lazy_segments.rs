@@ -332,6 +332,11 @@ impl Run {
             Death::Machine => {
                 self.file_system.restart_machine();
                 self.models.iter_mut().for_each(Model::lost_power);
+                for number in (0..LOGS).filter(|number| self.models[*number].start_checkpoint > 0) {
+                    // whoever wrote it synced the data directory, and so the name of the partition's
+                    let directory = Path::new(DIRECTORY).join(file_name::of_partition("t", number as i32));
+                    self.file_system.create_directory(&directory).unwrap();
+                }
                 LastStop::MachineDied
             }
         };
