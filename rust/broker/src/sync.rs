@@ -15,6 +15,7 @@
 use crate::broker::Clock;
 use crate::disk::DiskThreads;
 use crate::partition::Partition;
+use fastlog_log::Log;
 use fastlog_sys::panics::vital;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -28,6 +29,9 @@ use std::time::{Duration, Instant};
 /// journal: 16 clients on 16 partitions had 5,800 appends a second with one thread, 15,200 with four, 17,500 with
 /// eight (ext4, two cores). One busy partition needs one.
 const SYNC_THREADS: usize = 4;
+
+/// So long later a sync is tried again for which the process had no descriptor.
+const DESCRIPTORS_WAIT: Duration = Duration::from_millis(100);
 
 /// What is to be synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +195,7 @@ impl SyncQueue {
     }
 
     fn sync(&self, partition: &Partition, full_end_offset: i64) {
-        partition.sync(|log| match self.work {
+        let flush = |log: &Log| match self.work {
             Work::Appends => log.flush(),
             Work::FullSegments => log.flush_full_segments(full_end_offset).inspect(|_| {
                 // one became full meanwhile
@@ -199,6 +203,17 @@ impl SyncQueue {
                     self.state_of(partition).ask();
                 }
             }),
+        };
+        partition.sync(|log| {
+            loop {
+                match flush(log) {
+                    // it is still to be done, and those who wait for it wait on
+                    Err(error) if error.is_out_of_descriptors() && !self.state.lock().stopped => {
+                        std::thread::sleep(DESCRIPTORS_WAIT);
+                    }
+                    flushed => return flushed,
+                }
+            }
         });
     }
 

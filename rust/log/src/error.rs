@@ -162,6 +162,11 @@ impl LogError {
         }
     }
 
+    /// Whether nothing was done for want of a descriptor, and is still to be.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if crate::file_system::is_out_of_descriptors(source))
+    }
+
     /// Whether it only says that this thread was not to wait for the disk ([`crate::only_in_memory`]).
     pub(crate) fn is_of_the_look(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)

@@ -69,6 +69,22 @@ fn nothing_is_shown_or_acknowledged_before_it_is_synced() {
 }
 
 #[test]
+fn a_sync_without_a_descriptor_is_done_when_there_is_one() {
+    let node = Node::start(&MemoryFileSystem::new(1));
+    node.topic("t", fsync());
+    hold(&node);
+    let sent = node.produce("t", ALL, &value("first"));
+    eventually("the sync of the file of epochs", || node.files.held() == 1);
+    // what comes next is the partition's metadata, which nobody has open
+    node.files.set_faults(Faults { no_descriptors: true, ..Faults::default() });
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(sent.is_waiting());
+    release(&node);
+    assert_eq!(sent.answer(), (ErrorCode::NONE, 0));
+    assert_eq!(node.produce("t", ALL, &value("second")).answer(), (ErrorCode::NONE, 1));
+}
+
+#[test]
 fn a_duplicate_waits_for_the_sync_of_the_original() {
     let node = held();
     for acks in [ALL, LEADER] {

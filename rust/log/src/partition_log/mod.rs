@@ -18,7 +18,7 @@ use crate::cleaner::CleanerState;
 use crate::config::{Durability, LogConfig};
 use crate::epoch_cache::{EpochCache, EpochStart};
 use crate::error::LogError;
-use crate::file_system::{Storage, is_out_of_descriptors};
+use crate::file_system::Storage;
 use crate::producer_state::{KnownProducer, ProducerState};
 use crate::recovery::producers::Snapshots;
 use crate::segment::Segment;
@@ -317,9 +317,8 @@ impl Log {
 
     /// A sync that failed takes the directory offline, unless there was no descriptor for it: then it is still to be done.
     fn sync_failed(&self, error: &LogError) {
-        match error {
-            LogError::Io { source, .. } if is_out_of_descriptors(source) => {}
-            error => self.storage().poison(error),
+        if !error.is_out_of_descriptors() {
+            self.storage().poison(error);
         }
     }
 }
