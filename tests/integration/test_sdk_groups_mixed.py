@@ -86,6 +86,8 @@ def kafka_python(bootstrap: str, topic: str, strategy: str) -> Callable[[Foreign
             auto_offset_reset="earliest",
             heartbeat_interval_ms=200,
             session_timeout_ms=6000,
+            # where it leads before it knows the topic it assigns nothing, until it looks again
+            metadata_max_age_ms=2000,
             partition_assignment_strategy=[RangePartitionAssignor],
         )
         while not me.stopping.is_set():

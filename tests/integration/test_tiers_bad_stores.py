@@ -252,10 +252,20 @@ def test_a_store_that_is_slow_is_asked_about_many_topics_at_a_time(
     for topic in topics:
         create_topic(broker.bootstrap, topic, config=TOPIC)
         produce(broker, topic, sent)
-    s3.goes_on.clear()
-    before = len(s3.requests)
-    # none of them is answered
-    wait_until("all wait for the store at once", lambda: len(s3.requests) >= before + len(topics), seconds=15)
+
+    def all_wait() -> bool:
+        before = len(s3.requests)
+        # none of them is answered from now on; of a turn that has begun some were
+        s3.goes_on.clear()
+        deadline = time.monotonic() + 3
+        while len(s3.requests) < before + len(topics):
+            if time.monotonic() > deadline:
+                s3.goes_on.set()
+                return False
+            time.sleep(0.01)
+        return True
+
+    wait_until("all wait for the store at once", all_wait, seconds=30)
     s3.fault = None
     s3.goes_on.set()
     for topic in topics:
