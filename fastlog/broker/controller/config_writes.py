@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.broker.controller import store_calls
-from fastlog.broker.controller.replies import not_controller
+from fastlog.broker.controller.replies import may_be_made
 from fastlog.broker.peers.messages import Answer
 from fastlog.errors import UnknownTopicOrPartitionError
 from fastlog.state.controller.events import FactsChanged
@@ -63,7 +63,7 @@ class ConfigWrites:
         self._term.call(
             lambda: store_calls.write_configs(self._term.store, command),
             ended,
-            over=lambda: answered(not_controller()),
+            over=lambda: answered(may_be_made()),
         )
 
     def _are(self, resource: ConfigResource, values: Mapping[str, str], version: int) -> None:

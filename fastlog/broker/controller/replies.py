@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fastlog.broker.peers.messages import Answer
-from fastlog.errors import NotControllerError
+from fastlog.errors import NotControllerError, RequestTimedOutError
 from fastlog.state.controller.controller import NOT_CONTROLLER
+from fastlog.state.controller.topics import RESIGNED
 
 if TYPE_CHECKING:
     from fastlog.state.controller.effects import Reply
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 def not_controller() -> Answer:
     """What a broker answers that does not control."""
     return Answer(code=NotControllerError.code, message=NOT_CONTROLLER)
+
+
+def may_be_made() -> Answer:
+    """What a broker answers that controls no more, of a change that it may have written."""
+    return Answer(code=RequestTimedOutError.code, message=RESIGNED)
 
 
 def reply(effect: Reply) -> None:

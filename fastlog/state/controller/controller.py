@@ -149,7 +149,7 @@ class Controller:
         answers: list[Effect] = [
             *self._settling.refuse_all(error),
             *(refused(token, error) for token, _ in self._shutdowns),
-            *self._topics.refuse_all(error),
+            *self._topics.give_up(),
         ]
         self._first_write = self._writes.number()
         self._reset(0)

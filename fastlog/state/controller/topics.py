@@ -66,6 +66,10 @@ class Going(msgspec.Struct):
     """Whether what became of that is not known."""
 
 
+#: why a request whose write is on its way has no certain answer
+RESIGNED = "the controller resigned while the change was on its way: it may have been made"
+
+
 class Change(msgspec.Struct):
     """What a topic write brought about."""
 
@@ -259,10 +263,10 @@ class TopicChanges:
                 going.write_id, going.is_uncertain = 0, False
         return [self._on_the_way[it][1] for it in again if it in self._on_the_way]
 
-    def refuse_all(self, error: KafkaError) -> list[Effect]:
-        """Answers everybody who waits."""
+    def give_up(self) -> list[Effect]:
+        """Answers everybody who waits that what becomes of the write is not known: it is on its way, and may land."""
         waiting, self._on_the_way = list(self._on_the_way.values()), {}
-        return [refused(token, error) for token, _ in waiting]
+        return [refused(token, RequestTimedOutError(RESIGNED)) for token, _ in waiting]
 
     # --- replicas of deleted topics ---
 

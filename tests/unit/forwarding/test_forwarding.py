@@ -12,6 +12,7 @@ import pytest
 from fastlog.broker import patience
 from fastlog.broker.api import create_topics
 from fastlog.broker.configs import Alteration, AlterOperation
+from fastlog.broker.controller.replies import may_be_made
 from fastlog.broker.forwarding import controller_link
 from fastlog.broker.forwarding.configs import ClusterConfigs
 from fastlog.broker.forwarding.controller_link import ControllerLink
@@ -241,10 +242,11 @@ def test_a_controller_that_is_not_reached(world: World, topics: ClusterTopics) -
         topics.create("orders", timeout_ms=20)
 
 
-def test_a_lost_answer_is_made_up_for(world: World, topics: ClusterTopics) -> None:
+@pytest.mark.parametrize("answer", [LOST, may_be_made()], ids=["lost", "resigned"])
+def test_a_lost_answer_is_made_up_for(world: World, topics: ClusterTopics, answer: Answer) -> None:
     def lost(command: CreateAsked) -> Answer:
         made(world)(command)
-        return LOST
+        return answer
 
     world.script = [lost, refused(TopicAlreadyExistsError("it is there"))]
     assert topics.create("orders") == topics.named("orders")
