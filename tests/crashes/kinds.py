@@ -78,8 +78,9 @@ def fail_syncs(machine: Machine) -> None:
 
 
 def make_read_only(machine: Machine) -> None:
-    """The file system gives up and becomes read-only."""
-    machine.disk.make_read_only()
+    """The file system gives up and becomes read-only, while no sync is on its way: the kernel may lie to that."""
+    with machine.broker.held():
+        machine.disk.make_read_only()
     machine.wait_until_offline()
     machine.stop_clients()
     assert machine.broker.stop() == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -134,6 +136,18 @@ class BrokerProcess:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Not one thread of it runs inside of the `with`, and each has ended the system call that it was in."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        # told when the last thread stands
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def rss_bytes(self) -> int:
         """Resident memory of the process."""
