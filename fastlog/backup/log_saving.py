@@ -4,8 +4,9 @@ An unclean election takes records away and puts others at their offsets. Leader 
 of what was fetched in an epoch has all before it just so. Each epoch of what is used again, and of what was fetched in
 this run, is compared with the leader's: a backup never has records of two histories.
 
-Nor does it after a power cut of the only broker, whose epoch may stay the same: the last batch of what is used again is
-compared too. Where the leader has another one there, the chunk is fetched anew, and so on back to one that agrees.
+Nor does it after a power cut of an only broker that goes on in the same epoch, as fastlog once did: the last batch of
+what is used again is compared too. Where the leader has another one there, the chunk is fetched anew, and so on back
+to one that agrees.
 """
 
 from __future__ import annotations

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from fastlog.native._engine import Engine
     from fastlog.ports import Clock, Random
 
+#: the engine's word for an end that took what was not synced
+MACHINE_DIED = "machine died"
+
 
 class Foundation:
     """What every broker has."""
@@ -89,6 +92,7 @@ class LocalNode:
         """See Node."""
         base, node_id = self._foundation, self._foundation.settings.node_id
         self._cluster_id = cluster_id
+        self._may_have_lost = has_lost or last_stop == MACHINE_DIED
         store = LocalStore(base.data_dir, cluster_id)
         base.undo.callback(store.close)
         self.configs = LocalConfigs(base.config, store, node_id)
@@ -113,7 +117,7 @@ class LocalNode:
         """See Node."""
         base = self._foundation
         base.undo.callback(self.topics.subscribe(groups.topics_changed))
-        self.topics.load()
+        self.topics.load(may_have_lost=self._may_have_lost)
         warn_of_strays(base.engine, self._log)
 
     def enter(self, bound: Sequence[Endpoint]) -> Sequence[Endpoint]:

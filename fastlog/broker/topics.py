@@ -62,6 +62,10 @@ class TopicStore(MetadataStore, Protocol):
         """As `forget_deletion` for each."""
         ...
 
+    def raise_leader_epochs(self) -> None:
+        """Gives each partition its next leader epoch."""
+        ...
+
 
 class LocalTopics(TopicDirectory):
     """The Topics of one node alone: what was asked is done when a call returns, whatever time it was given."""
@@ -85,9 +89,15 @@ class LocalTopics(TopicDirectory):
         self._log = EventLog("topics")
         self._listeners.append(publish)
 
-    def load(self) -> None:
-        """Opens every topic's logs and finishes the deletions that a stop interrupted."""
+    def load(self, *, may_have_lost: bool = False) -> None:
+        """Opens every topic's logs and finishes the deletions that a stop interrupted.
+
+        Where logs `may_have_lost` their ends since the last run, all are led in a new epoch: other records take the
+        lost ones' offsets, and who has read those can tell by it. Before the logs are open: no start is without.
+        """
         self._data_plane.configure(self._configs.config.broker())
+        if may_have_lost:
+            self._store.raise_leader_epochs()
         for error in self._finish_deletions([(it.name, it.topic_id) for it in self._store.deletions()]):
             if error is not None:
                 raise error

@@ -269,6 +269,11 @@ class LocalStore:
             ).fetchall()
         return Topic(name=name, topic_id=topic_id, partitions=tuple(_state(row) for row in rows))
 
+    def raise_leader_epochs(self) -> None:
+        """Gives each partition its next leader epoch."""
+        with self._transaction() as db:
+            db.execute("UPDATE partitions SET leader_epoch = leader_epoch + 1, version = version + 1")
+
     def update_partition(self, topic_id: UUID, partition: int, state: PartitionState) -> PartitionState:
         """Replaces a partition's state; see MetadataStore."""
         with self._transaction() as db:

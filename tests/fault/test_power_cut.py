@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import contextlib
+import time
 
+import pytest
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+import fastlog
 from fastlog import Producer
 from tests.fault.conftest import BrokerOn, MakeDisk
+from tests.fault.test_io_errors import send
 from tests.support.admin import create_topic
 from tests.support.broker import BrokerProcess, wait_until
 from tests.support.faults.loop_disk import LoopDisk, set_earlier_boot
@@ -13,6 +19,7 @@ from tests.support.faults.witness import Witness, read_all
 
 CUTS = 3
 RECORDS_BETWEEN_CUTS = 3_000
+WORDS = (b"kept", b"lost", b"other")
 
 
 def die(disk: LoopDisk, broker: BrokerProcess) -> None:
@@ -102,6 +109,56 @@ def test_an_os_topic_keeps_what_was_synced_and_says_what_is_missing(
     wait_until("records are acknowledged", lambda: len(later.acknowledged) > 100)
     later.stop()
     assert min(later.acknowledged) == len(survived)
+    assert broker.stop() == 0, broker.log()
+
+
+def next_of(consumer: Consumer) -> bytes | KafkaError:
+    """The next record's value, or why there is none; not that the broker is away."""
+    deadline = time.monotonic() + 30.0
+    while time.monotonic() < deadline:
+        message = consumer.poll(1.0)
+        if message is None:
+            continue
+        error = message.error()
+        if error is None:
+            return message.value()
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            return error
+    raise AssertionError("neither a record nor an error in 30 s")
+
+
+@pytest.mark.timeout(120)
+def test_who_has_read_what_was_lost_is_told_so(make_disk: MakeDisk, broker_on: BrokerOn) -> None:
+    """Other records have the offsets now: a consumer that goes on where it was would miss some and never know."""
+    disk = make_disk()
+    broker = broker_on(disk)
+    topic = create_topic(broker.bootstrap, "unsynced", config={"fastlog.durability": "os"})
+    kept, lost, other = ([b"%s %d" % (word, number) for number in range(10)] for word in WORDS)
+    send(broker.bootstrap, topic, *kept)
+    # a clean stop syncs everything
+    assert broker.stop() == 0, broker.log()
+    broker.start()
+    send(broker.bootstrap, topic, *lost)
+    settings = {"bootstrap.servers": broker.bootstrap, "group.id": "readers", "auto.offset.reset": "error"}
+    with (
+        contextlib.closing(Consumer(settings)) as consumer,
+        fastlog.Consumer(broker.bootstrap, auto_offset_reset="earliest") as ours,
+    ):
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        ours.assign([(topic, 0)])
+        records = iter(ours)
+        for values in (kept, lost):
+            assert [next_of(consumer) for _ in values] == values
+            assert [next(records).value for _ in values] == values
+        die(disk, broker)
+        come_back(disk, broker)
+        # more than was lost: offset 20 is there
+        assert send(broker.bootstrap, topic, *other, *other)[0] == 10
+        found = next_of(consumer)
+        assert [next(records).value for _ in other] == other
+    assert isinstance(found, KafkaError), f"it goes on with {found!r}"
+    assert "truncation detected at offset 20" in found.str()
+    assert "end offset is 10" in found.str()
     assert broker.stop() == 0, broker.log()
 
 

@@ -79,6 +79,17 @@ def test_many_topics_are_deleted_at_once(store: LocalStore, reopen: Callable[[],
     assert reopen().deletions() == []
 
 
+def test_each_partition_gets_its_next_leader_epoch(
+    store: LocalStore, reopen: Callable[[], LocalStore]
+) -> None:
+    store.create_topic(topic("orders", 2), {})
+    (before,) = store.topics()
+    store.raise_leader_epochs()
+    (after,) = reopen().topics()
+    assert [it.leader_epoch for it in after.partitions] == [1 + it.leader_epoch for it in before.partitions]
+    assert [it.version for it in after.partitions] == [1 + it.version for it in before.partitions]
+
+
 def test_a_store_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / FILE_NAME) as db:
         db.execute("PRAGMA user_version = 99")
