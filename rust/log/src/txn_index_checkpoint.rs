@@ -1,8 +1,9 @@
 //! `aborted-transactions-checkpoint`: what the transaction indexes of a partition hold, by number and checksum.
 //!
 //! Nothing in a transaction index tells which segment it belongs to, or that it lost its end, and what it lacks, or has too
-//! much, changes what read-committed consumers see. So it is noted here when a segment becomes full or the log is closed,
-//! and an index that differs is compared with the batches before it is used. Kafka's programs pass over the file.
+//! much, changes what read-committed consumers see. So it is noted here when a segment becomes full or the log is closed, if
+//! that run knew it to be right, and an index that differs is compared with the batches before it is used. Kafka's programs
+//! pass over the file.
 //!
 //! Crash points: the file is a hint, written without a sync. Where it is missing, torn, or older than the indexes, they are
 //! compared with the batches.
@@ -22,6 +23,11 @@ pub(crate) struct Summary {
     pub(crate) count: usize,
     /// CRC-32C of the entries; 0 of none.
     pub(crate) crc: u32,
+}
+
+impl Summary {
+    /// Of an index that was not compared with anything. No index holds that, so it is compared with the batches.
+    pub(crate) const UNSURE: Self = Self { count: 0, crc: u32::MAX };
 }
 
 /// The file's contents.

@@ -49,15 +49,17 @@ impl Log {
         Ok(aborted)
     }
 
-    /// Notes what the transaction index of a segment holds, of which the last batch came. A hint: where it is not noted the
-    /// index is compared with the batches.
+    /// Notes what the transaction index of a segment holds, where this run knows that it is right: what it only added to, or
+    /// cut, may have been damaged before. A hint: an index of which something else is noted is compared with the batches.
     pub(super) fn note_txn_index(&self, segment: &Segment) {
-        if !segment.txn_index.is_in_use() {
+        let list = self.segments();
+        let is_ours = list.iter().any(|it| std::ptr::eq(&raw const **it, segment));
+        if !is_ours || !segment.txn_index.is_in_use() {
             return;
         }
-        let noted = self.txn_summary(segment).and_then(|summary| {
+        let noted = self.is_as_noted(segment).and_then(|is_right| {
+            let summary = if is_right { self.txn_summary(segment)? } else { Summary::UNSURE };
             self.with_txn_indexes(|indexes| {
-                let list = self.segments();
                 let is_there = |base| list.iter().any(|it| it.base_offset == base);
                 let is_news = indexes.note(segment.base_offset, summary, is_there);
                 if is_news { indexes.write(&*self.storage().file_system, &self.directory()) } else { Ok(()) }
@@ -68,20 +70,37 @@ impl Log {
         }
     }
 
+    /// Does `work` with what is noted, which is read again after a failure.
     fn with_txn_indexes<T>(
         &self,
         work: impl FnOnce(&mut TxnIndexCheckpoint) -> Result<T, LogError>,
     ) -> Result<T, LogError> {
         let mut indexes = self.txn_indexes.lock();
-        let read = match indexes.take() {
+        let mut read = match indexes.take() {
             Some(read) => read,
             None => TxnIndexCheckpoint::read(&*self.storage().file_system, &self.directory())?,
         };
-        work(indexes.insert(read))
+        let done = work(&mut read)?;
+        *indexes = Some(read);
+        Ok(done)
     }
 
     fn txn_summary(&self, segment: &Segment) -> Result<Summary, LogError> {
         segment.txn_index.summary().during("read the transaction index of", segment.log.path())
+    }
+
+    /// Whether the transaction index of a segment is known to be right, now at the latest: it holds what was noted of it.
+    /// False = the batches tell. To be asked before something is added to it.
+    pub(super) fn is_as_noted(&self, segment: &Segment) -> Result<bool, LogError> {
+        if segment.txn_index.is_checked() {
+            return Ok(true);
+        }
+        let found = self.txn_summary(segment)?;
+        let is_noted = self.with_txn_indexes(|indexes| Ok(indexes.of(segment.base_offset)))? == found;
+        if is_noted {
+            segment.txn_index.set_checked();
+        }
+        Ok(is_noted)
     }
 
     /// Makes sure that the transaction index of a segment is right.
@@ -90,9 +109,7 @@ impl Log {
             return Ok(());
         }
         leave_unless_waiting().during("read the transaction index of", segment.log.path())?;
-        let found = self.txn_summary(segment)?;
-        if self.with_txn_indexes(|indexes| Ok(indexes.of(segment.base_offset)))? == found {
-            segment.txn_index.set_checked();
+        if self.is_as_noted(segment)? {
             return Ok(());
         }
         // nobody appends to it, cuts it or puts a copy in its place meanwhile; other readers of the disk are not to wait for that
@@ -100,6 +117,7 @@ impl Log {
         if !segment.txn_index.is_checked() {
             self.rebuild_txn_index(segment)?;
             segment.txn_index.set_checked();
+            self.note_txn_index(segment);
         }
         Ok(())
     }
@@ -118,7 +136,6 @@ impl Log {
             }
         }
         if rebuilt == before {
-            self.note_txn_index(segment);
             return Ok(());
         }
         tracing::warn!(
@@ -132,9 +149,7 @@ impl Log {
             segment.txn_index.set(rebuilt);
             return Ok(());
         }
-        segment.txn_index.replace(rebuilt).during("write the transaction index of", path())?;
-        self.note_txn_index(segment);
-        Ok(())
+        segment.txn_index.replace(rebuilt).during("write the transaction index of", path())
     }
 
     /// Whether an entry names the marker of a transaction of its producer that was aborted.

@@ -231,6 +231,9 @@ impl Log {
         let marker = if header.attributes.is_control() { read_marker(batch) } else { None };
         let aborted = marker.and_then(|marker| writer.producers.aborted_by(header, marker));
         let Some(aborted) = aborted else { return Ok(()) };
+        if let Err(error) = self.is_as_noted(&writer.active) {
+            tracing::warn!(%error, "a transaction index will be compared with the batches");
+        }
         let index = &writer.active.txn_index;
         let appended = index.is_used().and_then(|is_used| index.append(aborted).map(|()| !is_used));
         let is_made = appended.during("write the transaction index", index.file().path())?;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 mod aborted;
+mod aborted_at_rest;
 mod after_tier;
 mod append_read;
 mod cold_looks;
