@@ -221,6 +221,9 @@ impl Pass<'_> {
 
     /// Has on the disk what was read below `upper`, and the markers of its transactions, which may lie above.
     fn sync_read(&self, upper: i64, read: &Transactions) -> Result<(), LogError> {
+        if let Some(waiting) = self.log.write_waiting_transactions()? {
+            return Err(waiting.reason);
+        }
         if read.awaits_commit() {
             self.log.flush()?;
         } else {

@@ -6,6 +6,7 @@
 //! batches. Crash points: an index that was half rewritten differs from what is noted, and is built anew again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
 
 use super::Log;
 use super::read::Slice;
@@ -18,7 +19,36 @@ use crate::segment::scan::Step;
 use crate::segment::txn_index::AbortedTxn;
 use crate::txn_index_checkpoint::{Summary, TxnIndexCheckpoint};
 
+/// The first marker whose entry in a transaction index waits for room.
+pub(crate) struct Waiting {
+    pub(crate) offset: i64,
+    /// `DiskFull`.
+    pub(crate) reason: LogError,
+}
+
 impl Log {
+    /// Writes entries of transaction indexes that wait for room since the start, above the recovery point; answers the first
+    /// that still does. (Those of an index that was built anew below it may wait on: what was noted of that index differs
+    /// from its file, so the next run builds it anew again.)
+    pub(crate) fn write_waiting_transactions(&self) -> Result<Option<Waiting>, LogError> {
+        for (segment, _) in self.segments().holding(self.recovery_point()) {
+            let index = &segment.txn_index;
+            match index.write_waiting() {
+                Ok(is_news) => _ = self.directory_changed.fetch_or(is_news, Release),
+                Err(source) => {
+                    let failed = LogError::io("write the transaction index", index.file().path(), source);
+                    match (self.write_failed(failed), index.first_waiting()) {
+                        (reason @ LogError::DiskFull { .. }, Some(offset)) => {
+                            return Ok(Some(Waiting { offset, reason }));
+                        }
+                        (failed, _) => return Err(failed),
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Aborted transactions of which a reader of `[from, to)` may see records.
     pub fn aborted_transactions(&self, from: i64, to: i64) -> Result<Vec<AbortedTxn>, LogError> {
         let mut aborted = Vec::new();

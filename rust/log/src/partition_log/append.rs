@@ -235,7 +235,7 @@ impl Log {
             tracing::warn!(%error, "a transaction index will be compared with the batches");
         }
         let index = &writer.active.txn_index;
-        let appended = index.is_used().and_then(|is_used| index.append(aborted).map(|()| !is_used));
+        let appended = index.is_written().and_then(|is_written| index.append(aborted).map(|()| !is_written));
         let is_made = appended.during("write the transaction index", index.file().path())?;
         self.directory_changed.fetch_or(is_made, Release);
         Ok(())

@@ -12,7 +12,7 @@ impl Log {
     /// Makes all that is in the log now survive the death of the machine; returns the new recovery point. Appends go
     /// on meanwhile. A failure poisons the data directory: the kernel may have dropped the pages, and a second fsync
     /// would wrongly succeed. While a cut is to be done first (a full disk broke it off) nothing is synced, and the recovery
-    /// point stays.
+    /// point stays; it stops before a marker whose entry in the transaction index waits for room.
     pub fn flush(&self) -> Result<i64, LogError> {
         self.flush_below(|_| self.log_end_offset())
     }
@@ -45,7 +45,8 @@ impl Log {
                 // no record came since, and whoever appends the next one does that cut first
                 return Ok(self.recovery_point());
             }
-            let end = end(&writer);
+            let waiting = self.write_waiting_transactions()?;
+            let end = waiting.map_or(end(&writer), |waiting| end(&writer).min(waiting.offset));
             self.filled.store(end < writer.active.base_offset, Release);
             end
         };
@@ -134,6 +135,9 @@ impl Log {
                 if let Some(broken) = &writer.broken_off {
                     // the next start does what is left of the cut
                     return Err(broken.reason.clone());
+                }
+                if let Some(waiting) = self.write_waiting_transactions()? {
+                    return Err(waiting.reason);
                 }
                 self.take_snapshot(&mut writer, self.log_end_offset())?;
                 let is_trimmed = writer.reserved_to <= writer.active.size();

@@ -198,8 +198,10 @@ impl FutureLog {
     /// All batches of one that takes no more are here: its indexes follow.
     fn complete(&mut self, segment: &Arc<Segment>) -> Result<(), LogError> {
         let source_directory = source_directory_of(segment);
-        for file in segment.files().into_iter().skip(1) {
-            self.copy_file(&source_directory, &file.name(), true)?;
+        for name in segment.files().into_iter().skip(1).map(LazyFile::name) {
+            if !self.copy_waiting(segment, &name)? {
+                self.copy_file(&source_directory, &name, true)?;
+            }
         }
         let Self { source, storage, directory, segments, .. } = self;
         let Some(copied) = segments.get_mut(&segment.base_offset) else { return Ok(()) };
@@ -226,6 +228,9 @@ impl FutureLog {
     fn copy_active_indexes(&mut self, active: &Segment) -> Result<(), LogError> {
         let source = source_directory_of(active);
         for name in active.files().into_iter().skip(1).map(LazyFile::name) {
+            if self.copy_waiting(active, &name)? {
+                continue;
+            }
             if name.ends_with(file_name::TXN_INDEX) {
                 self.copy_small(&source, &name)?;
             } else {
@@ -233,6 +238,14 @@ impl FutureLog {
             }
         }
         Ok(())
+    }
+
+    /// Writes here what the file of that name lacks on a full disk, if it is a transaction index that lacks something;
+    /// whether it is.
+    fn copy_waiting(&mut self, segment: &Segment, name: &str) -> Result<bool, LogError> {
+        let waits =
+            if name.ends_with(file_name::TXN_INDEX) { segment.txn_index.encoded_if_waiting() } else { None };
+        waits.map_or(Ok(false), |bytes| self.write_small(name, bytes).map(|()| true))
     }
 
     /// Has the index files of the segment that takes appends here: their names are synced before nobody may append.

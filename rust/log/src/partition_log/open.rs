@@ -164,8 +164,9 @@ impl Log {
         let report = recovered.report;
         warn_of_loss(&report, &options, end);
         settle_epochs(&mut epochs, &report, recovered.epochs_changed, start, end)?;
-        let machine_died = options.last_stop == LastStop::MachineDied;
-        let unsure_from = if machine_died { options.recovery_point } else { i64::MAX };
+        // a machine lost entries that were not synced, and a process what waited in its memory for room
+        let unsure_from =
+            if options.last_stop == LastStop::Clean { i64::MAX } else { options.recovery_point };
         let snapshots = Snapshots {
             storage: Arc::clone(storage),
             directory: directory.clone(),

@@ -1,7 +1,8 @@
 //! `.txnindex`: the aborted transactions that ended in a segment. Made when the first one does.
 //!
 //! Unlike the other indexes it is no hint: without an entry a read-committed reader takes what was aborted for committed.
-//! So it is synced with the batches, and completed from them where those were not synced when the machine died.
+//! So it is synced with the batches, and completed from them where those were not synced when the machine died. What is made
+//! from the batches waits in memory where the disk has no room for it: nothing of it may be vouched for until it is written.
 //!
 //! 34 bytes an entry, big-endian: version 2 (0) | producer id 8 | first offset 8 | last offset 8 | last stable offset
 //! when it ended 8.
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Orderin
 use fastlog_protocol::crc::crc32c;
 use parking_lot::Mutex;
 
-use crate::file_system::{LazyFile, read_up_to_at, waiting, write_all_at};
+use crate::file_system::{LazyFile, is_disk_full, read_up_to_at, waiting, write_all_at};
 use crate::txn_index_checkpoint::Summary;
 
 const ENTRY_BYTES: usize = 34;
@@ -34,11 +35,50 @@ pub struct AbortedTxn {
 pub(crate) struct TxnIndex {
     file: LazyFile,
     /// `None` until first used.
-    entries: Mutex<Option<Vec<AbortedTxn>>>,
+    entries: Mutex<Option<Entries>>,
     /// Written to since it was last synced, perhaps by an earlier run.
     unsynced: AtomicBool,
     /// Known to be right: made in this run, or compared.
     checked: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Entries {
+    all: Vec<AbortedTxn>,
+    /// How many of them, from the first on, are in the file.
+    written: usize,
+}
+
+impl Entries {
+    fn as_written(all: Vec<AbortedTxn>) -> Self {
+        Self { written: all.len(), all }
+    }
+
+    fn waiting(&self) -> &[AbortedTxn] {
+        self.all.get(self.written..).unwrap_or_default()
+    }
+
+    /// Writes what waits.
+    fn write(&mut self, index: &TxnIndex) -> io::Result<()> {
+        let bytes: Vec<u8> = self.waiting().iter().flat_map(encode).collect();
+        let position = (self.written * ENTRY_BYTES) as u64;
+        write_all_at(&*index.file.create()?, &mut [IoSlice::new(&bytes)], position)?;
+        index.unsynced.store(true, Release);
+        self.written = self.all.len();
+        Ok(())
+    }
+
+    /// The same, where what is made from the batches may go on waiting for room.
+    fn write_if_room(&mut self, index: &TxnIndex) -> io::Result<()> {
+        match self.write(index) {
+            Err(error) if is_disk_full(&error) => {
+                let (index, waiting) = (index.file.path(), self.waiting().len());
+                tracing::warn!(index = %index.display(), waiting, %error, "aborted transactions wait for room");
+                Ok(())
+            }
+            result => result,
+        }
+    }
 }
 
 impl TxnIndex {
@@ -70,63 +110,93 @@ impl TxnIndex {
         self.entries.lock().is_some()
     }
 
-    /// What it holds, as it is on the disk.
+    /// What it holds, in the file's format.
     pub(crate) fn encoded(&self) -> io::Result<Vec<u8>> {
-        self.with(|entries, _| Ok(entries.iter().flat_map(encode).collect()))
+        self.with(|entries| Ok(entries.all.iter().flat_map(encode).collect()))
     }
 
     /// The same of transactions that ended at `offset` or later.
     pub(crate) fn encoded_from(&self, offset: i64) -> io::Result<Vec<u8>> {
-        self.with(|entries, _| {
-            Ok(entries.iter().filter(|txn| txn.last_offset >= offset).flat_map(encode).collect())
+        self.with(|entries| {
+            Ok(entries.all.iter().filter(|txn| txn.last_offset >= offset).flat_map(encode).collect())
         })
     }
 
     /// What it holds, to be noted.
     pub(crate) fn summary(&self) -> io::Result<Summary> {
-        self.with(|entries, _| {
-            let bytes: Vec<u8> = entries.iter().flat_map(encode).collect();
+        self.with(|entries| {
+            let bytes: Vec<u8> = entries.all.iter().flat_map(encode).collect();
             let crc = if bytes.is_empty() { 0 } else { crc32c(&bytes) };
-            Ok(Summary { count: entries.len(), crc })
+            Ok(Summary { count: entries.all.len(), crc })
         })
     }
 
     /// All that it holds.
     pub(crate) fn all(&self) -> io::Result<Vec<AbortedTxn>> {
-        self.with(|entries, _| Ok(entries.clone()))
+        self.with(|entries| Ok(entries.all.clone()))
     }
 
-    /// Has it hold `aborted` in memory only.
+    /// Has it hold `aborted` in memory only: its file is on its way out.
     pub(crate) fn set(&self, aborted: Vec<AbortedTxn>) {
-        *self.entries.lock() = Some(aborted);
+        *self.entries.lock() = Some(Entries::as_written(aborted));
     }
 
-    /// Has it hold nothing but `aborted`.
+    /// Has it hold nothing but `aborted`, in memory only where there is no room.
     pub(crate) fn replace(&self, aborted: Vec<AbortedTxn>) -> io::Result<()> {
-        self.with(|entries, file| {
-            let bytes: Vec<u8> = aborted.iter().flat_map(encode).collect();
-            let file = file.create()?;
-            write_all_at(&*file, &mut [IoSlice::new(&bytes)], 0)?;
-            file.set_len(bytes.len() as u64)?;
-            self.unsynced.store(true, Release);
-            *entries = aborted;
-            Ok(())
+        self.with(|entries| {
+            // first, so that nothing stays behind the new entries if those have to wait
+            self.shorten((aborted.len() * ENTRY_BYTES) as u64)?;
+            *entries = Entries { all: aborted, written: 0 };
+            entries.write_if_room(self)
         })
     }
 
+    fn shorten(&self, bytes_max: u64) -> io::Result<()> {
+        match self.file.open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            file => {
+                let file = file?;
+                if file.length()? > bytes_max { file.set_len(bytes_max) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Adds an entry, behind what waits. It holds nothing more where that fails.
     pub(crate) fn append(&self, aborted: AbortedTxn) -> io::Result<()> {
-        self.with(|entries, file| {
-            let position = (entries.len() * ENTRY_BYTES) as u64;
-            write_all_at(&*file.create()?, &mut [IoSlice::new(&encode(&aborted))], position)?;
-            self.unsynced.store(true, Release);
-            entries.push(aborted);
-            Ok(())
+        self.with(|entries| {
+            entries.all.push(aborted);
+            entries.write(self).inspect_err(|_| _ = entries.all.pop())
         })
     }
 
     /// Whether it has entries.
     pub(crate) fn is_used(&self) -> io::Result<bool> {
-        self.with(|entries, _| Ok(!entries.is_empty()))
+        self.with(|entries| Ok(!entries.all.is_empty()))
+    }
+
+    /// Whether its file has entries.
+    pub(crate) fn is_written(&self) -> io::Result<bool> {
+        self.with(|entries| Ok(entries.written > 0))
+    }
+
+    /// The offset of the first marker whose entry waits for room.
+    pub(crate) fn first_waiting(&self) -> Option<i64> {
+        self.entries.lock().as_ref()?.waiting().iter().map(|txn| txn.last_offset).min()
+    }
+
+    /// What it holds, in the file's format, where a part of that waits for room.
+    pub(crate) fn encoded_if_waiting(&self) -> Option<Vec<u8>> {
+        let entries = self.entries.lock();
+        let waits = entries.as_ref().filter(|entries| !entries.waiting().is_empty())?;
+        Some(waits.all.iter().flat_map(encode).collect())
+    }
+
+    /// Writes what waits for room; whether something did.
+    pub(crate) fn write_waiting(&self) -> io::Result<bool> {
+        match self.entries.lock().as_mut().filter(|entries| !entries.waiting().is_empty()) {
+            Some(entries) => entries.write(self).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Makes the file, which otherwise the first entry does.
@@ -134,30 +204,35 @@ impl TxnIndex {
         self.file.create().map(|_| ())
     }
 
-    /// The same unless it is there already: for replays of batches.
+    /// Adds an entry unless it is there already: for replays of batches. It waits in memory where there is no room.
     pub(crate) fn complete(&self, aborted: AbortedTxn) -> io::Result<()> {
-        let is_there =
-            self.with(|entries, _| Ok(entries.iter().any(|txn| txn.last_offset == aborted.last_offset)))?;
-        if is_there { Ok(()) } else { self.append(aborted) }
+        self.with(|entries| {
+            if entries.all.iter().any(|txn| txn.last_offset == aborted.last_offset) {
+                return Ok(());
+            }
+            entries.all.push(aborted);
+            entries.write_if_room(self)
+        })
     }
 
     /// Transactions of which a reader of `[from, to)` may see records.
     pub(crate) fn overlapping(&self, from: i64, to: i64) -> io::Result<Vec<AbortedTxn>> {
-        self.with(|entries, _| {
+        self.with(|entries| {
             let overlaps = |txn: &&AbortedTxn| txn.last_offset >= from && txn.first_offset < to;
-            Ok(entries.iter().filter(overlaps).copied().collect())
+            Ok(entries.all.iter().filter(overlaps).copied().collect())
         })
     }
 
     /// Forgets transactions that ended at `offset` or later.
     pub(crate) fn truncate_to(&self, offset: i64) -> io::Result<()> {
-        self.with(|entries, file| {
-            let kept = entries.iter().take_while(|txn| txn.last_offset < offset).count();
-            if kept < entries.len() {
-                file.open()?.set_len((kept * ENTRY_BYTES) as u64)?;
+        self.with(|entries| {
+            let kept = entries.all.iter().take_while(|txn| txn.last_offset < offset).count();
+            if kept < entries.written {
+                self.file.open()?.set_len((kept * ENTRY_BYTES) as u64)?;
                 self.unsynced.store(true, Release);
-                entries.truncate(kept);
+                entries.written = kept;
             }
+            entries.all.truncate(kept);
             Ok(())
         })
     }
@@ -175,13 +250,13 @@ impl TxnIndex {
         }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Vec<AbortedTxn>, &LazyFile) -> io::Result<T>) -> io::Result<T> {
+    fn with<T>(&self, work: impl FnOnce(&mut Entries) -> io::Result<T>) -> io::Result<T> {
         let mut entries = waiting::lock(&self.entries)?;
         let loaded = match entries.take() {
             Some(loaded) => loaded,
-            None => self.load()?,
+            None => Entries::as_written(self.load()?),
         };
-        work(entries.insert(loaded), &self.file)
+        work(entries.insert(loaded))
     }
 
     /// The entries of the file up to the first that cannot be one; none when there is no file.

@@ -19,6 +19,7 @@ mod faults;
 mod foreign_files;
 mod full_disk;
 mod full_disk_cuts;
+mod full_disk_start;
 mod idempotence;
 mod kafka;
 mod lazy_model;
