@@ -25,7 +25,15 @@ from fastlog.broker.deletion_clock import DeletionClock
 from fastlog.broker.directories import make_directories
 from fastlog.broker.groups.coordinator import GroupCoordinator
 from fastlog.broker.groups.offsets_log import OffsetsLog
-from fastlog.broker.housekeeping import Housekeeping, cleaner_task, moves_task, scrub_task, tasks, tiers_task
+from fastlog.broker.housekeeping import (
+    Housekeeping,
+    broker_tasks,
+    cleaner_task,
+    directory_tasks,
+    moves_task,
+    scrub_task,
+    tiers_task,
+)
 from fastlog.broker.listening import bind_router, reserved_endpoint
 from fastlog.broker.node import Foundation, LocalNode
 from fastlog.broker.serving import Serving
@@ -205,11 +213,14 @@ class Broker:
             self._router.start(self._engine.zmq_intake(at.scheme, host, at.port))
         self._undo.callback(self._node.configs.subscribe(self._changed))
         self._changed(None)
-        housekeeping = Housekeeping(
-            tasks(self._engine, settings, self._clock, self._deletion_clock), self._clock
-        )
+        housekeeping = Housekeeping(broker_tasks(self._engine, self._deletion_clock), self._clock)
         self._undo.callback(housekeeping.stop)
         housekeeping.start()
+        for number in range(self._engine.directory_count()):
+            each = directory_tasks(self._engine, number, settings, self._clock, self._deletion_clock)
+            housekeeping = Housekeeping(each, self._clock, f"housekeeping-{number}")
+            self._undo.callback(housekeeping.stop)
+            housekeeping.start()
         if settings.log_cleaner_enable:
             task = cleaner_task(self._engine, self._settings_in_force, self._deletion_clock)
             cleaner = Housekeeping([task], self._clock, "cleaner")

@@ -1,8 +1,9 @@
 """What a broker does from time to time: retention, checkpoints, purging what was deleted; cleaning compacted logs,
 the scrub, moves between data directories, and tiered storage.
 
-One thread, and others for the cleaner, the scrub, moves and tiers, which may be at a log for minutes; the engine's
-calls release the GIL. A task that fails is logged and tried again at its next turn.
+A thread of the broker, one of each data directory, whose disk may not answer, and others for the cleaner, the scrub,
+moves and tiers, which may be at a log for minutes; the engine's calls release the GIL. A task that fails is logged and
+tried again at its next turn.
 """
 
 from __future__ import annotations
@@ -46,14 +47,6 @@ CLEANER_BACKOFF_MS_MIN = 10
 class Logs(Protocol):
     """The engine's calls; all block."""
 
-    def enforce_retention(self, now_ms: int) -> int:
-        """Deletes the segments that retention says, of all partitions; answers how many."""
-        ...
-
-    def purge_deleted(self, now_ms: int) -> int:
-        """Removes the files of segments and topics whose delay is over; answers how many."""
-        ...
-
     def close_idle_files(self) -> int:
         """Closes the files that nobody used since this was last called; answers how many."""
         ...
@@ -62,15 +55,27 @@ class Logs(Protocol):
         """Asks the disks for their room; appends are refused where there is too little, and resume when there is."""
         ...
 
-    def checkpoint_recovery_points(self) -> None:
+
+class DirectoryLogs(Protocol):
+    """The engine's calls for the logs in one data directory, which has a number; all block."""
+
+    def enforce_retention(self, directory: int, now_ms: int, /) -> int:
+        """Deletes the segments that retention says; answers how many."""
+        ...
+
+    def purge_deleted(self, directory: int, now_ms: int, /) -> int:
+        """Removes the files of segments and topics whose delay is over; answers how many."""
+        ...
+
+    def checkpoint_recovery_points(self, directory: int, /) -> None:
         """Writes down what is known to be synced."""
         ...
 
-    def checkpoint_log_starts(self) -> None:
+    def checkpoint_log_starts(self, directory: int, /) -> None:
         """Writes down the log start offsets."""
         ...
 
-    def checkpoint_high_watermarks(self) -> None:
+    def checkpoint_high_watermarks(self, directory: int, /) -> None:
         """Writes down the high watermarks."""
         ...
 
@@ -136,34 +141,40 @@ class Task(msgspec.Struct, frozen=True):
         return self.interval_ms if isinstance(self.interval_ms, int) else self.interval_ms()
 
 
-def tasks(
-    logs: Logs, settings: BrokerSettings, clock: Clock, deletion_clock: DeletionClock
+def broker_tasks(logs: Logs, deletion_clock: DeletionClock) -> tuple[Task, ...]:
+    """The tasks of the broker's thread."""
+    return (
+        Task("clock", CLOCK_INTERVAL_MS, deletion_clock.write),
+        Task("room of the disks", ROOM_INTERVAL_MS, logs.look_at_rooms),
+        Task("idle files", IDLE_FILES_INTERVAL_MS, logs.close_idle_files),
+    )
+
+
+def directory_tasks(
+    logs: DirectoryLogs, directory: int, settings: BrokerSettings, clock: Clock, deletion_clock: DeletionClock
 ) -> tuple[Task, ...]:
-    """The tasks of a broker with the settings; `deletion_clock` says what is old."""
+    """The tasks of a data directory's thread; `deletion_clock` says what is old."""
     return (
         Task(
             "retention",
             settings.log_retention_check_interval_ms,
-            lambda: logs.enforce_retention(deletion_clock.now_ms()),
+            lambda: logs.enforce_retention(directory, deletion_clock.now_ms()),
         ),
-        Task("purge", PURGE_INTERVAL_MS, lambda: logs.purge_deleted(clock.now_ms())),
-        Task("clock", CLOCK_INTERVAL_MS, deletion_clock.write),
-        Task("room of the disks", ROOM_INTERVAL_MS, logs.look_at_rooms),
-        Task("idle files", IDLE_FILES_INTERVAL_MS, logs.close_idle_files),
+        Task("purge", PURGE_INTERVAL_MS, lambda: logs.purge_deleted(directory, clock.now_ms())),
         Task(
             "recovery-point checkpoint",
             settings.log_flush_offset_checkpoint_interval_ms,
-            logs.checkpoint_recovery_points,
+            lambda: logs.checkpoint_recovery_points(directory),
         ),
         Task(
             "log-start checkpoint",
             settings.log_flush_start_offset_checkpoint_interval_ms,
-            logs.checkpoint_log_starts,
+            lambda: logs.checkpoint_log_starts(directory),
         ),
         Task(
             "high-watermark checkpoint",
             settings.replica_high_watermark_checkpoint_interval_ms,
-            logs.checkpoint_high_watermarks,
+            lambda: logs.checkpoint_high_watermarks(directory),
         ),
     )
 

@@ -152,11 +152,14 @@ class Engine:
     def shutdown(self) -> None:
         """Ends every thread and lets go of the directory; again is harmless."""
 
-    def enforce_retention(self, now_ms: int) -> int:
-        """Deletes the segments that retention says, of all partitions; how many."""
+    def directory_count(self) -> int:
+        """How many data directories are in use: the calls of housekeeping take the number of one, from 0 on."""
 
-    def purge_deleted(self, now_ms: int) -> int:
-        """Removes the files of segments and partitions deleted long enough ago; how many."""
+    def enforce_retention(self, directory: int, now_ms: int) -> int:
+        """Deletes the segments that retention says, of the partitions in a data directory; how many."""
+
+    def purge_deleted(self, directory: int, now_ms: int) -> int:
+        """Removes the files of segments and partitions deleted there long enough ago; how many."""
 
     def close_idle_files(self) -> int:
         """Closes the files of logs that nobody used since this was last called; how many."""
@@ -195,14 +198,14 @@ class Engine:
     def look_at_rooms(self) -> None:
         """Asks the disks for their room: appends are refused where less than `fastlog.disk.floor.bytes` is left."""
 
-    def checkpoint_recovery_points(self) -> None:
-        """Writes down what is known to be synced."""
+    def checkpoint_recovery_points(self, directory: int) -> None:
+        """Writes down what is known to be synced there."""
 
-    def checkpoint_log_starts(self) -> None:
-        """Writes down the log start offsets."""
+    def checkpoint_log_starts(self, directory: int) -> None:
+        """Writes down the log start offsets there."""
 
-    def checkpoint_high_watermarks(self) -> None:
-        """Writes down the high watermarks."""
+    def checkpoint_high_watermarks(self, directory: int) -> None:
+        """Writes down the high watermarks there."""
 
     # replication: see docs/engine.md
 

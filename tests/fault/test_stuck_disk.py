@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import fastlog
 from fastlog import Producer
 from fastlog.protocol.codec import decode_response_frame
 from fastlog.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
@@ -18,7 +19,8 @@ from tests.fault.conftest import MakeDisk, require
 from tests.fault.test_data_directories import broker_with
 from tests.fault.test_io_errors import send
 from tests.support.admin import create_topic
-from tests.support.faults.stuck_disk import forget, is_possible, stuck
+from tests.support.broker import BrokerProcess, wait_until
+from tests.support.faults.stuck_disk import forget, is_possible, stuck, waits_for_a_disk
 from tests.support.faults.witness import read_all
 from tests.support.raw import RawTcp, RawZmq
 
@@ -31,6 +33,13 @@ VALUE_BYTES = 20_000
 # more than the broker has I/O threads
 READERS = 8
 SECONDS = 60.0
+OFTEN = (
+    "log.retention.check.interval.ms",
+    "log.flush.offset.checkpoint.interval.ms",
+    "log.flush.start.offset.checkpoint.interval.ms",
+    "replica.high.watermark.checkpoint.interval.ms",
+)
+FILES = ("recovery-point-offset-checkpoint", "log-start-offset-checkpoint", "replication-offset-checkpoint")
 
 
 def fetch(topic: str, offset: int) -> FetchRequest:
@@ -48,8 +57,53 @@ def received(connection: RawTcp, api_key: int, version: int) -> Any:
     return decode_response_frame(api_key, version, connection.receive_frame())[1]
 
 
+def begins(broker: BrokerProcess, topic: str) -> int:
+    """The log's start."""
+    with RawTcp("127.0.0.1", broker.tcp_port) as connection:
+        answer = connection.ask(first_since(topic, -2), LIST_VERSION)
+    return int(answer.topics[0].partitions[0].offset)
+
+
 def value(number: int) -> bytes:
     return b"%09d" % number * (VALUE_BYTES // 9)
+
+
+@pytest.mark.timeout(180)
+def test_retention_and_checkpoints_of_other_disks_do_not_wait_for_one_that_hangs(
+    make_disk: MakeDisk, make_broker: MakeBroker
+) -> None:
+    require(is_possible(), "the blkio controller of cgroup version 1 is missing")
+    disk = make_disk("second")
+    second = disk.path / "data"
+    broker = make_broker(start=False)
+    broker.arguments = ("--data-dir", str(second))
+    broker.settings |= dict.fromkeys(OFTEN, "300")
+    broker.start()
+    small = {"segment.bytes": str(SEGMENT_BYTES), "file.delete.delay.ms": "0"}
+    bad = create_topic(broker.bootstrap, "bad", config=small)
+    assert broker.stop() == 0
+    # as an operator would move it
+    shutil.move(broker.data_dir / "bad-0", second / "bad-0")
+    before = time.time()
+    broker.start()
+    wait_until("all is written down", lambda: all((second / it).stat().st_mtime > before for it in FILES))
+    good, other = (create_topic(broker.bootstrap, name, config=small) for name in ("good", "other"))
+    assert (broker.data_dir / "good-0").is_dir()
+    with Producer(broker.bootstrap) as producer:
+        sent = [producer.send(good, value(number)) for number in range(RECORDS)]
+        assert [it.result(SECONDS).offset for it in sent] == list(range(RECORDS))
+    with fastlog.Admin(broker.bootstrap) as admin, stuck(disk, broker.pid, writes=True):
+        assert send(broker.bootstrap, bad, b"which moves its high watermark") == [0]
+        wait_until("a checkpoint hangs there", lambda: waits_for_a_disk(broker.pid), seconds=SECONDS)
+        admin.alter_configs({"retention.bytes": str(3 * SEGMENT_BYTES)}, topic=good)
+        wait_until("segments go", lambda: begins(broker, good) > 0, seconds=SECONDS)
+        start = begins(broker, good)
+        file = broker.data_dir / FILES[1]
+        wait_until("it is written down", lambda: f"good 0 {start}" in file.read_text(), seconds=SECONDS)
+        assert admin.delete_records({(good, 0): RECORDS}) == {(good, 0): RECORDS}
+        admin.delete_topic(other)
+    assert read_all(broker.bootstrap, bad) == {0: b"which moves its high watermark"}
+    assert broker.stop() == 0, broker.log()
 
 
 def test_a_disk_that_hangs_stops_those_alone_who_read_from_it(

@@ -163,7 +163,7 @@ class Broker(Controlling):
         self.engine.forget_others()
         if self._rng.random() < 0.3:
             self.machine.flush()
-            self.engine.enforce_retention(NOW_MS + self.machine.now_ms)
+            self.engine.enforce_retention(0, NOW_MS + self.machine.now_ms)
 
     # -- what is asked of it ---------------------------------------------------------------------------------------
 

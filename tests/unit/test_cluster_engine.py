@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from fastlog.broker.housekeeping import scrub_task, tasks
+from fastlog.broker.housekeeping import broker_tasks, directory_tasks, scrub_task
 from fastlog.config import load
 from fastlog.native._builder import BatchBuilder
 from fastlog.native._engine import Engine, seal_batch
@@ -279,7 +279,10 @@ def test_what_is_doubted_is_looked_at_by_the_scrub_without_a_pass_and_by_nobody_
         file.write(bytes([byte ^ 1]))
     assert node.engine.verify("t", TOPIC_ID.bytes, 0, 0)
     clock: Any = SimpleNamespace(now_ms=lambda: time.time_ns() // 1_000_000, write=lambda: None)
-    for task in tasks(node.engine, load().broker(), clock, clock):
+    for task in (
+        *broker_tasks(node.engine, clock),
+        *directory_tasks(node.engine, 0, load().broker(), clock, clock),
+    ):
         task.run()
     assert node.engine.damages_found() == 0, "retention and the others wait for this disk"
     # it steps back for good, so not on this thread

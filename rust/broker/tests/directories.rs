@@ -143,8 +143,8 @@ fn records_stay_in_their_directory_over_every_kind_of_end() {
         described.iter().all(|it| it.sizes.len() == 2 && it.space.as_ref().is_ok_and(|it| it.usable > 0))
     );
     assert_eq!(node.logs.delete_topics(&[("t", Uuid::from_u128(1))], NOW_MS).remove(0).expect("deleted"), 4);
-    node.logs.purge_deleted(NOW_MS + 100_000).expect("purged");
-    for path in paths {
+    for (number, path) in paths.iter().enumerate() {
+        node.logs.purge_deleted(number, NOW_MS + 100_000).expect("purged");
         let left = std::fs::read_dir(path).expect("a directory").map(|it| it.expect("an entry").path());
         assert!(left.filter(|it| it.is_dir()).collect::<Vec<_>>().is_empty(), "nothing of the topic is left");
     }

@@ -110,8 +110,8 @@ fn a_deleted_topic_is_renamed_at_once_and_purged_after_its_delay() {
     assert_eq!(delete_topic(&node, "orders", 1).expect("deleted"), 2);
     assert_eq!(delete_topic(&node, "orders", 1).expect("again"), 0);
     assert_eq!(names(dir.path()).iter().filter(|it| it.ends_with("-delete")).count(), 2);
-    assert_eq!(node.logs.purge_deleted(NOW_MS + 999).expect("purged"), 0);
-    assert_eq!(node.logs.purge_deleted(NOW_MS + 1000).expect("purged"), 2);
+    assert_eq!(node.logs.purge_deleted(0, NOW_MS + 999).expect("purged"), 0);
+    assert_eq!(node.logs.purge_deleted(0, NOW_MS + 1000).expect("purged"), 2);
     assert_eq!(names(dir.path()), ["clicks-0"]);
 }
 
@@ -129,7 +129,7 @@ fn a_tiered_topic_is_marked_for_the_store_though_nothing_of_it_was_uploaded() {
     let is_marked = |name: &String| dir.path().join(name).join("remote-log-deleted").exists();
     let marked: Vec<_> = names(dir.path()).into_iter().filter(is_marked).collect();
     assert!(matches!(&marked[..], [one] if one.starts_with("orders-0.")), "{marked:?}");
-    assert_eq!(node.logs.purge_deleted(NOW_MS + 1000).expect("purged"), 2, "nothing is waited for");
+    assert_eq!(node.logs.purge_deleted(0, NOW_MS + 1000).expect("purged"), 2, "nothing is waited for");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_deletion_left_half_done_is_finished_by_id_and_leaves_others_alone() {
     let node = start(dir.path());
     node.logs.open_partition(&partition("clicks", 2, 0), NOW_MS).expect("open");
     assert_eq!(offsets(&node, "clicks"), (3, 5, 5));
-    assert_eq!(node.logs.purge_deleted(NOW_MS).expect("purged"), 1, "nobody reads it after a restart");
+    assert_eq!(node.logs.purge_deleted(0, NOW_MS).expect("purged"), 1, "nobody reads it after a restart");
     assert_eq!(names(dir.path()), ["clicks-0"]);
 }
 
@@ -269,7 +269,7 @@ fn strays_are_told_and_left_alone() {
     assert_eq!(node.logs.finish_opening().expect("done"), [dir.path().join("orders-0")]);
     let namesake = node.logs.open_partition(&partition("orders", 2, 0), NOW_MS);
     assert!(matches!(namesake, Err(LogError::InconsistentTopicId { .. })), "{namesake:?}");
-    node.logs.purge_deleted(i64::MAX).expect("purged");
+    node.logs.purge_deleted(0, i64::MAX).expect("purged");
     node.logs.close().expect("closed");
     kill(node);
     let node = start(dir.path());
@@ -323,7 +323,7 @@ fn opening_again_changes_nothing() {
     node.logs.open_partition(&partition("orders", 1, 0), NOW_MS).expect("open already");
     assert_eq!(offsets(&node, "orders"), (0, 1, 1));
     assert_eq!(node.logs.sizes().len(), 1);
-    assert_eq!(node.logs.enforce_retention(NOW_MS), 0);
+    assert_eq!(node.logs.enforce_retention(0, NOW_MS).expect("deleted"), 0);
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn uploaded(topics: usize, is_clustered: bool) -> (MemoryFileSystem, Arc<MemoryS
         node.append(number, 20);
     }
     node.run(NOW_MS);
-    assert_eq!(node.logs.enforce_retention(NOW_MS), 0);
+    assert_eq!(node.logs.enforce_retention(0, NOW_MS).expect("deleted"), 0);
     (disk, store, node)
 }
 
@@ -149,7 +149,7 @@ fn a_broker_that_was_started_keeps_what_the_store_lost_and_uploads_it_again() {
     for _ in 0..3 {
         node.run(LATER_MS);
         assert_eq!(
-            node.logs.enforce_retention(LATER_MS),
+            node.logs.enforce_retention(0, LATER_MS).expect("deleted"),
             0,
             "the store is away, and nobody knows what it has"
         );
@@ -160,7 +160,7 @@ fn a_broker_that_was_started_keeps_what_the_store_lost_and_uploads_it_again() {
     // one turn: the first segment is there, the next one is not
     store.set_fault(None);
     node.logs.run_tiers(LATER_MS, 1);
-    node.logs.enforce_retention(LATER_MS);
+    node.logs.enforce_retention(0, LATER_MS).expect("deleted");
     let (start, local_start) = places(node.partition(0).log());
     assert_eq!(start, 0);
     assert!(
@@ -169,7 +169,7 @@ fn a_broker_that_was_started_keeps_what_the_store_lost_and_uploads_it_again() {
     );
     // and then all is there, and may go from here
     node.run(LATER_MS);
-    assert!(node.logs.enforce_retention(LATER_MS) > 1);
+    assert!(node.logs.enforce_retention(0, LATER_MS).expect("deleted") > 1);
     assert_eq!(places(node.partition(0).log()), (0, full_end));
     let again = log_objects(&store);
     assert_eq!(again.len(), all.len());
@@ -186,11 +186,11 @@ fn a_follower_gives_up_what_the_store_still_has_and_nothing_else() {
     store.lose(lost);
     store.set_fault(Some(Fault::Unreachable));
     node.run(LATER_MS);
-    assert_eq!(node.logs.enforce_retention(LATER_MS), 0);
+    assert_eq!(node.logs.enforce_retention(0, LATER_MS).expect("deleted"), 0);
     store.set_fault(None);
     for _ in 0..3 {
         node.run(LATER_MS);
-        node.logs.enforce_retention(LATER_MS);
+        node.logs.enforce_retention(0, LATER_MS).expect("deleted");
         let (start, local_start) = places(node.partition(0).log());
         assert_eq!(start, 0);
         assert!(lost.contains(&format!("/{local_start:020}-")), "{local_start}: {all:?}");
@@ -199,7 +199,7 @@ fn a_follower_gives_up_what_the_store_still_has_and_nothing_else() {
     // somebody puts it back
     store.change(lost, |it| it.clone_from(&bytes));
     node.run(LATER_MS);
-    node.logs.enforce_retention(LATER_MS);
+    node.logs.enforce_retention(0, LATER_MS).expect("deleted");
     let log_end = node.partition(0).log().full_end_offset();
     assert_eq!(places(node.partition(0).log()), (0, log_end));
 }
@@ -224,7 +224,7 @@ fn followers_that_know_all_there_is_ask_the_store_for_nothing() {
     let found = store.requests();
     // a listing, the manifest, and a look whether that is still the newest
     assert_eq!(found, before + 3);
-    assert_eq!(more.logs.enforce_retention(LATER_MS), 0);
+    assert_eq!(more.logs.enforce_retention(0, LATER_MS).expect("deleted"), 0);
     for _ in 0..50 {
         more.run(NOW_MS);
     }
@@ -258,9 +258,9 @@ fn all_retention_goes_on_while_the_store_is_away_and_also_there_when_it_is_back(
     let log = node.partition(0);
     let (log, uploaded_end) = (log.log(), log.log().tiered_end().expect("uploaded"));
     node.run(LATER_MS);
-    assert_eq!((node.logs.enforce_retention(LATER_MS), places(log)), (0, (0, 0)));
+    assert_eq!((node.logs.enforce_retention(0, LATER_MS).expect("deleted"), places(log)), (0, (0, 0)));
     node.run(END_MS);
-    assert!(node.logs.enforce_retention(END_MS) > 3);
+    assert!(node.logs.enforce_retention(0, END_MS).expect("deleted") > 3);
     let full_end = log.full_end_offset();
     assert!(full_end > uploaded_end);
     assert_eq!(places(log), (full_end, full_end));

@@ -1,74 +1,106 @@
 //! The checkpoints of the data directories, each with the offsets of its own partitions.
 //!
-//! Crash points. Each file is replaced as a whole, one directory after the other; the directories do not depend on each other.
+//! Crash points. Each file is replaced as a whole. The directories do not depend on each other: one whose disk answers
+//! nothing has nobody wait but for its own.
 
 use super::LogManager;
-use super::directories::has;
+use super::deleting::has_checkpointed;
+use super::directories::{Directories, has};
 use crate::partition::Partition;
 use fastlog_log::{Checkpoint, Log, LogDir, LogError, Offsets};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::path::PathBuf;
 
-/// What held when a checkpoint was last written in its turn.
+/// What held when a checkpoint of a directory was last written in its turn.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     /// Of the table of partitions.
     changes: u64,
     /// Directories of partitions that are not open.
     unopened: usize,
-    /// The data directory of each open partition, as the address of what its logs share, and its offset; in the order of
-    /// the table.
+    /// Of each open partition in the directory: its place in the table, and its offset.
     offsets: Vec<(usize, i64)>,
 }
 
 /// The checkpoints that say what holds as long as it looks as it did: to write ten thousand offsets down in order, only to
 /// find that the file says the same, is most of what an idle broker would do.
 #[derive(Debug, Default)]
-pub(super) struct Written(HashMap<Checkpoint, Seen>);
+struct Written(HashMap<Checkpoint, Seen>);
+
+/// One checkpoint of a directory at a time, so that an older view never replaces a newer one.
+pub(super) struct Checkpointing(Vec<(PathBuf, Mutex<Written>)>);
+
+impl Checkpointing {
+    pub(super) fn of(directories: &Directories) -> Self {
+        Self(directories.all().iter().map(|it| (it.path().to_owned(), Mutex::default())).collect())
+    }
+
+    fn lock(&self, directory: &LogDir) -> Result<MutexGuard<'_, Written>, LogError> {
+        let found = self.0.iter().find(|(path, _)| path == directory.path());
+        let (_, written) =
+            found.ok_or_else(|| LogError::Gone { path: directory.path().to_owned(), state: "not in use" })?;
+        Ok(written.lock())
+    }
+}
 
 impl LogManager {
-    /// Replaces one checkpoint file of each directory by what holds now. All are tried; the first failure is answered. One
-    /// that failed is left as it is: what is in memory may not be on its disk.
+    /// Replaces one checkpoint file of each directory by what holds now. All are tried; the first failure is answered.
     pub fn write_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), LogError> {
         let directories = self.directories()?;
-        let mut written = self.checkpointing.lock();
-        let seen = self.seen(checkpoint);
+        let write = |it: &LogDir| self.write_checkpoint_in_turn(it, checkpoint);
+        directories.all().iter().map(|it| write(it)).fold(Ok(()), Result::and)
+    }
+
+    /// Replaces a checkpoint file of one directory, if it is to say anything else by now. That of a directory that failed
+    /// is left as it is: what is in memory may not be on its disk.
+    pub(super) fn write_checkpoint_in_turn(
+        &self,
+        directory: &LogDir,
+        checkpoint: Checkpoint,
+    ) -> Result<(), LogError> {
+        if directory.storage().check().is_err() {
+            return Ok(());
+        }
+        let mut written = self.checkpointing.lock(directory)?;
+        let seen = self.seen(directory, checkpoint);
         if seen.is_some() && written.0.get(&checkpoint) == seen.as_ref() {
             return Ok(());
         }
         written.0.remove(&checkpoint);
-        // the look before the files: what changes meanwhile is written in the next turn
-        let write = |it: &LogDir| it.write_checkpoint(checkpoint, &self.offsets(it, checkpoint));
-        directories.healthy().map(|it| write(it)).fold(Ok(()), Result::and)?;
+        // the look before the file: what changes meanwhile is written in the next turn
+        directory.write_checkpoint_by(checkpoint, || self.offsets(directory, checkpoint))?;
         written.0.extend(seen.map(|seen| (checkpoint, seen)));
         Ok(())
     }
 
     /// `None` for what is not told by the partitions.
-    fn seen(&self, checkpoint: Checkpoint) -> Option<Seen> {
+    fn seen(&self, directory: &LogDir, checkpoint: Checkpoint) -> Option<Seen> {
         if checkpoint == Checkpoint::Cleaner {
             return None;
         }
         let partitions = self.broker.partitions();
         let (changes, unopened) = (partitions.changes(), self.found.lock().len());
-        let mut offsets = Vec::new();
+        let (mut offsets, mut place) = (Vec::new(), 0);
         partitions.each(|it| {
-            let directory = Arc::as_ptr(&it.log().storage()).addr();
-            offsets.push((directory, offset_of(it, checkpoint)));
+            if has(directory, it.log()) {
+                offsets.push((place, offset_of(it, checkpoint)));
+            }
+            place += 1;
         });
         offsets.shrink_to_fit();
         Some(Seen { changes, unopened, offsets })
     }
 
-    /// The same for one directory.
+    /// Replaces a checkpoint file of one directory.
     pub(super) fn write_checkpoint_of(
         &self,
         directory: &LogDir,
         checkpoint: Checkpoint,
     ) -> Result<(), LogError> {
-        let mut written = self.checkpointing.lock();
+        let mut written = self.checkpointing.lock(directory)?;
         written.0.clear();
-        directory.write_checkpoint(checkpoint, &self.offsets(directory, checkpoint))
+        directory.write_checkpoint_by(checkpoint, || self.offsets(directory, checkpoint))
     }
 
     /// The same for the directory that has the log, also one that gets it meanwhile.
@@ -84,7 +116,7 @@ impl LogManager {
     }
 
     pub(super) fn write_all(&self, directory: &LogDir) -> Result<(), LogError> {
-        let mut written = self.checkpointing.lock();
+        let mut written = self.checkpointing.lock(directory)?;
         written.0.clear();
         self.write_each(directory)
     }
@@ -92,9 +124,9 @@ impl LogManager {
     /// Writes the checkpoints anew if one of them has a partition that is put away.
     pub(super) fn write_without(&self, directory: &LogDir, gone: &[(String, i32)]) -> Result<(), LogError> {
         // with the lock: a view that was taken while they were open may be on its way to the disk
-        let mut written = self.checkpointing.lock();
+        let mut written = self.checkpointing.lock(directory)?;
         written.0.clear();
-        if gone.iter().any(|(topic, index)| directory.has_checkpointed(topic, *index)) {
+        if has_checkpointed(directory, gone) {
             self.write_each(directory)?;
         }
         Ok(())
@@ -102,7 +134,7 @@ impl LogManager {
 
     fn write_each(&self, directory: &LogDir) -> Result<(), LogError> {
         for checkpoint in [Checkpoint::RecoveryPoint, Checkpoint::LogStart, Checkpoint::HighWatermark] {
-            directory.write_checkpoint(checkpoint, &self.offsets(directory, checkpoint))?;
+            directory.write_checkpoint_by(checkpoint, || self.offsets(directory, checkpoint))?;
         }
         Ok(())
     }

@@ -2,7 +2,9 @@
 
 use super::{LogManager, failed, tiers};
 use crate::partition::Partition;
-use fastlog_log::{Checkpoint, Due, LogError, file_name};
+use fastlog_log::{Checkpoint, Due, LogDir, LogError, file_name};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 impl LogManager {
@@ -31,7 +33,7 @@ impl LogManager {
                 self.mark_open(topic, topic_id, index)?;
                 if self.broker.delete_partition(topic, index)? {
                     self.doom(&partition, now_ms);
-                    put_away.add(topic, index);
+                    put_away.add(topic, index, &partition.log().directory());
                 }
             }
             self.delete_unopened(topic, topic_id, |_| true, true, &mut put_away)?;
@@ -59,13 +61,18 @@ impl LogManager {
         let names: Vec<_> = put_away.partitions.iter().map(name).collect();
         // in one that failed what was deleted is found again, and left alone
         for directory in directories.healthy() {
-            directory.sync()?;
             // a namesake may be made in either of the directories that a move of it was about
             directory.forget_moves(&names)?;
-            if put_away.was_cleaned {
-                self.write_checkpoint_of(directory, Checkpoint::Cleaner)?;
+            // one that had none of them may be one whose disk answers nothing
+            if put_away.homes.contains(directory.path()) {
+                directory.sync()?;
+                if put_away.was_cleaned {
+                    self.write_checkpoint_of(directory, Checkpoint::Cleaner)?;
+                }
+                self.write_without(directory, &put_away.partitions)?;
+            } else if has_checkpointed(directory, &put_away.partitions) {
+                self.write_without(directory, &put_away.partitions)?;
             }
-            self.write_without(directory, &put_away.partitions)?;
         }
         Ok(())
     }
@@ -95,7 +102,7 @@ impl LogManager {
             let to = from.with_file_name(name);
             files.rename(&from, &to).map_err(|error| failed("rename", &from, error))?;
             self.doomed.lock().push((to, Due::at_once()));
-            put_away.add(topic, key.1);
+            put_away.add(topic, key.1, &from);
             found.remove(&key);
         }
         Ok(())
@@ -106,6 +113,8 @@ impl LogManager {
 #[derive(Default)]
 pub(super) struct PutAway {
     partitions: Vec<(String, i32)>,
+    /// The data directories that had them.
+    homes: BTreeSet<PathBuf>,
     /// Those that were counted already.
     counted: usize,
     /// One of them had an offset in the cleaner's checkpoint.
@@ -113,8 +122,10 @@ pub(super) struct PutAway {
 }
 
 impl PutAway {
-    pub(super) fn add(&mut self, topic: &str, index: i32) {
+    /// `place` is its directory, renamed or not.
+    pub(super) fn add(&mut self, topic: &str, index: i32, place: &Path) {
         self.partitions.push((topic.to_owned(), index));
+        self.homes.extend(place.parent().map(Path::to_owned));
     }
 
     pub(super) fn has(&self, replica: &(String, i32)) -> bool {
@@ -127,4 +138,9 @@ impl PutAway {
         self.counted = self.partitions.len();
         count
     }
+}
+
+/// Whether a checkpoint of the directory may name one of the partitions.
+pub(super) fn has_checkpointed(directory: &LogDir, partitions: &[(String, i32)]) -> bool {
+    partitions.iter().any(|(topic, index)| directory.has_checkpointed(topic, *index))
 }

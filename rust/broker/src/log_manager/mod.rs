@@ -11,6 +11,7 @@ mod closing;
 mod deleting;
 mod directories;
 mod finding;
+mod housekeeping;
 mod left;
 mod moves;
 mod replicas;
@@ -18,6 +19,7 @@ mod room;
 mod scrub;
 mod tiers;
 
+use checkpoints::Checkpointing;
 use deleting::PutAway;
 use directories::Directories;
 use finding::LeftCopy;
@@ -28,7 +30,7 @@ pub use replicas::{FetchAnswer, FetchResult, FetchedFrom, ReplicaChange};
 use crate::broker::Broker;
 use crate::cleaner::{Cleaner, CleanerSettings};
 use crate::events::Level;
-use crate::partition::{Partition, PartitionSettings, Replication};
+use crate::partition::{PartitionSettings, Replication};
 use crate::scrubber::Scrubber;
 use fastlog_log::log_dir::deleted_topics;
 use fastlog_log::{
@@ -102,8 +104,7 @@ pub struct LogManager {
     passed_over: BTreeSet<(String, i32)>,
     /// Partitions that are opened may have been here before.
     is_opening: AtomicBool,
-    /// One checkpoint at a time, so that an older view never replaces a newer one.
-    checkpointing: Mutex<checkpoints::Written>,
+    checkpointing: Checkpointing,
     cleaner: Cleaner,
     scrubber: Scrubber,
     moves: Moves,
@@ -162,6 +163,7 @@ impl LogManager {
         let names = settled.passed_over.iter().filter_map(|it| it.file_name()?.to_str());
         let passed_over = names.filter_map(file_name::parse_partition);
         let passed_over = passed_over.map(|(topic, index)| (topic.to_owned(), index)).collect();
+        let checkpointing = Checkpointing::of(&directories);
         Ok(Self {
             broker,
             path: directories.first()?.path().to_owned(),
@@ -174,7 +176,7 @@ impl LogManager {
             noting: Mutex::default(),
             passed_over,
             is_opening: AtomicBool::new(true),
-            checkpointing: Mutex::default(),
+            checkpointing,
             cleaner: Cleaner::new(cleaned),
             scrubber: Scrubber::default(),
             moves,
@@ -423,72 +425,6 @@ impl LogManager {
     pub fn sizes(&self) -> Vec<(Arc<str>, i32, u64)> {
         let all = self.broker.partitions().all();
         all.iter().map(|it| (it.topic().clone(), it.index(), it.log().size_bytes())).collect()
-    }
-
-    /// Deletes the segments that retention says; answers how many. A log that fails does not keep the others. What is in a
-    /// directory that failed stays as it is.
-    pub fn enforce_retention(&self, now_ms: i64) -> usize {
-        let logs = self.broker.partitions().those(|it| it.log().storage().check().is_ok());
-        self.each_log(logs, "retention failed", |partition| {
-            let deleted = partition.log().enforce_retention(now_ms)?;
-            if deleted > 0 {
-                partition.notify();
-            }
-            Ok(deleted)
-        })
-    }
-
-    /// Removes the files of deleted segments and partitions whose delay is over; answers how many.
-    pub fn purge_deleted(&self, now_ms: i64) -> Result<usize, LogError> {
-        let directories = self.directories()?;
-        let purged = self.broker.partitions().those(|it| it.log().has_deleted_segments());
-        let segments =
-            self.each_log(purged, "purging deleted segments failed", |it| it.log().purge_deleted(now_ms));
-        let due: Vec<_> = self.doomed.lock().extract_if(.., |(_, due)| due.is_over(now_ms)).collect();
-        let mut failed = None;
-        let mut kept = 0;
-        for (path, when) in &due {
-            if self.is_needed_by_tiers(path) {
-                self.doomed.lock().push((path.clone(), *when));
-                kept += 1;
-                continue;
-            }
-            if let Err(error) = directories.of_path(path).and_then(|it| it.remove_deleted(path)) {
-                self.doomed.lock().push((path.clone(), *when));
-                failed = Some(error);
-            }
-        }
-        failed.map_or(Ok(segments + due.len() - kept), Err)
-    }
-
-    /// Closes the files of logs that nobody used since this was last called; answers how many.
-    pub fn close_idle_files(&self) -> Result<usize, LogError> {
-        // they share what is open
-        Ok(self.directories()?.first()?.storage().open_files.close_idle())
-    }
-
-    fn each_log(
-        &self,
-        partitions: Vec<Arc<Partition>>,
-        failure: &'static str,
-        work: impl Fn(&Partition) -> Result<usize, LogError>,
-    ) -> usize {
-        let mut count = 0;
-        for partition in partitions {
-            match work(&partition) {
-                Ok(done) => count += done,
-                Err(error) => self.broker.events().push(
-                    Level::Error,
-                    failure,
-                    vec![
-                        ("topic", partition.topic().to_string()),
-                        ("partition", partition.index().to_string()),
-                        ("reason", error.to_string()),
-                    ],
-                ),
-            }
-        }
-        count
     }
 
     /// Cleans the compacted log that needs it most; false when none does, or the cleaner was stopped. One thread calls it.

@@ -137,7 +137,7 @@ impl LogManager {
             if let Some(gone) = self.broker.delete_replica(topic, topic_id, index, leader_epoch)? {
                 self.doom(&gone, now_ms);
                 put_away.was_cleaned |= self.cleaner.forget_partition(topic, index);
-                put_away.add(topic, index);
+                put_away.add(topic, index, &gone.log().directory());
             }
         }
         let is_meant = |index| wanted.iter().any(|it| it.0 == index);

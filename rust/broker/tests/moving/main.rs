@@ -55,8 +55,8 @@ fn a_replica_is_moved_and_moved_back_with_all_that_it_has() {
     node.logs.close().expect("closed");
     let node = Node::start(&disks).expect("a broker");
     assert_eq!((node.check(), node.place()), ((5, 27), PathBuf::from(FIRST)));
-    node.logs.purge_deleted(NOW_MS + 1).expect("purged");
-    for (disk, path) in disks.iter().zip([FIRST, SECOND]) {
+    for (number, (disk, path)) in disks.iter().zip([FIRST, SECOND]).enumerate() {
+        node.logs.purge_deleted(number, NOW_MS + 1).expect("purged");
         let names = disk.list(Path::new(path)).expect("names").into_iter().map(|it| it.name);
         let left: Vec<_> = names.filter(|it| it.starts_with("t-0.") || it == "fastlog.moves").collect();
         assert!(left.iter().all(|it| it == "fastlog.moves"), "{left:?}");
@@ -318,7 +318,7 @@ fn a_full_disk_without_room_for_a_longer_name_gives_a_replica_away_and_goes_on()
     disks[0].set_faults(Faults { directory_rename_error: Some(ErrorKind::StorageFull), ..Faults::default() });
     assert_eq!(moved(&node), (27, true));
     assert!(node.logs.offline().expect("asked").is_empty());
-    node.logs.purge_deleted(i64::MAX).expect("nothing is left to be removed");
+    node.logs.purge_deleted(0, i64::MAX).expect("nothing is left to be removed");
     disks[0].set_faults(Faults::default());
     // the disk is in use: it takes the replica back
     node.ask("t", FIRST).expect("asked");

@@ -13,7 +13,7 @@ use super::deleted_topics;
 use super::failures::{self, Failed};
 use super::moves::{self, Moves};
 use super::run_marker::{self, Run};
-use super::{Identity, LogDir, Written, meta_properties};
+use super::{Identity, LogDir, Next, Written, meta_properties};
 use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::{DirectoryEntry, FileSystem, Storage};
@@ -101,7 +101,8 @@ impl Claim {
         ];
         // one that tells nothing may not be there
         let told = read.into_iter().filter(|(_, offsets)| !offsets.is_empty());
-        let written = |offsets| Written { text: checkpoint::text(offsets), is_synced: false };
+        let written =
+            |offsets| Written { text: checkpoint::text(offsets), is_synced: false, next: Next::Nothing };
         let written = told.map(|(checkpoint, offsets)| (checkpoint, written(offsets))).collect();
         Ok(LogDir {
             storage,
@@ -111,6 +112,7 @@ impl Claim {
             recovery_points,
             high_watermarks,
             log_starts,
+            writing: Mutex::default(),
             written: Mutex::new(written),
             moves: Mutex::new(moves),
             _lock: lock,

@@ -56,6 +56,27 @@ struct Written {
     text: String,
     /// It was written in this run. What an earlier one left may not be on the disk, if it died before its sync.
     is_synced: bool,
+    next: Next,
+}
+
+/// What is being written in the place of a checkpoint file.
+#[derive(Debug)]
+enum Next {
+    Nothing,
+    /// It is being gathered.
+    NotKnown,
+    Text(String),
+}
+
+impl Written {
+    fn may_say(&self, line: &str) -> bool {
+        self.text.contains(line)
+            || match &self.next {
+                Next::Nothing => false,
+                Next::NotKnown => true,
+                Next::Text(text) => text.contains(line),
+            }
+    }
 }
 
 /// A data directory in use by this process.
@@ -69,9 +90,10 @@ pub struct LogDir {
     recovery_points: Offsets,
     high_watermarks: Offsets,
     log_starts: Offsets,
-    /// What the checkpoint files say, where that is known. Files are written one at a time: they share the names of their
-    /// temporary files.
+    /// What the checkpoint files say, where that is known. Not held while the disk is waited for.
     written: Mutex<HashMap<Checkpoint, Written>>,
+    /// Files are written one at a time: they share the names of their temporary files.
+    writing: Mutex<()>,
     /// Partitions that are being given away, as the file says.
     moves: Mutex<moves::Moves>,
     /// Held for its drop.
@@ -205,25 +227,45 @@ impl LogDir {
 
     /// Replaces a checkpoint file by `offsets`, synced; one that says just that already is left alone.
     pub fn write_checkpoint(&self, checkpoint: Checkpoint, offsets: &Offsets) -> Result<(), LogError> {
-        self.storage.check()?;
-        let mut written = self.written.lock();
-        let text = checkpoint::text(offsets);
-        if written.get(&checkpoint).is_some_and(|it| it.is_synced && it.text == text) {
-            return Ok(());
-        }
-        // where it fails nobody knows which of the two the file says
-        written.remove(&checkpoint);
-        checkpoint.write(&*self.storage.file_system, self.path(), &text)?;
-        written.insert(checkpoint, Written { text, is_synced: true });
-        Ok(())
+        self.write_checkpoint_by(checkpoint, || offsets.clone())
     }
 
-    /// Whether the last run or this one may have written down an offset of the partition that is not 0, the cleaner's apart.
+    /// The same, with the offsets as `look` finds them when no other file is being written.
+    pub fn write_checkpoint_by(
+        &self,
+        checkpoint: Checkpoint,
+        look: impl FnOnce() -> Offsets,
+    ) -> Result<(), LogError> {
+        self.storage.check()?;
+        let _one_at_a_time = self.writing.lock();
+        if let Some(known) = self.written.lock().get_mut(&checkpoint) {
+            known.next = Next::NotKnown;
+        }
+        let text = checkpoint::text(&look());
+        if let Some(known) = self.written.lock().get_mut(&checkpoint) {
+            if known.is_synced && known.text == text {
+                known.next = Next::Nothing;
+                return Ok(());
+            }
+            known.next = Next::Text(text.clone());
+        }
+        let result = checkpoint.write(&*self.storage.file_system, self.path(), &text);
+        let mut written = self.written.lock();
+        match result {
+            Ok(()) => _ = written.insert(checkpoint, Written { text, is_synced: true, next: Next::Nothing }),
+            // nobody knows which of the two the file says
+            Err(_) => _ = written.remove(&checkpoint),
+        }
+        result
+    }
+
+    /// Whether the last run or this one may have written down an offset of the partition that is not 0, the cleaner's apart,
+    /// or is about to. Does not wait for the disk.
     pub fn has_checkpointed(&self, topic: &str, partition: i32) -> bool {
         let line = format!("\n{topic} {partition} ");
         let written = self.written.lock();
         let all = [Checkpoint::RecoveryPoint, Checkpoint::HighWatermark, Checkpoint::LogStart];
-        all.iter().any(|it| written.get(it).is_none_or(|it| it.text.contains(&line)))
+        all.iter().any(|it| written.get(it).is_none_or(|it| it.may_say(&line)))
     }
 
     /// Syncs the names of what is in it.

@@ -326,12 +326,16 @@ impl Engine {
 
     // --- housekeeping ---
 
-    fn enforce_retention(&self, py: Python<'_>, now_ms: i64) -> PyResult<usize> {
-        self.with_logs(py, |logs| Ok(logs.enforce_retention(now_ms)))
+    fn directory_count(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with_logs(py, LogManager::directory_count)
     }
 
-    fn purge_deleted(&self, py: Python<'_>, now_ms: i64) -> PyResult<usize> {
-        self.with_logs(py, |logs| logs.purge_deleted(now_ms))
+    fn enforce_retention(&self, py: Python<'_>, directory: usize, now_ms: i64) -> PyResult<usize> {
+        self.with_logs(py, |logs| logs.enforce_retention(directory, now_ms))
+    }
+
+    fn purge_deleted(&self, py: Python<'_>, directory: usize, now_ms: i64) -> PyResult<usize> {
+        self.with_logs(py, |logs| logs.purge_deleted(directory, now_ms))
     }
 
     fn look_at_rooms(&self, py: Python<'_>) -> PyResult<()> {
@@ -384,16 +388,16 @@ impl Engine {
         }
     }
 
-    fn checkpoint_recovery_points(&self, py: Python<'_>) -> PyResult<()> {
-        self.with_logs(py, |logs| logs.write_checkpoint(Checkpoint::RecoveryPoint))
+    fn checkpoint_recovery_points(&self, py: Python<'_>, directory: usize) -> PyResult<()> {
+        self.with_logs(py, |logs| logs.checkpoint(directory, Checkpoint::RecoveryPoint))
     }
 
-    fn checkpoint_log_starts(&self, py: Python<'_>) -> PyResult<()> {
-        self.with_logs(py, |logs| logs.write_checkpoint(Checkpoint::LogStart))
+    fn checkpoint_log_starts(&self, py: Python<'_>, directory: usize) -> PyResult<()> {
+        self.with_logs(py, |logs| logs.checkpoint(directory, Checkpoint::LogStart))
     }
 
-    fn checkpoint_high_watermarks(&self, py: Python<'_>) -> PyResult<()> {
-        self.with_logs(py, |logs| logs.write_checkpoint(Checkpoint::HighWatermark))
+    fn checkpoint_high_watermarks(&self, py: Python<'_>, directory: usize) -> PyResult<()> {
+        self.with_logs(py, |logs| logs.checkpoint(directory, Checkpoint::HighWatermark))
     }
 
     // --- replication ---
