@@ -20,6 +20,9 @@ use crate::upload;
 /// Manifests that are kept: that in force, and the one before for who looks for what went wrong.
 pub(crate) const KEPT: u64 = 2;
 
+/// Objects at most whose removal is tried again; those beyond are left to the next look.
+const UNNEEDED_MAX: usize = 1_000;
+
 impl Tier {
     /// Looks into the store, once in a leadership and after each failure, and takes over the manifest in force there, as
     /// far as it is of the log's history. Nothing may be changed in the store before. Blocks.
@@ -61,7 +64,9 @@ impl Tier {
         if is_cut || is_others || !strays.is_empty() {
             // it lists once more, and fails where there is a later one
             self.commit(store, writer, next, local)?;
-            strays.iter().for_each(|key| _ = self.remove(store, key));
+            // the list has what was to be tried again
+            self.unneeded.lock().clear();
+            strays.iter().for_each(|key| self.remove(store, key));
         } else if next.version > known.version {
             self.take(next, local)?;
         }
@@ -147,12 +152,27 @@ impl Tier {
         listed.iter().map(|it| it.key.clone()).filter(is_stray).collect()
     }
 
-    /// What cannot be removed is left to the next look.
-    pub(crate) fn remove(&self, store: &dyn Store, key: &str) -> bool {
-        let removed = store.delete(key);
-        if let Err(error) = &removed {
-            tracing::warn!(%error, "an object that nobody needs is left in the store, the next start tries again");
+    /// Removes an object that no manifest names any more, nor ever will again; what cannot be removed is tried again by
+    /// [`Self::remove_unneeded`], and by the next look of a leader.
+    pub(crate) fn remove(&self, store: &dyn Store, key: &str) {
+        if let Err(error) = store.delete(key) {
+            tracing::warn!(%error, "an object that nobody needs is left in the store, its removal is tried again");
+            let mut unneeded = self.unneeded.lock();
+            if unneeded.len() < UNNEEDED_MAX {
+                unneeded.push_back(key.to_owned());
+            }
         }
-        removed.is_ok()
+    }
+
+    /// Removes what could not be removed before, until the store refuses one: that is the last to be tried the next time.
+    /// Blocks.
+    pub fn remove_unneeded(&self, store: &dyn Store) {
+        loop {
+            let Some(key) = self.unneeded.lock().pop_front() else { return };
+            if store.delete(&key).is_err() {
+                self.unneeded.lock().push_back(key);
+                return;
+            }
+        }
     }
 }

@@ -74,9 +74,8 @@ impl Tier {
         *attached = None;
         self.commit(store, writer, next, local)?;
         let keys = gone.iter().flat_map(|it| upload::keys(self.prefix(), it.base_offset, it.id));
-        // what is left is a stray, for which the store is looked through again
-        let left = keys.filter(|key| !self.remove(store, key)).count();
-        *attached = (left == 0).then_some(writer.leader_epoch);
+        keys.for_each(|key| self.remove(store, &key));
+        *attached = Some(writer.leader_epoch);
         Ok(count)
     }
 
@@ -122,7 +121,7 @@ impl Tier {
         if let Err(error) = upload::check_kept(store, &key, bytes.len() as u64) {
             match error {
                 // nobody can read it, so nobody went on from it; left there it would stop every later leader
-                TierError::Corrupt { .. } => _ = self.remove(store, &key),
+                TierError::Corrupt { .. } => _ = store.delete(&key),
                 // later leaders removed it, while this broker was stopped
                 TierError::Store(StoreError::NotFound { .. }) => self.check_newest(store, version)?,
                 _ => {}

@@ -171,10 +171,9 @@ impl Tier {
         next.segments.splice(place..=place, entries);
         self.commit(store, writer, next, local)?;
         self.seen.lock().lost.retain(|it| it.id != entry.id);
-        // what is left is a stray, for which the store is looked through again
         let keys = upload::keys(self.prefix(), entry.base_offset, entry.id);
-        let left = keys.iter().filter(|key| !self.remove(store, key)).count();
-        *attached = (left == 0).then_some(writer.leader_epoch);
+        keys.iter().for_each(|key| self.remove(store, key));
+        *attached = Some(writer.leader_epoch);
         tracing::warn!(
             prefix = self.prefix(),
             from_offset = entry.base_offset,

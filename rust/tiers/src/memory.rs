@@ -23,6 +23,8 @@ pub enum Fault {
     ShortensReads,
     /// What was to be made, as manifests are, is made, and the answer is a failure.
     LosesAnswers,
+    /// Nothing is removed.
+    DeniesDeletes,
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +107,7 @@ impl MemoryStore {
         }
         match state.fault {
             Some(Fault::Unreachable) => failed("unreachable"),
+            Some(Fault::DeniesDeletes) if what == "delete" => failed("denied"),
             Some(Fault::LosesAnswers) if what == "create" => {
                 change(&mut state)?;
                 failed("the answer was lost")

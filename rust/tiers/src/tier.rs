@@ -8,6 +8,7 @@
 //! A copy of the manifest lies in the partition's directory, so that a start asks no store. A log deletes only what that
 //! copy names and what is of its own history, told by leader epochs.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -65,6 +66,8 @@ pub struct Tier {
     pub(crate) attached: Mutex<Option<i32>>,
     /// What was seen of the objects that the manifest names.
     pub(crate) seen: Mutex<Seen>,
+    /// Objects that nobody needs, and that the store did not remove when it was asked to.
+    pub(crate) unneeded: Mutex<VecDeque<String>>,
 }
 
 impl Tier {
@@ -93,6 +96,7 @@ impl Tier {
             known: RwLock::new(Known { own: Arc::clone(&whole), whole }),
             attached: Mutex::new(None),
             seen: Mutex::default(),
+            unneeded: Mutex::default(),
         }
     }
 
@@ -187,6 +191,7 @@ impl Tier {
     pub(crate) fn forget(&self) {
         let empty = Arc::new(Manifest::empty(self.place.clone()));
         *self.known.write() = Known { whole: Arc::clone(&empty), own: empty };
+        self.unneeded.lock().clear();
     }
 
     pub(crate) fn check_place(&self, manifest: &Manifest) -> Result<(), TierError> {

@@ -113,6 +113,28 @@ fn a_manifest_that_is_kept_by_half_does_not_count_and_stops_nobody() {
 }
 
 #[test]
+fn what_could_not_be_removed_goes_in_a_later_turn_of_the_same_leader() {
+    let (broker, store) = with_two();
+    let tier = broker.tier();
+    let objects = |store: &MemoryStore| store.keys().iter().filter(|key| !key.contains("manifest-")).count();
+    // a stray, as of an upload that was broken off
+    store.change(&format!("{}/00000000000000000010-{}.log", tier.prefix(), Uuid::from_u128(1)), |bytes| {
+        bytes.push(1)
+    });
+    store.set_fault(Some(Fault::DeniesDeletes));
+    broker.attach(&tier, &*store).unwrap();
+    assert_eq!(broker.trim(&tier, &*store, 7).unwrap(), 1);
+    tier.remove_unneeded(&*store);
+    assert_eq!(objects(&store), 5);
+    store.set_fault(None);
+    tier.remove_unneeded(&*store);
+    assert_eq!(objects(&store), 2);
+    let asked = store.requests();
+    tier.remove_unneeded(&*store);
+    assert_eq!(store.requests(), asked, "there is nothing left to be asked for");
+}
+
+#[test]
 fn an_object_that_lost_its_second_half_later_is_an_error_for_its_segment_only() {
     let (broker, store) = with_two();
     let tier = broker.tier();

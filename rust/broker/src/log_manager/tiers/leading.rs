@@ -29,6 +29,7 @@ impl LogManager {
         with_local(partition, |local| {
             tier.tier.attach(tiers.store(), writer, local)?;
             partition.note_tier(&tier);
+            tier.tier.remove_unneeded(tiers.store());
             self.start_where_records_are(partition, &tier)?;
             // no further than the checkpoint says: a start that moved since is written down in the next turn
             let start = partition.log().log_start_offset().min(tier.written_start());
