@@ -27,12 +27,21 @@ READ_TIMEOUT = timedelta(seconds=30)
 REQUEST_TIMEOUT = timedelta(minutes=10)
 #: how long one request is tried again where the store does not answer, or says that it is not able to
 PATIENCE = timedelta(minutes=1)
-RETRIES_MAX = 30
-LONGEST_PAUSE = timedelta(seconds=10)
+#: the library counts tries too: as many pauses as the first one, which is the shortest, take all of the patience
+RETRIES_MAX = 600
+#: parts of the patience, so that a shorter one goes as the real one does: 100 ms and 10 s
+FIRST_PAUSE = 1 / RETRIES_MAX
+LONGEST_PAUSE = 1 / 6
+#: a pause is anything from the first one to so many times the last one: with 2 they would not become longer
+GROWTH = 3
 #: in what the library says of requests other than those for one object
 DENIED = re.compile(r"\b(401 Unauthorized|403 Forbidden)\b")
 #: said of conditions that a store does not know
 UNSUPPORTED = re.compile(r"\b501 Not Implemented\b")
+#: how the library was told to try, in what it says
+CONFIGURED = re.compile(r", max_retries: \d+, retry_timeout: \S+ +- ")
+#: what the system said, in the dump of the library's structures
+CAUSE = re.compile(r'^ +(?:message|error): "([^"]+)",$', re.MULTILINE)
 #: taken from a store at a time
 READ_BYTES = 1 << 20
 INSTALL = "pip install 'fastlog[s3]'"
@@ -72,9 +81,9 @@ class ObjectArchive:
                     "max_retries": RETRIES_MAX,
                     "retry_timeout": patience,
                     "backoff": {
-                        "init_backoff": timedelta(milliseconds=100),
-                        "max_backoff": min(LONGEST_PAUSE, patience),
-                        "base": 2,
+                        "init_backoff": patience * FIRST_PAUSE,
+                        "max_backoff": patience * LONGEST_PAUSE,
+                        "base": GROWTH,
                     },
                 },
             )
@@ -156,10 +165,16 @@ class ObjectArchive:
         elif isinstance(error, self._absent):
             advice = "is there such a bucket? It is not made here"
         else:
-            advice = "give the command again when the store answers; what is kept already stays, and it goes on there"
+            advice = "give the command again when the store answers"
+            if doing == "writing":
+                advice += "; what is kept already stays, and it goes on there"
         raise BackupError(f"{doing} {self._url}/{name} failed: {_first_line(error)}; {advice}") from error
 
 
 def _first_line(error: Exception) -> str:
-    """What the library says, without the dump of its own structures that follows."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """What the library says; of the dump of its own structures that follows only what the system said."""
+    said = str(error).strip()
+    if not said:
+        return type(error).__name__
+    cause = CAUSE.search(said)
+    return CONFIGURED.sub(": ", said.splitlines()[0]) + (f" ({cause[1]})" if cause else "")

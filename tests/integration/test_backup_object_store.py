@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
@@ -23,6 +25,13 @@ from tests.support.object_store import BUCKET, BUSY, DENIED, FaultyStore, Object
 
 PATIENCE = timedelta(seconds=2)
 QUICK = {"patience": PATIENCE, "read_timeout": timedelta(seconds=1)}
+#: nobody listens there
+AWAY = {
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+    "AWS_ACCESS_KEY_ID": "anybody",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_REGION": "us-east-1",
+}
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +186,28 @@ def test_a_store_that_is_busy_for_a_while_is_asked_again(
     store.fault = None
     verify(open_archive(url(topic)), manifest, lambda _bytes: None)
     assert refused > 6
+
+
+@pytest.mark.parametrize(
+    ("tries", "says"),
+    [
+        (lambda archive: archive.sizes("manifests"), r"listing .*answers$"),
+        (lambda archive: archive.get("manifests/x", 10), r"reading .*answers$"),
+        (lambda archive: archive.put("manifests/x", b"x"), r"writing .*answers; what is kept already stays"),
+    ],
+)
+def test_a_store_that_restarts_is_asked_again_until_the_patience_ends(
+    monkeypatch: pytest.MonkeyPatch, tries: Callable[[ObjectArchive], object], says: str
+) -> None:
+    """A refused connection costs no time: were tries counted, they would end long before."""
+    for name, value in AWAY.items():
+        monkeypatch.setenv(name, value)
+    begun = time.monotonic()
+    with pytest.raises(BackupError, match=r"after \d+ retries: .*Connection refused") as told:
+        tries(ObjectArchive("s3://bucket/x", **QUICK))
+    assert PATIENCE.total_seconds() <= time.monotonic() - begun < 2 * PATIENCE.total_seconds()
+    assert re.search(says, str(told.value))
+    assert "max_retries" not in str(told.value)
 
 
 def test_a_store_that_does_not_answer_is_told(broker: BrokerProcess, store: FaultyStore, topic: str) -> None:
