@@ -14,6 +14,8 @@ use crate::error::{During, LogError};
 use crate::file_name;
 use crate::file_system::{FileHandle, LazyFile, OpenMode, UnseenFile, atomic_file, read_up_to_at};
 use crate::lineage::common_end;
+use crate::producer_state::snapshot;
+use crate::recovery::producers;
 use crate::segment::Segment;
 use crate::segment::list::SegmentList;
 use crate::segment::txn_index::TxnIndex;
@@ -47,13 +49,13 @@ impl TieredRange {
     }
 }
 
-/// A full segment, as it is to be uploaded: synced, and below the last stable offset. Where the store has the front of it
-/// already, as another replica's segments have other borders, the rest of it.
+/// A full segment, as it is to be uploaded: synced, and below the last stable offset. Where another replica's segments have
+/// other borders, the rest of one of which the store has the front, or the front of one whose rest it has.
 #[derive(Clone, Debug)]
 pub struct ClosedSegment {
     /// Its first offset.
     pub base_offset: i64,
-    /// The base offset of the next one.
+    /// The offset behind its last one.
     pub next_offset: i64,
     /// Where its batches begin in the file.
     pub position: u64,
@@ -159,12 +161,15 @@ impl Log {
         Ok(Some(closed))
     }
 
-    /// The full segments that make up `[base_offset, next_offset)`, which was uploaded before, of the first one perhaps only
-    /// the rest; `None` = the disk does not have all of it, or its segments end elsewhere. Blocks on the disk.
+    /// What makes up `[base_offset, next_offset)`, which was uploaded before, of each segment of the disk one: of the first
+    /// perhaps only the rest, and of the last only the front, as another replica's segments end elsewhere. `None` = the disk
+    /// does not have all of it, or no batch begins there. Producers that are found out anew count as having written at
+    /// `now_ms`. Blocks on the disk.
     pub fn closed_segments(
         &self,
         base_offset: i64,
         next_offset: i64,
+        now_ms: i64,
     ) -> Result<Option<Vec<ClosedSegment>>, LogError> {
         if next_offset > self.last_stable_offset().min(self.high_watermark())
             || !self.is_synced(next_offset)?
@@ -173,28 +178,39 @@ impl Log {
         }
         let list = self.segments();
         let (mut found, mut from) = (Vec::new(), base_offset);
-        let ends_in_it = |next: Option<i64>| next.filter(|it| *it > base_offset && *it <= next_offset);
-        for (segment, next) in list.with_next() {
-            let Some(next) = ends_in_it(next) else { continue };
+        for (segment, next) in list.with_next().filter(|(segment, _)| segment.base_offset < next_offset) {
+            let until = next.unwrap_or_else(|| self.log_end_offset()).min(next_offset);
+            if until <= base_offset {
+                continue;
+            }
             // what the cleaner left nothing of makes no object of its own
             if segment.base_offset > from || segment.size() == 0 {
                 return Ok(None);
             }
-            let mut closed = self.closed_segment(segment, next)?;
+            let closed = match next {
+                Some(next) if next == until => Some(self.closed_segment(segment, until)?),
+                _ => self.front_of(segment, until, now_ms)?,
+            };
+            let Some(mut closed) = closed else { return Ok(None) };
             if segment.base_offset < from {
                 let Some(position) = position_of(segment, from)? else { return Ok(None) };
                 self.without_front(segment, (from, position), &mut closed)?;
             }
-            from = next;
+            from = until;
             found.push(closed);
         }
         Ok((from == next_offset).then_some(found))
     }
 
-    /// Syncs the full segments that end at `until` at the latest, where they are not; whether they are.
+    /// Syncs what ends at `until` at the latest, where it is not; whether it is.
     fn is_synced(&self, until: i64) -> Result<bool, LogError> {
         if self.recovery_point() < until {
-            self.flush_full_segments(until)?;
+            let is_full = until <= self.full_end_offset();
+            if is_full {
+                self.flush_full_segments(until)?
+            } else {
+                self.flush()?
+            };
         }
         Ok(self.recovery_point() >= until)
     }
@@ -227,6 +243,38 @@ impl Log {
         Ok(Arc::new(UnseenFile::new(file)))
     }
 
+    /// What lies below offset `until` of a segment that goes on behind it, or may; `None` = it lies within a batch. Whoever
+    /// begins there is to know the producers as of then, which no snapshot tells.
+    fn front_of(
+        &self,
+        segment: &Arc<Segment>,
+        until: i64,
+        now_ms: i64,
+    ) -> Result<Option<ClosedSegment>, LogError> {
+        segment.ensure_loaded(self.config().index_interval_bytes)?;
+        let size_bytes = segment.size();
+        let behind = segment.find_batch(until, size_bytes)?;
+        if behind.as_ref().is_some_and(|it| it.header.base_offset < until) {
+            return Ok(None);
+        }
+        self.check_txn_index(segment)?;
+        let txn_index = segment.txn_index.encoded_within(segment.base_offset, until);
+        let list = self.segments();
+        let producers = producers::as_of(&self.snapshots(&list), until, now_ms)?;
+        Ok(Some(ClosedSegment {
+            base_offset: segment.base_offset,
+            next_offset: until,
+            position: 0,
+            size_bytes: behind.map_or(size_bytes, |it| it.position),
+            log: self.unseen(segment)?,
+            offset_index: Vec::new(),
+            time_index: Vec::new(),
+            txn_index: txn_index.during("read the transaction index of", segment.txn_index.file().path())?,
+            snapshot: producers.map(|it| snapshot::encode(&it)).unwrap_or_default(),
+            epochs: self.epochs_of(segment.base_offset, until),
+        }))
+    }
+
     /// Leaves out what lies below offset `from`, where a batch begins: another replica's segment ended there.
     fn without_front(
         &self,
@@ -240,7 +288,7 @@ impl Log {
         closed.time_index.clear();
         closed.txn_index = segment
             .txn_index
-            .encoded_from(from)
+            .encoded_within(from, closed.next_offset)
             .during("read the transaction index of", segment.txn_index.file().path())?;
         closed.epochs = self.epochs_of(from, closed.next_offset);
         Ok(())

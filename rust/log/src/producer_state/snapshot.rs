@@ -38,7 +38,8 @@ pub(crate) fn read(file_system: &dyn FileSystem, path: &Path) -> Result<Producer
     decode(&bytes.ok_or_else(|| bad("it is not there"))?).map_err(bad)
 }
 
-fn encode(state: &ProducerState) -> Vec<u8> {
+/// The state as a file has it.
+pub(crate) fn encode(state: &ProducerState) -> Vec<u8> {
     let mut producers: Vec<_> = state.entries.iter().collect();
     producers.sort_unstable_by_key(|(producer_id, _)| **producer_id);
     let mut entries = Vec::with_capacity(producers.len() * ENTRY_BYTES);

@@ -1,6 +1,7 @@
 //! Rebuilding the producers' state: the newest good snapshot, then the batches after it. The replay also completes the
 //! indexes of aborted transactions.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -52,7 +53,7 @@ fn replay_all(
 ) -> Result<(), LogError> {
     let holding = segments.holding(from).take_while(|(segment, _)| from < end && segment.base_offset < end);
     holding.map(|(segment, _)| segment).try_for_each(|segment| {
-        replay(segment, from, state, now_ms, &mut |aborted| {
+        replay(segment, from..end, state, now_ms, &mut |aborted| {
             let path = segment.txn_index.file().path();
             segment.txn_index.complete(aborted).during("write the transaction index", path)
         })
@@ -70,14 +71,31 @@ pub(crate) fn aborted_in(
     let before =
         snapshots.segments.holding(from).take_while(|(segment, _)| segment.base_offset < of.base_offset);
     for (segment, _) in before {
-        replay(segment, from, &mut state, 0, &mut |_| Ok(()))?;
+        replay(segment, from..i64::MAX, &mut state, 0, &mut |_| Ok(()))?;
     }
     let mut found = Vec::new();
-    let is_whole = replay(of, from, &mut state, 0, &mut |aborted| {
+    let is_whole = replay(of, from..i64::MAX, &mut state, 0, &mut |aborted| {
         found.push(aborted);
         Ok(())
     })?;
     Ok((found, is_whole))
+}
+
+/// The state as of `offset`, where a batch begins or the log ends, by the newest snapshot and the batches behind it; `None`
+/// where those do not read.
+pub(crate) fn as_of(
+    snapshots: &Snapshots<'_>,
+    offset: i64,
+    now_ms: i64,
+) -> Result<Option<ProducerState>, LogError> {
+    let (mut state, from) = snapshots.at_or_below(offset);
+    for (segment, _) in snapshots.segments.holding(from).take_while(|(it, _)| it.base_offset < offset) {
+        segment.ensure_loaded(snapshots.interval_bytes)?;
+        if !replay(segment, from..offset, &mut state, now_ms, &mut |_| Ok(()))? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(state))
 }
 
 /// The snapshots of one log, and what they are compared with.
@@ -197,21 +215,23 @@ impl Snapshots<'_> {
     }
 }
 
-/// Goes through the batches of a segment from offset `from` on. It stops at damage, where sequences cannot be known; false
+/// Goes through the batches of a segment that begin at `offsets`. It stops at damage, where sequences cannot be known; false
 /// = there was some. `note` is told of transactions that were aborted.
 fn replay(
     segment: &Segment,
-    from: i64,
+    offsets: Range<i64>,
     state: &mut ProducerState,
     now_ms: i64,
     note: &mut dyn FnMut(AbortedTxn) -> Result<(), LogError>,
 ) -> Result<bool, LogError> {
     let path = || segment.log.path();
-    let start = segment.offset_index.position_before(from).during("read the index of", path())?;
+    let start = segment.offset_index.position_before(offsets.start).during("read the index of", path())?;
     let mut scan = segment.scan_from(start, segment.size())?;
     loop {
         match scan.step(i64::MAX).during("read", path())? {
-            Step::Batch(located) if located.header.base_offset < from || located.header.producer_id < 0 => {}
+            Step::Batch(located) if located.header.base_offset >= offsets.end => return Ok(true),
+            Step::Batch(located)
+                if located.header.base_offset < offsets.start || located.header.producer_id < 0 => {}
             Step::Batch(located) if located.header.attributes.is_control() => {
                 let marker = read_marker(scan.batch(&located).during("read", path())?);
                 let aborted =

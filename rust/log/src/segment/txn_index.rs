@@ -115,11 +115,10 @@ impl TxnIndex {
         self.with(|entries| Ok(entries.all.iter().flat_map(encode).collect()))
     }
 
-    /// The same of transactions that ended at `offset` or later.
-    pub(crate) fn encoded_from(&self, offset: i64) -> io::Result<Vec<u8>> {
-        self.with(|entries| {
-            Ok(entries.all.iter().filter(|txn| txn.last_offset >= offset).flat_map(encode).collect())
-        })
+    /// The same of transactions that ended in `[from, until)`.
+    pub(crate) fn encoded_within(&self, from: i64, until: i64) -> io::Result<Vec<u8>> {
+        let is_within = |txn: &&AbortedTxn| (from..until).contains(&txn.last_offset);
+        self.with(|entries| Ok(entries.all.iter().filter(is_within).flat_map(encode).collect()))
     }
 
     /// What it holds, to be noted.

@@ -87,15 +87,17 @@ fn what_was_uploaded_is_offered_again_as_the_segments_that_make_it_up() {
     let directory = tempfile::tempdir().unwrap();
     let (log, bases) = log_of_two_epochs(directory.path());
     let offsets = |from, until| {
-        let found = log.closed_segments(from, until).unwrap()?;
+        let found = log.closed_segments(from, until, NOW_MS).unwrap()?;
         Some(found.iter().map(|it| (it.base_offset, it.next_offset, it.position)).collect::<Vec<_>>())
     };
     assert_eq!(offsets(bases[1], bases[2]), Some(vec![(bases[1], bases[2], 0)]));
     let two = offsets(bases[1] + 1, bases[3]).unwrap();
     assert_eq!((two[0].0, two[0].1, two[1]), (bases[1] + 1, bases[2], (bases[2], bases[3], 0)));
     assert!(two[0].2 > 0, "it begins within a file");
-    assert_eq!(offsets(bases[1], bases[2] - 1), None, "no segment ends there");
-    assert_eq!(offsets(*bases.last().unwrap(), 60), None, "it is not full");
+    assert_eq!(offsets(bases[1], bases[2] - 1), Some(vec![(bases[1], bases[2] - 1, 0)]));
+    let last = *bases.last().unwrap();
+    assert_eq!(offsets(last, 60), Some(vec![(last, 60, 0)]), "what is not full here was so elsewhere");
+    assert_eq!(offsets(last, 61), None, "it ends before");
     log.set_tiered_end(Some(bases[2]));
     log.enforce_retention(NOW_MS + 10).unwrap();
     assert_eq!(offsets(bases[1], bases[3]), None, "the disk gave up the front");

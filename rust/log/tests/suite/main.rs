@@ -28,6 +28,7 @@ mod lazy_steps;
 mod lifecycle;
 mod moving;
 mod moving_damage;
+mod other_borders;
 mod recovery;
 mod replica_order;
 mod restore;

@@ -43,7 +43,7 @@ impl LogManager {
                 tier.tier.note_lost(lost);
             }
             let Some(closed) = partition.log().next_to_upload()? else {
-                return put_back(tiers, partition, (&tier, writer, local));
+                return put_back(tiers, partition, (&tier, writer, local), now_ms);
             };
             tier.tier.add(tiers.store(), writer, &closed, local)?;
             partition.note_tier(&tier);
@@ -104,11 +104,11 @@ fn put_back(
     tiers: &Tiers,
     partition: &Partition,
     (tier, writer, local): (&PartitionTier, Writer, &Local<'_>),
+    now_ms: i64,
 ) -> Result<bool, TierError> {
     for entry in tier.tier.lost() {
-        let Some(sources) = partition.log().closed_segments(entry.base_offset, entry.next_offset)? else {
-            continue;
-        };
+        let found = partition.log().closed_segments(entry.base_offset, entry.next_offset, now_ms)?;
+        let Some(sources) = found else { continue };
         tier.tier.put_back(tiers.store(), writer, (&entry, &sources), local)?;
         partition.note_tier(tier);
         return Ok(true);
