@@ -29,6 +29,7 @@ use crate::recovery::producers::Snapshots;
 use crate::recovery::{LastStop, Recovered, Recovery, RecoveryReport, producers};
 use crate::segment::Segment;
 use crate::segment::list::SegmentList;
+use crate::segment::scan::Step;
 
 /// What is to be opened, and what the checkpoints say of it.
 #[derive(Clone, Debug)]
@@ -319,7 +320,45 @@ fn open_segments(
         }
         Ok(Arc::new(segment))
     };
-    bases.into_iter().map(open).collect()
+    let mut segments = bases.into_iter().map(open).collect::<Result<Vec<_>, LogError>>()?;
+    if remove_left_over(storage, &mut segments)? {
+        *names = list_names(storage, directory)?;
+    }
+    Ok(segments)
+}
+
+/// Removes empty segments that are no part of the log, and says whether there were any. A roll that failed may have left
+/// one at the log's end of then, and its removal may not have come to the disk; records went on in the segment before.
+/// Taken for the end of the log it would cost all of them.
+fn remove_left_over(storage: &Storage, segments: &mut Vec<Arc<Segment>>) -> Result<bool, LogError> {
+    let mut kept: Vec<Arc<Segment>> = Vec::with_capacity(segments.len());
+    let mut left_over = Vec::new();
+    let last_base = segments.last().map(|it| it.base_offset);
+    for segment in segments.drain(..) {
+        let is_last = last_base == Some(segment.base_offset);
+        let is_needed = match kept.last() {
+            Some(before) if segment.size() == 0 => is_last && !has_batch_from(before, segment.base_offset)?,
+            _ => true,
+        };
+        if is_needed { kept.push(segment) } else { left_over.push(segment) }
+    }
+    *segments = kept;
+    for segment in &left_over {
+        tracing::warn!(segment = %segment.log.path().display(), "an empty segment within the log is removed");
+        segment.remove_files(&*storage.file_system)?;
+    }
+    Ok(!left_over.is_empty())
+}
+
+/// Whether the segment goes on from `offset`, by headers up to there and whole batches behind.
+fn has_batch_from(segment: &Segment, offset: i64) -> Result<bool, LogError> {
+    let mut scan = segment.scan_from(0, segment.size())?;
+    while let Step::Batch(located) = scan.step(offset).during("read", segment.log.path())? {
+        if located.header.last_offset() >= offset {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn load_epochs(storage: &Storage, directory: &Path, names: &[String]) -> Result<EpochCache, LogError> {

@@ -1,7 +1,9 @@
 //! Starting a new segment.
 //!
 //! Crash points: the old segment is complete before the new one is made, so whatever is missing after a crash (its last
-//! index entries, the snapshot, the new files) is rebuilt; an empty new segment is taken over as it is.
+//! index entries, the snapshot, the new files) is rebuilt; an empty new segment is taken over as it is. Where the process
+//! lives on without one, records may go on in the old segment: so nothing is left of one that could not be made, and the
+//! next open removes what is.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};

@@ -86,13 +86,21 @@ impl Drop for Edit<'_> {
 
 impl Segment {
     /// A new, empty segment with its files. An empty file left over from a crash is taken over.
+    ///
+    /// Where it fails nothing of it is left: another batch may be appended at its offset to the segment before, and a start
+    /// would take the one that was left for the log's end. If it cannot be removed the directory is poisoned.
     pub(crate) fn create(
         storage: &Storage,
         directory: &Path,
         base_offset: i64,
         now_ms: i64,
     ) -> Result<Self, LogError> {
-        Self::at(storage, directory, base_offset, now_ms, "").into_new()?.with_indexes()
+        let segment = Self::at(storage, directory, base_offset, now_ms, "").into_new()?;
+        if let Err(error) = segment.make_indexes() {
+            segment.remove_files(&*storage.file_system).inspect_err(|error| storage.poison(error))?;
+            return Err(error);
+        }
+        Ok(segment)
     }
 
     /// The first segment of a log, where there is no index of that name: most of ten thousand new logs stay empty, and
@@ -114,7 +122,9 @@ impl Segment {
         created_ms: i64,
     ) -> Result<Self, LogError> {
         let segment = Self::at(storage, directory, base_offset, created_ms, file_name::CLEANED);
-        Ok(Self { is_rewritten: true, ..segment.into_new()?.with_indexes()? })
+        let segment = segment.into_new()?;
+        segment.make_indexes()?;
+        Ok(Self { is_rewritten: true, ..segment })
     }
 
     fn into_new(self) -> Result<Self, LogError> {
@@ -131,7 +141,7 @@ impl Segment {
     }
 
     /// Makes its index files, or empties those that are there.
-    fn with_indexes(self) -> Result<Self, LogError> {
+    fn make_indexes(&self) -> Result<(), LogError> {
         let offsets = self.offset_index.entries();
         let times = self.time_index.entries();
         offsets
@@ -140,8 +150,7 @@ impl Segment {
             .and_then(|()| offsets.load(|_, _| false))
             .and_then(|_| times.load(|_, _| false))
             .and_then(|_| self.txn_index.truncate_to(self.base_offset))
-            .during("create the index of", self.log.path())?;
-        Ok(self)
+            .during("create the index of", self.log.path())
     }
 
     /// A segment that is there. Reads nothing but the file's size; indexes are looked at when first needed. `is_used`: its

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::common::*;
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
+use fastlog_log::file_system::{FileSystem, OpenMode};
 use fastlog_log::{Durability, LastStop, Log, LogConfig, LogError, LogOptions, Storage};
 use fastlog_protocol::ErrorCode;
 
@@ -79,6 +80,84 @@ fn without_descriptors_a_log_refuses_and_resumes_by_itself_and_promises_nothing(
     let options = LogOptions { recovery_point: end, ..options(config(), LastStop::MachineDied) };
     let (log, _) = Log::open(&storage, options, NOW_MS).unwrap();
     assert_eq!(values(&log), written);
+}
+
+const STOPS: [LastStop; 3] = [LastStop::Clean, LastStop::ProcessDied, LastStop::MachineDied];
+
+/// Ends the run so, all of it synced, and looks whether the next one has just those records and goes on behind them.
+fn check_next_run(
+    file_system: &MemoryFileSystem,
+    storage: &Arc<Storage>,
+    log: Log,
+    stop: LastStop,
+    context: &str,
+) {
+    let (written, recovery_point) = (values(&log), log.flush().unwrap());
+    let end = log.log_end_offset();
+    if stop == LastStop::Clean {
+        log.close(true).unwrap();
+    }
+    drop(log);
+    if stop == LastStop::MachineDied {
+        file_system.restart_machine();
+    }
+    let recovery_point = if stop == LastStop::Clean { recovery_point } else { 0 };
+    let options = LogOptions { recovery_point, ..options(config(), stop) };
+    let (log, report) = Log::open(storage, options, NOW_MS).unwrap();
+    assert_eq!((report.cut, report.damages.len()), (None, 0), "{context}");
+    assert_eq!(log.log_end_offset(), end, "{context}");
+    for (offset, value) in written {
+        let slice = log.read(offset, 1, end, true).unwrap().unwrap();
+        assert_eq!(values_in(&bytes_of(&slice), offset).1.first(), Some(&(offset, value)), "{context}");
+    }
+    assert_eq!(append(&log, &batch(&["next"])).unwrap().base_offset, end, "{context}");
+}
+
+/// A smaller batch takes the offset in the segment before, and the new segment is not to be there.
+#[test]
+fn a_roll_that_fails_half_way_for_want_of_descriptors_leaves_nothing_behind() {
+    let mut refused = 0;
+    for stop in STOPS {
+        for (opens, rolls_on) in (0..8).flat_map(|opens| [(opens, false), (opens, true)]) {
+            let (file_system, storage, log) = start();
+            fill(&log, 30);
+            let segments = log.segment_count();
+            (0..2).for_each(|_| _ = storage.open_files.close_idle());
+            file_system.set_faults(Faults { opens_left: Some(opens), ..Faults::default() });
+            let large = "x".repeat(3_000);
+            refused += usize::from(append(&log, &batch(&[&large])).is_err());
+            file_system.set_faults(Faults::default());
+            storage.check().expect("the disk has nothing to do with it");
+            let end = log.log_end_offset() + if rolls_on { 100 } else { 3 };
+            fill(&log, end);
+            assert_eq!(log.segment_count() > segments + 1, rolls_on);
+            let names = file_system.list("/data/t-0".as_ref()).unwrap();
+            let files = names.iter().filter(|it| it.name.ends_with(".log")).count();
+            assert_eq!(files, log.segment_count(), "{stop:?}, {opens} files");
+            let context = format!("{stop:?}, {opens} files, rolls on: {rolls_on}");
+            check_next_run(&file_system, &storage, log, stop, &context);
+        }
+    }
+    assert!(refused > STOPS.len() * 2 * 3, "{refused} were refused");
+}
+
+/// Whoever made it, and should its removal not have come to the disk.
+#[test]
+fn an_empty_segment_within_the_log_is_not_its_end() {
+    for stop in STOPS {
+        for (end, has_indexes) in [33, 200].into_iter().flat_map(|end| [(end, false), (end, true)]) {
+            let (file_system, storage, log) = start();
+            fill(&log, end);
+            log.flush().unwrap();
+            for kind in ["log", "index", "timeindex"].iter().take(if has_indexes { 3 } else { 1 }) {
+                let path = format!("/data/t-0/{:020}.{kind}", 31);
+                file_system.open(path.as_ref(), OpenMode::Create).unwrap().sync_data().unwrap();
+            }
+            file_system.sync_directory("/data/t-0".as_ref()).unwrap();
+            let context = format!("{stop:?}, {end}, indexes: {has_indexes}");
+            check_next_run(&file_system, &storage, log, stop, &context);
+        }
+    }
 }
 
 #[test]

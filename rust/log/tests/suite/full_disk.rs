@@ -1,4 +1,4 @@
-//! A disk that is full at any call: what is tried again later meets the log as it was.
+//! A disk that is full at any call, or no descriptor left: what is tried again later meets the log as it was.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// Something random is appended, and again as often as it is refused. `meet` is what the next try meets.
+    /// Something random is appended, and again where it is refused, or something else. `meet` is what the next try meets.
     fn step(&mut self, log: &Log, random: &mut Random, mut meet: impl FnMut(&mut Random)) {
         let id = 7 + random.below(2) as i64;
         let (sequence, open) = self.producers.entry(id).or_default();
@@ -70,6 +70,9 @@ impl Acknowledged {
                 Err(error) => assert_eq!(error.code, ErrorCode::KAFKA_STORAGE_ERROR, "{}", error.message),
             }
             assert_eq!((log.log_end_offset(), log.size_bytes()), before);
+            if random.one_in(3) {
+                return;
+            }
         };
         assert_eq!((appended.base_offset, appended.last_offset), (self.end, self.end));
         assert!(!appended.duplicate);
@@ -153,9 +156,10 @@ fn fills_while_it_is_appended_to(seed: u64, steps: usize) {
     for _ in 0..steps {
         told.step(&log, &mut random, |random| {
             let mut faults = Faults::default();
-            match random.below(4) {
+            match random.below(5) {
                 0 => faults.room = Some(random.below(200)),
                 1 => faults.full_from_call = Some(files.calls() + random.below(12)),
+                2 => faults.opens_left = Some(random.below(6)),
                 _ => {}
             }
             if random.one_in(3) {

@@ -38,6 +38,8 @@ pub struct Faults {
     pub room: Option<u64>,
     /// No file can be opened: the process has no descriptor left.
     pub no_descriptors: bool,
+    /// So many files can be opened, until the process has no descriptor left.
+    pub opens_left: Option<u64>,
     /// From this call on, counted from 0, the disk is full: no file grows, none is made, and nothing gets another name.
     pub full_from_call: Option<u64>,
     /// Writes fail with EIO.
@@ -439,10 +441,11 @@ impl FileSystem for MemoryFileSystem {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn FileHandle>> {
         let mut state = self.state();
         state.atomic_call()?;
-        if state.faults.no_descriptors {
+        if state.faults.no_descriptors || state.faults.opens_left == Some(0) {
             const EMFILE: i32 = 24;
             return Err(io::Error::from_raw_os_error(EMFILE));
         }
+        state.faults.opens_left = state.faults.opens_left.map(|left| left - 1);
         let number = match state.names.get(&*path.to_string_lossy()) {
             Some(number) => *number,
             None if mode == OpenMode::Create => {
