@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 
 # a person waits: shorter than a program's ten seconds
 BOOTSTRAP_MS = 5_000
+REQUEST_MS = 30_000
 
 
-def admin_at(bootstrap: str) -> Admin:
+def admin_at(bootstrap: str, request_timeout_ms: float = REQUEST_MS) -> Admin:
     """The client that the commands use; imported when one runs."""
     from fastlog.client.admin import Admin
 
-    return Admin(bootstrap, client_id="fastlog-cli", bootstrap_timeout_ms=BOOTSTRAP_MS)
+    return Admin(
+        bootstrap,
+        client_id="fastlog-cli",
+        request_timeout_ms=request_timeout_ms,
+        bootstrap_timeout_ms=BOOTSTRAP_MS,
+    )
 
 
 def change_settings(

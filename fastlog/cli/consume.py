@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
 from fastlog.cli import jsonl, report
-from fastlog.cli.admin import admin_at
+from fastlog.cli.admin import REQUEST_MS, admin_at
 from fastlog.cli.interrupt import sigterm_interrupts
 from fastlog.cli.options import bootstrap_option, json_option
-from fastlog.errors import FastlogError, OffsetOutOfRangeError
+from fastlog.errors import CorruptMessageError, FastlogError, OffsetOutOfRangeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from fastlog.client.admin import Admin
     from fastlog.client.consumer.consumer import Consumer
 
 # a stop by Ctrl-C, --timeout-ms or --max is noticed at least this often
@@ -25,6 +26,10 @@ POLL_SECONDS = 0.2
 POLL_RECORDS = 10_000
 # a person waits for the end
 COMMIT_SECONDS = 2.0
+#: with --exit-at-end a partition that cannot be read is tried for so long; a broker that starts again is back by then
+PATIENCE_SECONDS = 60.0
+#: partitions that one error names
+NAMES_MAX = 5
 
 Position = tuple[str, int]
 
@@ -45,11 +50,18 @@ class Stop:
     silence_seconds: float | None
     ends: Mapping[Position, int] | None
     shared: bool = False
+    #: partitions that do not tell where they end, with the reason
+    missing: Mapping[Position, Exception] = field(default_factory=dict)
     count: int = 0
     heard: float = field(default_factory=time.monotonic)
+    #: where partitions stand that are short of their ends
+    behind: dict[Position, int] = field(default_factory=dict)
+    #: for how long nothing came of these
+    stood_seconds: float = 0.0
 
-    def note(self, count: int) -> None:
-        """Notes that `count` records came."""
+    def note(self, count: int, seconds: float = 0.0) -> None:
+        """Notes that `count` records came in `seconds`."""
+        self.stood_seconds += seconds
         if count:
             self.count += count
             self.heard = time.monotonic()
@@ -67,10 +79,24 @@ class Stop:
         if self.ends is None:
             return False
         now = positions()
-        if not self.shared:
-            return all(now.get(place, 0) >= end for place, end in self.ends.items())
         # a member has some of the partitions, and none before it was given any
-        return bool(now) and all(offset >= self.ends.get(place, 0) for place, offset in now.items())
+        places = now if self.shared else self.ends
+        behind = {it: now.get(it, 0) for it in places if now.get(it, 0) < self.ends.get(it, 0)}
+        if behind != self.behind:
+            self.behind, self.stood_seconds = behind, 0.0
+        return not behind and not (self.shared and not now)
+
+    def check_goes_on(self, failures: Callable[[], Mapping[Position, FastlogError]]) -> None:
+        """Raises FastlogError where nothing came for long of any partition that is short of its end."""
+        if self.behind and self.stood_seconds >= PATIENCE_SECONDS:
+            found = failures()
+            unknown = FastlogError("nothing came, and the brokers do not say why")
+            raise unread({**self.missing, **{it: found.get(it, unknown) for it in self.behind}})
+
+    def check_whole(self) -> None:
+        """At the end: raises FastlogError where partitions were left out."""
+        if self.missing and self.wanted():
+            raise unread(self.missing)
 
 
 @click.command()
@@ -126,14 +152,26 @@ def consume(
 
     With --group, the group's positions count and are kept: --from-beginning is for partitions where it has none, and
     --exit-at-end for those that this member is given.
+
+    --exit-at-end fails where a partition cannot be read for a minute, when all has been printed that can be read.
     """
     if from_beginning and offset is not None:
         raise click.UsageError("give either --from-beginning or --offset")
     if group is not None and (offset is not None or partition is not None):
         raise click.UsageError("--group chooses partitions and positions: leave --partition and --offset out")
-    start, ends = plan(bootstrap, topic, partition, from_beginning=from_beginning, offset=offset)
+    missing: dict[Position, Exception] = {}
+    start, ends = plan(
+        bootstrap,
+        topic,
+        partition,
+        from_beginning=from_beginning,
+        offset=offset,
+        missing=missing if exit_at_end and group is None else None,
+    )
     silence = timeout_ms / 1000 if timeout_ms else None
-    stop = Stop(records_max, silence, ends if exit_at_end else None, shared=group is not None)
+    stop = Stop(
+        records_max, silence, ends if exit_at_end else None, shared=group is not None, missing=missing
+    )
     begun = time.monotonic()
     total = sum(max(0, ends[place] - start[place]) for place in ends) if exit_at_end else records_max
     # records may be deleted while we read; an offset that the user named must be there
@@ -150,8 +188,9 @@ def consume(
                     total=records_max,
                     reset=reset,
                 )
-            else:
+            elif start:
                 read(bootstrap, start, stop, write, total=total, reset=reset)
+            stop.check_whole()
     except KeyboardInterrupt:
         pass  # how a user ends a command that has no end
     finally:
@@ -161,31 +200,59 @@ def consume(
             report.print_json({"topic": topic, "records": stop.count, "seconds": seconds}, err=True)
 
 
+def unread(reasons: Mapping[Position, Exception]) -> FastlogError:
+    """The error that names partitions which could not be read to their ends."""
+    named = [
+        f"{topic}-{number} ({reason})" for (topic, number), reason in sorted(reasons.items())[:NAMES_MAX]
+    ]
+    more = f" and {len(reasons) - NAMES_MAX} more" if len(reasons) > NAMES_MAX else ""
+    return FastlogError(
+        f"not read to the end, tried for {PATIENCE_SECONDS:.0f} s: {'; '.join(named)}{more}. What can be read was "
+        "printed; the broker's log has the reason"
+    )
+
+
 def plan(
-    bootstrap: str, topic: str, partition: int | None, *, from_beginning: bool, offset: int | None
+    bootstrap: str,
+    topic: str,
+    partition: int | None,
+    *,
+    from_beginning: bool,
+    offset: int | None,
+    missing: dict[Position, Exception] | None = None,
 ) -> tuple[dict[Position, int], dict[Position, int]]:
-    """Where to begin in each partition, and where it ends now."""
-    with admin_at(bootstrap) as admin:
+    """Where to begin in each partition, and where it ends now.
+
+    Partitions that do not tell are put into `missing` with the reason, where it is given, and else raised.
+    """
+    timeout_ms = REQUEST_MS if missing is None else PATIENCE_SECONDS * 1000
+    with admin_at(bootstrap, timeout_ms) as admin:
         numbers = [entry.partition for entry in admin.describe_topic(topic).partitions]
         if partition is not None:
             if partition not in numbers:
                 raise click.UsageError(f"{topic} has no partition {partition}; it has 0 to {max(numbers)}")
             numbers = [partition]
         places = [(topic, number) for number in numbers]
-        ends = {
-            place: found.offset
-            for place, found in admin.list_offsets(dict.fromkeys(places, "latest")).items()
-        }
+        ends = offsets(admin, places, "latest", missing)
         if not from_beginning and offset is None:
             return dict(ends), ends
-        firsts = {
-            place: found.offset
-            for place, found in admin.list_offsets(dict.fromkeys(places, "earliest")).items()
-        }
+        firsts = offsets(admin, ends, "earliest", missing)
+    ends = {place: ends[place] for place in firsts}
     if offset is None:
         return firsts, ends
     require_inside(offset, firsts, ends)
-    return dict.fromkeys(places, offset), ends
+    return dict.fromkeys(firsts, offset), ends
+
+
+def offsets(
+    admin: Admin,
+    places: Iterable[Position],
+    which: Literal["earliest", "latest"],
+    missing: dict[Position, Exception] | None,
+) -> dict[Position, int]:
+    """The first or the next offset of partitions; those that do not tell are put into `missing`, or raised."""
+    found = admin.list_offsets(dict.fromkeys(places, which), unanswered=missing)
+    return {place: it.offset for place, it in found.items()}
 
 
 def require_inside(offset: int, firsts: Mapping[Position, int], ends: Mapping[Position, int]) -> None:
@@ -231,19 +298,38 @@ def read(
         def positions() -> dict[Position, int]:
             return {(place.topic, place.partition): offset for place, offset in consumer.positions().items()}
 
+        def failures() -> dict[Position, FastlogError]:
+            return {(place.topic, place.partition): it for place, it in consumer.failures().items()}
+
         written: dict[Position, int] = {}
         try:
             while not stop.is_due(positions):
-                records = consumer.poll(max_records=stop.wanted(), timeout=POLL_SECONDS)
+                stop.check_goes_on(failures)
+                begun = time.monotonic()
+                records = poll(consumer, stop)
+                # without the time in which nobody takes what we print
+                seconds = time.monotonic() - begun
                 write(records)
                 if group_id is not None:
                     written.update({(one.topic, one.partition): one.offset + 1 for one in records})
-                stop.note(len(records))
+                stop.note(len(records), seconds)
                 advance(len(records))
         except KeyboardInterrupt:
             if written:
                 commit(consumer, written)
             raise
+
+
+def poll(consumer: Consumer, stop: Stop) -> list[Any]:
+    """The next records. With an end, those of other partitions too where one has a damaged batch."""
+    try:
+        return consumer.poll(max_records=stop.wanted(), timeout=POLL_SECONDS)
+    except CorruptMessageError:
+        if stop.ends is None:
+            raise
+        # it is fetched again: a cluster mends it, and where it stays so that is told in the end
+        time.sleep(POLL_SECONDS)
+        return []
 
 
 def commit(consumer: Consumer, written: Mapping[Position, int]) -> None:

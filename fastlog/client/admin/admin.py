@@ -309,11 +309,19 @@ class Admin(GroupAdmin, PlacementAdmin, DisksAdmin):
 
     # -- records ---------------------------------------------------------------------------------------------------
 
-    def list_offsets(self, specs: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, OffsetResult]:
+    def list_offsets(
+        self,
+        specs: Mapping[TopicPartition, OffsetSpec],
+        *,
+        unanswered: dict[TopicPartition, Exception] | None = None,
+    ) -> dict[TopicPartition, OffsetResult]:
         """For each (topic, partition) the offset that its spec names.
 
         "earliest" is the first readable record, "latest" the one after the last, "max-timestamp" the record with the
         largest timestamp; a number is the first record whose timestamp is that many milliseconds or more.
+
+        A partition that has no answer within `request_timeout_ms`, such as one that is offline, ends it with an error;
+        with `unanswered` it is put in there with the reason, and the others are returned.
         """
         return self._leaders.ask(
             {entry: timestamp_of(spec) for entry, spec in specs.items()},
@@ -321,6 +329,7 @@ class Admin(GroupAdmin, PlacementAdmin, DisksAdmin):
             read_list_offsets,
             self._timeout_ms,
             what="looking for the offset at timestamp",
+            unanswered=unanswered,
         )
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

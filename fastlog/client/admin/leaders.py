@@ -54,12 +54,14 @@ class LeaderRequests:
         *,
         what: str,
         hints: Mapping[int, str] = NO_HINTS,
+        unanswered: dict[TopicPartition, Exception] | None = None,
     ) -> dict[TopicPartition, Any]:
         """The result for every partition of `wanted`; `what` is asked for, in the words of an error.
 
         `hints` say of error codes why, and what to do.
 
-        Partitions whose leader has moved or cannot be reached are asked again until `timeout_ms` has passed. Raises the
+        Partitions whose leader has moved or cannot be reached are asked again until `timeout_ms` has passed. Those that
+        are left then are put into `unanswered`, each with the reason; without it the last reason is raised. Raises the
         first error that asking again cannot mend.
         """
         deadline = monotonic_ms() + timeout_ms
@@ -70,12 +72,17 @@ class LeaderRequests:
             left = {entry: wanted[entry] for entry in wanted if entry not in results}
             if not left:
                 return {entry: results[entry] for entry in wanted}
-            error = self._round(left, build, read, results, max(deadline - monotonic_ms(), 1.0), what, hints)
-            if error is None:
+            problems = self._round(
+                left, build, read, results, max(deadline - monotonic_ms(), 1.0), what, hints
+            )
+            if not problems:
                 continue
             delay = self._backoff.delay_ms(attempt)
             if monotonic_ms() + delay >= deadline:
-                raise error
+                if unanswered is None:
+                    raise problems.popitem()[1]
+                unanswered.update(problems)
+                return {entry: results[entry] for entry in wanted if entry in results}
             time.sleep(delay / 1000)
 
     def close(self) -> None:
@@ -93,15 +100,15 @@ class LeaderRequests:
         timeout_ms: float,
         what: str,
         hints: Mapping[int, str],
-    ) -> Exception | None:
-        """Asks each leader once; the last error after which asking again may help."""
+    ) -> dict[TopicPartition, Exception]:
+        """Asks each leader once; errors after which asking again may help, the last one last."""
         image = self._metadata.refresh(by_topic(left), timeout_ms=timeout_ms)
-        problem: Exception | None = None
+        problems: dict[TopicPartition, Exception] = {}
         groups: dict[BrokerAddress, dict[TopicPartition, Any]] = {}
         for entry, spec in left.items():
             leader = image.leader(*entry)
             if leader < 0:
-                problem = self._no_leader(entry, f"{what} {spec}")
+                problems[entry] = self._no_leader(entry, f"{what} {spec}")
             else:
                 groups.setdefault(image.brokers[leader], {})[entry] = spec
         for broker, group in groups.items():
@@ -109,15 +116,15 @@ class LeaderRequests:
                 response = self._connection(broker).request(build(group), timeout_ms=timeout_ms)
             except NotReachableError as error:
                 self._connections.pop(broker).close() if broker in self._connections else None
-                problem = error
+                problems.update(dict.fromkeys(group, error))
                 continue
             for entry, code, result in read(response):
                 if code:
                     tried = f"{what} {group[entry]} of {entry[0]}-{entry[1]}"
-                    problem = self._refused(tried, code, broker, hints)
+                    problems[entry] = self._refused(tried, code, broker, hints)
                 else:
                     results[entry] = result
-        return problem
+        return problems
 
     def _connection(self, broker: BrokerAddress) -> Connection:
         connection = self._connections.get(broker)

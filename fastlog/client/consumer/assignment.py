@@ -18,7 +18,7 @@ from fastlog.client.consumer.partition_state import (
     PartitionState,
 )
 from fastlog.client.consumer.topic_partition import TopicPartition
-from fastlog.errors import NoPositionError, OffsetOutOfRangeError
+from fastlog.errors import LeaderNotAvailableError, NoPositionError, OffsetOutOfRangeError
 
 if TYPE_CHECKING:
     import re
@@ -255,17 +255,20 @@ class Assignment:
         with self.changed:
             if state.generation != generation:
                 return False
-            state.position, state.failures = position, 0
+            state.position, state.failures, state.failure = position, 0, None
             if state.reset_after is None or position < state.reset_after:
                 return False
             self._reset(state, RESET_TIMESTAMPS[self._policy])
             return True
 
-    def read_again(self, state: PartitionState, generation: int, position: int) -> None:
+    def read_again(
+        self, state: PartitionState, generation: int, position: int, failure: FastlogError
+    ) -> None:
         """Fetches again from `position`, where a batch could not be read."""
         with self.changed:
             if state.generation == generation:
                 self.seek(state.tp, position)
+                state.failure = failure
 
     # --- errors for the application ---
 
@@ -293,6 +296,25 @@ class Assignment:
                 failure = next((error for error in errors if error is not None), None)
                 self.alarm = failure is not None or self.called
             return failure
+
+    def broker_failed(self, broker_id: int, failure: FastlogError) -> None:
+        """Notes why nothing is read from a broker."""
+        with self.changed:
+            for state in self.states.values():
+                if state.source == broker_id:
+                    state.failure = failure
+
+    def failures(self) -> dict[TopicPartition, FastlogError]:
+        """Why partitions could not be read when they were last tried; those that have no leader too."""
+        with self.changed:
+            found = {}
+            for tp, state in self.states.items():
+                failure = state.error or state.failure
+                if failure is None and state.leader == NO_BROKER:
+                    failure = LeaderNotAvailableError(f"{tp} has no leader now; look at its replicas")
+                if failure is not None:
+                    found[tp] = failure
+            return found
 
     # --- what the driver does ---
 
@@ -369,7 +391,7 @@ class Assignment:
         """Sets a position that was looked up, unless the application has changed its mind."""
         with self.changed:
             if state.generation == generation and state.reset is not None:
-                state.position, state.reset, state.failures = offset, None, 0
+                state.position, state.reset, state.failures, state.failure = offset, None, 0, None
                 self.start([state])
                 self.changed.notify_all()
 
@@ -379,11 +401,18 @@ class Assignment:
             if state.generation == generation and state.reset is not None:
                 state.reset = LATEST
 
-    def delay(self, state: PartitionState, generation: int, retry_at_ms: float) -> None:
+    def delay(
+        self,
+        state: PartitionState,
+        generation: int,
+        retry_at_ms: float,
+        failure: FastlogError | None = None,
+    ) -> None:
         """Lets a partition wait after a failure that may pass."""
         with self.changed:
             if state.generation == generation:
                 state.failures += 1
+                state.failure = failure
                 state.retry_at_ms = retry_at_ms
                 state.resting = state.fetching
                 state.replica = NO_BROKER
@@ -469,7 +498,7 @@ class Assignment:
 
     def _forget_fetched(self, state: PartitionState) -> None:
         state.generation += 1
-        state.reset_after = None
+        state.reset_after = state.failure = None
         if state.fetching:
             state.fetching = state.resting = False
             self._fetcher.stop([state.slot])

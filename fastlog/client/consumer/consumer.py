@@ -381,6 +381,13 @@ class Consumer:
             found[tp] = max(0, end - standing[tp]) if end >= 0 and tp in standing else None
         return found
 
+    def failures(self) -> dict[TopicPartition, FastlogError]:
+        """Why partitions could not be read when they were last tried; they are tried on.
+
+        One without a leader is among them, and one is no longer when records of it come or it is sought.
+        """
+        return self._assignment.failures()
+
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Ends threads and connections; waits at most `timeout` seconds for them. May be called more than once.
 

@@ -332,18 +332,21 @@ class Driver:
             if broker is None:
                 continue
             questions = [Question(state.tp, state.leader_epoch, timestamp) for state, _, timestamp in resets]
+            failure: FastlogError | None = None
             try:
                 answers = self._lookup.ask(broker, questions)
             except NotReachableError as error:
                 LOGGER.warning("cannot look up offsets: %s", error)
-                answers = {}
+                answers, failure = {}, error
             for state, generation, timestamp in resets:
-                self._found(state, generation, timestamp, answers.get(state.tp))
+                found = answers.get(state.tp)
+                if found is None:
+                    self._retry(state, generation, failure)
+                else:
+                    self._found(state, generation, timestamp, found)
 
-    def _found(self, state: PartitionState, generation: int, timestamp: int, found: Found | None) -> None:
-        if found is None:
-            self._retry(state, generation)
-        elif found.error_code:
+    def _found(self, state: PartitionState, generation: int, timestamp: int, found: Found) -> None:
+        if found.error_code:
             error = error_for(found.error_code, f"the position of {state.tp} cannot be looked up")
             self._failed(state, generation, error)
         elif found.offset >= 0:
@@ -381,7 +384,7 @@ class Driver:
         passes = error.retriable or error.code in (UNKNOWN_SERVER_ERROR, OFFSET_OUT_OF_RANGE)
         if passes:
             self._tell_retry(state, error)
-            self._retry(state, generation)
+            self._retry(state, generation, error)
         elif self._assignment.current(state.slot, generation) is not None:
             self._assignment.fail_partition(state, error)
 
@@ -394,9 +397,10 @@ class Driver:
         else:
             LOGGER.info("%s (%s); trying again", error, error.name)
 
-    def _retry(self, state: PartitionState, generation: int) -> None:
+    def _retry(self, state: PartitionState, generation: int, failure: FastlogError | None = None) -> None:
         now_ms = monotonic_ms()
-        self._assignment.delay(state, generation, now_ms + self._backoff.delay_ms(state.failures + 1))
+        retry_at_ms = now_ms + self._backoff.delay_ms(state.failures + 1)
+        self._assignment.delay(state, generation, retry_at_ms, failure)
         self._refresh_soon(now_ms)
 
     def _broker_failed(self, event: BrokerFailed) -> None:
@@ -404,6 +408,7 @@ class Driver:
         if now_ms >= self._quiet_until_ms.get(event.broker_id, 0.0):
             self._quiet_until_ms[event.broker_id] = now_ms + WARNING_INTERVAL_MS
             LOGGER.warning("%s", event.message)
+        self._assignment.broker_failed(event.broker_id, NotReachableError(event.message))
         if event.code == UNSUPPORTED_VERSION:
             self._assignment.fail(error_for(event.code, event.message))
         self._refresh_soon(now_ms)

@@ -46,6 +46,8 @@ class PartitionState:
     resting: bool = False
     retry_at_ms: float = 0.0
     failures: int = 0
+    #: why it could not be read when it was last tried; forgotten when something of it comes
+    failure: FastlogError | None = None
     #: raised by every poll until the position is changed
     error: FastlogError | None = None
 

@@ -151,12 +151,13 @@ class Reader:
 
     def _corrupt(self, state: PartitionState, offset: int, reason: str) -> CorruptMessageError:
         position = max(offset, state.position or 0)
-        self._assignment.read_again(state, self._generation, position)
-        self._forget()
-        return CorruptMessageError(
+        error = CorruptMessageError(
             f"the batch at offset {offset} of {state.tp} cannot be read: {reason}. It is fetched again with the next "
             f"poll; if it stays so, seek past it, or have the broker's log checked"
         )
+        self._assignment.read_again(state, self._generation, position, error)
+        self._forget()
+        return error
 
     def _advance(self, position: int) -> None:
         if self._state is not None and self._assignment.advance(self._state, self._generation, position):

@@ -11,6 +11,7 @@ import pytest
 
 from fastlog.cli import consume, jsonl, options, produce, report
 from fastlog.cli.jsonl import Row
+from fastlog.errors import FastlogError
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,23 @@ def test_silence_ends() -> None:
     assert not stop.is_due(dict)
     stop.heard -= 6
     assert stop.is_due(dict)
+
+
+def test_it_goes_on_as_long_as_anything_comes_that_is_wanted() -> None:
+    """A partition that is at its end, and gets more, is no reason to wait for another one for ever."""
+    bad, slow, grows = (("t", number) for number in range(3))
+    at = {bad: 5, slow: 0, grows: 9}
+    stop = consume.Stop(None, None, {bad: 7, slow: 3, grows: 9})
+    reasons = {bad: FastlogError("its disk failed")}
+    for came in range(4):
+        at.update({slow: came, grows: 9 + came})
+        assert not stop.is_due(lambda: at)
+        stop.check_goes_on(lambda: reasons)
+        stop.note(1, consume.PATIENCE_SECONDS)
+    at[grows] = 20
+    assert not stop.is_due(lambda: at)
+    with pytest.raises(FastlogError, match=r"not read to the end.*: t-0 \(its disk failed\)\. What can be"):
+        stop.check_goes_on(lambda: reasons)
 
 
 def test_pairs() -> None:
