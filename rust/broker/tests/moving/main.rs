@@ -272,6 +272,38 @@ fn fail_at_the_name(node: &Node, disk: &MemoryFileSystem, is_renamed: bool) {
     assert!(messages.iter().any(|it| it.contains("it goes on where it is")), "{messages:?}");
 }
 
+/// The request comes while the move waits for its target in any one call, also in the last ones.
+#[test]
+fn a_move_that_was_given_up_is_not_done_whenever_that_was() {
+    let mut at = 0;
+    loop {
+        let disks = [MemoryFileSystem::new(1), MemoryFileSystem::new(2)];
+        let node = prepared(&disks);
+        let hold_from_call = Some(disks[1].calls() + at);
+        node.ask("t", SECOND).expect("asked");
+        disks[1].set_faults(Faults { hold_from_call, ..Faults::default() });
+        let is_over = std::thread::scope(|scope| {
+            let mover = scope.spawn(|| node.move_all());
+            while disks[1].held() == 0 && !mover.is_finished() {
+                std::thread::yield_now();
+            }
+            let is_over = disks[1].held() == 0;
+            node.ask("t", FIRST).expect("accepted");
+            disks[1].set_faults(Faults::default());
+            mover.join().expect("a mover").expect("moved");
+            is_over
+        });
+        node.move_all().expect("moved back");
+        node.append().expect("appended");
+        assert_eq!((node.check(), node.place()), ((5, 25), PathBuf::from(FIRST)), "call {at}");
+        if is_over {
+            assert!(at > 50, "only {at} calls");
+            break;
+        }
+        at += 1;
+    }
+}
+
 #[test]
 fn a_move_that_failed_does_not_count_for_a_later_topic_of_the_name() {
     for is_renamed in [false, true] {

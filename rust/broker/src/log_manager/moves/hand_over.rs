@@ -120,6 +120,10 @@ impl LogManager {
         if !self.moves.arriving.lock().as_ref().is_some_and(|told| told.holds_for(&it.partition, cleaned)) {
             return Outcome::NotYet;
         }
+        // somebody may have given it up, and have been told so, while the rest was copied: the next look at what is wanted ends it
+        let Some(_decided) = self.moves.wanted.begin_hand_over(&it.partition, &it.wanted) else {
+            return Outcome::NotYet;
+        };
         it.wanted.progress.size_bytes.store(hand_over.size_bytes(), Ordering::Relaxed);
         match hand_over.commit() {
             Commit::Moved(handed) => Outcome::Moved(handed),

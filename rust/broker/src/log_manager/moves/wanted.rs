@@ -84,9 +84,20 @@ impl Wanted {
 #[derive(Debug, Default)]
 pub(in crate::log_manager) struct List {
     all: Mutex<BTreeMap<Key, Wanted>>,
+    /// The replica that gets its new place just now, whatever is wanted from here on. Comes after `all`.
+    handed_over: Mutex<Option<Key>>,
     /// What the file says, `None` where nobody knows. Who changes what is wanted holds it: one at a time waits for the disk, and
     /// nobody else does.
     file: Mutex<Option<WantedPlaces>>,
+}
+
+/// A replica that gets the place where it is wanted; until it is dropped.
+pub(super) struct BeingHandedOver<'a>(&'a List);
+
+impl Drop for BeingHandedOver<'_> {
+    fn drop(&mut self) {
+        *self.0.handed_over.lock() = None;
+    }
 }
 
 /// What comes of a wish.
@@ -105,6 +116,29 @@ impl List {
 
     pub(super) fn get(&self, partition: &Partition) -> Option<Wanted> {
         self.all.lock().get(&key_of(partition)).filter(|it| it.topic_id == partition.topic_id()).cloned()
+    }
+
+    /// The last look before a replica gets its place, which one thread does; `None` = it is not wanted there any more. Who wants
+    /// something else while the answer lives is told as if the replica were there.
+    pub(super) fn begin_hand_over(
+        &self,
+        partition: &Partition,
+        wanted: &Wanted,
+    ) -> Option<BeingHandedOver<'_>> {
+        let (all, key) = (self.all.lock(), key_of(partition));
+        all.get(&key).filter(|now| now.is_same(wanted))?;
+        *self.handed_over.lock() = Some(key);
+        Some(BeingHandedOver(self))
+    }
+
+    /// Has a replica stay where it is, from now on, unless it is handed over or not there.
+    fn give_up(&self, key: &Key, is_there: impl Fn() -> bool) -> bool {
+        let mut all = self.all.lock();
+        let stays = self.handed_over.lock().as_ref() != Some(key) && is_there();
+        if stays {
+            all.remove(key);
+        }
+        stays
     }
 
     /// What an earlier run left of it, written down; `copies` are those that are about to be put away.
@@ -136,7 +170,7 @@ impl List {
                 all.insert(key, wanted);
             }
         }
-        let list = Self { all: Mutex::new(all), file: Mutex::new(file) };
+        let list = Self { all: Mutex::new(all), file: Mutex::new(file), ..Self::default() };
         let written = list.write(directories, &mut list.file.lock(), &list.all());
         if let Err(error) = written {
             let message =
@@ -208,13 +242,11 @@ impl LogManager {
         let list = &self.moves.wanted;
         let mut file = list.file.lock();
         let mut all = list.all();
-        let mut given_up = Vec::new();
         let mut judge = |asked: &WantedReplica| {
             let key = (asked.topic.clone(), asked.index);
-            let (wanted, answer) = match self.judge(&directories, asked)? {
+            let (wanted, answer) = match self.judge(&directories, asked, &key)? {
                 Judged::Stays => {
                     all.remove(&key);
-                    given_up.push(key);
                     return Ok(());
                 }
                 Judged::Moves(wanted) => (wanted, Ok(())),
@@ -231,9 +263,8 @@ impl LogManager {
                 *list.all.lock() = all;
                 answers
             }
+            // what was given up this run at least does not do
             Err(error) => {
-                // this run at least does not do it
-                given_up.iter().for_each(|key| drop(list.all.lock().remove(key)));
                 let is_refused = |it: &ChangeError| it.code != ErrorCode::REPLICA_NOT_AVAILABLE;
                 answers
                     .into_iter()
@@ -243,7 +274,12 @@ impl LogManager {
         }
     }
 
-    fn judge(&self, directories: &Directories, asked: &WantedReplica) -> Result<Judged, ChangeError> {
+    fn judge(
+        &self,
+        directories: &Directories,
+        asked: &WantedReplica,
+        key: &Key,
+    ) -> Result<Judged, ChangeError> {
         let WantedReplica { topic, topic_id, index, directory } = asked;
         let Some(target) = directories.all().iter().find(|it| it.path() == directory) else {
             if let Some(failed) = directories.failed().iter().find(|it| it.path == *directory) {
@@ -260,7 +296,8 @@ impl LogManager {
                 return Err(ChangeError { code: ErrorCode::REPLICA_NOT_AVAILABLE, message });
             }
             partition.log().storage().check()?;
-            if directories::has(target, partition.log()) {
+            // a replica that is just handed over is moved back
+            if self.moves.wanted.give_up(key, || directories::has(target, partition.log())) {
                 return Ok(Judged::Stays);
             }
             check_movable(&partition)?;

@@ -42,6 +42,8 @@ pub struct Faults {
     pub opens_left: Option<u64>,
     /// From this call on, counted from 0, the disk is full: no file grows, none is made, and nothing gets another name.
     pub full_from_call: Option<u64>,
+    /// From this call on, counted from 0, none but writes begins, until the faults are others.
+    pub hold_from_call: Option<u64>,
     /// Writes fail with EIO.
     pub write_error: bool,
     /// fdatasync and directory syncs fail with EIO.
@@ -248,6 +250,7 @@ impl MemoryFileSystem {
     /// Lets go what is held; the other faults stay.
     pub fn stop_holding(&self) {
         let mut state = self.state();
+        state.faults.hold_from_call = None;
         state.faults.hold_syncs = false;
         state.faults.hold_writes = false;
         state.faults.hold_reads = false;
@@ -258,6 +261,15 @@ impl MemoryFileSystem {
     /// How many calls are held now.
     pub fn held(&self) -> usize {
         self.state().held
+    }
+
+    /// Begins a call that is done whole or not at all.
+    fn begin(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        let number = state.calls;
+        self.hold(&mut state, |faults| faults.hold_from_call.is_some_and(|from| from <= number));
+        state.atomic_call()?;
+        Ok(state)
     }
 
     fn hold(&self, state: &mut MutexGuard<'_, State>, is_held: impl Fn(&Faults) -> bool) {
@@ -353,8 +365,7 @@ impl MemoryFileSystem {
 
 impl FileHandle for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let mut state = self.file_system.state();
-        state.atomic_call()?;
+        let mut state = self.file_system.begin()?;
         self.file_system.hold(&mut state, |faults| faults.hold_reads && self.mode == OpenMode::Read);
         let file = state.file(self.number)?;
         let readable = file.readable_from(position as usize);
@@ -389,21 +400,18 @@ impl FileHandle for MemoryFile {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        let mut state = self.file_system.state();
-        state.atomic_call()?;
+        let mut state = self.file_system.begin()?;
         state.file(self.number)?.change(Change::Length(length as usize));
         Ok(())
     }
 
     fn length(&self) -> io::Result<u64> {
-        let mut state = self.file_system.state();
-        state.atomic_call()?;
+        let mut state = self.file_system.begin()?;
         Ok(state.file(self.number)?.bytes().len() as u64)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.file_system.state();
-        state.atomic_call()?;
+        let mut state = self.file_system.begin()?;
         state.syncs += 1;
         // only what was written before the call is promised
         let changes = state.file(self.number)?.changes();
@@ -420,7 +428,7 @@ impl FileHandle for MemoryFile {
     }
 
     fn allocate(&self, _position: u64, _length: u64) -> io::Result<()> {
-        self.file_system.state().atomic_call()
+        self.file_system.begin().map(drop)
     }
 
     fn read_ahead(&self, _position: u64, _length: u64) -> io::Result<()> {
@@ -439,8 +447,7 @@ impl FileHandle for MemoryFile {
 
 impl FileSystem for MemoryFileSystem {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn FileHandle>> {
-        let mut state = self.state();
-        state.atomic_call()?;
+        let mut state = self.begin()?;
         if state.faults.no_descriptors || state.faults.opens_left == Some(0) {
             const EMFILE: i32 = 24;
             return Err(io::Error::from_raw_os_error(EMFILE));
@@ -462,8 +469,7 @@ impl FileSystem for MemoryFileSystem {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.atomic_call()?;
+        let mut state = self.begin()?;
         let (from, to) = (text(from), text(to));
         if names::of(&state.names, &from).is_empty() {
             return Err(io::ErrorKind::NotFound.into());
@@ -483,8 +489,7 @@ impl FileSystem for MemoryFileSystem {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.atomic_call()?;
+        let mut state = self.begin()?;
         let path = text(path);
         if !state.names.contains_key(&path) {
             return Err(io::ErrorKind::NotFound.into());
@@ -501,16 +506,14 @@ impl FileSystem for MemoryFileSystem {
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.atomic_call()?;
+        let mut state = self.begin()?;
         state.check_room()?;
         state.directories.extend(path.ancestors().map(text));
         Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>> {
-        let mut state = self.state();
-        state.atomic_call()?;
+        let state = self.begin()?;
         if !state.is_there(&text(path)) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -526,14 +529,12 @@ impl FileSystem for MemoryFileSystem {
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        let mut state = self.state();
-        state.atomic_call()?;
+        let state = self.begin()?;
         Ok(state.is_there(&text(path)))
     }
 
     fn sync_directory(&self, _path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.atomic_call()?;
+        let mut state = self.begin()?;
         if state.faults.sync_error {
             return Err(eio());
         }
