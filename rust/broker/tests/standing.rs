@@ -14,7 +14,7 @@ use fastlog_broker::{
     RequestContext, WantedReplica,
 };
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
-use fastlog_log::{AppendOptions, Identity, LogConfig, Storage};
+use fastlog_log::{AppendOptions, Identity, LogConfig, LogError, Storage};
 use fastlog_protocol::ErrorCode;
 use fastlog_protocol::api_key::PRODUCE;
 use fastlog_protocol::batch::Builder;
@@ -327,6 +327,28 @@ fn leaderships_end_at_once_and_none_begins_before_the_log_goes_on() {
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(node.produce("t", 7, 0).0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
     assert_eq!(node.partition("t").log().log_end_offset(), 0);
+}
+
+#[test]
+fn who_deletes_records_or_asks_for_producers_is_told_to_come_again() {
+    let node = Node::start();
+    for topic in ["t", "other"] {
+        assert_eq!(node.produce(topic, 7, 0), (ErrorCode::NONE, 0));
+    }
+    let (answers, took) = node.while_it_stands_still(|| {
+        let began = Instant::now();
+        let producers = node.partition("t").log().producers().map(|it| it.len());
+        let deleted = node.logs.delete_records("t", 0, 1);
+        assert_eq!(node.logs.delete_records("other", 0, 1).unwrap(), 1, "others are served");
+        ((producers, deleted), began.elapsed())
+    });
+    assert!(
+        matches!(answers, (Err(LogError::StandsStill { .. }), Err(LogError::StandsStill { .. }))),
+        "{answers:?}"
+    );
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(node.partition("t").log().producers().unwrap().len(), 1);
+    assert_eq!(node.logs.delete_records("t", 0, 1).unwrap(), 1);
 }
 
 #[test]

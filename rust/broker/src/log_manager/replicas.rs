@@ -225,10 +225,9 @@ impl LogManager {
         let partition = self.open_replica(topic, index)?;
         let high_watermark = partition.log().high_watermark();
         let log = partition.log();
-        self.lower_cleaner_checkpoint(log, offset)?;
+        // an append may come to finish the cut, and does not see to it
+        self.lower_cleaner_checkpoint(log, log.end_of_cut(offset)?.min(offset))?;
         let is_cut = partition.truncate(leader_epoch, offset, now_ms, || self.checkpoint_ends(log))?;
-        // the batch that held the offset went whole (where the process dies before this, the next open sees to it)
-        self.lower_cleaner_checkpoint(log, log.log_end_offset())?;
         if offset < high_watermark {
             let fields = vec![
                 ("topic", topic.to_owned()),

@@ -38,9 +38,13 @@ pub struct Fetched<'a> {
 }
 
 impl Partition {
-    /// Where a follower goes on, and what it says of its end.
-    pub fn follower_position(&self) -> FollowerPosition {
+    /// Where a follower goes on, and what it says of its end. Where that is not durable yet a sync is asked for, again with
+    /// each look: one on a full disk may have done nothing.
+    pub fn follower_position(self: &Arc<Self>) -> FollowerPosition {
         let log_end_offset = self.log.log_end_offset();
+        if self.log.syncs_appends() {
+            self.ask_for_sync();
+        }
         FollowerPosition {
             log_end_offset,
             // not the latest epoch that is known: a leader that wrote nothing left no record of its own
@@ -92,9 +96,13 @@ impl Partition {
     ) -> Result<bool, LogError> {
         let changing = self.log.lock_patiently(&self.changing)?;
         self.check_follows(leader_epoch)?;
-        let is_cut = self.log.truncate_to(offset, now_ms, checkpoint)?;
-        self.tier().inspect(|tier| tier.tier.cut(offset));
+        let is_cut = self.log.truncate_to(offset, now_ms, checkpoint);
+        // one that was broken off is done later, by who comes
+        if !matches!(is_cut, Err(LogError::StandsStill { .. })) {
+            self.tier().inspect(|tier| tier.tier.cut(offset));
+        }
         drop(changing);
+        let is_cut = is_cut?;
         self.notify();
         Ok(is_cut)
     }

@@ -127,6 +127,16 @@ impl CleanerState {
         Ok(Stopped { ended: &self.ended, _running: running })
     }
 
+    /// The same for who would rather come again than wait; `None` while somebody is at it.
+    pub(crate) fn try_stop(&self) -> Option<Stopped<'_>> {
+        self.interrupts.fetch_add(1, AcqRel);
+        let Some(running) = self.running.try_lock() else {
+            self.ended.fetch_add(1, AcqRel);
+            return None;
+        };
+        Some(Stopped { ended: &self.ended, _running: running })
+    }
+
     fn interrupts(&self) -> u64 {
         self.interrupts.load(Acquire)
     }

@@ -1,8 +1,8 @@
 //! Carrying out a cut: what truncations and new beginnings have in common ([`super::truncate`], [`super::after_tier`]).
 //!
 //! A full disk may break it off at any step, and so may a process without descriptors. Then it is kept, nothing is
-//! appended, flushed or cleaned, and it is done from its first step on by whoever cuts or appends next: each step may be
-//! done twice. Where a part of the log is left, its new end is in memory before the first step, so readers see nothing of
+//! appended or cleaned, and it is done from its first step on by whoever cuts, appends or flushes next: each step may be
+//! done twice. (A follower may not fetch before its log is synced, so a flush has to see to it too.) Where a part of the log is left, its new end is in memory before the first step, so readers see nothing of
 //! what goes; which transactions are open there is known at the end only, and until then none counts as ended.
 
 use std::sync::Arc;
@@ -56,6 +56,8 @@ pub(super) struct Anew {
 #[derive(Debug)]
 pub(super) struct BrokenOff {
     cut: Cut,
+    /// When it was tried last.
+    tried_ms: i64,
     /// Why, which those who would append are told.
     pub(super) reason: LogError,
 }
@@ -86,6 +88,16 @@ impl Log {
         self.lock_writer()
     }
 
+    /// Does a cut that was broken off, for who flushes. Whoever is at the log keeps it from that, until the next flush.
+    pub(super) fn finish_cut_before_flush(&self) -> Result<(), LogError> {
+        let Some(tried_ms) = self.writer.lock().broken_off.as_ref().map(|it| it.tried_ms) else {
+            return Ok(());
+        };
+        let Some(_cleaner) = self.cleaner.try_stop() else { return Ok(()) };
+        let _flush = self.flushing.lock();
+        self.finish_cut(&mut self.writer.lock(), tried_ms)
+    }
+
     /// Does a cut that was broken off, if there is one. The cleaner and flushes are held off.
     pub(super) fn finish_cut(&self, writer: &mut Writer, now_ms: i64) -> Result<(), LogError> {
         self.check_open(writer)?;
@@ -100,7 +112,7 @@ impl Log {
     pub(super) fn carry_out(&self, writer: &mut Writer, mut cut: Cut, now_ms: i64) -> Result<(), LogError> {
         let done = self.do_steps(writer, &mut cut, now_ms);
         if let Err(reason) = &done {
-            writer.broken_off = Some(Box::new(BrokenOff { cut, reason: reason.clone() }));
+            writer.broken_off = Some(Box::new(BrokenOff { cut, tried_ms: now_ms, reason: reason.clone() }));
         }
         self.publish_unstable(writer);
         done

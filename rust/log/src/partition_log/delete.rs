@@ -52,6 +52,9 @@ impl Log {
     /// Deletes records before `offset`: the log starts there from now on. −1 = the high watermark. Returns the log's
     /// start. Whole segments below it go at the next `enforce_retention`. The caller writes the checkpoint of log
     /// starts before it answers, or old records come back after a crash.
+    ///
+    /// # Errors
+    /// `StandsStill` where the log does so for longer than [`super::standing::PATIENCE`]: to be tried again.
     pub fn delete_records(&self, offset: i64) -> Result<i64, LogError> {
         let config = self.config();
         if config.cleanup_compact && !config.cleanup_delete {
@@ -72,7 +75,7 @@ impl Log {
                 log_end_offset: high_watermark,
             });
         }
-        let _writer = self.writer.lock();
+        let _writer = self.lock_writer()?;
         self.storage().check()?;
         self.move_start(offset)?;
         Ok(self.log_start_offset())

@@ -116,7 +116,8 @@ impl Log {
     }
 
     fn rebuild_epochs(&self) {
-        let mut writer = self.writer.lock();
+        // whoever asked is told what the file says, and the next one has it looked at again
+        let Ok(mut writer) = self.lock_writer() else { return };
         let rebuilt = epochs_in(self.segments().iter(), i64::MAX).and_then(|found| {
             let mut epochs = self.epochs.lock();
             let before = epochs.entries().to_vec();

@@ -33,6 +33,10 @@ impl Log {
     }
 
     fn flush_below(&self, end: impl Fn(&Writer) -> i64) -> Result<i64, LogError> {
+        if self.finish_cut_before_flush().is_err() {
+            // there is no room for it yet, or worse
+            self.storage().check()?;
+        }
         let _one = self.flushing.lock();
         self.storage().check()?;
         let end = {
@@ -42,7 +46,7 @@ impl Log {
                 return Err(gone.clone());
             }
             if writer.broken_off.is_some() {
-                // no record came since, and whoever appends the next one does that cut first
+                // no record came since
                 return Ok(self.recovery_point());
             }
             let waiting = self.write_waiting_transactions()?;

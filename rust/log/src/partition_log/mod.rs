@@ -260,8 +260,11 @@ impl Log {
     }
 
     /// The producers that have state here, by id.
-    pub fn producers(&self) -> Vec<KnownProducer> {
-        self.writer.lock().producers.all()
+    ///
+    /// # Errors
+    /// `StandsStill`: see [`standing`].
+    pub fn producers(&self) -> Result<Vec<KnownProducer>, LogError> {
+        Ok(self.lock_writer()?.producers.all())
     }
 
     pub(crate) fn segments(&self) -> Arc<SegmentList> {

@@ -99,8 +99,8 @@ impl Log {
         self.carry_out(&mut writer, cut, now_ms)
     }
 
-    /// Where the log is going to end that is cut at `offset`.
-    fn end_of_cut(&self, offset: i64) -> Result<i64, LogError> {
+    /// Where the log is going to end that is cut at `offset`: before it where a batch holds the offset, which goes whole.
+    pub fn end_of_cut(&self, offset: i64) -> Result<i64, LogError> {
         if offset <= self.log_start_offset() || offset < self.segments().first_base_offset() {
             return Ok(offset);
         }

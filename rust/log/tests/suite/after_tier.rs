@@ -191,7 +191,7 @@ fn a_follower_begins_behind_the_store_with_epochs_and_producers_from_there() {
     .unwrap();
     assert_eq!(checkpointed, Some(0), "the start is down before anything goes");
     let state = |log: &Log| {
-        let known = log.producers().first().map(|it| it.producer_id);
+        let known = log.producers().unwrap().first().map(|it| it.producer_id);
         (log.log_start_offset(), log.local_log_start_offset(), log.log_end_offset(), known)
     };
     let expected = (4, begin.offset, begin.offset, Some(7));
@@ -205,7 +205,7 @@ fn a_follower_begins_behind_the_store_with_epochs_and_producers_from_there() {
     drop(log);
     let log = open(directory.path(), 0, (4, begin.offset), &[(2, 0)]);
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (4, begin.offset + 1));
-    assert_eq!(log.producers().len(), 1);
+    assert_eq!(log.producers().unwrap().len(), 1);
 }
 
 #[test]

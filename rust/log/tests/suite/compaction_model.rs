@@ -173,7 +173,7 @@ impl Model {
     /// The machine died, and the log ends at `end`. Transactions that lost their markers are aborted.
     pub(crate) fn cut(&mut self, log: &Log, end: i64) {
         self.records.split_off(&end);
-        for open in log.producers() {
+        for open in log.producers().unwrap() {
             let Some(first) = open.txn_first_offset else { continue };
             let written = self.written.range(first..).filter(|(_, (_, id))| *id == Some(open.producer_id));
             self.aborted.extend(written.map(|(offset, _)| *offset));

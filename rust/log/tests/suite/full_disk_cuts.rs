@@ -87,7 +87,7 @@ fn state(log: &Log) -> State {
         high_watermark: log.high_watermark(),
         end,
         epochs: log.epochs(),
-        producers: log.producers(),
+        producers: log.producers().unwrap(),
         aborted: log.aborted_transactions(0, end).unwrap(),
         values: values_below(log, log.local_log_start_offset(), end, 700).unwrap(),
     }
@@ -100,6 +100,8 @@ enum Next {
     Cut,
     /// The replica leads, and a producer sends what it had sent: a batch that was cut, or one behind all.
     Append,
+    /// A sync is waited for, as by a follower that goes on behind another leader.
+    Flush,
     /// The process dies, and the cut is done after its start.
     Restart,
 }
@@ -114,7 +116,9 @@ fn is_broken_off_at_any_call(restarts: bool, cut: &dyn Fn(&Log) -> Result<(), Lo
     let sent = idempotent(9, 0, last + 1, "idempotent");
     let after_append = (append_as_leader(&log, 50, &sent), state(&log));
     let mut broken_off = 0;
-    for next in [Next::Cut, Next::Append, Next::Restart].into_iter().take(if restarts { 3 } else { 2 }) {
+    for next in
+        [Next::Cut, Next::Append, Next::Flush, Next::Restart].into_iter().take(if restarts { 4 } else { 3 })
+    {
         for call in 0.. {
             let files = MemoryFileSystem::new(1);
             let (mut log, mut storage) = filled(&files);
@@ -138,6 +142,10 @@ fn is_broken_off_at_any_call(restarts: bool, cut: &dyn Fn(&Log) -> Result<(), Lo
                 files.restart_process();
                 (log, storage) = open_on(&files, small(LastStop::ProcessDied));
                 log.advance_high_watermark(after_cut.high_watermark);
+            }
+            if next == Next::Flush {
+                assert_eq!(log.flush().unwrap(), after_cut.end, "{call}");
+                assert_eq!(state(&log), after_cut, "{call}");
             }
             if next == Next::Append && done.is_err() && log.log_end_offset() == after_cut.end {
                 assert_eq!((append_as_leader(&log, 50, &sent), state(&log)), after_append, "{call}");

@@ -219,8 +219,9 @@ impl Engine {
         Ok(sizes.into_iter().map(|(topic, index, bytes)| (topic.to_string(), index, bytes)).collect())
     }
 
-    fn producers(&self, topic: &str, partition: i32) -> PyResult<Vec<replicas::Producer>> {
-        let known = self.replica(topic, partition)?.log().producers();
+    fn producers(&self, py: Python<'_>, topic: &str, partition: i32) -> PyResult<Vec<replicas::Producer>> {
+        let replica = self.replica(topic, partition)?;
+        let known = py.detach(|| replica.log().producers()).map_err(|error| to_python(&error))?;
         Ok(known.into_iter().map(replicas::producer).collect())
     }
 

@@ -136,7 +136,7 @@ pub(super) fn position(partition: &Partition, now_ns: i64) -> Option<Position> {
     ))
 }
 
-pub(super) fn place(partition: &Partition) -> Place {
+pub(super) fn place(partition: &Arc<Partition>) -> Place {
     let (position, log) = (partition.follower_position(), partition.log());
     (
         position.log_end_offset,
