@@ -7,6 +7,7 @@ found again by the next one.
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -52,24 +53,31 @@ def back_up(
     archive: Archive,
     *,
     topics: Iterable[str] = (),
-    groups: Iterable[str] = (),
+    groups: Iterable[str] | None = None,
     verify_percent: float = PERCENT,
     done: Callable[[int], None] = lambda _count: None,
     tell: Callable[[str], None] = _log.warning,
 ) -> Manifest:
-    """Takes a backup of `topics` and `groups`, of all where none are named; `done` is told of records as they are kept.
+    """Takes a backup of `topics`, of all where none are named, and of `groups`, of all where it is None.
 
+    `done` is told of records as they are kept.
     `verify_percent` of the chunks that are used again are read and compared, other ones in the next backup. `tell` is
     told, in words, of what is not as it should be and was not in the way.
 
     Records are kept up to the end that each partition has when its topic's turn comes, without transactions that are
     open then. Where no topics are named, one that is deleted meanwhile is left out, and a partition that cannot be read
     is kept as far as it was, now or in an earlier backup: the manifest's `gaps` name it. Blocks. Raises what the
-    cluster answers, and BackupError.
+    cluster answers, and BackupError, also where a group that is named does not exist.
     """
-    with archive.claimed(), Admin(bootstrap) as admin, Partitions(bootstrap) as partitions:
+    wanted = None if groups is None else list(groups)
+    with Admin(bootstrap) as admin, Partitions(bootstrap) as partitions, ExitStack() as claim:
+        # before anything is changed, in the cluster or in the archive
+        names_of_groups = _names_of_groups(admin, wanted)
+        claim.enter_context(archive.claimed())
         cluster_id = admin.describe_cluster().cluster_id
-        kept_groups = tuple(_groups(admin, list(groups)))
+        kept_groups = tuple(_groups(admin, names_of_groups))
+        for name in sorted(set(wanted or ()) - {it.group_id for it in kept_groups}):
+            tell(f"group {name!r} has no positions yet, and is not in this backup")
         named = list(topics)
         names = named or [it.name for it in admin.list_topics()]
         last = archives.newest(archive, lambda found: tell(f"{found}; {NOT_USED}"))
@@ -118,8 +126,26 @@ def _keep(archive: Archive, made: Manifest, tell: Callable[[str], None]) -> Mani
     return manifest
 
 
-def _groups(admin: Admin, names: list[str]) -> Iterator[GroupBackup]:
-    for name in names or sorted(it.group_id for it in admin.list_groups()):
+def _names_of_groups(admin: Admin, wanted: Iterable[str] | None) -> list[str]:
+    """The groups that are kept; raises BackupError for one that does not exist.
+
+    They are listed: asking for a group's positions would make the topic that keeps them, where there is none.
+    """
+    if wanted is None:
+        return [it.group_id for it in admin.list_groups()]
+    names = list(dict.fromkeys(wanted))
+    known = {it.group_id for it in admin.list_groups()} if names else set()
+    for name in names:
+        if name not in known:
+            raise BackupError(
+                f"there is no group {name!r}, and nothing was backed up; `fastlog groups list` names them all"
+            )
+    return names
+
+
+def _groups(admin: Admin, names: Iterable[str]) -> Iterator[GroupBackup]:
+    """Groups with their positions, without those that have none."""
+    for name in names:
         found = admin.list_group_offsets(name)
         positions = tuple(
             Position(topic=topic, partition=partition, offset=it.offset, metadata=it.metadata)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.argument("place")
 @click.option("--topic", "topics", multiple=True, metavar="NAME", help="Only this topic, or several.  [all]")
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="Only this group, or several.  [all]")
+@click.option("--no-groups", is_flag=True, help="No positions of groups.")
 @click.option(
     "--verify-kept",
     type=click.FloatRange(0, 100),
@@ -34,6 +35,7 @@ def backup(
     verify_kept: float,
     bootstrap: str,
     *,
+    no_groups: bool,
     as_json: bool,
 ) -> int:
     """Back up topics and the positions of groups to PLACE: a directory, or s3://bucket/prefix.
@@ -44,6 +46,8 @@ def backup(
     Without --topic, a partition that cannot be read does not end the backup of the others: it is named, also in the
     backup, and the command fails at the end. The next one fetches what is missing.
     """
+    if groups and no_groups:
+        raise click.UsageError("give either --group or --no-groups")
     from fastlog.backup.archive import open_archive
     from fastlog.backup.saving import back_up
 
@@ -52,7 +56,7 @@ def backup(
             bootstrap,
             open_archive(place),
             topics=topics,
-            groups=groups,
+            groups=[] if no_groups else groups or None,
             verify_percent=verify_kept,
             done=done,
             tell=_warn,

@@ -157,7 +157,7 @@ def test_what_comes_before_damage_is_kept_and_the_rest_when_it_can_be_read_again
     for _ in range(2):
         # also where the gap was known before
         told: list[str] = []
-        manifest = back_up(source.bootstrap, archive, groups=["none"], tell=told.append)
+        manifest = back_up(source.bootstrap, archive, groups=[], tell=told.append)
         assert ends(manifest) == {"a": [5], "b": [3, 5], "c": [5]}
         (said,) = told
         assert said.startswith("b-0 is there from offset 0 to 3 (")
@@ -167,7 +167,7 @@ def test_what_comes_before_damage_is_kept_and_the_rest_when_it_can_be_read_again
         restore(other.bootstrap, archive, manifest)
     put(segment, position, data[position])
     told.clear()
-    manifest = back_up(source.bootstrap, archive, groups=["none"], tell=told.append)
+    manifest = back_up(source.bootstrap, archive, groups=[], tell=told.append)
     assert told == []
     restore(other.bootstrap, archive, manifest)
     same_everywhere(source, other)
@@ -178,6 +178,6 @@ def test_a_topic_that_was_asked_for_by_name_is_backed_up_whole_or_not_at_all(
 ) -> None:
     take_offline(source)
     with pytest.raises(KafkaError):
-        back_up(source.bootstrap, archive, topics=["b"], groups=["none"])
+        back_up(source.bootstrap, archive, topics=["b"], groups=[])
     with pytest.raises(BackupError, match="no backup"):
         manifest_of(archive)

@@ -53,8 +53,7 @@ def test_a_full_disk_is_told_and_the_backup_goes_on_when_there_is_room(
         str(place(disk)),
         "--topic",
         topic,
-        "--group",
-        "none",
+        "--no-groups",
         "--bootstrap",
         broker.bootstrap,
     )
@@ -78,17 +77,17 @@ def test_a_disk_that_takes_nothing_is_told(
     broker: BrokerProcess, topic: str, disk: LoopDisk, how: str, says: str
 ) -> None:
     archive = DirectoryArchive(place(disk))
-    back_up(broker.bootstrap, archive, topics=[topic], groups=["none"])
+    back_up(broker.bootstrap, archive, topics=[topic], groups=[])
     send(broker, topic, RECORDS, first=RECORDS)
     if how == "read-only":
         disk.make_read_only()
     else:
         disk.fail()
     with pytest.raises(BackupError, match=says):
-        back_up(broker.bootstrap, archive, topics=[topic], groups=["none"])
+        back_up(broker.bootstrap, archive, topics=[topic], groups=[])
     disk.restore_power()
     assert batches(place(disk)) == RECORDS
-    back_up(broker.bootstrap, archive, topics=[topic], groups=["none"])
+    back_up(broker.bootstrap, archive, topics=[topic], groups=[])
     assert batches(place(disk)) == 2 * RECORDS
 
 
@@ -96,7 +95,7 @@ def test_a_backup_that_was_reported_is_there_after_a_power_cut(
     broker: BrokerProcess, topic: str, disk: LoopDisk
 ) -> None:
     archive = DirectoryArchive(place(disk))
-    first = back_up(broker.bootstrap, archive, topics=[topic], groups=["none"])
+    first = back_up(broker.bootstrap, archive, topics=[topic], groups=[])
     disk.cut_power()
     disk.restore_power()
     assert taken(archive) == [first.taken]
@@ -108,7 +107,7 @@ def test_a_power_cut_in_the_middle_leaves_the_backup_before_and_what_was_kept(
     broker: BrokerProcess, topic: str, disk: LoopDisk, kept: int
 ) -> None:
     archive = DirectoryArchive(place(disk))
-    first = back_up(broker.bootstrap, archive, topics=[topic], groups=["none"])
+    first = back_up(broker.bootstrap, archive, topics=[topic], groups=[])
     send(broker, topic, RECORDS, first=RECORDS)
     records = 0
 
@@ -120,12 +119,12 @@ def test_a_power_cut_in_the_middle_leaves_the_backup_before_and_what_was_kept(
             raise InterruptedHereError
 
     with pytest.raises(InterruptedHereError):
-        back_up(broker.bootstrap, archive, topics=[topic], groups=["none"], done=cut)
+        back_up(broker.bootstrap, archive, topics=[topic], groups=[], done=cut)
     disk.restore_power()
     assert taken(archive) == [first.taken]
     assert batches(place(disk)) == RECORDS
     fetched: list[int] = []
-    back_up(broker.bootstrap, archive, topics=[topic], groups=["none"], done=fetched.append)
+    back_up(broker.bootstrap, archive, topics=[topic], groups=[], done=fetched.append)
     # a record is told before its chunk is kept
     assert sum(fetched) == RECORDS - (kept - 1)
     assert batches(place(disk)) == 2 * RECORDS

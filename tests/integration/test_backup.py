@@ -47,7 +47,7 @@ def test_the_same_bytes_are_at_the_same_offsets(
         send(broker, topic_name, 20, compression=compression)
     with Admin(broker.bootstrap) as admin:
         admin.delete_records({(topic_name, 0): 7, (topic_name, 2): -1})
-    manifest = back_up(broker.bootstrap, archive, topics=[topic_name], groups=["none"])
+    manifest = back_up(broker.bootstrap, archive, topics=[topic_name], groups=[])
     restore(other.bootstrap, archive, manifest)
     for partition in range(3):
         assert log_of(other, topic_name, partition) == log_of(broker, topic_name, partition)
@@ -140,15 +140,15 @@ def test_the_next_backup_brings_only_what_is_new(
 ) -> None:
     make_topic(broker, topic_name)
     send(broker, topic_name, 10)
-    first = back_up(broker.bootstrap, archive, topics=[topic_name], groups=["none"])
+    first = back_up(broker.bootstrap, archive, topics=[topic_name], groups=[])
     assert len(archive.written) == 11
     send(broker, topic_name, 3, first=10)
     with Admin(broker.bootstrap) as admin:
         admin.delete_records({(topic_name, 0): 4})
-    second = back_up(broker.bootstrap, archive, topics=[topic_name], groups=["none"])
+    second = back_up(broker.bootstrap, archive, topics=[topic_name], groups=[])
     assert len(archive.written) == 15
     assert [it.start for it in second.topics[0].partitions[0].chunks] == list(range(4, 13))
-    nothing = back_up(broker.bootstrap, archive, topics=[topic_name], groups=["none"])
+    nothing = back_up(broker.bootstrap, archive, topics=[topic_name], groups=[])
     assert len(archive.written) == 16
     assert nothing.topics == second.topics
     # each of them is whole
@@ -168,7 +168,7 @@ def test_a_chunk_that_nothing_depends_on_and_that_cannot_be_read_is_fetched_anew
     send(broker, topic_name, 10)
     place = tmp_path / "archive"
     with pytest.raises(InterruptedHereError):
-        back_up(broker.bootstrap, CountingArchive(place, 7), topics=[topic_name], groups=["none"])
+        back_up(broker.bootstrap, CountingArchive(place, 7), topics=[topic_name], groups=[])
     bad = sorted(it for it in place.rglob("chunks/*/*/*"))[4]
 
     class BadDisk(CountingArchive):
@@ -178,7 +178,7 @@ def test_a_chunk_that_nothing_depends_on_and_that_cannot_be_read_is_fetched_anew
             return super().get(name, size_max)
 
     again = BadDisk(place)
-    manifest = back_up(broker.bootstrap, again, topics=[topic_name], groups=["none"])
+    manifest = back_up(broker.bootstrap, again, topics=[topic_name], groups=[])
     assert [it.end for it in manifest.topics[0].partitions[0].chunks] == list(range(1, 11))
     assert again.written[0] == str(bad.relative_to(place)), "what was before it is used"
 
@@ -191,12 +191,12 @@ def test_the_next_backup_goes_on_from_the_last_one_of_the_topic(
     for name in names:
         make_topic(broker, name)
         send(broker, name, 10)
-        made[name] = back_up(broker.bootstrap, archive, topics=[name], groups=["none"])
+        made[name] = back_up(broker.bootstrap, archive, topics=[name], groups=[])
     archive.written.clear()
     was_read: list[str] = []
     get = archive.get
     monkeypatch.setattr(archive, "get", lambda name, size: was_read.append(name) or get(name, size))
-    manifest = back_up(broker.bootstrap, archive, topics=names, groups=["none"], verify_percent=0)
+    manifest = back_up(broker.bootstrap, archive, topics=names, groups=[], verify_percent=0)
     assert archive.written == [manifest.object_name]
     assert [it.partitions for it in manifest.topics] == [made[name].topics[0].partitions for name in names]
     assert [it for it in was_read if it.startswith("chunks/")] == []
@@ -209,7 +209,7 @@ def test_a_topic_that_was_made_anew_is_another_one(
     for count in (5, 3):
         make_topic(broker, topic_name)
         send(broker, topic_name, count, first=count)
-        manifest = back_up(broker.bootstrap, archive, topics=[topic_name], groups=["none"])
+        manifest = back_up(broker.bootstrap, archive, topics=[topic_name], groups=[])
         assert manifest.topics[0].partitions[0].end == count
         with Admin(broker.bootstrap) as admin:
             admin.delete_topic(topic_name)
@@ -225,11 +225,11 @@ def test_a_backup_that_was_interrupted_goes_on(
     send(broker, topic_name, 10)
     place = tmp_path / "archive"
     with pytest.raises(InterruptedHereError):
-        back_up(broker.bootstrap, CountingArchive(place, puts), topics=[topic_name], groups=["none"])
+        back_up(broker.bootstrap, CountingArchive(place, puts), topics=[topic_name], groups=[])
     again = CountingArchive(place)
     with pytest.raises(BackupError, match="no backup"):
         manifest_of(again)
-    manifest = back_up(broker.bootstrap, again, topics=[topic_name], groups=["none"])
+    manifest = back_up(broker.bootstrap, again, topics=[topic_name], groups=[])
     assert len(again.written) == 10 - puts + 1
     assert [it.end for it in manifest.topics[0].partitions[0].chunks] == list(range(1, 11))
 
@@ -240,7 +240,7 @@ def test_restoring_goes_on_after_the_death_of_the_broker(
 ) -> None:
     make_topic(broker, topic_name)
     send(broker, topic_name, 30)
-    manifest = back_up(broker.bootstrap, archive, topics=[topic_name], groups=["none"])
+    manifest = back_up(broker.bootstrap, archive, topics=[topic_name], groups=[])
     sent = 0
 
     def die(_bytes: int) -> None:
@@ -268,7 +268,7 @@ def test_a_damaged_backup_is_told_and_the_topic_stays_closed(
     archive = CountingArchive(tmp_path / "archive")
     make_topic(broker, topic_name)
     send(broker, topic_name, 10)
-    manifest = back_up(broker.bootstrap, archive, topics=[topic_name], groups=["none"])
+    manifest = back_up(broker.bootstrap, archive, topics=[topic_name], groups=[])
     path = tmp_path / "archive" / manifest.topics[0].partitions[0].chunks[5].name
     good = path.read_bytes()
     damages: Mapping[str, bytes | None] = {
@@ -299,7 +299,7 @@ def test_another_backup_does_not_go_on_in_a_topic_that_is_being_restored(
     for archive, first in zip(archives, (0, 100), strict=True):
         make_topic(broker, topic_name)
         send(broker, topic_name, 10, first=first)
-        manifests.append(back_up(broker.bootstrap, archive, topics=[topic_name], groups=["none"]))
+        manifests.append(back_up(broker.bootstrap, archive, topics=[topic_name], groups=[]))
         with Admin(broker.bootstrap) as admin:
             admin.delete_topic(topic_name)
     chunk = manifests[0].topics[0].partitions[0].chunks[0]
@@ -319,9 +319,9 @@ def test_archives_of_two_clusters_are_not_mixed(
 ) -> None:
     for one in (broker, other):
         make_topic(one, topic_name)
-    back_up(broker.bootstrap, archive, topics=[topic_name], groups=["none"])
+    back_up(broker.bootstrap, archive, topics=[topic_name], groups=[])
     with pytest.raises(BackupError, match="has backups of the cluster"):
-        back_up(other.bootstrap, archive, topics=[topic_name], groups=["none"])
+        back_up(other.bootstrap, archive, topics=[topic_name], groups=[])
 
 
 def test_the_command_line_shows_what_there_is(
@@ -367,7 +367,7 @@ def test_a_plain_topic_takes_no_offsets_from_a_client(
 ) -> None:
     make_topic(broker, topic_name)
     send(broker, topic_name, 4)
-    manifest = back_up(broker.bootstrap, archive, topics=[topic_name], groups=["none"])
+    manifest = back_up(broker.bootstrap, archive, topics=[topic_name], groups=[])
     make_topic(other, topic_name)
     with pytest.raises(BackupError, match="exists"):
         restore(other.bootstrap, archive, manifest)
@@ -399,7 +399,7 @@ def test_transactions_of_a_kafka_cluster_are_what_they_were(
     producer.flush(30)
     with Producer(kafka.bootstrap) as plain:
         plain.send(topic_name, b"behind it").result()
-    manifest = back_up(kafka.bootstrap, archive, topics=[topic_name], groups=["none"])
+    manifest = back_up(kafka.bootstrap, archive, topics=[topic_name], groups=[])
     producer.abort_transaction(30)
     restore(other.bootstrap, archive, manifest)
     decided = [n for n in range(12) if n % 3 != 1]

@@ -47,7 +47,7 @@ def save(
         broker.bootstrap,
         archive,
         topics=[topic],
-        groups=["none"],
+        groups=[],
         verify_percent=percent,
         tell=told.append,
     )
@@ -128,7 +128,7 @@ def test_what_the_cluster_no_longer_has_is_told_and_the_next_backup_is_whole(
 def test_the_command_line_says_how_much_is_read(
     broker: BrokerProcess, archive: CountingArchive, topic: str
 ) -> None:
-    chosen = ("--topic", topic, "--group", "none", "--bootstrap", broker.bootstrap)
+    chosen = ("--topic", topic, "--no-groups", "--bootstrap", broker.bootstrap)
     assert fastlog("backup", str(archive), *chosen).status == 0
     turn_a_byte(archive, chunks(manifest_of(archive))[0])
     done = fastlog("backup", str(archive), "--verify-kept", "100", *chosen)

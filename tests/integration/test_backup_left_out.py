@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastlog import Admin
+from fastlog import Admin, Consumer
 from fastlog.backup.restoring import restore
 from fastlog.backup.saving import back_up
 from fastlog.client.committed_offset import CommittedOffset
@@ -63,7 +63,7 @@ def test_a_topic_that_is_deleted_meanwhile_does_not_end_the_backup_of_the_others
 ) -> None:
     told: list[str] = []
     done = deleting(source, deleted, anew=anew)
-    manifest = back_up(source.bootstrap, archive, groups=["none"], done=done, tell=told.append)
+    manifest = back_up(source.bootstrap, archive, groups=[], done=done, tell=told.append)
     # one that is made anew before its turn comes is a topic like others
     is_there = anew and deleted == "b"
     assert [it.name for it in manifest.topics] == [it for it in TOPICS if it != deleted or is_there]
@@ -74,7 +74,7 @@ def test_a_topic_that_is_deleted_meanwhile_does_not_end_the_backup_of_the_others
     for topic in manifest.topics:
         assert log_of(other, topic.name) == log_of(source, topic.name)
     told.clear()
-    again = back_up(source.bootstrap, archive, groups=["none"], tell=told.append)
+    again = back_up(source.bootstrap, archive, groups=[], tell=told.append)
     assert [it.name for it in again.topics] == [it for it in TOPICS if it != deleted or anew]
     assert told == []
 
@@ -88,7 +88,7 @@ def test_a_topic_that_was_asked_for_by_name_is_not_left_out(
             source.bootstrap,
             archive,
             topics=["a", "b"],
-            groups=["none"],
+            groups=[],
             done=deleting(source, "b"),
             tell=told.append,
         )
@@ -117,3 +117,36 @@ def test_positions_in_topics_that_are_not_restored_are_told(
     assert "left out" not in whole.err
     with Admin(other.bootstrap) as admin:
         assert admin.list_group_offsets("two")["b", 0].offset == 4
+
+
+def test_a_group_that_does_not_exist_ends_a_backup_before_anything_is_changed(
+    source: BrokerProcess, tmp_path: Path
+) -> None:
+    place, at = tmp_path / "archive", ("--bootstrap", source.bootstrap)
+    command = ("backup", str(place), "--group", "known", "--group", "nope", *at)
+    with Admin(source.bootstrap) as admin:
+        for missing in ("known", "nope"):
+            run = fastlog(*command)
+            assert run.status == 1
+            assert f"there is no group '{missing}', and nothing was backed up" in run.err
+            assert not place.exists()
+            if missing == "known":
+                internal = [it.name for it in admin.list_topics(include_internal=True)]
+                assert internal == list(TOPICS), "nothing was made by asking"
+                admin.alter_group_offsets("known", {("a", 0): 2})
+    done = fastlog("backup", str(place), "--group", "known", *at)
+    assert (done.status, done.err) == (0, "")
+    assert done.out.endswith(b"3 topics, 1 group\n")
+    without = fastlog("backup", str(place), "--no-groups", *at)
+    assert without.out.endswith(b"3 topics, 0 groups\n")
+    assert fastlog("backup", str(place), "--no-groups", "--group", "known", *at).status == 2
+
+
+def test_a_group_that_has_no_positions_yet_is_told(source: BrokerProcess, archive: CountingArchive) -> None:
+    told: list[str] = []
+    with Consumer(source.bootstrap, group_id="new", topics="a", enable_auto_commit=False) as member:
+        while not member.assignment():
+            member.poll(timeout=0.1)
+        manifest = back_up(source.bootstrap, archive, groups=["new"], tell=told.append)
+    assert manifest.groups == ()
+    assert told == ["group 'new' has no positions yet, and is not in this backup"]

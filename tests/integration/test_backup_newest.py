@@ -49,7 +49,7 @@ class Backups:
             self.broker.bootstrap,
             self.archive,
             topics=[self.topic],
-            groups=["none"],
+            groups=[],
             tell=self.told.append,
         )
 

@@ -76,7 +76,7 @@ def url(topic: str) -> str:
 
 
 def save(broker: BrokerProcess, topic: str, **options: timedelta) -> Manifest:
-    return back_up(broker.bootstrap, ObjectArchive(url(topic), **options), topics=[topic], groups=["none"])
+    return back_up(broker.bootstrap, ObjectArchive(url(topic), **options), topics=[topic], groups=[])
 
 
 def chunks(manifest: Manifest) -> tuple[Chunk, ...]:
@@ -113,7 +113,7 @@ def test_the_command_line_takes_the_url_of_a_store(
     missing = fastlog("restore", where, "--list")
     assert (missing.status, missing.err) == (0, "")
     assert fastlog("restore", where).err == f"fastlog: there is no backup in {where}\n"
-    done = fastlog("backup", where, "--topic", topic, "--group", "none", "--bootstrap", broker.bootstrap)
+    done = fastlog("backup", where, "--topic", topic, "--no-groups", "--bootstrap", broker.bootstrap)
     assert (done.status, done.err) == (0, "")
     (listed,) = fastlog("restore", where, "--list", "--json").rows()[0]
     assert listed["topics"] == 1
@@ -145,7 +145,7 @@ def test_what_is_no_place_for_backups_is_said() -> None:
 def test_a_bucket_that_is_not_there(broker: BrokerProcess, store: FaultyStore, topic: str) -> None:
     archive = ObjectArchive("s3://nowhere-to-be-found/x", **QUICK)
     with pytest.raises(BackupError, match=r"s3://nowhere-to-be-found/x.* failed"):
-        back_up(broker.bootstrap, archive, topics=[topic], groups=["none"])
+        back_up(broker.bootstrap, archive, topics=[topic], groups=[])
 
 
 @pytest.mark.usefixtures("_small_chunks")

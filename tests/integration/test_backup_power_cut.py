@@ -52,7 +52,7 @@ def cut_the_power(broker: BrokerProcess, kept: int) -> None:
 
 
 def save(broker: BrokerProcess, archive: CountingArchive, tell: Callable[[str], None] = print) -> Manifest:
-    return back_up(broker.bootstrap, archive, topics=[TOPIC], groups=["none"], tell=tell)
+    return back_up(broker.bootstrap, archive, topics=[TOPIC], groups=[], tell=tell)
 
 
 def chunks(manifest: Manifest) -> tuple[Chunk, ...]:

@@ -60,10 +60,10 @@ def batches(archive: Archive, name: str) -> int:
 
 def test_a_directory_refuses_the_second_one(broker: BrokerProcess, tmp_path: Path, topic: str) -> None:
     archive = CountingArchive(tmp_path / "archive")
-    command = ("backup", str(archive), "--topic", topic, "--group", "none", "--bootstrap", broker.bootstrap)
+    command = ("backup", str(archive), "--topic", topic, "--no-groups", "--bootstrap", broker.bootstrap)
     refused = []
     done = at_half_time(lambda: refused.append(fastlog(*command)))
-    first = back_up(broker.bootstrap, archive, topics=[topic], groups=["none"], done=done)
+    first = back_up(broker.bootstrap, archive, topics=[topic], groups=[], done=done)
     assert [it.status for it in refused] == [1]
     assert refused[0].err == (
         f"fastlog: another backup is being taken into {archive}; give the command again when that is done\n"
@@ -75,7 +75,7 @@ def test_a_directory_refuses_the_second_one(broker: BrokerProcess, tmp_path: Pat
 
 def test_a_backup_that_was_killed_keeps_nobody_out(broker: BrokerProcess, tmp_path: Path, topic: str) -> None:
     place = tmp_path / "archive"
-    command = [PROGRAM, "backup", place, "--topic", topic, "--group", "none", "--bootstrap", broker.bootstrap]
+    command = [PROGRAM, "backup", place, "--topic", topic, "--no-groups", "--bootstrap", broker.bootstrap]
     # the broker stands still, so that the backup is in the middle of it
     broker_process = broker.process
     assert broker_process is not None
@@ -96,7 +96,7 @@ def test_a_backup_that_was_killed_keeps_nobody_out(broker: BrokerProcess, tmp_pa
         hangs.communicate()
     finally:
         broker_process.send_signal(signal.SIGCONT)
-    manifest = back_up(broker.bootstrap, open_archive(str(place)), topics=[topic], groups=["none"])
+    manifest = back_up(broker.bootstrap, open_archive(str(place)), topics=[topic], groups=[])
     assert batches(open_archive(str(place)), manifest.taken) == RECORDS
 
 
@@ -109,15 +109,15 @@ def test_in_an_object_store_each_of_the_two_is_whole(
     made: list[Manifest] = []
 
     def second() -> None:
-        made.append(back_up(broker.bootstrap, archive, topics=[topic], groups=["none"]))
+        made.append(back_up(broker.bootstrap, archive, topics=[topic], groups=[]))
         if first_dies:
             raise InterruptedHereError
 
     done = at_half_time(second)
     if first_dies:
         with pytest.raises(InterruptedHereError):
-            back_up(broker.bootstrap, archive, topics=[topic], groups=["none"], done=done)
+            back_up(broker.bootstrap, archive, topics=[topic], groups=[], done=done)
     else:
-        made.append(back_up(broker.bootstrap, archive, topics=[topic], groups=["none"], done=done))
+        made.append(back_up(broker.bootstrap, archive, topics=[topic], groups=[], done=done))
     assert taken(archive) == [it.taken for it in made]
     assert [batches(archive, it.taken) for it in made] == [RECORDS] * len(made)

@@ -75,7 +75,7 @@ def test_a_restore_that_stopped_inside_a_transaction_goes_on(
     write(source.tcp_port, "t", log)
     with Admin(source.bootstrap) as admin:
         admin.alter_configs({"fastlog.restoring": None}, topic="t")
-    manifest = back_up(source.bootstrap, archive, topics=["t"], groups=["none"])
+    manifest = back_up(source.bootstrap, archive, topics=["t"], groups=[])
     interrupted(other, archive, manifest, count)
     sent: list[int] = []
     restore(other.bootstrap, archive, manifest, done=sent.append)

@@ -30,8 +30,6 @@ class Split:
             configs = {"min.insync.replicas": "1", "unclean.leader.election.enable": "true"}
             admin.create_topic(topic, replication_factor=2, configs=configs)
             replicas = admin.describe_topic(topic).partitions[0].replicas
-            # the topic of positions needs three brokers to be made
-            admin.list_group_offsets("none")
         cluster.wait_in_sync(topic, 2)
         send(cluster, topic, COMMON)
         self._leader = cluster.leader_of(topic)
@@ -79,7 +77,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def save(cluster: Cluster, archive: CountingArchive, topic: str) -> Manifest:
-    return back_up(cluster.bootstrap, archive, topics=[topic], groups=["none"])
+    return back_up(cluster.bootstrap, archive, topics=[topic], groups=[])
 
 
 @pytest.mark.usefixtures("_small_chunks")
@@ -141,7 +139,7 @@ def test_an_election_in_the_middle_of_a_backup(
         if fetched == COMMON + 3:
             split.elect_second(count)
 
-    manifest = back_up(cluster.bootstrap, archive, topics=[topic_name], groups=["none"], done=note)
+    manifest = back_up(cluster.bootstrap, archive, topics=[topic_name], groups=[], done=note)
     assert fetched > COMMON + LOST
     restore(other.bootstrap, archive, manifest)
     assert log_of(other, topic_name) == log_of(cluster, topic_name)

@@ -44,7 +44,7 @@ def test_restoring_survives_the_death_of_leaders(
         for number in range(RECORDS):
             producer.send(topic_name, b"%d" % number).result()
     before = records_of(cluster, topic_name)
-    manifest = back_up(cluster.bootstrap, archive, topics=[topic_name], groups=["none"])
+    manifest = back_up(cluster.bootstrap, archive, topics=[topic_name], groups=[])
     with cluster.admin() as admin:
         admin.delete_topic(topic_name)
     sent = 0
