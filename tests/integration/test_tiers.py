@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from fastlog.protocol.messages.list_offsets import ListOffsetsPartition, ListOff
 from tests.conftest import MakeBroker
 from tests.support.admin import create_topic
 from tests.support.broker import BrokerProcess, wait_until
-from tests.support.object_store import BUCKET, DENIED, FaultyStore, ObjectStore
+from tests.support.object_store import BUCKET, DENIED, FaultyStore, ObjectStore, objects_in
 from tests.support.raw import RawTcp
 
 pytestmark = pytest.mark.timeout(180)
@@ -141,8 +140,7 @@ def test_a_directory_as_the_store(make_broker: MakeBroker, tmp_path: Path, topic
     with fastlog.Admin(broker.bootstrap) as admin:
         assert consumed(broker, topic_name, RECORDS - 400) == sent[400:]
         admin.delete_topic(topic_name)
-        # os.walk passes over directories that go meanwhile
-        wait_until("the store is empty", lambda: not any(files for *_, files in os.walk(store)), seconds=30)
+        wait_until("the store is empty", lambda: not objects_in(store), seconds=30)
     assert "Traceback" not in broker.log()
     assert broker.stop() == 0
 
@@ -203,8 +201,7 @@ def test_retention_deletes_in_the_store_and_disabling_deletes_all(
         local = offset(broker, topic_name, EARLIEST_LOCAL)
         off = {"remote.storage.enable": "false", "remote.log.delete.on.disable": "true"}
         admin.alter_configs(off, topic=topic_name)
-        # os.walk passes over directories that go meanwhile
-        wait_until("the store is empty", lambda: not any(files for *_, files in os.walk(store)), seconds=30)
+        wait_until("the store is empty", lambda: not objects_in(store), seconds=30)
     assert offset(broker, topic_name, EARLIEST) == local
     assert consumed(broker, topic_name, RECORDS - local) == sent[local:]
 

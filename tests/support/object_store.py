@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import socket
 import subprocess
@@ -29,6 +30,12 @@ BUSY = (
     b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code>'
     b"<Message>Please reduce your request rate.</Message><RequestId>1</RequestId></Error>"
 )
+
+
+def objects_in(directory: Path) -> list[str]:
+    """What a directory as the store of tiers has, besides its own name."""
+    # os.walk passes over directories that go meanwhile
+    return [name for *_, names in os.walk(directory) for name in names if name != "fastlog-store"]
 
 
 class ObjectStore:

@@ -6,12 +6,14 @@ use fastlog_broker::{
     AllowAll, Assignment, Broker, BrokerConfig, LogManager, OpenPartition, Partition, ReplicaChange,
     SystemClock, Tiers,
 };
+use fastlog_log::file_system::atomic_file;
 use fastlog_log::file_system::memory::MemoryFileSystem;
 use fastlog_log::{AppendOptions, Checkpoint, Identity, Log, LogConfig, Storage};
 use fastlog_protocol::batch::Builder;
 use fastlog_protocol::compression::Compression;
 use fastlog_tiers::memory::{Fault, MemoryStore};
-use std::path::PathBuf;
+use fastlog_tiers::{IDENTITY, KnownStore};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -22,6 +24,9 @@ const RETENTION_MS: i64 = 100_000;
 const LATER_MS: i64 = NOW_MS + 2 * LOCAL_RETENTION_MS;
 /// And all retention.
 const END_MS: i64 = NOW_MS + 2 * RETENTION_MS;
+
+/// Which store it is.
+const NOTE: &str = "/data/fastlog.store";
 
 /// A broker with tiered topics of one partition.
 struct Node {
@@ -222,8 +227,8 @@ fn followers_that_know_all_there_is_ask_the_store_for_nothing() {
     more.run(NOW_MS);
     assert!(more.partition(0).log().tiered_end().is_some(), "what others uploaded is found at once");
     let found = store.requests();
-    // a listing, the manifest, and a look whether that is still the newest
-    assert_eq!(found, before + 3);
+    // the store's name, as it is noted and as it is used, a listing, the manifest, and a look whether that is still the newest
+    assert_eq!(found, before + 5);
     assert_eq!(more.logs.enforce_retention(0, LATER_MS).expect("deleted"), 0);
     for _ in 0..50 {
         more.run(NOW_MS);
@@ -301,4 +306,52 @@ fn the_starts_of_many_logs_are_written_down_once_before_the_store_forgets() {
         let partition = node.partition(number);
         assert_eq!(partition.log().log_start_offset(), partition.log().full_end_offset());
     }
+}
+
+#[test]
+fn a_broker_that_died_between_the_name_of_its_store_and_the_note_goes_on_with_that_name() {
+    let (disk, store) = (MemoryFileSystem::new(1), Arc::new(MemoryStore::default()));
+    let named = KnownStore::new(store.clone()).name(Uuid::from_u128(7)).expect("named");
+    let node = Node::start(&disk, &store, false);
+    node.open(1);
+    node.append(0, 20);
+    node.run(NOW_MS);
+    assert_eq!(KnownStore::new(store.clone()).id().expect("read"), Some(named));
+    let note = atomic_file::read(&disk, Path::new(NOTE)).expect("read").expect("a note");
+    assert!(String::from_utf8_lossy(&note).contains(&named.simple().to_string()), "{note:?}");
+    assert!(!log_objects(&store).is_empty());
+}
+
+#[test]
+fn a_disk_that_cannot_note_which_store_it_is_puts_nothing_there() {
+    let (disk, store) = (MemoryFileSystem::new(1), Arc::new(MemoryStore::default()));
+    let node = Node::start(&disk, &store, false);
+    node.open(1);
+    node.append(0, 20);
+    atomic_file::replace(&disk, Path::new(NOTE), b"version: 9\n?").expect("written");
+    node.run(LATER_MS);
+    assert_eq!(store.keys(), Vec::<String>::new());
+    assert!(node.told().contains(&format!("the object {IDENTITY} of the store")));
+    assert_eq!(node.logs.enforce_retention(0, LATER_MS).expect("deleted"), 0);
+    // a person empties it
+    atomic_file::replace(&disk, Path::new(NOTE), b"").expect("written");
+    node.run(LATER_MS);
+    assert!(!log_objects(&store).is_empty());
+}
+
+#[test]
+fn deleted_topics_are_not_forgotten_by_a_store_that_is_another_one() {
+    let (disk, store, node) = uploaded(1, false);
+    drop(node);
+    let other = Arc::new(MemoryStore::default());
+    let node = Node::start(&disk, &other, false);
+    node.open(1);
+    node.logs.delete_topics(&[(topic(0), Uuid::from_u128(1))], 0).remove(0).expect("deleted");
+    node.run(LATER_MS);
+    assert_eq!(other.keys(), Vec::<String>::new());
+    drop(node);
+    assert!(!log_objects(&store).is_empty());
+    let node = Node::start(&disk, &store, false);
+    node.run(LATER_MS);
+    assert_eq!(log_objects(&store), Vec::<String>::new(), "it is still known what was there");
 }

@@ -1,6 +1,7 @@
 //! What goes wrong with a store, and with what was read from it.
 
 use std::io;
+use std::path::PathBuf;
 
 use fastlog_log::LogError;
 
@@ -26,6 +27,33 @@ pub enum StoreError {
         key: String,
         /// Why not.
         reason: String,
+    },
+    /// Another store than the one that was used before, or none: a mount point without its mount, say.
+    #[error(
+        "{found}, and this broker uses store {id}, as {} says: nothing is uploaded or deleted until that one is back. Mount or \
+         name it (fastlog.remote.store.url); if it was replaced on purpose, empty that file",
+        note.display()
+    )]
+    Foreign {
+        /// What is there.
+        found: String,
+        /// The name of the store that was to be there.
+        id: String,
+        /// The file that says so.
+        note: PathBuf,
+    },
+    /// It is not known which store was used before, and this one has nothing of what was uploaded.
+    #[error(
+        "it has nothing of {key}, of which there are records in the store that this broker used: nothing is uploaded or \
+         deleted until that one is back. Mount or name it (fastlog.remote.store.url); if it was replaced on purpose, make an \
+         empty file {}",
+        note.display()
+    )]
+    Unknown {
+        /// Where records of a partition were to be.
+        key: String,
+        /// The file that does not say which store it was.
+        note: PathBuf,
     },
     /// Unreachable, denied, not supported, or the answer was not what was asked for.
     #[error("could not {what} {key}: {reason}")]
@@ -97,7 +125,8 @@ pub enum TierError {
 impl TierError {
     /// Whether it is a request that failed, which others may too.
     pub fn is_of_store(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Failed { .. }))
+        use StoreError::{Failed, Foreign, Unknown};
+        matches!(self, Self::Store(Failed { .. } | Foreign { .. } | Unknown { .. }))
     }
 
     pub(crate) fn local(what: &'static str, error: &io::Error) -> Self {

@@ -8,12 +8,11 @@ use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore as Inner, ObjectStoreExt, PutMode, PutPayload,
@@ -21,11 +20,12 @@ use object_store::{
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
+use crate::directory;
 use crate::error::StoreError;
 use crate::probe;
-use crate::requests::{Call, DEADLINE, failed, with_causes};
+use crate::requests::{Call, DEADLINE, failed};
 use crate::staged::remove_staged;
-use crate::store::{Listed, Store, unread};
+use crate::store::{Listed, STAYS, Store, unread};
 
 /// Threads for the files of a directory.
 const BLOCKING_THREADS: usize = 4;
@@ -33,7 +33,8 @@ const BLOCKING_THREADS: usize = 4;
 /// A store of the crate `object_store`.
 #[derive(Debug)]
 pub struct ObjectStore {
-    inner: Arc<dyn Inner>,
+    /// Of a directory from the first call on that finds it.
+    inner: OnceLock<Arc<dyn Inner>>,
     root: Path,
     /// Where it is one.
     directory: Option<PathBuf>,
@@ -59,7 +60,7 @@ fn other_length(key: &str, came: usize, wanted: u64) -> StoreError {
 impl ObjectStore {
     /// Opens the store at `url`: `file:///directory`, a directory's absolute path, or `s3://bucket/prefix`. S3's access,
     /// region and endpoint are those of the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`,
-    /// `AWS_ENDPOINT_URL`), or of the instance. Nothing is asked of it yet; a directory is made.
+    /// `AWS_ENDPOINT_URL`), or of the instance. Nothing is asked of it yet, and nothing made.
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let fails = |reason: String| failed("open", url, reason);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -69,27 +70,21 @@ impl ObjectStore {
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| fails(error.to_string()))?;
-        let (inner, root, directory): (Arc<dyn Inner>, Path, Option<PathBuf>) =
+        let (inner, root, directory): (OnceLock<Arc<dyn Inner>>, Path, Option<PathBuf>) =
             if let Some(rest) = url.strip_prefix("s3://") {
                 let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
                 if bucket.is_empty() {
                     return Err(fails("it names no bucket: give s3://bucket/prefix".to_owned()));
                 }
                 let root = Path::parse(prefix).map_err(|error| fails(error.to_string()))?;
-                (s3(bucket).map_err(fails)?, root, None)
+                (OnceLock::from(s3(bucket).map_err(fails)?), root, None)
             } else {
                 let directory = FilePath::new(url.strip_prefix("file://").unwrap_or(url));
                 if !directory.is_absolute() {
                     let known = "give s3://bucket/prefix, or the absolute path of a directory";
                     return Err(fails(format!("no such kind of store is known: {known}")));
                 }
-                std::fs::create_dir_all(directory).map_err(|error| fails(error.to_string()))?;
-                let local = LocalFileSystem::new_with_prefix(directory);
-                let local = local.map_err(|error| fails(with_causes(&error)))?;
-                // a manifest must be on the disk before the segments that it names go from the log; and directories of
-                // topics that are gone are not to stay
-                let local = local.with_fsync(true).with_automatic_cleanup(true);
-                (Arc::new(local), Path::default(), Some(directory.to_owned()))
+                (OnceLock::new(), Path::default(), Some(directory.to_owned()))
             };
         // a directory's own rules make them, by a link
         let is_proven = Mutex::new(directory.is_some());
@@ -101,6 +96,34 @@ impl ObjectStore {
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    fn inner(&self, call: Call<'_>) -> Result<Arc<dyn Inner>, StoreError> {
+        if let Some(inner) = self.inner.get() {
+            return Ok(Arc::clone(inner));
+        }
+        let directory = self.directory.clone();
+        let directory = directory.ok_or_else(|| failed(call.what, call.key, "it is not open"))?;
+        let opened = match self.block(call, move || directory::open(&directory))? {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::NotFound { key: call.key.to_owned() });
+            }
+            opened => opened.map_err(|error| failed(call.what, call.key, error))?,
+        };
+        Ok(Arc::clone(self.inner.get_or_init(|| opened)))
+    }
+
+    /// Work on files that may hang, on a thread of its own.
+    fn block<T: Send + 'static>(
+        &self,
+        call: Call<'_>,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<io::Result<T>, StoreError> {
+        let done = self.run(async {
+            let work = tokio::task::spawn_blocking(work);
+            tokio::time::timeout(call.deadline, work).await.map_err(|_| call.late())
+        })?;
+        Ok(done.unwrap_or_else(|error| Err(io::Error::other(error))))
     }
 
     fn call<'a>(&self, what: &'static str, key: &'a str) -> Call<'a> {
@@ -129,15 +152,15 @@ impl ObjectStore {
     }
 
     fn make(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
-        let path = self.path(key);
-        let put = self.inner.put_opts(&path, bytes.into(), PutMode::Create.into());
+        let (path, inner) = (self.path(key), self.inner(self.call("create", key))?);
+        let put = inner.put_opts(&path, bytes.into(), PutMode::Create.into());
         self.ask("create", key, put).map(|_| ())
     }
 }
 
 #[cfg(feature = "s3")]
 fn s3(bucket: &str) -> Result<Arc<dyn Inner>, String> {
-    crate::s3::open(bucket).map_err(|error| with_causes(&error))
+    crate::s3::open(bucket).map_err(|error| crate::requests::with_causes(&error))
 }
 
 #[cfg(not(feature = "s3"))]
@@ -153,17 +176,17 @@ impl Store for ObjectStore {
         parts: &mut dyn Iterator<Item = io::Result<Bytes>>,
     ) -> Result<(), StoreError> {
         const WHAT: &str = "put";
-        let path = self.path(key);
+        let (path, call) = (self.path(key), self.call(WHAT, key));
+        let inner = self.inner(call)?;
         let next = |parts: &mut dyn Iterator<Item = io::Result<Bytes>>| {
             parts.next().transpose().map_err(|error| unread(key, &error))
         };
         let first = next(parts)?.unwrap_or_default();
         if first.len() as u64 == length {
-            return self.ask(WHAT, key, self.inner.put(&path, first.into())).map(|_| ());
+            return self.ask(WHAT, key, inner.put(&path, first.into())).map(|_| ());
         }
-        let call = self.call(WHAT, key);
         self.run(async {
-            let mut upload = call.within(self.inner.put_multipart(&path)).await?;
+            let mut upload = call.within(inner.put_multipart(&path)).await?;
             let mut sent = 0;
             let mut part = Some(first);
             while let Some(bytes) = part {
@@ -206,11 +229,12 @@ impl Store for ObjectStore {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let path = self.path(key);
+        let (path, call) = (self.path(key), self.call(WHAT, key));
+        let inner = self.inner(call)?;
         let wanted = range.end - range.start;
         if self.directory.is_some() {
             // in one piece: as a stream a file comes in pieces of 8 KiB, each by way of another thread
-            let bytes = self.ask(WHAT, key, self.inner.get_range(&path, range))?;
+            let bytes = self.ask(WHAT, key, inner.get_range(&path, range))?;
             return if bytes.len() as u64 == wanted {
                 Ok(bytes)
             } else {
@@ -218,9 +242,8 @@ impl Store for ObjectStore {
             };
         }
         let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
-        let call = self.call(WHAT, key);
         self.run(async {
-            let got = call.within(self.inner.get_opts(&path, options)).await?;
+            let got = call.within(inner.get_opts(&path, options)).await?;
             if got.range != range {
                 return Err(failed(WHAT, key, format!("bytes {:?} came, not {range:?}", got.range)));
             }
@@ -244,11 +267,15 @@ impl Store for ObjectStore {
     }
 
     fn size(&self, key: &str) -> Result<u64, StoreError> {
-        self.ask("look at", key, self.inner.head(&self.path(key))).map(|it| it.size)
+        const WHAT: &str = "look at";
+        let inner = self.inner(self.call(WHAT, key))?;
+        self.ask(WHAT, key, inner.head(&self.path(key))).map(|it| it.size)
     }
 
     fn delete(&self, key: &str) -> Result<(), StoreError> {
-        match self.ask("delete", key, self.inner.delete(&self.path(key))) {
+        const WHAT: &str = "delete";
+        let inner = self.inner(self.call(WHAT, key))?;
+        match self.ask(WHAT, key, inner.delete(&self.path(key))) {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
             error => error,
         }
@@ -259,22 +286,32 @@ impl Store for ObjectStore {
         let Some(directory) = &self.directory else { return Ok(()) };
         let directory = directory.join(prefix);
         let call = self.call("remove unfinished files in", prefix);
-        let removed = self.run(async {
-            let work = tokio::task::spawn_blocking(move || remove_staged(&directory));
-            tokio::time::timeout(call.deadline, work).await.map_err(|_| call.late())
-        })?;
-        let removed = removed.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let removed = self.block(call, move || remove_staged(&directory))?;
         removed.map_err(|error| failed(call.what, prefix, error))
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
-        let path = self.path(prefix);
-        self.collect(prefix, self.inner.list(Some(&path)))
+        let inner = self.inner(self.call("list", prefix))?;
+        self.collect(prefix, inner.list(Some(&self.path(prefix))))
     }
 
     fn list_after(&self, prefix: &str, key: &str) -> Result<Vec<Listed>, StoreError> {
         let (path, after) = (self.path(prefix), self.path(key));
-        self.collect(prefix, self.inner.list_with_offset(Some(&path), &after))
+        let inner = self.inner(self.call("list", prefix))?;
+        self.collect(prefix, inner.list_with_offset(Some(&path), &after))
+    }
+
+    fn prepare(&self) -> Result<(), StoreError> {
+        let Some(directory) = self.directory.clone() else { return Ok(()) };
+        let path = directory.display().to_string();
+        let call = self.call("make", &path);
+        self.block(call, move || directory::make(&directory))?
+            .map_err(|error| failed(call.what, &path, error))
+    }
+
+    fn stays(&self) -> Duration {
+        // its mount may go at any time
+        self.directory.as_ref().map_or(STAYS, |_| Duration::ZERO)
     }
 }
 

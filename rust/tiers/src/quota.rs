@@ -150,6 +150,14 @@ impl Store for LimitedStore {
     fn list_after(&self, prefix: &str, key: &str) -> Result<Vec<Listed>, StoreError> {
         self.inner.list_after(prefix, key)
     }
+
+    fn prepare(&self) -> Result<(), StoreError> {
+        self.inner.prepare()
+    }
+
+    fn stays(&self) -> Duration {
+        self.inner.stays()
+    }
 }
 
 #[cfg(test)]

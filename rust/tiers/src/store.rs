@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -10,6 +11,9 @@ use crate::error::StoreError;
 
 /// How large the parts of an upload are: S3 wants 5 MiB or more of each but the last, and at most 10,000 of them.
 pub const PART_BYTES: usize = 8 << 20;
+
+/// A request a minute, by a broker that uses the store.
+pub(crate) const STAYS: Duration = Duration::from_secs(60);
 
 /// An object of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +49,14 @@ pub trait Store: Send + Sync + Debug {
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError>;
     /// The same of keys that are greater than `key`.
     fn list_after(&self, prefix: &str, key: &str) -> Result<Vec<Listed>, StoreError>;
+    /// Makes the place of the objects, where there has to be one, durably.
+    fn prepare(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+    /// How long it is the same store after it was seen to be: a bucket is not replaced from one moment to the next.
+    fn stays(&self) -> Duration {
+        STAYS
+    }
 }
 
 /// What is to be put could not be read.

@@ -22,6 +22,7 @@ from tests.support.cluster_tiers import (
     storms,
     wait_tiered,
 )
+from tests.support.object_store import objects_in
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -116,6 +117,4 @@ def delete_records_and_topic(cluster: Cluster, topic: str, tiered: int, store: P
         for broker in cluster.running():
             assert offset(cluster.leader_of(topic), topic, EARLIEST) == half, broker.broker_id
         admin.delete_topic(topic)
-        cluster.wait_until(
-            "the store has nothing of it", lambda: not [it for it in store.rglob("*") if it.is_file()], 60
-        )
+        cluster.wait_until("the store has nothing of it", lambda: not objects_in(store), 60)

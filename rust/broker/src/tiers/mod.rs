@@ -6,7 +6,7 @@ mod partition;
 pub(crate) use looks::News;
 pub(crate) use partition::{Begin, Limits, PartitionTier, UNREADABLE, file_range};
 
-use fastlog_tiers::{Cache, LimitedStore, ObjectStore, Reader, Store, StoreError};
+use fastlog_tiers::{Cache, KnownStore, LimitedStore, ObjectStore, Reader, Store, StoreError};
 use parking_lot::Mutex;
 use std::fmt;
 use std::io;
@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 
 /// The object store of a broker, with threads that read from it.
 pub struct Tiers {
+    known: Arc<KnownStore>,
     store: Arc<LimitedStore>,
     reader: Arc<Reader>,
     is_clustered: bool,
@@ -45,10 +46,12 @@ impl Tiers {
 
     /// The same on a store that is open.
     pub fn of(store: Arc<dyn Store>, cache_bytes: usize, is_clustered: bool) -> io::Result<Arc<Self>> {
-        let store = Arc::new(LimitedStore::new(store));
+        let known = Arc::new(KnownStore::new(store));
+        let store = Arc::new(LimitedStore::new(Arc::clone(&known) as Arc<dyn Store>));
         let reader = Reader::new(Arc::clone(&store) as Arc<dyn Store>, Cache::new(cache_bytes));
         let threads = Mutex::new(reader.start()?);
         Ok(Arc::new(Self {
+            known,
             store,
             reader,
             is_clustered,
@@ -56,6 +59,11 @@ impl Tiers {
             is_stopped: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
         }))
+    }
+
+    /// Which store it is.
+    pub(crate) fn known(&self) -> &KnownStore {
+        &self.known
     }
 
     pub(crate) fn store(&self) -> &dyn Store {

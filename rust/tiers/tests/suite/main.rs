@@ -7,5 +7,6 @@ mod crashes;
 mod directory;
 mod faults;
 mod kept;
+mod known;
 mod leaders;
 mod reading;

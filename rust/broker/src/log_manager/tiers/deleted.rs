@@ -52,6 +52,12 @@ impl LogManager {
         mark_for_store(&log.storage(), &log.directory())
     }
 
+    /// Whether the store has to forget something of deleted partitions.
+    pub(super) fn has_deleted_tiers(&self) -> bool {
+        let doomed: Vec<PathBuf> = self.doomed.lock().iter().map(|(path, _)| path.clone()).collect();
+        doomed.iter().any(|path| self.is_needed_by_tiers(path))
+    }
+
     pub(super) fn remove_deleted_tiers(&self, tiers: &Tiers) {
         let Ok(directories) = self.directories() else { return };
         let doomed: Vec<PathBuf> = self.doomed.lock().iter().map(|(path, _)| path.clone()).collect();

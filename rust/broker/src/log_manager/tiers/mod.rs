@@ -7,6 +7,7 @@
 mod begin;
 mod deleted;
 mod following;
+mod knowing;
 mod leading;
 mod starts;
 
@@ -59,12 +60,19 @@ impl LogManager {
     /// answers many at once.
     pub fn run_tiers(&self, now_ms: i64, threads: usize) -> bool {
         let Some(tiers) = self.broker.tiers() else { return false };
-        self.remove_deleted_tiers(tiers);
         let tiered = |it: &Partition| it.log().config().remote_storage || it.tier().is_some();
         let mut due = self.broker.partitions().those(tiered);
+        let known = self.know_store(tiers, &due);
+        if known.is_ok() {
+            self.remove_deleted_tiers(tiers);
+        }
         let first = tiers.turn.swap(0, Ordering::Relaxed).checked_rem(due.len()).unwrap_or_default();
         due.rotate_left(first);
         self.move_starts(tiers, &due, now_ms);
+        if let Err(error) = known {
+            self.tell_store(&due, &error, now_ms);
+            return false;
+        }
         let turn = Turn { due, ..Turn::default() };
         let others = threads.min(turn.due.len()).saturating_sub(1);
         std::thread::scope(|scope| {
@@ -113,6 +121,16 @@ impl LogManager {
                 following::follow_tier(tiers, partition, now_ms).map(|()| false)
             }
             Duty::Follower | Duty::Deleted => Ok(false),
+        }
+    }
+
+    /// Nothing was done, as the store is not to be used.
+    fn tell_store(&self, due: &[Arc<Partition>], error: &TierError, now_ms: i64) {
+        due.iter().take(FAILED_MAX).for_each(|it| self.tell_tier(it, error, now_ms));
+        if due.is_empty() {
+            let message =
+                "what the object store has of deleted partitions could not be deleted, it is tried again";
+            self.broker.events().push(Level::Error, message, vec![("reason", error.to_string())]);
         }
     }
 
