@@ -163,7 +163,7 @@ class Bench:
 def run(settings: Settings, *, directory: Path | None, done: Callable[[int], None]) -> list[Result]:
     """Uploads and copies in turn, then reads from the store and from the disk in turn. Blocks."""
     with TemporaryDirectory(prefix="fastlog-bench-", dir=directory) as name:
-        store = settings.store or f"{name}/store"
+        store = store_url(settings.store or f"{name}/store")
         with cluster_at(None, directory=directory, settings=broker_settings(settings, store)) as cluster:
             bench = Bench(settings, cluster, Path(name))
             uploads = run_pairs(bench.upload, bench.copy, settings.pairs, done)
@@ -185,6 +185,11 @@ def run(settings: Settings, *, directory: Path | None, done: Callable[[int], Non
     ]
     sides = zip(found, (uploads.subjects, reads.subjects), strict=True)
     return [with_cpu_per_gigabyte(result, rounds) for result, rounds in sides]
+
+
+def store_url(named: str) -> str:
+    """The store as brokers take it: a directory by its absolute path."""
+    return named if "://" in named else str(Path(named).resolve())
 
 
 def broker_settings(settings: Settings, store: str) -> dict[str, str]:

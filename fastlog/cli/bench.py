@@ -61,7 +61,8 @@ def cluster_option(command: Command) -> Command:
 
 def directory_option(command: Command) -> Command:
     """`--directory`: where files are made, and removed."""
-    kind = click.Path(exists=True, file_okay=False, writable=True, path_type=Path)
+    # absolute: settings of brokers may be made of it, and a store's directory has to be
+    kind = click.Path(exists=True, file_okay=False, writable=True, resolve_path=True, path_type=Path)
     text = "Where the bench's files lie meanwhile.  [the system's temporary directory]"
     return click.option("--directory", type=kind, metavar="DIR", help=text)(command)
 

@@ -17,9 +17,15 @@ def check_store(settings: BrokerSettings) -> None:
     """Raises ConfigError where a broker's settings name no store, or one that it cannot use."""
     if not settings.remote_log_storage_system_enable:
         return
-    if not settings.fastlog_remote_store_url:
+    url = settings.fastlog_remote_store_url
+    if not url:
         raise ConfigError(
             "remote.log.storage.system.enable=true: it needs fastlog.remote.store.url, a directory or s3://bucket/prefix"
+        )
+    if not url.startswith(("s3://", "file:///", "/")):
+        raise ConfigError(
+            f"fastlog.remote.store.url={url}: it takes s3://bucket/prefix, or the absolute path of a directory, so "
+            "that each start finds the same one"
         )
 
 

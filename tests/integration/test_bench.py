@@ -88,6 +88,29 @@ def test_a_bench_says_what_it_found_and_leaves_nothing(name: str, tmp_path: Path
     assert processes_below(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["tiers", "start"])
+def test_a_directory_may_be_named_from_where_one_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    for row in run(name, "--directory", "here"):
+        assert row["settings"]["directory"] == str(tmp_path / "here")
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_directory_as_the_store_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("tiers", "--store", "store")[0]["settings"]["store"] == str(tmp_path / "store")
+
+
+def test_a_broker_that_ends_at_once_is_told_as_that(tmp_path: Path) -> None:
+    done = fastlog("bench", "tiers", *TINY["tiers"], "--store", "gs://bucket/x", "--directory", str(tmp_path))
+    assert done.status == 1
+    assert "it ended with status 2; its log ends with: fastlog: fastlog.remote.store.url=gs://" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("mode", ["iterate", "poll", "values"])
 def test_each_way_to_consume(mode: str, broker: BrokerProcess) -> None:
     (row,) = run("consume", "--mode", mode, "--bootstrap", broker.bootstrap)

@@ -23,6 +23,19 @@ def test_a_broker_needs_a_store() -> None:
     load(options={"remote.log.storage.system.enable": "false"})
 
 
+@pytest.mark.parametrize("url", ["store", "./store", "gs://bucket/x", "file://store", "s3:bucket"])
+def test_a_store_of_no_known_kind_is_refused_by_name_before_anything_is_opened(url: str) -> None:
+    with pytest.raises(ConfigError, match=rf"fastlog\.remote\.store\.url={url}: it takes s3://"):
+        load(options={**ON, "fastlog.remote.store.url": url})
+    # where tiers are off nobody minds
+    load(options={"fastlog.remote.store.url": url})
+
+
+@pytest.mark.parametrize("url", ["/archive", "file:///archive", "s3://bucket/prefix"])
+def test_a_store_of_a_known_kind_is_taken(url: str) -> None:
+    load(options={**ON, "fastlog.remote.store.url": url})
+
+
 @pytest.mark.parametrize(
     ("topic", "said"),
     [

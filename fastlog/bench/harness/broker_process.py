@@ -131,10 +131,17 @@ class BrokerProcess:
         readable, _, _ = select.select([process.stdout], [], [], READY_SECONDS)
         line = process.stdout.readline() if readable else ""
         if not line.startswith("ready "):
+            # its output is closed where it has ended, a moment before its status is there
+            has_ended = bool(readable) and not line
+            status = process.wait(STOP_SECONDS) if has_ended else None
             self.kill()
+            why = (
+                f"it ended with status {status}"
+                if has_ended
+                else f"it was not ready within {READY_SECONDS:.0f} s"
+            )
             raise FastlogError(
-                f"starting a broker for the bench on {self.data_dir}: it was not ready within {READY_SECONDS:.0f} s; "
-                f"its log ends with: {self._log_tail()}"
+                f"starting a broker for the bench on {self.data_dir}: {why}; its log ends with: {self._log_tail()}"
             )
         return line
 
