@@ -42,9 +42,11 @@ impl LogManager {
             if let Some(lost) = ask_before_giving_up(tiers, partition, &tier, now_ms)? {
                 tier.tier.note_lost(lost);
             }
-            let Some(closed) = partition.log().next_to_upload()? else {
-                return put_back(tiers, partition, (&tier, writer, local), now_ms);
-            };
+            // first: there is always something new to upload where much is written
+            if put_back(tiers, partition, (&tier, writer, local), now_ms)? {
+                return Ok(true);
+            }
+            let Some(closed) = partition.log().next_to_upload()? else { return Ok(false) };
             tier.tier.add(tiers.store(), writer, &closed, local)?;
             partition.note_tier(&tier);
             Ok(true)
