@@ -130,6 +130,7 @@ impl Log {
             epochs: &mut epochs,
             epochs_changed: false,
             last: None,
+            first_marker: i64::MAX,
             report: RecoveryReport::new(options.last_stop),
         };
         let mut recovered = recovery.run(segments)?;
@@ -165,9 +166,6 @@ impl Log {
         let report = recovered.report;
         warn_of_loss(&report, &options, end);
         settle_epochs(&mut epochs, &report, recovered.epochs_changed, start, end)?;
-        // a machine lost entries that were not synced, and a process what waited in its memory for room
-        let unsure_from =
-            if options.last_stop == LastStop::Clean { i64::MAX } else { options.recovery_point };
         let snapshots = Snapshots {
             storage: Arc::clone(storage),
             directory: directory.clone(),
@@ -177,7 +175,7 @@ impl Log {
         };
         let high_watermark = options.high_watermark.clamp(start, end);
         let (mut producers, snapshot_offset) =
-            producers::restore(&snapshots, &names, end, unsure_from, now_ms)?;
+            producers::restore(&snapshots, &names, end, recovered.unsure_from, now_ms)?;
         // what was replayed as ended holds nobody back below it, which no move of the high watermark may come to say
         producers.high_watermark_moved(high_watermark);
         let unstable = producers.first_unstable_offset().unwrap_or(NOTHING_UNSTABLE);

@@ -51,6 +51,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) epochs_changed: bool,
     /// The last good batch of those that were walked over.
     pub(crate) last: Option<BatchHeader>,
+    /// The offset of the first marker of those; `i64::MAX` without one.
+    pub(crate) first_marker: i64,
     pub(crate) report: RecoveryReport,
 }
 
@@ -62,6 +64,8 @@ pub(crate) struct Recovered {
     pub(crate) last_epoch: i32,
     /// The last batch, where it was read.
     pub(crate) last: Option<BatchHeader>,
+    /// From where on indexes of aborted transactions may lack entries.
+    pub(crate) unsure_from: i64,
     /// Bytes since the active segment's last index entry.
     pub(crate) since_entry: u64,
     /// Why nothing may be appended: the end is damaged.
@@ -141,12 +145,22 @@ impl Recovery<'_> {
             segments,
             log_end_offset: last.rescan.next_offset,
             last_epoch: last.rescan.leader_epoch,
+            unsure_from: self.unsure_from(),
             last: self.last,
             since_entry: last.rescan.since_entry,
             sealed: last.sealed,
             epochs_changed: self.epochs_changed,
             report: self.report,
         })
+    }
+
+    /// A machine that died lost entries that were not synced, and a process what waited in its memory for room: of markers
+    /// above the recovery point, all of which were walked over.
+    fn unsure_from(&self) -> i64 {
+        match self.last_stop {
+            LastStop::Clean => i64::MAX,
+            LastStop::ProcessDied | LastStop::MachineDied => self.recovery_point.max(self.first_marker),
+        }
     }
 
     /// The segment after `before` starts later than that ends, above the recovery point: records between them are
@@ -222,10 +236,13 @@ impl Recovery<'_> {
         later: &[Arc<Segment>],
         mut trust: Trust,
     ) -> Result<Scanned, LogError> {
-        let Self { epochs, epochs_changed, last, .. } = self;
+        let Self { epochs, epochs_changed, last, first_marker, .. } = self;
         let mut observe = |located: &Located| {
             let header = &located.header;
             *last = Some(header.clone());
+            if header.attributes.is_control() {
+                *first_marker = header.base_offset.min(*first_marker);
+            }
             *epochs_changed |= epochs.note_unsure(header.partition_leader_epoch, header.base_offset);
         };
         let mut rescan = if segment.is_loaded() {
