@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Place = tuple[str, int]
 
 POLL_SECONDS = 0.25
+TIERED = "remote.storage.enable"
 
 
 @click.group()
@@ -73,14 +74,39 @@ def move(
 ) -> int:
     """Move replicas of a broker to another data directory of it, while they are written to and read.
 
-    To name the directory where a replica is gives its move up.
+    To name the directory where a replica is gives its move up. Replicas of tiered topics stay where they are.
     """
     wanted = dict.fromkeys((parse_place(text) for text in places), path)
     with admin_at(bootstrap) as admin:
-        found = admin.move_replicas(broker, wanted)
+        asked = admin.move_replicas(broker, wanted)
+        found = {place: error and _explained(admin, broker, place, error) for place, error in asked.items()}
         if wait:
             found |= _wait(admin, broker, path, [place for place, error in found.items() if error is None])
     return tell("moved" if wait else "moving", found, as_json=as_json)
+
+
+def _explained(admin: Admin, broker: int, place: Place, error: KafkaError) -> KafkaError:
+    """The error with its reason, which brokers do not answer, as far as it can be found out."""
+    from fastlog.errors import InvalidRequestError, LogDirNotFoundError, error_for
+
+    why = f"the log of broker {broker} says why"
+    if isinstance(error, LogDirNotFoundError):
+        paths = [it.path for it in admin.describe_log_dirs([broker])[broker]]
+        why = f"the data directories of broker {broker} are {', '.join(paths)}"
+    elif isinstance(error, InvalidRequestError) and _is_tiered(admin, place[0]):
+        why = "the topic is tiered (remote.storage.enable), its replicas stay in their directories"
+    return error_for(error.code, f"{error.message}: {why}")
+
+
+def _is_tiered(admin: Admin, topic: str) -> bool:
+    """Whether it is known to be."""
+    from fastlog.errors import KafkaError
+
+    try:
+        entry = admin.describe_configs(topic=topic, keys=[TIERED]).get(TIERED)
+    except KafkaError:
+        return False
+    return entry is not None and entry.value == "true"
 
 
 def _wait(admin: Admin, broker: int, path: str, places: Collection[Place]) -> dict[Place, KafkaError | None]:

@@ -4,8 +4,9 @@ Moves replicas of this broker from one data directory to another, in the backgro
 written to and read; DescribeLogDirs tells how far they are. To name the directory where a replica is cancels a move,
 another one takes its place. Of a partition that is not here it is remembered where it is to be made, and the answer is
 REPLICA_NOT_AVAILABLE, as in Kafka. What is accepted is on the disk before the answer, and a restart goes on with it.
-`kafka-reassign-partitions.sh` asks when a plan has `log_dirs`. Differs from Apache Kafka: replicas of tiered topics are
-not moved (INVALID_REQUEST), a broker moves one at a time, and where partitions are to be made survives a restart too.
+`kafka-reassign-partitions.sh` asks when a plan has `log_dirs`. The answer has codes only: why a replica is not moved
+stands in the broker's log. Differs from Apache Kafka: replicas of tiered topics are not moved (INVALID_REQUEST), a
+broker moves one at a time, and where partitions are to be made survives a restart too.
 
 KIPs: 1 the API (113).
 """
@@ -16,8 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlog.broker.context import Operation
-from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of
-from fastlog.errors import KafkaError, LogDirNotFoundError, UnknownTopicOrPartitionError
+from fastlog.broker.control_api import ControlApi, Lane, Services, attempt, code_of, message_of
+from fastlog.errors import (
+    KafkaError,
+    LogDirNotFoundError,
+    ReplicaNotAvailableError,
+    UnknownTopicOrPartitionError,
+)
+from fastlog.events import EventLog
 from fastlog.protocol.api import ApiKey
 from fastlog.protocol.messages.alter_replica_log_dirs import (
     AlterReplicaLogDirPartitionResult,
@@ -33,6 +40,9 @@ if TYPE_CHECKING:
 
     Replica = tuple[str, int]
     Wanted = tuple[str, bytes, int, Path]
+
+#: refusals of a request that are told one by one
+TOLD_MAX = 10
 
 
 def handle(
@@ -59,7 +69,29 @@ def handle(
 
     if asked and (failure := attempt("AlterReplicaLogDirs", f"{len(asked)} replicas", ask)):
         found |= dict.fromkeys(asked, failure)
+    _tell(wanted, found)
     return _answer({replica: found[replica] for replica in wanted})
+
+
+def _tell(wanted: Mapping[Replica, str], found: Mapping[Replica, KafkaError | None]) -> None:
+    """Why replicas are not moved: the client cannot be told."""
+    log = EventLog("moves")
+    # one that is to be made elsewhere is not refused
+    refused = {
+        replica: error
+        for replica, error in found.items()
+        if error is not None and not isinstance(error, ReplicaNotAvailableError)
+    }
+    for (topic, partition), error in list(refused.items())[:TOLD_MAX]:
+        log.warning(
+            "a replica is not moved to where it is asked for",
+            topic=topic,
+            partition=partition,
+            to=wanted[topic, partition],
+            reason=message_of(error),
+        )
+    if (more := len(refused) - TOLD_MAX) > 0:
+        log.warning("more replicas of the same request are not moved", count=more)
 
 
 def _place(services: Services, paths: Collection[str], replica: Replica, path: str) -> Wanted:
