@@ -39,7 +39,10 @@ def checked_chunk(archive: Archive, chunk: Chunk, what: str) -> Iterator[BatchVi
     """The batches of a chunk."""
     data = archive.get(chunk.name, chunk.size_bytes)
     if len(data) != chunk.size_bytes or hashlib.sha256(data).hexdigest() != chunk.sha256:
-        raise UnreadableBackupError(f"{what}: {chunk.name} in {archive} is not what was kept there")
+        raise UnreadableBackupError(
+            f"{what}: {chunk.name} in {archive} is not what was kept there; `fastlog backup --verify-kept 100` puts it "
+            "back, where the cluster that it is of has the records still"
+        )
     return checked(memoryview(data), f"{what}: {chunk.name}")
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager
 from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeVar
 
@@ -66,7 +67,8 @@ def restore(
     `configs` are set in place of a topic's own of that name. `done` is told of bytes. Blocks. Raises BackupError where
     the backup is damaged or, without `incomplete`, not whole, a topic exists that is not of this backup, or a group has
     members; what was restored until then stays, and goes on when it is called again. `tell` is told, in words, of what
-    is missing, of topics that are whole already, and of positions that are left out with their topics.
+    is missing, of topics that are whole already, of one that stays in part where an error is raised, and of positions
+    that are left out with their topics.
     """
     chosen = _chosen(manifest.topics, list(topics), lambda it: it.name, "topic")
     positions = _by_topic(_chosen(manifest.groups, list(groups), lambda it: it.group_id, "group"))
@@ -82,23 +84,40 @@ def restore(
         states = {it.name: _state(admin, it, manifest.taken) for it in chosen}
         for topic in chosen:
             state, wanted = states[topic.name], {**topic.configs, **(configs or {})}
+            groups_of_topic = positions.get(topic.name, {}).items()
             if state is State.WHOLE:
                 tell(f"topic {topic.name!r} was restored from {manifest.taken} before, and is left as it is")
-            else:
-                if state is State.ABSENT:
-                    _create(admin, topic, manifest.taken, wanted, replication_factor)
+                for group, found in groups_of_topic:
+                    _set_positions(admin, topic, group, found, only_missing=True)
+                continue
+            if state is State.ABSENT:
+                _create(admin, topic, manifest.taken, wanted, replication_factor)
+            with _told_where_it_stays_in_part(topic.name, manifest.taken, tell):
                 topic_id = admin.describe_topic(topic.name).topic_id
                 for log in topic.partitions:
                     _Restored(partitions, archive, topic, log, topic_id, done).run()
                 _cut(admin, partitions, topic)
-            for group, found in positions.get(topic.name, {}).items():
-                _set_positions(admin, topic, group, found, only_missing=state is State.WHOLE)
-            if state is not State.WHOLE:
+                for group, found in groups_of_topic:
+                    _set_positions(admin, topic, group, found, only_missing=False)
                 admin.alter_configs({RESTORING: None, POLICY: wanted.get(POLICY)}, topic=topic.name)
     left_out = sorted(positions.keys() - {it.name for it in chosen})
     if left_out:
         places = [f"{name} ({_some(list(positions[name]))})" for name in left_out]
         tell(f"positions of groups in topics that are not restored now are left out: {_some(places)}")
+
+
+@contextmanager
+def _told_where_it_stays_in_part(name: str, taken: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """Tells what becomes of a topic whose restoring an error or a person ends, and what mends it."""
+    try:
+        yield
+    except BaseException:
+        tell(
+            f"topic {name!r} is not restored to its end. It stays, consumers see what is there, and it takes no "
+            f"records of others ({RESTORING}): give the command again with --taken {taken}, which goes on in it, or "
+            "delete it"
+        )
+        raise
 
 
 def _chosen(

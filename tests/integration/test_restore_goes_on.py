@@ -11,8 +11,9 @@ from fastlog import Admin, Consumer
 from fastlog.backup.manifest import GroupBackup, Manifest, Position
 from fastlog.backup.restoring import restore
 from fastlog.backup.saving import back_up
+from fastlog.cli.group import run
 from fastlog.client.committed_offset import CommittedOffset
-from fastlog.errors import BackupError
+from fastlog.errors import BackupError, PolicyViolationError
 from tests.conftest import MakeBroker
 from tests.support.backups import CountingArchive, InterruptedHereError, log_of, make_topic, send
 from tests.support.broker import BrokerProcess
@@ -208,3 +209,36 @@ def test_a_restored_topic_is_backed_up_as_one_of_its_own(
     restore(other.bootstrap, archive, manifest)
     again = back_up(other.bootstrap, CountingArchive(tmp_path / "another"))
     assert [it.configs for it in again.topics] == [it.configs for it in manifest.topics]
+
+
+def test_a_restore_that_fails_tells_what_stays_and_what_mends_it(
+    source: BrokerProcess,
+    other: BrokerProcess,
+    archive: CountingArchive,
+    manifest: Manifest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    damaged = Path(str(archive)) / manifest.topics[1].partitions[0].chunks[3].name
+    good = damaged.read_bytes()
+    damaged.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    at, of = ("--bootstrap", other.bootstrap), ("--bootstrap", source.bootstrap)
+    assert run(["restore", str(archive), *at]) == 1
+    told, error = capsys.readouterr().err.splitlines()[-2:]
+    goes_on = ("restore", str(archive), "--taken", manifest.taken)
+    assert told.startswith("fastlog: topic 'two' is not restored to its end. It stays, ")
+    assert "it takes no records of others (fastlog.restoring)" in told
+    assert f"--taken {manifest.taken}, which goes on in it, or delete it" in told
+    assert (
+        f"{damaged.name} in {archive} is not what was kept there; `fastlog backup --verify-kept 100`" in error
+    )
+    assert log_of(other, "two")[:2] == (0, 3), "what came before is there"
+    with pytest.raises(PolicyViolationError, match="is being restored"):
+        send(other, "two", 1)
+
+    # the advice holds, also where that makes a newer backup
+    assert run(["backup", str(archive), "--verify-kept", "100", *of]) == 0
+    assert damaged.read_bytes() == good
+    assert run([*goes_on, *at]) == 0
+    for name in TOPICS:
+        assert log_of(other, name) == log_of(source, name)
+        send(other, name, 1)
