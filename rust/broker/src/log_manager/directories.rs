@@ -56,7 +56,8 @@ impl Directories {
     /// A directory whose disk fails while the run begins is done without, unless it is the first one. It is noted in the others,
     /// so that it is not trusted by the next start.
     pub(super) fn do_without(&mut self, directory: &LogDir, reason: LogError) -> Result<(), LogError> {
-        let is_bad = matches!(reason, LogError::Io { .. } | LogError::Poisoned { .. });
+        let is_bad = matches!(reason, LogError::Io { .. } | LogError::Poisoned { .. })
+            && !reason.is_out_of_descriptors();
         let path = directory.path().to_owned();
         if !is_bad || self.first()?.path() == path {
             return Err(reason);

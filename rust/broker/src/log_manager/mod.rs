@@ -351,6 +351,12 @@ impl LogManager {
                 continue;
             }
             if let Err(error) = directory.mark_recovered() {
+                if error.is_out_of_descriptors() {
+                    // it says what it said: that is true of what it had, and costs the next start some time
+                    let message = "that a data directory was recovered could not be written down, the next start does it again";
+                    self.broker.events().push(Level::Warning, message, vec![("reason", error.to_string())]);
+                    continue;
+                }
                 directory.storage().poison(&error);
                 if directory.path() == self.path {
                     return Err(error);

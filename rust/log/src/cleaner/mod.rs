@@ -182,7 +182,8 @@ impl Log {
     ///
     /// # Errors
     /// `Corrupt` where the range is damaged: then nothing was changed there, and another try will meet the same. `DiskFull`
-    /// without room for a copy, which leaves the log as it was. Other failures of writes poison the directory.
+    /// without room for a copy, which leaves the log as it was; so does want of a descriptor, an `Io`. Other failures of writes
+    /// poison the directory.
     pub fn clean(
         &self,
         first_dirty_offset: i64,

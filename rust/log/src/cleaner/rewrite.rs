@@ -110,7 +110,7 @@ impl Pass<'_> {
         let path = || copy.segment.log.path();
         if let Some(aborted) = outcome.aborted {
             let written = copy.segment.txn_index.append(aborted);
-            written.during("write", path()).map_err(|error| self.log.copy_failed(error))?;
+            written.during("write", path()).map_err(|error| self.log.write_failed(error))?;
         }
         if !outcome.stays {
             return Ok(());
@@ -126,14 +126,14 @@ impl Pass<'_> {
         }
         let interval = self.log.config().index_interval_bytes;
         let indexed = copy.segment.index_batch(&header, position, &mut copy.since_entry, interval);
-        indexed.map_err(|error| self.log.copy_failed(error))?;
+        indexed.map_err(|error| self.log.write_failed(error))?;
         if copy.buffer.len() >= self.limits.write_bytes { self.write(copy) } else { Ok(()) }
     }
 
     fn write(&mut self, copy: &mut Copy) -> Result<(), LogError> {
         let bytes = copy.buffer.len() as u64;
         let written = write_all_at(&*copy.file, &mut [IoSlice::new(&copy.buffer)], copy.position);
-        written.during("write", copy.segment.log.path()).map_err(|error| self.log.copy_failed(error))?;
+        written.during("write", copy.segment.log.path()).map_err(|error| self.log.write_failed(error))?;
         copy.position += bytes;
         copy.buffer.clear();
         self.done.bytes_written += bytes;
@@ -159,8 +159,8 @@ impl Pass<'_> {
                 Ok(())
             }
         });
-        sealed.map_err(|error| self.log.copy_failed(error))?;
-        segment.sync().inspect_err(|error| self.log.poison(error))?;
+        sealed.map_err(|error| self.log.write_failed(error))?;
+        segment.sync().inspect_err(|error| self.log.sync_failed(error))?;
         segment.set_loaded();
         Ok(())
     }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::Pass;
 use crate::error::{During, LogError};
 use crate::file_name;
-use crate::file_system::{OpenMode, Storage, is_disk_full};
+use crate::file_system::{OpenMode, Storage};
 use crate::partition_log::Log;
 use crate::segment::Segment;
 use crate::segment::scan::Step;
@@ -31,18 +31,7 @@ impl Log {
         let directory = self.directory();
         remove_copy(&self.storage(), &directory, base_offset, file_name::CLEANED)?;
         Segment::create_copy(&self.storage(), &directory, base_offset, created_ms)
-            .map_err(|error| self.copy_failed(error))
-    }
-
-    /// A write of a copy failed. Without room nothing is lost; whatever else it was, the disk is not to be trusted.
-    pub(super) fn copy_failed(&self, error: LogError) -> LogError {
-        match error {
-            LogError::Io { path, source, .. } if is_disk_full(&source) => LogError::DiskFull { path, source },
-            error => {
-                self.poison(&error);
-                error
-            }
-        }
+            .map_err(|error| self.write_failed(error))
     }
 
     pub(super) fn discard_copy(&self, copy: &Segment) -> Result<(), LogError> {
@@ -64,17 +53,26 @@ impl Log {
             let _ = self.discard_copy(&copy);
             return Err(pass.interrupted());
         }
+        // from the first new name on nothing may be missing to go on
+        let directory = match self.open_directory() {
+            Ok(directory) => directory,
+            Err(error) => {
+                let _ = self.discard_copy(&copy);
+                return Err(self.write_failed(error));
+            }
+        };
+        let sync = || directory.sync().during("sync", self.directory());
         let copy = Arc::new(copy);
         let failed = |error| {
             self.poison(&error);
             error
         };
         rename_all(&copy, file_name::SWAP).map_err(failed)?;
-        self.sync_directory().map_err(failed)?;
+        sync().map_err(failed)?;
         self.replace_in_list(originals, &copy);
         self.retire_replaced(originals, pass.now_ms)?;
         rename_all(&copy, "").map_err(failed)?;
-        self.sync_directory().map_err(failed)?;
+        sync().map_err(failed)?;
         Ok(())
     }
 }

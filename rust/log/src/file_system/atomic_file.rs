@@ -13,10 +13,11 @@ const FIRST_BYTES: usize = 1 << 10;
 
 /// Replaces `path` by `contents`: a temporary file beside it is written and synced, renamed over it, and the
 /// directory synced. A crash before the rename leaves the old contents and a `.tmp` file, which the next replacement
-/// overwrites.
+/// overwrites. Without a descriptor ([`super::is_out_of_descriptors`]) the old contents stay, and are what the disk has.
 pub fn replace(file_system: &dyn FileSystem, path: &Path, contents: &[u8]) -> io::Result<()> {
+    let parent = path.parent().map(|parent| file_system.open_directory(parent)).transpose()?;
     write_and_rename(file_system, path, contents, true)?;
-    path.parent().map_or(Ok(()), |parent| file_system.sync_directory(parent))
+    parent.map_or(Ok(()), |parent| parent.sync())
 }
 
 /// The same without waiting for the disk: whole after the death of the process, not of the machine.

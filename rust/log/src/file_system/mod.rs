@@ -93,6 +93,13 @@ pub struct Space {
     pub usable: u64,
 }
 
+/// An open directory. Whoever is to change names in one, and to sync them, opens it before: want of a descriptor is then met
+/// while nothing is done, and not in between.
+pub trait DirectoryHandle: Send + Sync + Debug {
+    /// Makes names made, renamed or removed in it survive the death of the machine. Blocks.
+    fn sync(&self) -> io::Result<()>;
+}
+
 /// Directories and the files in them. Every call blocks.
 pub trait FileSystem: Send + Sync + Debug {
     /// Opens or makes a file.
@@ -109,8 +116,12 @@ pub trait FileSystem: Send + Sync + Debug {
     fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>>;
     /// Whether there is such a file or directory.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Opens a directory, to sync it later, whatever its name is by then.
+    fn open_directory(&self, path: &Path) -> io::Result<Box<dyn DirectoryHandle>>;
     /// Makes names made, renamed or removed in the directory survive the death of the machine.
-    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.open_directory(path)?.sync()
+    }
     /// Takes the exclusive lock of a file, made when absent, until the answer is dropped; `None` = someone has it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync + Debug>>>;
     /// The number of the disk that the directory is on; one that cannot tell has a single one.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{DirectoryEntry, FileHandle, FileSystem, OpenMode, Space, is_disk_bad, waiting};
+use super::{DirectoryEntry, DirectoryHandle, FileHandle, FileSystem, OpenMode, Space, is_disk_bad, waiting};
 
 /// Files of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,6 +116,12 @@ impl FileHandle for RealFile {
     }
 }
 
+impl DirectoryHandle for File {
+    fn sync(&self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
 impl FileSystem for RealFileSystem {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn FileHandle>> {
         if !waiting::may_wait() {
@@ -141,7 +147,8 @@ impl FileSystem for RealFileSystem {
     }
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
-        fs::remove_dir_all(path)
+        // an empty one goes without a descriptor
+        fs::remove_dir(path).or_else(|_| fs::remove_dir_all(path))
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
@@ -163,8 +170,8 @@ impl FileSystem for RealFileSystem {
         path.try_exists()
     }
 
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+    fn open_directory(&self, path: &Path) -> io::Result<Box<dyn DirectoryHandle>> {
+        Ok(Box::new(File::open(path)?))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync + Debug>>> {

@@ -136,14 +136,23 @@ impl Storage {
         }
     }
 
-    /// What a write here that failed means: without room the work ends, anything else takes the directory offline.
+    /// What a write here that failed means: without room or a descriptor it may be tried again, anything else takes the
+    /// directory offline.
     pub(crate) fn write_failed(&self, error: LogError) -> LogError {
         match error {
             LogError::Io { path, source, .. } if is_disk_full(&source) => LogError::DiskFull { path, source },
             error => {
-                self.poison(&error);
+                self.failed(&error);
                 error
             }
+        }
+    }
+
+    /// The same for what is in doubt on a full disk too, such as a sync. Without a descriptor it was not begun: what is on the
+    /// disk is known, as long as the caller did nothing before it that it is to end.
+    pub fn failed(&self, error: &LogError) {
+        if !error.is_out_of_descriptors() {
+            self.poison(error);
         }
     }
 

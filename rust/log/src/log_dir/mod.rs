@@ -288,8 +288,9 @@ impl LogDir {
         let boot_id = self.storage.file_system.boot_id().during("read the boot id for", self.path())?;
         let mut run = self.run.lock();
         if run.boot_id != boot_id {
-            run.boot_id = boot_id;
-            run_marker::write_run(&*self.storage.file_system, self.path(), &run)?;
+            let recovered = Run { boot_id, ..run.clone() };
+            run_marker::write_run(&*self.storage.file_system, self.path(), &recovered)?;
+            *run = recovered;
         }
         Ok(())
     }

@@ -48,7 +48,7 @@ impl LogDir {
             let path = storage.directory().to_owned();
             match Claim::take(storage, identity) {
                 Ok(claim) => claims.push(claim),
-                Err(reason @ LogError::Io { .. }) if !claims.is_empty() => {
+                Err(reason) if !claims.is_empty() && is_of_disk(&reason) => {
                     failed.push(FailedDirectory { path, reason });
                 }
                 Err(error) => return Err(error),
@@ -71,14 +71,14 @@ impl LogDir {
             let path = claim.storage.directory().to_owned();
             match claim.begin(identity) {
                 Ok(directory) => directories.push(directory),
-                Err(reason @ LogError::Io { .. }) if !directories.is_empty() => {
+                Err(reason) if !directories.is_empty() && is_of_disk(&reason) => {
                     failed.push(FailedDirectory { path, reason });
                 }
                 Err(error) => return Err(error),
             }
         }
         FailureNotes::watch(&directories, &failed);
-        let settled = moves::settle(&directories, &failed);
+        let settled = moves::settle(&directories, &failed)?;
         let mut at_hand = Vec::with_capacity(directories.len());
         for directory in directories {
             match directory.storage().check() {
@@ -107,6 +107,12 @@ fn compare(
     Ok((known, deleted))
 }
 
+/// Whether it is the disk that failed. Without descriptors no start comes far, whatever the disks are: it ends, and another
+/// one does it.
+fn is_of_disk(error: &LogError) -> bool {
+    matches!(error, LogError::Io { .. }) && !error.is_out_of_descriptors()
+}
+
 /// Gives up the directory whose disk failed, unless it is the first one; any other error is answered.
 fn do_without(
     claims: &mut Vec<Claim>,
@@ -114,6 +120,9 @@ fn do_without(
     error: LogError,
 ) -> Result<(), LogError> {
     let LogError::Io { path, .. } = &error else { return Err(error) };
+    if !is_of_disk(&error) {
+        return Err(error);
+    }
     // the innermost, should one lie in another
     let within = claims.iter().enumerate().filter(|(_, it)| path.starts_with(it.storage.directory()));
     let failing = within.max_by_key(|(_, it)| it.storage.directory().components().count());

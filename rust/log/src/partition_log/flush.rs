@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::{Log, Writer};
 use crate::error::{During, LogError};
-use crate::file_system::OpenMode;
+use crate::file_system::{DirectoryHandle, OpenMode};
 use crate::log_dir::partition_metadata;
 
 impl Log {
@@ -103,11 +103,16 @@ impl Log {
 
     /// Syncs the partition's directory; after it was made also its metadata, and its own entry.
     pub(crate) fn sync_directory(&self) -> Result<(), LogError> {
+        self.open_directory()?.sync().during("sync", self.directory())
+    }
+
+    /// The same in two steps, of which the second wants no descriptor: for who changes names in between.
+    pub(crate) fn open_directory(&self) -> Result<Box<dyn DirectoryHandle>, LogError> {
         let directory = self.directory();
         if self.is_new.swap(false, AcqRel) {
             self.sync_new(&directory).inspect_err(|_| self.is_new.store(true, Release))?;
         }
-        self.storage().file_system.sync_directory(&directory).during("sync", &directory)
+        self.storage().file_system.open_directory(&directory).during("open", &directory)
     }
 
     fn sync_new(&self, directory: &Path) -> Result<(), LogError> {

@@ -87,8 +87,14 @@ impl FutureLog {
             window_bytes: WINDOW_BYTES,
             buffer: Vec::new(),
         };
-        future.copy_small(&log.directory(), partition_metadata::FILE_NAME)?;
-        Ok(future)
+        match future.copy_small(&log.directory(), partition_metadata::FILE_NAME) {
+            Ok(()) => Ok(future),
+            Err(error) => {
+                // who tries again makes another; one that stays goes at the next start
+                let _ = future.remove();
+                Err(error)
+            }
+        }
     }
 
     /// Its directory.
@@ -331,10 +337,13 @@ impl FutureLog {
     /// An empty file.
     fn make(&mut self, name: &str) -> Result<(Arc<dyn FileHandle>, PathBuf), LogError> {
         let path = self.directory.join(name);
+        let failed = |error| self.storage.write_failed(error);
+        let file =
+            self.storage.file_system.open(&path, OpenMode::Create).during("create", &path).map_err(failed)?;
+        // it is there by now: what could not be opened is made, and its name synced, by the next try
         self.are_names_synced &= !self.names.insert(name.to_owned());
-        let file = self.storage.file_system.open(&path, OpenMode::Create);
-        let emptied = file.and_then(|file| file.set_len(0).map(|()| file)).during("create", &path);
-        Ok((emptied.map_err(|error| self.storage.write_failed(error))?, path))
+        file.set_len(0).during("empty", &path).map_err(failed)?;
+        Ok((file, path))
     }
 
     /// Has `name` here what it is in `source`: nothing, where it is not there.
@@ -445,8 +454,8 @@ impl Log {
     ///
     /// # Errors
     /// `Gone` once the log is closed or deleted, `Poisoned` where one of the two directories is offline, `DiskFull` or
-    /// `BelowFloor` where the copy has no room; `Io`, which takes the copy's directory offline where it is that one's. The
-    /// log is as it was.
+    /// `BelowFloor` where the copy has no room; `Io`, which takes the copy's directory offline where it is that one's, but for
+    /// want of a descriptor, after which the copy can be gone on with. The log is as it was.
     pub fn copy_next(&self, future: &mut FutureLog) -> Result<bool, LogError> {
         self.check_cleanable()?;
         future.storage.check()?;

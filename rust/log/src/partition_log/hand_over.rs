@@ -64,16 +64,21 @@ pub struct HandedOver {
 
 impl HandedOver {
     /// Makes it survive the death of the machine that the old directory has another name. The log goes on meanwhile. Where a
-    /// full disk had no room for that name, the directory is removed at once: its files are open where they are read.
+    /// full disk had no room for that name, the directory is removed at once: its files are open where they are read. Where
+    /// there is no descriptor for the sync, `left` says so, and it can be called again.
     pub fn sync(&mut self) {
         if let Some(old) = self.unrenamed.take() {
-            let removed = self.source.file_system.remove_directory(&old).during("remove", old.as_path());
-            self.left = removed.inspect_err(|error| self.source.poison(error)).err();
+            if let Err(error) = self.source.file_system.remove_directory(&old).during("remove", old.as_path())
+            {
+                // also for want of a descriptor: with that name it would be taken for a replica that is made here later
+                self.source.poison(&error);
+            }
+            self.left = self.source.check().err();
         }
-        if self.left.is_none() {
+        if self.left.as_ref().is_none_or(LogError::is_out_of_descriptors) {
             let directory = self.source.directory();
             let synced = self.source.file_system.sync_directory(directory).during("sync", directory);
-            self.left = synced.inspect_err(|error| self.source.poison(error)).err();
+            self.left = synced.inspect_err(|error| self.source.failed(error)).err();
         }
     }
 }
@@ -174,11 +179,14 @@ impl HandOver<'_> {
             return Err(Commit::Failed(name_is_taken(place)));
         }
         let failed = |error| target.write_failed(error);
+        // before: with the name given, and no descriptor to sync it by, nobody would know what the disk has
+        let opened = files.open_directory(target.directory()).during("open", target.directory());
+        let directory = opened.map_err(failed).map_err(Commit::Failed)?;
         if let Err(error) = files.rename(from, place).during("rename", from).map_err(failed) {
             let is_there = files.exists(place).unwrap_or(true);
             return Err(if is_there { Commit::MaybeRenamed(error) } else { Commit::Failed(error) });
         }
-        let synced = files.sync_directory(target.directory()).during("sync", target.directory());
+        let synced = directory.sync().during("sync", target.directory());
         synced.map_err(failed).map_err(|error| {
             // as far as that can be: whether the disk has it so nobody knows
             let _taken_back = files.rename(place, from);

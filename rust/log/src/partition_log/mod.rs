@@ -306,22 +306,12 @@ impl Log {
 
     /// A write that failed: without room or a descriptor the caller may try again later, anything else takes the directory
     /// offline.
-    fn write_failed(&self, error: LogError) -> LogError {
-        match error {
-            LogError::Io { path, source, .. } if crate::file_system::is_disk_full(&source) => {
-                LogError::DiskFull { path, source }
-            }
-            error => {
-                self.sync_failed(&error);
-                error
-            }
-        }
+    pub(crate) fn write_failed(&self, error: LogError) -> LogError {
+        self.storage().write_failed(error)
     }
 
     /// A sync that failed takes the directory offline, unless there was no descriptor for it: then it is still to be done.
-    fn sync_failed(&self, error: &LogError) {
-        if !error.is_out_of_descriptors() {
-            self.storage().poison(error);
-        }
+    pub(crate) fn sync_failed(&self, error: &LogError) {
+        self.storage().failed(error);
     }
 }

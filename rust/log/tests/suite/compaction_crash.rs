@@ -156,3 +156,41 @@ fn what_is_synced_stays_until_that_is_synced_which_replaces_it() {
         while !machine_dies_with_unsynced_records(seed, calls.next().unwrap()) {}
     }
 }
+
+#[test]
+fn a_pass_without_descriptors_leaves_the_log_as_it_was_and_the_next_one_cleans_it() {
+    for dies in [false, true] {
+        for left in 0.. {
+            let mut random = Random(left);
+            let file_system = MemoryFileSystem::new(left);
+            let mut log = open_on(&file_system, 0, LastStop::Clean).unwrap();
+            let mut model = Model { compresses: false, ..Model::default() };
+            (0..12).for_each(|_| model.append(&log, &mut random));
+            let end = log.flush().unwrap();
+            file_system.set_faults(Faults { opens_left: Some(left), ..Faults::default() });
+            let cleaned = log.clean(0, CleanerLimits::default(), &Unpaced, model.now_ms);
+            file_system.set_faults(Faults::default());
+            log.storage().check().expect("no disk is to blame");
+            if dies {
+                file_system.kill_process();
+                log =
+                    start_again(&file_system, Death { in_call: 0, of_machine: true, in_recovery: None }, end);
+            }
+            let is_whole = match cleaned {
+                Ok(cleaned) => cleaned.is_some(),
+                Err(error) => {
+                    assert!(error.is_out_of_descriptors(), "{left} descriptors: {error}");
+                    false
+                }
+            };
+            log.clean(0, CleanerLimits::default(), &Unpaced, model.now_ms).unwrap();
+            log.purge_deleted(i64::MAX).unwrap();
+            assert_eq!((log.log_end_offset(), leftovers(&file_system)), (end, vec![]), "{left} descriptors");
+            model.compare(&log);
+            if is_whole {
+                assert!(left > 10, "only {left} descriptors");
+                break;
+            }
+        }
+    }
+}

@@ -1,11 +1,11 @@
 //! Writes that fail while the process lives.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::common::*;
 use fastlog_log::file_system::memory::{Faults, MemoryFileSystem};
-use fastlog_log::file_system::{FileSystem, OpenMode};
+use fastlog_log::file_system::{FileSystem, OpenMode, atomic_file};
 use fastlog_log::{Durability, LastStop, Log, LogConfig, LogError, LogOptions, Storage};
 use fastlog_protocol::ErrorCode;
 
@@ -232,4 +232,26 @@ fn appends_go_on_during_a_flush_which_promises_what_was_there_before() {
     file_system.restart_machine();
     let (log, _) = Log::open(&storage, options(config(), LastStop::MachineDied), NOW_MS).unwrap();
     assert_eq!(values(&log)[..5], expected(0, 5));
+}
+
+#[test]
+fn a_small_file_that_is_replaced_without_descriptors_stays_what_it_was() {
+    let path = Path::new("/data/small");
+    for left in 0.. {
+        let file_system = MemoryFileSystem::new(left);
+        file_system.create_directory(Path::new("/data")).unwrap();
+        atomic_file::replace(&file_system, path, b"old").unwrap();
+        file_system.set_faults(Faults { opens_left: Some(left), ..Faults::default() });
+        let replaced = atomic_file::replace(&file_system, path, b"new");
+        file_system.set_faults(Faults::default());
+        if replaced.is_ok() {
+            assert_eq!(left, 2, "its directory and what is renamed");
+            break;
+        }
+        // neither the process nor the next one after a power cut sees anything of it
+        assert_eq!(atomic_file::read(&file_system, path).unwrap().unwrap(), b"old");
+        file_system.sync_directory(path).unwrap();
+        file_system.restart_machine();
+        assert_eq!(atomic_file::read(&file_system, path).unwrap().unwrap(), b"old");
+    }
 }

@@ -3,7 +3,7 @@
 //! Crash points: [`super`] has the order.
 
 use super::super::LogManager;
-use super::{BUSY_WAIT, Current, Key, TRIES_TOLD, check_movable, key_of, name_of};
+use super::{BUSY_WAIT, Current, DESCRIPTORS_WAIT, Key, TRIES_TOLD, check_movable, key_of, name_of};
 use crate::events::Level;
 use crate::partition::Partition;
 use fastlog_log::{Checkpoint, Commit, Due, HandedOver, LogDir, LogError, Move};
@@ -83,6 +83,9 @@ impl LogManager {
         match self.hand_over(it, source, target, &name) {
             Outcome::Moved(mut handed) => {
                 handed.sync();
+                while self.waits_for_descriptor(handed.left.as_ref()) {
+                    handed.sync();
+                }
                 *self.moves.arriving.lock() = None;
                 if handed.left.is_none()
                     && let Err(error) = source.forget_moves(&[name])
@@ -129,13 +132,24 @@ impl LogManager {
             Commit::Moved(handed) => Outcome::Moved(handed),
             Commit::Failed(error) => Outcome::Failed(error),
             Commit::MaybeRenamed(error) => {
-                // before anything is appended where it was
-                if let Err(error) = source.note_move(name, log.topic_id(), target, Move::Kept) {
+                // before anything is appended where it was; the log stands still as long as that takes
+                let note = || source.note_move(name, log.topic_id(), target, Move::Kept).err();
+                let mut unnoted = note();
+                while self.waits_for_descriptor(unnoted.as_ref()) {
+                    unnoted = note();
+                }
+                if let Some(error) = unnoted {
                     source.storage().poison(&error);
                 }
                 Outcome::MaybeRenamed(error)
             }
         }
+    }
+
+    /// After a step that has to be done failed: whether it is to be tried again, after a wait; false = it was another reason than
+    /// want of a descriptor, or moves were stopped.
+    fn waits_for_descriptor(&self, error: Option<&LogError>) -> bool {
+        error.is_some_and(LogError::is_out_of_descriptors) && self.moves.brake.wait(DESCRIPTORS_WAIT)
     }
 
     /// Writes down in the target's checkpoints what holds for a partition that it is about to have, all of it synced; from then
@@ -156,9 +170,10 @@ impl LogManager {
                 cleaned,
             });
         }
-        self.write_all(target)?;
-        self.write_checkpoint_of(target, Checkpoint::Cleaner)?;
-        Ok(true)
+        let written = self.write_all(target);
+        let written = written.and_then(|()| self.write_checkpoint_of(target, Checkpoint::Cleaner));
+        // else the next try would take for written what is not
+        written.inspect_err(|_| *self.moves.arriving.lock() = None).map(|()| true)
     }
 
     fn cleaned(&self, partition: &Partition) -> Option<i64> {

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 pub(super) use wanted::List;
@@ -35,6 +35,9 @@ const STEP_BYTES: u64 = 16 << 20;
 
 /// So long later it is looked again whether a partition may be handed over with which tiered storage is about to begin or end.
 const BUSY_WAIT: Duration = Duration::from_millis(10);
+
+/// So long later a step is tried again for which there was no descriptor, and which cannot be put off.
+const DESCRIPTORS_WAIT: Duration = Duration::from_millis(100);
 
 /// After so many tries at which too much was appended meanwhile it is told; each time twice as much may be.
 const TRIES_TOLD: u32 = 4;
@@ -59,6 +62,8 @@ pub(super) struct Moves {
     arriving: Mutex<Option<Arriving>>,
     /// Partitions of which an object store is given something, or that are handed over.
     busy: Mutex<BTreeSet<Key>>,
+    /// That moves wait for want of descriptors was told.
+    lacks_descriptors: AtomicBool,
 }
 
 /// The only work with a partition of its kind, see [`Moves::claim`]; until it is dropped.
@@ -122,8 +127,9 @@ impl Moves {
 }
 
 impl LogManager {
-    /// Does a step of a move that is wanted; false = there is none, or moves were stopped. One thread calls it. A move that
-    /// fails ends, which is told, and the replica goes on where it is.
+    /// Does a step of a move that is wanted; false = there is none for now, or moves were stopped. One thread calls it. A move
+    /// that fails ends, which is told, and the replica goes on where it is; one for which there is no descriptor is gone on with
+    /// by a later call.
     pub fn move_next(&self, settings: &MoveSettings, now_ms: i64) -> Result<bool, LogError> {
         if self.moves.brake.is_stopped() {
             return Ok(false);
@@ -134,6 +140,13 @@ impl LogManager {
         }
         let Some(it) = current.as_mut() else { return Ok(false) };
         let went = self.move_on(it, settings);
+        if let Err(error) = &went
+            && error.is_out_of_descriptors()
+        {
+            self.tell_waits(&it.partition, &it.to, error);
+            return Ok(false);
+        }
+        self.moves.lacks_descriptors.store(false, Ordering::Relaxed);
         if matches!(went, Ok(Went::On | Went::Stopped)) {
             return Ok(matches!(went, Ok(Went::On)));
         }
@@ -230,6 +243,10 @@ impl LogManager {
                 }
                 Err(error) => {
                     self.cleaner.hold(&partition, false);
+                    if error.is_out_of_descriptors() {
+                        self.tell_waits(&partition, &to, &error);
+                        return Ok(None);
+                    }
                     self.fail(&partition, &wanted, &to, &error);
                     if !self.waits_for_disk(&partition, &wanted) {
                         self.end(&partition, &wanted);
@@ -261,6 +278,15 @@ impl LogManager {
             copied += bytes.max(1);
         }
         Ok(Went::On)
+    }
+
+    /// Tells once that moves wait, and why.
+    fn tell_waits(&self, partition: &Partition, to: &Path, error: &LogError) {
+        if !self.moves.lacks_descriptors.swap(true, Ordering::Relaxed) {
+            let message =
+                "a replica that is to be moved waits until there are descriptors; `ulimit -n` may be too low";
+            self.tell_move(partition, Level::Warning, message, to, Some(error));
+        }
     }
 
     fn tell_move(

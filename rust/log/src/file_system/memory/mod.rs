@@ -19,7 +19,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use uuid::Uuid;
 
-use super::{DirectoryEntry, FileHandle, FileSystem, OpenMode, Space};
+use super::{DirectoryEntry, DirectoryHandle, FileHandle, FileSystem, OpenMode, Space};
 use contents::{Change, Contents};
 use names::{NameChange, Names};
 use random::Random;
@@ -36,9 +36,9 @@ pub struct Faults {
     pub short_write: Option<usize>,
     /// Bytes that may still be added to files before the disk is full.
     pub room: Option<u64>,
-    /// No file can be opened: the process has no descriptor left.
+    /// Neither file nor directory can be opened: the process has no descriptor left.
     pub no_descriptors: bool,
-    /// So many files can be opened, until the process has no descriptor left.
+    /// So many can be opened, until the process has no descriptor left.
     pub opens_left: Option<u64>,
     /// From this call on, counted from 0, the disk is full: no file grows, none is made, and nothing gets another name.
     pub full_from_call: Option<u64>,
@@ -152,6 +152,16 @@ impl State {
         } else {
             Ok(())
         }
+    }
+
+    /// Fails where the process has no descriptor left.
+    fn take_descriptor(&mut self) -> io::Result<()> {
+        const EMFILE: i32 = 24;
+        if self.faults.no_descriptors || self.faults.opens_left == Some(0) {
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        self.faults.opens_left = self.faults.opens_left.map(|left| left - 1);
+        Ok(())
     }
 
     /// Fails where the disk is full by the number of calls, the present one included.
@@ -445,14 +455,27 @@ impl FileHandle for MemoryFile {
     }
 }
 
+impl DirectoryHandle for MemoryFileSystem {
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.begin()?;
+        if state.faults.sync_error {
+            return Err(eio());
+        }
+        if std::mem::take(&mut state.has_renamed)
+            && let Some(kind) = state.faults.renamed_sync_error
+        {
+            return Err(kind.into());
+        }
+        let State { journal, durable, .. } = &mut *state;
+        journal.drain(..).for_each(|change| change.apply(durable));
+        Ok(())
+    }
+}
+
 impl FileSystem for MemoryFileSystem {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn FileHandle>> {
         let mut state = self.begin()?;
-        if state.faults.no_descriptors || state.faults.opens_left == Some(0) {
-            const EMFILE: i32 = 24;
-            return Err(io::Error::from_raw_os_error(EMFILE));
-        }
-        state.faults.opens_left = state.faults.opens_left.map(|left| left - 1);
+        state.take_descriptor()?;
         let number = match state.names.get(&*path.to_string_lossy()) {
             Some(number) => *number,
             None if mode == OpenMode::Create => {
@@ -500,6 +523,9 @@ impl FileSystem for MemoryFileSystem {
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
         let files = names::of(&self.state().names, &text(path));
+        if !files.is_empty() {
+            self.state().take_descriptor()?;
+        }
         files.iter().try_for_each(|file| self.remove_file(Path::new(file)))?;
         self.state().directories.remove(&text(path));
         Ok(())
@@ -533,19 +559,9 @@ impl FileSystem for MemoryFileSystem {
         Ok(state.is_there(&text(path)))
     }
 
-    fn sync_directory(&self, _path: &Path) -> io::Result<()> {
-        let mut state = self.begin()?;
-        if state.faults.sync_error {
-            return Err(eio());
-        }
-        if std::mem::take(&mut state.has_renamed)
-            && let Some(kind) = state.faults.renamed_sync_error
-        {
-            return Err(kind.into());
-        }
-        let State { journal, durable, .. } = &mut *state;
-        journal.drain(..).for_each(|change| change.apply(durable));
-        Ok(())
+    fn open_directory(&self, _path: &Path) -> io::Result<Box<dyn DirectoryHandle>> {
+        self.state().take_descriptor()?;
+        Ok(Box::new(self.clone()))
     }
 
     fn lock(&self, _path: &Path) -> io::Result<Option<Box<dyn Send + Sync + Debug>>> {

@@ -183,13 +183,16 @@ impl LogDir {
         let files = &self.storage().file_system;
         let from = self.path().join(partition);
         let to = self.path().join(file_name::of_deleted_partition(topic, index, files.random_uuid()));
+        // before: the next start would find nothing to put away, nor to sync
+        let directory = files.open_directory(self.path()).during("open", self.path())?;
         files.rename(&from, &to).during("rename", &from)?;
-        self.sync()
+        directory.sync().during("sync", self.path())
     }
 }
 
 /// Decides on the moves that were under way when the last run ended. A directory whose disk fails at that is taken offline.
-pub(super) fn settle(directories: &[LogDir], failed: &[FailedDirectory]) -> Settled {
+/// An error for want of a descriptor only: the next start goes on with it.
+pub(super) fn settle(directories: &[LogDir], failed: &[FailedDirectory]) -> Result<Settled, LogError> {
     let mut settled = Settled::default();
     for directory in directories {
         let moves = directory.moves.lock().clone();
@@ -198,6 +201,7 @@ pub(super) fn settle(directories: &[LogDir], failed: &[FailedDirectory]) -> Sett
             let one = One { directory, other, partition: &partition, note };
             let is_over = match one.settle(!failed.is_empty(), &mut settled) {
                 Ok(is_over) => is_over,
+                Err((_, error)) if error.is_out_of_descriptors() => return Err(error),
                 Err((failing, error)) => {
                     // nobody knows what its disk has now
                     failing.storage().poison(&error);
@@ -210,11 +214,14 @@ pub(super) fn settle(directories: &[LogDir], failed: &[FailedDirectory]) -> Sett
                 moves.remove(&(partition.clone(), id.clone()));
             };
             if is_over && let Err(error) = directory.change_moves(forgotten) {
+                if error.is_out_of_descriptors() {
+                    return Err(error);
+                }
                 directory.storage().poison(&error);
             }
         }
     }
-    settled
+    Ok(settled)
 }
 
 impl Settled {
@@ -274,6 +281,7 @@ impl<'a> One<'a> {
                 Ok(true) => {}
                 // a topic of the same name that was made later
                 Ok(false) => return Ok(true),
+                Err(error) if error.is_out_of_descriptors() => return Err((it, error)),
                 // nothing is deleted unseen
                 Err(error) => {
                     settled.passed_over.extend([directory, other].map(|it| it.path().join(partition)));
