@@ -7,11 +7,18 @@ from typing import Any
 import pytest
 
 from fastlog.client.consumer.assignment import Assignment, Target
-from fastlog.client.consumer.partition_state import EARLIEST, LATEST, PartitionState
+from fastlog.client.consumer.partition_state import EARLIEST, LATEST, NO_BROKER, PartitionState
 from fastlog.client.consumer.topic_partition import TopicPartition
 from fastlog.client.metadata import BrokerAddress, ClusterImage, PartitionImage, TopicImage
 from fastlog.client.topic_map import TopicMap
-from fastlog.errors import FastlogError, NoPositionError, OffsetOutOfRangeError
+from fastlog.errors import (
+    FastlogError,
+    KafkaStorageError,
+    LeaderNotAvailableError,
+    NoPositionError,
+    NotReachableError,
+    OffsetOutOfRangeError,
+)
 
 TP = TopicPartition("t", 0)
 ID, OTHER_ID = b"1" * 16, b"2" * 16
@@ -111,6 +118,27 @@ def test_a_new_leader_takes_over_where_the_fetching_stands() -> None:
     assert fetcher.moves == [(state.slot, 1, 1)]
     assignment.apply(image([1], epoch=1), 0)
     assert len(fetcher.moves) == 1
+
+
+def test_why_a_partition_is_not_read_is_known_until_something_of_it_comes() -> None:
+    assignment, _ = make()
+    assignment.assign({TP: 5})
+    state = assignment.states[TP]
+    away, failed = NotReachableError("nobody answers"), KafkaStorageError("its disk failed")
+    assignment.broker_failed(NO_BROKER, away)
+    assert assignment.failures() == {TP: away}
+    assignment.apply(image([1]), 0)
+    assert assignment.failures() == {}
+    assignment.broker_failed(2, away)
+    assert assignment.failures() == {}, "another broker's"
+    assignment.broker_failed(1, away)
+    assert assignment.failures() == {TP: away}
+    assignment.delay(state, state.generation, 100, failed)
+    assert assignment.failures() == {TP: failed}
+    assignment.advance(state, state.generation, 6)
+    assert assignment.failures() == {}
+    assignment.apply(image([-1], epoch=1), 0)
+    assert isinstance(assignment.failures()[TP], LeaderNotAvailableError)
 
 
 def test_a_failed_partition_is_tried_again_after_its_delay_only() -> None:

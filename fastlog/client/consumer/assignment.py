@@ -298,7 +298,7 @@ class Assignment:
             return failure
 
     def broker_failed(self, broker_id: int, failure: FastlogError) -> None:
-        """Notes why nothing is read from a broker."""
+        """Notes why nothing is read from a broker; NO_BROKER is that of partitions whose leader is not known."""
         with self.changed:
             for state in self.states.values():
                 if state.source == broker_id:
@@ -311,7 +311,7 @@ class Assignment:
             for tp, state in self.states.items():
                 failure = state.error or state.failure
                 if failure is None and state.leader == NO_BROKER:
-                    failure = LeaderNotAvailableError(f"{tp} has no leader now; look at its replicas")
+                    failure = LeaderNotAvailableError(f"no leader of {tp} is known; look at its replicas")
                 if failure is not None:
                     found[tp] = failure
             return found
@@ -548,7 +548,7 @@ class Assignment:
         state.leader, state.leader_epoch, state.replica = leader, partition.leader_epoch, NO_BROKER
         if leader != NO_BROKER:
             # what failed with the leader before says nothing of this one
-            state.retry_at_ms = 0.0
+            state.retry_at_ms, state.failure = 0.0, None
         if state.fetching and not state.resting and leader != NO_BROKER:
             self._move(state)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fastlog.client.backoff import Backoff
 from fastlog.client.connection import Connection
 from fastlog.client.consumer.offset_lookup import Found, OffsetLookup, Question
+from fastlog.client.consumer.partition_state import NO_BROKER
 from fastlog.client.leader_hint import LeaderHint
 from fastlog.client.metadata import BrokerAddress, Metadata, topic_error
 from fastlog.errors import (
@@ -282,6 +283,7 @@ class Driver:
         now_ms = monotonic_ms()
         self._refreshes += 1
         self._refresh_at_ms = now_ms + self._backoff.delay_ms(self._refreshes)
+        self._assignment.broker_failed(NO_BROKER, error)
         if self._reached:
             LOGGER.warning("%s Trying on.", error)
         elif now_ms - self._started_ms >= self._options.bootstrap_timeout_ms:
