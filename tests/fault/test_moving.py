@@ -17,6 +17,8 @@ from tests.support.faults.witness import Witness, read_all
 RATE = "replica.alter.log.dirs.io.max.bytes.per.second"
 TOPIC = "orders"
 DISK_MEBIBYTES = 256
+# for any one thing: each record waits for a sync of a loop disk, which others write to too
+WAIT_SECONDS = 180
 
 
 def written_broker(
@@ -37,7 +39,7 @@ def written_broker(
 def run(witness: Witness, broker: BrokerProcess, records: int) -> None:
     goal = len(witness.acknowledged) + records
     witness.start(broker.bootstrap)
-    wait_until("records are acknowledged", lambda: len(witness.acknowledged) >= goal, seconds=60)
+    wait_until("records are acknowledged", lambda: len(witness.acknowledged) >= goal, seconds=WAIT_SECONDS)
 
 
 def begin(broker: BrokerProcess, second: Path, witness: Witness) -> None:
@@ -47,20 +49,20 @@ def begin(broker: BrokerProcess, second: Path, witness: Witness) -> None:
     assert (TOPIC, 0) in described(broker)[str(broker.data_dir)]
     run(witness, broker, 100)
     assert ask_to_move(broker, TOPIC, 0, second) == 0
-    wait_until("the copy grows", lambda: any(second.glob(f"{TOPIC}-0.*-future/*.log")), seconds=20)
+    wait_until("the copy grows", lambda: any(second.glob(f"{TOPIC}-0.*-future/*.log")), seconds=WAIT_SECONDS)
 
 
 def check_it_goes_on(broker: BrokerProcess, second: Path, witness: Witness) -> None:
     broker.settings.pop(RATE)
     broker.start()
-    wait_until("it was moved", lambda: described(broker)[str(second)] == [(TOPIC, 0)], seconds=60)
+    wait_until("it was moved", lambda: described(broker)[str(second)] == [(TOPIC, 0)], seconds=WAIT_SECONDS)
     assert moving(broker) == []
     witness.check(read_all(broker.bootstrap, TOPIC))
     assert not list(second.glob("*-future"))
     assert broker.stop() == 0, broker.log()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("fail", [LoopDisk.fail, LoopDisk.make_read_only], ids=["EIO", "read-only"])
 def test_the_target_fails_under_the_move(
     make_disk: MakeDisk, broker_on: BrokerOn, fail: Callable[[LoopDisk], None]
@@ -71,9 +73,9 @@ def test_the_target_fails_under_the_move(
     begin(broker, second, witness)
     fail(target)
     told = "a replica could not be moved, a disk failed: it goes on where it is"
-    wait_until("it is told", lambda: told in broker.log(), seconds=30)
+    wait_until("it is told", lambda: told in broker.log(), seconds=WAIT_SECONDS)
     goal = len(witness.acknowledged) + 500
-    wait_until("the replica is served", lambda: len(witness.acknowledged) >= goal, seconds=30)
+    wait_until("the replica is served", lambda: len(witness.acknowledged) >= goal, seconds=WAIT_SECONDS)
     witness.stop()
     witness.check(read_all(broker.bootstrap, TOPIC))
     broker.kill()
@@ -87,7 +89,7 @@ def test_the_target_fails_under_the_move(
     check_it_goes_on(broker, second, witness)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_power_is_cut_under_the_move(make_disk: MakeDisk, broker_on: BrokerOn) -> None:
     target = make_disk("second", mebibytes=DISK_MEBIBYTES)
     second = target.path / "data"
@@ -103,7 +105,7 @@ def test_the_power_is_cut_under_the_move(make_disk: MakeDisk, broker_on: BrokerO
     check_it_goes_on(broker, second, witness)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_source_fails_after_the_replica_was_handed_over(
     make_disk: MakeDisk, broker_on: BrokerOn, tmp_path: Path
 ) -> None:
@@ -112,10 +114,10 @@ def test_the_source_fails_after_the_replica_was_handed_over(
     broker.start()
     run(witness, broker, 100)
     assert ask_to_move(broker, TOPIC, 0, second) == 0
-    wait_until("it was moved", lambda: described(broker)[str(second)] == [(TOPIC, 0)], seconds=60)
+    wait_until("it was moved", lambda: described(broker)[str(second)] == [(TOPIC, 0)], seconds=WAIT_SECONDS)
     source.fail()
     goal = len(witness.acknowledged) + 500
-    wait_until("the replica is served", lambda: len(witness.acknowledged) >= goal, seconds=30)
+    wait_until("the replica is served", lambda: len(witness.acknowledged) >= goal, seconds=WAIT_SECONDS)
     witness.stop()
     witness.check(read_all(broker.bootstrap, TOPIC))
     broker.kill()

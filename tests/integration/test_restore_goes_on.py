@@ -19,6 +19,9 @@ from tests.support.backups import CountingArchive, InterruptedHereError, log_of,
 from tests.support.broker import BrokerProcess
 from tests.support.transactions import ABORT, COMMIT, Log, check, write
 
+# a restore has a minute for each step
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def source(make_broker: MakeBroker) -> BrokerProcess:
@@ -37,8 +40,6 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CountingArchive:
     monkeypatch.setattr("fastlog.backup.log_saving.CHUNK_BYTES", 1)
     monkeypatch.setattr("fastlog.backup.restoring.RUN_BYTES", 1)
     monkeypatch.setattr("fastlog.backup.partitions.FETCH_BYTES", 1)
-    # a test that fails does so soon
-    monkeypatch.setattr("fastlog.backup.restoring.PATIENCE_MS", 5_000)
     return CountingArchive(tmp_path / "archive")
 
 

@@ -15,6 +15,7 @@ use fastlog_protocol::compression::Compression;
 use fastlog_protocol::header::RequestHeader;
 use fastlog_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use fastlog_protocol::primitives::Writer;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,8 +25,10 @@ const NOW_MS: i64 = 1_700_000_000_000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// There are no passes.
 const OFF: ScrubSettings = ScrubSettings { interval_ms: None, bytes_per_second: None };
-/// A segment takes many seconds.
-const SLOW: Option<f64> = Some(1e5);
+/// A segment takes minutes, longer than anything is waited for here.
+const SLOW: Option<f64> = Some(1e4);
+/// For what comes within a second or two on a machine that has time.
+const PATIENCE: Duration = Duration::from_secs(60);
 const VALUE_BYTES: usize = 100_000;
 const RECORDS: usize = 30;
 /// A byte in the middle of the first batch, and a page.
@@ -38,6 +41,15 @@ impl ReplySink for Nobody {
 
     fn is_open(&self) -> bool {
         true
+    }
+}
+
+/// Stops the scrub when it is dropped.
+struct Stops<'a>(&'a LogManager);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.stop_scrub();
     }
 }
 
@@ -139,15 +151,17 @@ impl Node {
     /// Does `work` while the scrub is at what it is to do, which does not end by itself.
     fn while_it_scrubs<T>(&self, settings: &ScrubSettings, now_ms: i64, work: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
+            // also where the work fails: what waits for it ends
+            let stops = Stops(&self.logs);
+            let before = self.disk.calls();
             let scrub = scope.spawn(|| while self.logs.scrub_next(settings, now_ms).expect("a step") {});
-            std::thread::sleep(Duration::from_millis(300));
-            assert!(!scrub.is_finished(), "it keeps to no rate");
+            wait_until("it reads", || self.disk.calls() > before);
             let done = work();
-            assert!(!scrub.is_finished(), "it was done before");
+            assert!(!scrub.is_finished(), "it keeps to no rate");
             let began = Instant::now();
-            self.logs.stop_scrub();
+            drop(stops);
             scrub.join().expect("ended");
-            assert!(began.elapsed() < Duration::from_secs(5), "a stop ends it");
+            assert!(began.elapsed() < PATIENCE, "a stop ends it");
             done
         })
     }
@@ -164,7 +178,7 @@ fn segment(topic: &str) -> PathBuf {
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(3), "{what}");
+        assert!(began.elapsed() < PATIENCE, "{what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -235,13 +249,19 @@ fn one_that_cannot_be_judged_holds_up_no_other_and_is_tried_again_and_not_for_ev
     assert!(node.disk.corrupt(&segment("broken"), POSITION));
     node.fetch_again_and_again("broken");
     node.disk.rename(&segment("broken"), away).expect("renamed");
-    let (began, mut tries) = (Instant::now(), 0);
-    while began.elapsed() < Duration::from_secs(4) {
+    let tries = Cell::new(0);
+    let run = || {
         node.run(&OFF);
-        tries += not_read(&node.messages());
+        tries.set(tries.get() + not_read(&node.messages()));
+        tries.get()
+    };
+    wait_until("it is tried three times", || run() >= 3);
+    // a fourth would come a second later
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        assert_eq!(run(), 3, "then it waits for whoever doubts it again");
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(tries, 3, "then it waits for whoever doubts it again");
 }
 
 #[test]
@@ -263,7 +283,7 @@ fn a_doubted_segment_is_checked_at_the_rate_of_the_scrub_and_others_are_looked_a
     node.report("long");
     let slow = ScrubSettings { bytes_per_second: SLOW, ..OFF };
     node.while_it_scrubs(&slow, NOW_MS, || {
-        assert!(!node.is_served("long"), "what is known to be bad waits for no rate");
+        wait_until("what is known to be bad waits for no rate", || !node.is_served("long"));
         node.report("mine");
         wait_until("it waits for the segment of another", || !node.is_served("mine"));
     });

@@ -41,7 +41,10 @@ impl Node {
     }
 
     pub(crate) fn start_with(config: BrokerConfig, server_config: ServerConfig) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), config, server_config)
+    }
+
+    pub(crate) fn start_in(directory: TempDir, config: BrokerConfig, server_config: ServerConfig) -> Self {
         let broker = Broker::new(config, Arc::new(AllowAll), Arc::new(SystemClock)).unwrap();
         let mut image = Image::default();
         image.cluster_id = "test-cluster".to_owned();
