@@ -28,6 +28,8 @@ POLL_RECORDS = 10_000
 COMMIT_SECONDS = 2.0
 #: with --exit-at-end a partition that cannot be read is tried for so long; a broker that starts again is back by then
 PATIENCE_SECONDS = 60.0
+#: after so long it is told which partitions do not say where they end
+TOLD_SECONDS = 5.0
 #: partitions that one error names
 NAMES_MAX = 5
 
@@ -250,9 +252,21 @@ def offsets(
     which: Literal["earliest", "latest"],
     missing: dict[Position, Exception] | None,
 ) -> dict[Position, int]:
-    """The first or the next offset of partitions; those that do not tell are put into `missing`, or raised."""
-    found = admin.list_offsets(dict.fromkeys(places, which), unanswered=missing)
-    return {place: it.offset for place, it in found.items()}
+    """The first or the next offset of partitions; those that do not tell are put into `missing`, or raised.
+
+    They are tried again for long, and named before.
+    """
+    late: dict[Position, Exception] = {}
+    wanted = dict.fromkeys(places, which)
+    first_ms = min(TOLD_SECONDS, PATIENCE_SECONDS) * 1000
+    found = admin.list_offsets(wanted, unanswered=late, timeout_ms=first_ms)
+    if late:
+        for (topic, number), reason in sorted(late.items())[:NAMES_MAX]:
+            click.echo(f"fastlog: {topic}-{number} is tried again: {reason}", err=True)
+        if (more := len(late) - NAMES_MAX) > 0:
+            click.echo(f"fastlog: and {more} more", err=True)
+        found |= admin.list_offsets(dict.fromkeys(late, which), unanswered=missing)
+    return {place: found[place].offset for place in wanted if place in found}
 
 
 def require_inside(offset: int, firsts: Mapping[Position, int], ends: Mapping[Position, int]) -> None:

@@ -14,7 +14,7 @@ from fastlog.cli.cluster import parse_place, tell
 from fastlog.cli.options import bootstrap_option, json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
 
     from fastlog.client.admin import Admin
     from fastlog.client.admin.results import DataDirectory, DirectoryReplica
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     Place = tuple[str, int]
 
 POLL_SECONDS = 0.25
+#: how long making and deleting a replica takes at most, as a rule
+SETTLING_SECONDS = 1.0
+#: replicas that a line names
+NAMES_MAX = 5
 TIERED = "remote.storage.enable"
 
 
@@ -37,12 +41,29 @@ def disks() -> None:
 @bootstrap_option
 @json_option
 def list_(*, brokers: tuple[int, ...], replicas: bool, bootstrap: str, as_json: bool) -> int:
-    """List data directories: their room, and what is in them. Status 1 where one of them failed."""
+    """List data directories: their room, what is in them, and which replicas are offline: in none of them.
+
+    Status 1 where a directory failed, or a replica is offline.
+    """
     with admin_at(bootstrap) as admin:
         found = admin.describe_log_dirs(brokers or None)
+        offline = _offline(admin, found)
+        if offline:
+            # one that was being made or deleted is no longer
+            time.sleep(SETTLING_SECONDS)
+            found = admin.describe_log_dirs(list(found))
+            again = _offline(admin, found)
+            offline = {broker: places & again.get(broker, set()) for broker, places in offline.items()}
+            offline = {broker: places for broker, places in offline.items() if places}
+    lost = [(broker, place) for broker, places in offline.items() for place in sorted(places)]
     if as_json:
         report.print_json(
-            {"brokers": {broker: [_document(it) for it in dirs] for broker, dirs in found.items()}}
+            {
+                "brokers": {broker: [_document(it) for it in dirs] for broker, dirs in found.items()},
+                "offline": {
+                    broker: [report.place(it) for it in sorted(offline[broker])] for broker in offline
+                },
+            }
         )
     elif replicas:
         report.print_table(
@@ -52,14 +73,34 @@ def list_(*, brokers: tuple[int, ...], replicas: bool, bootstrap: str, as_json: 
                 for broker, dirs in found.items()
                 for it in dirs
                 for each in it.replicas
-            ],
+            ]
+            + [(broker, "offline", report.place(place), "-", "-") for broker, place in lost],
         )
     else:
         report.print_table(
             ("broker", "directory", "replicas", "bytes", "free", "of", "state"),
             [(broker, it.path, *_summary(it)) for broker, dirs in found.items() for it in dirs],
         )
-    return 1 if any(it.error for dirs in found.values() for it in dirs) else 0
+        for broker, places in offline.items():
+            named = " ".join(report.place(place) for place in sorted(places)[:NAMES_MAX])
+            more = f" and {len(places) - NAMES_MAX} more" if len(places) > NAMES_MAX else ""
+            click.echo(f"offline on broker {broker}, whose log says why: {named}{more}")
+    return 1 if offline or any(it.error for dirs in found.values() for it in dirs) else 0
+
+
+def _offline(admin: Admin, found: Mapping[int, Sequence[DataDirectory]]) -> dict[int, set[Place]]:
+    """Of each broker the replicas that are to be there, and are in none of its directories."""
+    assigned = [
+        (broker, (topic.name, it.partition))
+        for topic in admin.describe_topics()
+        for it in topic.partitions
+        for broker in it.replicas
+    ]
+    offline: dict[int, set[Place]] = {}
+    for broker, dirs in found.items():
+        here = {(each.topic, each.partition) for it in dirs for each in it.replicas}
+        offline[broker] = {place for at, place in assigned if at == broker} - here
+    return {broker: places for broker, places in offline.items() if places}
 
 
 @disks.command()

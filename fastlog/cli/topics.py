@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from fastlog.client.admin import Admin
 
+#: partitions that do not tell their offsets are tried for so long: of a broker that lives one answer is enough
+PATIENCE_MS = 5_000
 # shown wherever a topic is described, also where it is the default
 DURABILITY = "fastlog.durability"
 
@@ -85,10 +87,10 @@ def list_(*, internal: bool, bootstrap: str, as_json: bool) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
 @bootstrap_option
 @json_option
-def describe(*, names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
+def describe(*, names: tuple[str, ...], bootstrap: str, as_json: bool) -> int:
     """Show partitions, replicas, offsets and settings.
 
-    Of the settings those that are not the default.
+    Of the settings those that are not the default. Status 1 where a partition cannot be read.
     """
     found: list[dict[str, Any]] = []
     with admin_at(bootstrap) as admin:
@@ -99,18 +101,23 @@ def describe(*, names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
                 print_topic(found[-1])
 
         each("describing", names, act, {"topics": found} if as_json else None)
+    return 1 if any(entry["error"] for topic in found for entry in topic["partitions"]) else 0
 
 
 def description(admin: Admin, name: str) -> dict[str, Any]:
     """All that is shown about a topic."""
     topic = asdict(admin.describe_topic(name))
     led = [entry["partition"] for entry in topic["partitions"] if entry["leader"] >= 0]
-    first = admin.list_offsets({(name, number): "earliest" for number in led})
-    end = admin.list_offsets({(name, number): "latest" for number in led})
+    failed: dict[tuple[str, int], Exception] = {}
+    first = admin.list_offsets(
+        {(name, number): "earliest" for number in led}, unanswered=failed, timeout_ms=PATIENCE_MS
+    )
+    end = admin.list_offsets(dict.fromkeys(first, "latest"), unanswered=failed, timeout_ms=PATIENCE_MS)
     for entry in topic["partitions"]:
         place = (name, entry["partition"])
         entry["log_start_offset"] = first[place].offset if place in first else None
         entry["log_end_offset"] = end[place].offset if place in end else None
+        entry["error"] = str(failed[place]) if place in failed else None
     settings = admin.describe_configs(topic=name).values()
     shown = [entry for entry in settings if entry.source != "default" or entry.name == DURABILITY]
     topic["configs"] = {entry.name: {"value": entry.value, "source": entry.source} for entry in shown}
@@ -127,6 +134,9 @@ def print_topic(topic: Mapping[str, Any]) -> None:
     columns = ("partition", "leader", "leader_epoch", "replicas", "isr", "log_start_offset", "log_end_offset")
     rows = [[report.cell(entry[column]) for column in columns] for entry in topic["partitions"]]
     report.print_table([column.replace("_", " ") for column in columns], rows)
+    for entry in topic["partitions"]:
+        if entry["error"]:
+            click.echo(f"partition {entry['partition']} cannot be read: {entry['error']}")
 
 
 @topics.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ import fastlog
 from fastlog.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from tests.conftest import MakeBroker
 from tests.support.admin import create_topic
-from tests.support.broker import BrokerProcess, wait_until
+from tests.support.broker import PROGRAM, BrokerProcess, wait_until
+from tests.support.cli import fastlog as fastlog_command
 from tests.support.object_store import BUCKET, DENIED, FaultyStore, ObjectStore, objects_in
 from tests.support.raw import RawTcp
 
@@ -229,18 +231,48 @@ def test_what_cannot_be_is_refused(make_broker: MakeBroker, tmp_path: Path, topi
 def test_a_broker_without_the_store_does_not_serve_what_is_there(
     make_broker: MakeBroker, tmp_path: Path, topic_name: str
 ) -> None:
-    """The partition is offline, and nothing of it is lost: with the settings of before it is back."""
+    """The partition is offline, which tools tell in seconds. Nothing of it is lost: it is back with the settings."""
     broker, sent = make_broker(settings=settings(str(tmp_path / "store"))), values()
     tiered(broker, topic_name, sent)
+    create_topic(broker.bootstrap, f"{topic_name}-plain")
     assert broker.stop() == 0
     before, broker.settings = broker.settings, {}
+    seen = len(broker.log())
     broker.start()
-    assert "set remote.log.storage.system.enable" in broker.log()
+    log = broker.log()[seen:]
+    assert f"records of {broker.data_dir}/{topic_name}-0 are in an object store" in log
+    assert "set remote.log.storage.system.enable" in log
+    assert "of no known topic" not in log
+    assert "does not read" not in log
     assert consumed(broker, topic_name, 1, seconds=3) == []
+
+    began, why = time.monotonic(), "it is offline there"
+    described = fastlog_command("topics", "describe", topic_name, "--bootstrap", broker.bootstrap)
+    assert time.monotonic() - began < 15
+    assert described.status == 1
+    assert "partition 0 cannot be read: KAFKA_STORAGE_ERROR" in described.out.decode()
+    assert why in described.out.decode()
+    assert "remote.storage.enable = true" in described.out.decode()
+    listed = fastlog_command("disks", "list", "--bootstrap", broker.bootstrap)
+    assert listed.status == 1
+    assert f"whose log says why: {topic_name}:0\n" in listed.out.decode()
+    replicas = fastlog_command("disks", "list", "--replicas", "--bootstrap", broker.bootstrap).out.decode()
+    assert [line.split()[1] for line in replicas.splitlines() if f"{topic_name}:0" in line] == ["offline"]
+    reading = [PROGRAM, "consume", topic_name, "--from-beginning", "--bootstrap", broker.bootstrap]
+    with subprocess.Popen(reading, stderr=subprocess.PIPE, text=True) as process:
+        began = time.monotonic()
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        process.terminate()
+    assert time.monotonic() - began < 15
+    assert f"{topic_name}-0 is tried again" in line
+    assert why in line
+
     assert broker.stop() == 0
     broker.settings = before
     broker.start()
     check_all_there(broker, topic_name, sent)
+    assert fastlog_command("disks", "list", "--bootstrap", broker.bootstrap).status == 0
 
 
 def test_killed_again_and_again_while_it_uploads_and_deletes(

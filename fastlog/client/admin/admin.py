@@ -23,6 +23,7 @@ from fastlog.client.admin.results import (
 )
 from fastlog.errors import (
     ConfigError,
+    KafkaStorageError,
     OffsetOutOfRangeError,
     PolicyViolationError,
     TopicAlreadyExistsError,
@@ -72,6 +73,10 @@ NOT_DELETED = {
     PolicyViolationError.code: (
         "the topic's cleanup.policy is not delete: its records go when newer ones of their keys come"
     ),
+}
+#: and why a partition does not tell its offsets
+NOT_READ = {
+    KafkaStorageError.code: "it is offline there, or its disk fails, or the object store; that broker's log says why"
 }
 
 
@@ -314,21 +319,24 @@ class Admin(GroupAdmin, PlacementAdmin, DisksAdmin):
         specs: Mapping[TopicPartition, OffsetSpec],
         *,
         unanswered: dict[TopicPartition, Exception] | None = None,
+        timeout_ms: float | None = None,
     ) -> dict[TopicPartition, OffsetResult]:
         """For each (topic, partition) the offset that its spec names.
 
         "earliest" is the first readable record, "latest" the one after the last, "max-timestamp" the record with the
         largest timestamp; a number is the first record whose timestamp is that many milliseconds or more.
 
-        A partition that has no answer within `request_timeout_ms`, such as one that is offline, ends it with an error;
-        with `unanswered` it is put in there with the reason, and the others are returned.
+        A partition that has no answer within `timeout_ms`, such as one that is offline, ends it with an error; with
+        `unanswered` it is put in there with the reason, and the others are returned. `timeout_ms` is
+        `request_timeout_ms` where it is None.
         """
         return self._leaders.ask(
             {entry: timestamp_of(spec) for entry, spec in specs.items()},
             list_offsets_request,
             read_list_offsets,
-            self._timeout_ms,
+            self._timeout_ms if timeout_ms is None else timeout_ms,
             what="looking for the offset at timestamp",
+            hints=NOT_READ,
             unanswered=unanswered,
         )
 

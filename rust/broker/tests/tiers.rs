@@ -36,11 +36,16 @@ struct Node {
 
 impl Node {
     fn start(disk: &MemoryFileSystem, store: &Arc<MemoryStore>, is_clustered: bool) -> Self {
+        let tiers = Tiers::of(store.clone(), 1 << 20, is_clustered).expect("a store");
+        Self::start_with(disk, Some(tiers))
+    }
+
+    fn start_with(disk: &MemoryFileSystem, tiers: Option<Arc<Tiers>>) -> Self {
         let storage = Storage::new(Arc::new(disk.clone()), PathBuf::from("/data"), 100);
         let broker =
             Broker::without_threads(BrokerConfig::default(), Arc::new(AllowAll), Arc::new(SystemClock));
         let broker = broker.expect("a broker");
-        broker.set_tiers(Tiers::of(store.clone(), 1 << 20, is_clustered).expect("a store"));
+        tiers.into_iter().for_each(|it| broker.set_tiers(it));
         let identity = Identity { cluster_id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), node_id: 1 };
         let logs = LogManager::open(broker.clone(), vec![storage], &identity).expect("a directory");
         Self { broker, logs }
@@ -354,4 +359,18 @@ fn deleted_topics_are_not_forgotten_by_a_store_that_is_another_one() {
     let node = Node::start(&disk, &store, false);
     node.run(LATER_MS);
     assert_eq!(log_objects(&store), Vec::<String>::new(), "it is still known what was there");
+}
+
+#[test]
+fn a_partition_that_waits_for_its_store_is_told_of_as_that_and_not_as_of_no_topic() {
+    let (disk, store, node) = uploaded(1, false);
+    drop(node);
+    let node = Node::start_with(&disk, None);
+    let error = node.logs.open_partition(&wanted(0), NOW_MS).expect_err("it needs the store").to_string();
+    assert!(error.contains("set remote.log.storage.system.enable") && !error.contains("read"), "{error}");
+    assert_eq!(node.logs.finish_opening().expect("opened"), Vec::<PathBuf>::new());
+    drop(node);
+    let node = Node::start(&disk, &store, false);
+    node.open(1);
+    assert!(node.partition(0).log().tiered_end().is_some());
 }

@@ -117,6 +117,16 @@ pub enum LogError {
         /// What is wrong.
         reason: String,
     },
+    /// Records of the log are in an object store, and there is none: the log would begin where it does not.
+    #[error(
+        "records of {} are in an object store, and tiered storage is off: set remote.log.storage.system.enable and \
+         fastlog.remote.store.url again; nothing of it was changed",
+        path.display()
+    )]
+    TiersOff {
+        /// The partition's directory.
+        path: PathBuf,
+    },
     /// A thing that the topic's settings forbid.
     #[error("{reason}")]
     Policy {

@@ -342,7 +342,7 @@ impl LogManager {
     }
 
     /// To be called when all partitions were opened after a start. Answers the directories of no known topic, which are
-    /// left alone. Where one could not be opened after the death of the machine, the next start still recovers all of its
+    /// left alone; those of partitions that could not be opened are not among them. Where one could not be opened after the death of the machine, the next start still recovers all of its
     /// data directory by the rules for that.
     pub fn finish_opening(&self) -> Result<Vec<PathBuf>, LogError> {
         let directories = self.directories()?;
@@ -367,7 +367,8 @@ impl LogManager {
         self.is_opening.store(false, Ordering::Release);
         // what ten thousand logs took to be found and opened
         fastlog_sys::allocator::give_back_freed_memory();
-        Ok(self.found.lock().values().map(|it| it.path.clone()).collect())
+        let (found, unopened) = (self.found.lock(), self.unopened.lock());
+        Ok(found.iter().filter(|(key, _)| !unopened.contains(key)).map(|(_, it)| it.path.clone()).collect())
     }
 
     /// Whether logs in a directory whose machine died could not be opened, and so were not recovered; says so.

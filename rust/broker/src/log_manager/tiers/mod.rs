@@ -167,11 +167,7 @@ impl LogManager {
         let Some(copy) = read.map_err(|error| fails(error.to_string()))? else { return Ok(None) };
         let tier = Tier::new(place, Some(&copy)).map_err(|error| fails(error.to_string()))?;
         if self.broker.tiers().is_none() && tier.range().is_some() {
-            return Err(fails(
-                "records of this partition are in an object store, and tiered storage is off: set \
-                 remote.log.storage.system.enable and fastlog.remote.store.url again"
-                    .to_owned(),
-            ));
+            return Err(LogError::TiersOff { path: directory.to_owned() });
         }
         Ok(Some(tier))
     }
