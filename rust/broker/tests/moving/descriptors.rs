@@ -96,6 +96,11 @@ fn a_move_waits_for_descriptors_and_is_done_and_no_directory_goes_offline() {
                 "{left} descriptors"
             );
             assert!(is_online(&node));
+            // what was to be written down before it was handed over is
+            disk.kill_process();
+            drop(node);
+            let node = restarted(&disks, MemoryFileSystem::restart_process);
+            assert_eq!(node.check(), (5, end), "{left} descriptors");
             waited += usize::from(!had_enough);
         }
         assert!((30..DESCRIPTORS_MAX as usize - 10).contains(&waited), "{waited} waited");
