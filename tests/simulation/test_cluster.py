@@ -11,6 +11,8 @@ from tests.simulation.run import SHOWN, Outcome, simulate
 #: seeds of one test, of which there are eight
 SEEDS = 250
 EVENTS = 600
+#: and of one of the sixteen with ten times the events
+LONG_SEEDS = 50
 
 
 def check(outcome: Outcome, events: int) -> None:
@@ -43,7 +45,7 @@ def test_other_seeds_each_time(part: int) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("part", range(16))
 def test_many_seeds_and_long_troubles(part: int) -> None:
-    run(base() + part * SEEDS, SEEDS, 6_000)
+    run(base() + part * LONG_SEEDS, LONG_SEEDS, 10 * EVENTS)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -24,6 +24,7 @@ def test_groups_keep_their_promises() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 def test_groups_keep_their_promises_for_long() -> None:
     for number in range(1_000):
         run(BASE + number, 300)

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::str::FromStr;
 
 use crate::error::{During, LogError};
 use crate::file_system::{FileSystem, atomic_file};
@@ -99,7 +100,12 @@ fn parse_line(line: &str) -> Option<((String, i32), i64)> {
     let mut words = line.split_ascii_whitespace();
     let (topic, partition, offset) = (words.next()?, words.next()?, words.next()?);
     let is_whole = words.next().is_none();
-    is_whole.then_some(((topic.to_owned(), partition.parse().ok()?), offset.parse().ok()?))
+    is_whole.then_some(((topic.to_owned(), number(partition)?), number(offset)?))
+}
+
+/// A number as it is written here: `00` is a blank that turned into a digit.
+fn number<T: FromStr + ToString>(word: &str) -> Option<T> {
+    word.parse().ok().filter(|number: &T| number.to_string() == word)
 }
 
 fn difference(offsets: &Offsets, again: &Offsets) -> String {
@@ -136,9 +142,16 @@ mod tests {
 
     #[test]
     fn what_is_no_checkpoint_is_refused() {
-        for text in
-            ["", "1\n0\n", "0\n1\n", "0\n0\na 0 1\n", "0\n1\na 0\n", "0\n1\na 0 1 2\n", "0\n1\na x 1\n"]
-        {
+        for text in [
+            "",
+            "1\n0\n",
+            "0\n1\n",
+            "0\n0\na 0 1\n",
+            "0\n1\na 0\n",
+            "0\n1\na 0 1 2\n",
+            "0\n1\na x 1\n",
+            "0\n1\na 00 1\n",
+        ] {
             assert_eq!(parse(text).unwrap_err(), "it is no offset checkpoint of version 0", "{text:?}");
         }
     }
