@@ -69,7 +69,7 @@ impl KnownStore {
     }
 
     /// From now on it has to be this one; `None` = nobody knows yet which.
-    pub fn expect(&self, expected: Option<Expected>) {
+    pub fn use_only(&self, expected: Option<Expected>) {
         let mut state = self.state.lock();
         if state.expected != expected {
             *state = State { expected, seen_at: None };

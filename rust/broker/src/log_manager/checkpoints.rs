@@ -4,7 +4,6 @@
 //! nothing has nobody wait but for its own.
 
 use super::LogManager;
-use super::deleting::has_checkpointed;
 use super::directories::{Directories, has};
 use crate::partition::Partition;
 use fastlog_log::{Checkpoint, Log, LogDir, LogError, Offsets};
@@ -179,6 +178,11 @@ impl LogManager {
             .chain(self.cleaner.offsets().into_iter().filter(|(key, _)| is_here(key)))
             .collect()
     }
+}
+
+/// Whether a checkpoint of the directory may name one of the partitions.
+pub(super) fn has_checkpointed(directory: &LogDir, partitions: &[(String, i32)]) -> bool {
+    partitions.iter().any(|(topic, index)| directory.has_checkpointed(topic, *index))
 }
 
 fn offset_of(partition: &Partition, checkpoint: Checkpoint) -> i64 {

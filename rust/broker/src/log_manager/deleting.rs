@@ -1,8 +1,9 @@
 //! Topics that are deleted: their partitions are closed, and the directories renamed, which a later purge removes.
 
+use super::checkpoints::has_checkpointed;
 use super::{LogManager, failed, tiers};
 use crate::partition::Partition;
-use fastlog_log::{Checkpoint, Due, LogDir, LogError, file_name};
+use fastlog_log::{Checkpoint, Due, LogError, file_name};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -64,13 +65,14 @@ impl LogManager {
             // a namesake may be made in either of the directories that a move of it was about
             directory.forget_moves(&names)?;
             // one that had none of them may be one whose disk answers nothing
-            if put_away.homes.contains(directory.path()) {
+            let is_home = put_away.homes.contains(directory.path());
+            if is_home {
                 directory.sync()?;
-                if put_away.was_cleaned {
-                    self.write_checkpoint_of(directory, Checkpoint::Cleaner)?;
-                }
-                self.write_without(directory, &put_away.partitions)?;
-            } else if has_checkpointed(directory, &put_away.partitions) {
+            }
+            if is_home && put_away.was_cleaned {
+                self.write_checkpoint_of(directory, Checkpoint::Cleaner)?;
+            }
+            if is_home || has_checkpointed(directory, &put_away.partitions) {
                 self.write_without(directory, &put_away.partitions)?;
             }
         }
@@ -138,9 +140,4 @@ impl PutAway {
         self.counted = self.partitions.len();
         count
     }
-}
-
-/// Whether a checkpoint of the directory may name one of the partitions.
-pub(super) fn has_checkpointed(directory: &LogDir, partitions: &[(String, i32)]) -> bool {
-    partitions.iter().any(|(topic, index)| directory.has_checkpointed(topic, *index))
 }

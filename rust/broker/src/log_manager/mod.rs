@@ -342,8 +342,8 @@ impl LogManager {
     }
 
     /// To be called when all partitions were opened after a start. Answers the directories of no known topic, which are
-    /// left alone; those of partitions that could not be opened are not among them. Where one could not be opened after the death of the machine, the next start still recovers all of its
-    /// data directory by the rules for that.
+    /// left alone; those of partitions that could not be opened are not among them. Where one could not be opened after the
+    /// death of the machine, the next start still recovers all of its data directory by the rules for that.
     pub fn finish_opening(&self) -> Result<Vec<PathBuf>, LogError> {
         let directories = self.directories()?;
         for directory in directories.healthy() {

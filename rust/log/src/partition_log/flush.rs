@@ -11,8 +11,8 @@ use crate::log_dir::partition_metadata;
 impl Log {
     /// Makes all that is in the log now survive the death of the machine; returns the new recovery point. Appends go
     /// on meanwhile. A failure poisons the data directory: the kernel may have dropped the pages, and a second fsync
-    /// would wrongly succeed. While a cut is to be done first (a full disk broke it off) nothing is synced, and the recovery
-    /// point stays; it stops before a marker whose entry in the transaction index waits for room.
+    /// would wrongly succeed. A cut that a full disk broke off is done first; while there is no room for it nothing is synced,
+    /// and the recovery point stays. It stops before a marker whose entry in the transaction index waits for room.
     pub fn flush(&self) -> Result<i64, LogError> {
         self.flush_below(|_| self.log_end_offset())
     }

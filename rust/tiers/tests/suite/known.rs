@@ -71,7 +71,7 @@ fn nothing_is_changed_in_a_store_that_is_another_one_or_not_known() {
     assert!(all().iter().all(Result::is_err), "which one it is was not seen");
     let id = store.name(Uuid::from_u128(1)).unwrap();
     let keys = memory.keys();
-    store.expect(expected(Uuid::from_u128(2)));
+    store.use_only(expected(Uuid::from_u128(2)));
     for result in all() {
         let error = result.unwrap_err().to_string();
         assert!(error.contains(&format!("it is store {}", id.simple())), "{error}");
@@ -81,7 +81,7 @@ fn nothing_is_changed_in_a_store_that_is_another_one_or_not_known() {
     assert!(matches!(store.size("a/0/y.log"), Err(StoreError::Foreign { .. })));
     assert!(matches!(store.list("a/0"), Err(StoreError::Foreign { .. })));
     assert_eq!(memory.keys(), keys);
-    store.expect(expected(id));
+    store.use_only(expected(id));
     assert!(all().iter().all(Result::is_ok));
     // one look is enough for a while
     let before = memory.requests();
@@ -95,7 +95,7 @@ fn a_directory_is_looked_at_each_time() {
     let (mounted, away) = (directory.path().join("store"), directory.path().join("away"));
     let store = KnownStore::new(Arc::new(ObjectStore::open(&mounted.display().to_string()).unwrap()));
     assert!(!mounted.exists(), "it is made by whoever names it");
-    store.expect(expected(store.name(Uuid::from_u128(1)).unwrap()));
+    store.use_only(expected(store.name(Uuid::from_u128(1)).unwrap()));
     store.create("a/0/manifest-1", "m".into()).unwrap();
     std::fs::rename(&mounted, &away).unwrap();
     let refused = store.create("a/0/manifest-2", "m".into()).unwrap_err();

@@ -50,10 +50,10 @@ impl LogManager {
         let path = first.path().join(NOTE);
         let (note, known) = (read(first, &path)?, tiers.known());
         if let Note::Is(id) = note {
-            known.expect(Some(Expected { id, note: path }));
+            known.use_only(Some(Expected { id, note: path }));
             return Ok(known.check()?);
         }
-        known.expect(None);
+        known.use_only(None);
         if matches!(note, Note::Missing) {
             check_is_ours(known, due, &path)?;
         }
@@ -67,7 +67,7 @@ impl LogManager {
         let fields = vec![("store", id.simple().to_string()), ("noted_in", path.display().to_string())];
         let message = "this broker uses this object store from now on, and no other";
         self.broker.events().push(Level::Info, message, fields);
-        known.expect(Some(Expected { id, note: path }));
+        known.use_only(Some(Expected { id, note: path }));
         Ok(())
     }
 }
