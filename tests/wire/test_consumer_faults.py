@@ -23,6 +23,7 @@ from fastlog.errors import (
     UnsupportedVersionError,
 )
 from fastlog.native._records import Record
+from tests.support.broker import wait_until
 from tests.support.fake_cluster import FETCH, METADATA, FakeCluster
 
 MakeConsumer = Callable[..., Consumer]
@@ -390,16 +391,16 @@ def test_an_iteration_is_interrupted_by_ctrl_c_and_a_new_one_goes_on(make_consum
 def test_a_consumer_that_is_dropped_leaves_no_threads() -> None:
     with FakeCluster() as cluster:
         cluster.create("t")[0].append(b"x")
+        # those of other tests, which leave clients to the garbage collector
+        earlier = set(threading.enumerate())
         consumer = Consumer(cluster.bootstrap, topics="t", auto_offset_reset="earliest")
         read(consumer, 1)
         del consumer
         gc.collect()
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and any(
-            t.name == "fastlog-consumer" for t in threading.enumerate()
-        ):
-            time.sleep(0.05)
-        assert not any(thread.name == "fastlog-consumer" for thread in threading.enumerate())
+        wait_until(
+            "its thread ends",
+            lambda: "fastlog-consumer" not in {it.name for it in set(threading.enumerate()) - earlier},
+        )
 
 
 def test_a_program_that_forgets_to_close_ends_all_the_same() -> None:

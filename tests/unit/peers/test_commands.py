@@ -23,6 +23,7 @@ from fastlog.broker.peers.messages import Answer, AskRefused, AskSnapshot, Refus
 from fastlog.broker.peers.ports import ADMIN, REPLICATION
 from fastlog.broker.peers.server import CommandTable
 from fastlog.ports import Registration
+from tests.support.broker import wait_until
 from tests.support.peers import CLUSTER, WAIT_SECONDS, Answers, PeerServer, registration
 
 OWN = 1
@@ -404,4 +405,5 @@ def test_no_descriptor_is_left(own: CommandTable, answers: Answers) -> None:
     before = count()
     for _ in range(3):
         once()
-    assert count() <= before
+    # a client that another test left open may hold one more for a moment
+    wait_until("all are closed", lambda: count() <= before)
