@@ -50,6 +50,8 @@ class Archive(Protocol):
 
 def open_archive(place: str) -> Archive:
     """The archive at a path, or at the URL of an object store; raises BackupError where there can be none."""
+    if not place:
+        raise BackupError("the place for backups is empty: name a directory, or s3://bucket/prefix")
     if "://" not in place:
         return DirectoryArchive(Path(place))
     if place.startswith(FILE_URL):

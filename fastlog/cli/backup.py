@@ -103,7 +103,10 @@ def restore(
 
     archive = archives.open_archive(place)
     if only_list:
-        _list(list(archives.manifests_of(archive))[::-1], as_json=as_json)
+        found = list(archives.manifests_of(archive))[::-1]
+        if not found:
+            _warn(f"there is no backup in {archive}")
+        _list(found, as_json=as_json)
         return 0
     manifest = archives.manifest_of(archive, taken)
     _tell_age(manifest)
@@ -205,6 +208,8 @@ def _list(found: list[tuple[str, Manifest | UnreadableBackupError]], *, as_json:
         rows.append(row)
     if as_json:
         report.print_json(rows)
+        return
+    if not rows:
         return
     columns = ("taken", "cluster", "topics", "groups", "bytes")
     report.print_table(columns, [[report.cell(row[it]) for it in columns] for row in rows])

@@ -110,9 +110,10 @@ def test_the_command_line_takes_the_url_of_a_store(
     broker: BrokerProcess, other: BrokerProcess, store: FaultyStore, topic: str
 ) -> None:
     where = url(topic)
+    none = f"fastlog: there is no backup in {where}\n"
     missing = fastlog("restore", where, "--list")
-    assert (missing.status, missing.err) == (0, "")
-    assert fastlog("restore", where).err == f"fastlog: there is no backup in {where}\n"
+    assert (missing.status, missing.out, missing.err) == (0, b"", none)
+    assert fastlog("restore", where).err == none
     done = fastlog("backup", where, "--topic", topic, "--no-groups", "--bootstrap", broker.bootstrap)
     assert (done.status, done.err) == (0, "")
     (listed,) = fastlog("restore", where, "--list", "--json").rows()[0]

@@ -152,3 +152,5 @@ def test_a_place_is_a_directory_or_the_url_of_a_store(tmp_path: Path) -> None:
         assert (tmp_path / place[-1] / keep_one.object_name).is_file()
     with pytest.raises(BackupError, match=r"^what://ever is no place for backups"):
         open_archive("what://ever")
+    with pytest.raises(BackupError, match="the place for backups is empty"):
+        open_archive("")
