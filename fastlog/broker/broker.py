@@ -213,7 +213,7 @@ class Broker:
             self._router.start(self._engine.zmq_intake(at.scheme, host, at.port))
         self._undo.callback(self._node.configs.subscribe(self._changed))
         self._changed(None)
-        housekeeping = Housekeeping(broker_tasks(self._engine, self._deletion_clock), self._clock)
+        housekeeping = Housekeeping(broker_tasks(self._engine), self._clock)
         self._undo.callback(housekeeping.stop)
         housekeeping.start()
         for number in range(self._engine.directory_count()):

@@ -23,7 +23,7 @@ from fastlog.broker.forwarding.topics import ClusterTopics
 from fastlog.broker.housekeeping import Housekeeping, Task
 from fastlog.broker.image import publish_cluster
 from fastlog.broker.listening import bind_router
-from fastlog.broker.node import reachable
+from fastlog.broker.node import CLEAN, reachable
 from fastlog.broker.opening import Opening
 from fastlog.broker.peers.client import PeerClient
 from fastlog.broker.peers.messages import AskVerified
@@ -73,7 +73,6 @@ CHANGES_AT_ONCE = 128
 MENDING_MS = 500
 #: how long the answer to a report is waited for, which says nothing
 REPORT_MS = 5_000
-CLEAN = "clean"
 
 
 class ClusterNode:

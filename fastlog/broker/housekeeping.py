@@ -141,10 +141,9 @@ class Task(msgspec.Struct, frozen=True):
         return self.interval_ms if isinstance(self.interval_ms, int) else self.interval_ms()
 
 
-def broker_tasks(logs: Logs, deletion_clock: DeletionClock) -> tuple[Task, ...]:
-    """The tasks of the broker's thread."""
+def broker_tasks(logs: Logs) -> tuple[Task, ...]:
+    """The tasks of the broker's thread, which wait for no disk."""
     return (
-        Task("clock", CLOCK_INTERVAL_MS, deletion_clock.write),
         Task("room of the disks", ROOM_INTERVAL_MS, logs.look_at_rooms),
         Task("idle files", IDLE_FILES_INTERVAL_MS, logs.close_idle_files),
     )
@@ -153,8 +152,10 @@ def broker_tasks(logs: Logs, deletion_clock: DeletionClock) -> tuple[Task, ...]:
 def directory_tasks(
     logs: DirectoryLogs, directory: int, settings: BrokerSettings, clock: Clock, deletion_clock: DeletionClock
 ) -> tuple[Task, ...]:
-    """The tasks of a data directory's thread; `deletion_clock` says what is old."""
+    """The tasks of a data directory's thread; `deletion_clock` says what is old, and lies in the first one."""
+    clock_task = [Task("clock", CLOCK_INTERVAL_MS, deletion_clock.write)] if directory == 0 else []
     return (
+        *clock_task,
         Task(
             "retention",
             settings.log_retention_check_interval_ms,

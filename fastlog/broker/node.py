@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from fastlog.native._engine import Engine
     from fastlog.ports import Clock, Random
 
-#: the engine's word for an end that took what was not synced
-MACHINE_DIED = "machine died"
+#: the engine's word for an end of a run that took nothing
+CLEAN = "clean"
 
 
 class Foundation:
@@ -92,7 +92,7 @@ class LocalNode:
         """See Node."""
         base, node_id = self._foundation, self._foundation.settings.node_id
         self._cluster_id = cluster_id
-        self._may_have_lost = has_lost or last_stop == MACHINE_DIED
+        self._may_have_lost = has_lost or last_stop != CLEAN
         store = LocalStore(base.data_dir, cluster_id)
         base.undo.callback(store.close)
         self.configs = LocalConfigs(base.config, store, node_id)

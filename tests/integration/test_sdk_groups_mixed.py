@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -80,16 +81,18 @@ def kafka_python(bootstrap: str, topic: str, strategy: str) -> Callable[[Foreign
 
     def run(me: Foreign) -> None:
         consumer = KafkaConsumer(
-            topic,
             bootstrap_servers=bootstrap,
             group_id=topic,
             auto_offset_reset="earliest",
             heartbeat_interval_ms=200,
             session_timeout_ms=6000,
-            # where it leads before it knows the topic it assigns nothing, until it looks again
             metadata_max_age_ms=2000,
             partition_assignment_strategy=[RangePartitionAssignor],
         )
+        # where it leads before it knows the topic it assigns nothing, and may not look again
+        while not consumer.partitions_for_topic(topic) and not me.stopping.is_set():
+            time.sleep(POLL_SECONDS)
+        consumer.subscribe([topic])
         while not me.stopping.is_set():
             polled = consumer.poll(timeout_ms=int(POLL_SECONDS * 1000))
             me.values += [int(one.value) for records in polled.values() for one in records]

@@ -280,7 +280,7 @@ def test_what_is_doubted_is_looked_at_by_the_scrub_without_a_pass_and_by_nobody_
     assert node.engine.verify("t", TOPIC_ID.bytes, 0, 0)
     clock: Any = SimpleNamespace(now_ms=lambda: time.time_ns() // 1_000_000, write=lambda: None)
     for task in (
-        *broker_tasks(node.engine, clock),
+        *broker_tasks(node.engine),
         *directory_tasks(node.engine, 0, load().broker(), clock, clock),
     ):
         task.run()

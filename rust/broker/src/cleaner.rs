@@ -72,20 +72,17 @@ impl Cleaner {
         }
     }
 
-    /// The topic is deleted; one of the same name starts anew. True = offsets of it were known.
-    pub(crate) fn forget(&self, topic: &str) -> bool {
+    /// The topic is deleted; one of the same name starts anew.
+    pub(crate) fn forget(&self, topic: &str) {
         self.damaged.lock().retain(|(known, _)| known != topic);
-        let mut progress = self.progress.lock();
-        let before = progress.offsets.len();
-        progress.offsets.retain(|(known, _), _| known != topic);
-        progress.offsets.len() < before
+        self.progress.lock().offsets.retain(|(known, _), _| known != topic);
     }
 
-    /// The replica is put away; one that comes back starts anew. True = its offset was known.
-    pub(crate) fn forget_partition(&self, topic: &str, index: i32) -> bool {
+    /// The replica is put away; one that comes back starts anew.
+    pub(crate) fn forget_partition(&self, topic: &str, index: i32) {
         let key = (topic.to_owned(), index);
         self.damaged.lock().remove(&key);
-        self.progress.lock().offsets.remove(&key).is_some()
+        self.progress.lock().offsets.remove(&key);
     }
 
     /// The partition is not to be cleaned from now on, or may be again.
@@ -102,11 +99,16 @@ impl Cleaner {
         self.brake.stop();
     }
 
-    /// True = one was cleaned; false = none needs it, or none can be now.
-    pub(crate) fn clean_one(&self, broker: &Broker, settings: &CleanerSettings, now_ms: i64) -> bool {
+    /// The partition that was cleaned; `None` = no log needs it, or none can be now.
+    pub(crate) fn clean_one(
+        &self,
+        broker: &Broker,
+        settings: &CleanerSettings,
+        now_ms: i64,
+    ) -> Option<Arc<Partition>> {
         let mut failed = BTreeSet::new();
         while !self.brake.is_stopped() {
-            let Some((partition, found)) = self.dirtiest(broker, &failed, now_ms) else { return false };
+            let (partition, found) = self.dirtiest(broker, &failed, now_ms)?;
             let key = key_of(&partition);
             let pace = Throttle::new(&self.brake, settings.bytes_per_second);
             let from = found.first_dirty_offset;
@@ -115,7 +117,7 @@ impl Cleaner {
                 Ok(Some(cleaned)) if cleaned.end_offset > from => {
                     tell(broker, &partition, from, &cleaned);
                     self.reached(key, cleaned.end_offset);
-                    return true;
+                    return Some(partition);
                 }
                 // nothing to do after all, or it was stopped
                 Ok(_) => {}
@@ -123,7 +125,7 @@ impl Cleaner {
             }
             failed.insert(key_of(&partition));
         }
-        false
+        None
     }
 
     /// A pass ended there.

@@ -59,5 +59,6 @@ fn find(
     let partition = broker.open_partition(topic, asked.partition)?;
     partition.check_leads(asked.current_leader_epoch)?;
     let log = partition.log();
-    Ok(incoming.look(log, || log.end_offset_for_epoch(asked.leader_epoch)).unwrap_or((-1, -1)))
+    let found = incoming.look(log, || log.end_offset_for_epoch(asked.leader_epoch)).unwrap_or(Ok((-1, -1)));
+    found.map_err(|error| error.code())
 }

@@ -421,7 +421,8 @@ fn diverging_epoch(partition: &Partition, wanted: &Wanted) -> Result<Option<(i32
     if wanted.last_fetched_epoch < 0 {
         return Ok(None);
     }
-    let (epoch, end_offset) = partition.log().end_offset_for_epoch(wanted.last_fetched_epoch);
+    let found = partition.log().end_offset_for_epoch(wanted.last_fetched_epoch);
+    let (epoch, end_offset) = found.map_err(|error| error.code())?;
     if epoch < 0 || end_offset < 0 {
         return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
     }

@@ -132,7 +132,7 @@ impl LogManager {
     }
 
     fn write_each(&self, directory: &LogDir) -> Result<(), LogError> {
-        for checkpoint in [Checkpoint::RecoveryPoint, Checkpoint::LogStart, Checkpoint::HighWatermark] {
+        for checkpoint in Checkpoint::ALL {
             directory.write_checkpoint_by(checkpoint, || self.offsets(directory, checkpoint))?;
         }
         Ok(())

@@ -3,8 +3,9 @@
 use super::checkpoints::has_checkpointed;
 use super::{LogManager, failed, tiers};
 use crate::partition::Partition;
-use fastlog_log::{Checkpoint, Due, LogError, file_name};
+use fastlog_log::{Due, LogError, file_name};
 use std::collections::BTreeSet;
+use std::mem;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -38,14 +39,13 @@ impl LogManager {
                 }
             }
             self.delete_unopened(topic, topic_id, |_| true, true, &mut put_away)?;
-            put_away.was_cleaned |= self.cleaner.forget(topic);
+            self.cleaner.forget(topic);
             Ok(put_away.take_count())
         };
         let counts: Vec<_> = topics.iter().map(|(topic, id)| each(topic.as_ref(), *id)).collect();
         self.forget_wanted_of(&ids);
-        match self.settle(&put_away) {
+        match self.settle(put_away) {
             Ok(()) => counts,
-            // what was renamed may not be so on the disk: whoever asks again finds nothing, and comes here
             Err(error) => counts.into_iter().map(|it| it.and(Err(error.clone()))).collect(),
         }
     }
@@ -55,11 +55,23 @@ impl LogManager {
         self.doomed.lock().push((gone.log().directory(), due));
     }
 
-    /// Makes what was put away durable, and drops its offsets from the checkpoints: a namesake is not to inherit them.
-    pub(super) fn settle(&self, put_away: &PutAway) -> Result<(), LogError> {
+    /// Makes what was put away durable, and drops its offsets from the checkpoints: a namesake is not to inherit them. What
+    /// that failed for stays to be done: whoever asks again finds nothing to put away, and comes here.
+    pub(super) fn settle(&self, mut put_away: PutAway) -> Result<(), LogError> {
+        put_away.take_in(mem::take(&mut *self.unsettled.lock()));
+        let settled = self.settle_all(&put_away);
+        if settled.is_err() {
+            self.unsettled.lock().take_in(put_away);
+        }
+        settled
+    }
+
+    fn settle_all(&self, put_away: &PutAway) -> Result<(), LogError> {
         let directories = self.directories()?;
+        // a namesake that was made since the first try may be on the move itself
+        let is_gone = |(topic, index): &&(String, i32)| self.broker.partitions().get(topic, *index).is_none();
         let name = |(topic, index): &(String, i32)| file_name::of_partition(topic, *index);
-        let names: Vec<_> = put_away.partitions.iter().map(name).collect();
+        let names: Vec<_> = put_away.partitions.iter().filter(is_gone).map(name).collect();
         // in one that failed what was deleted is found again, and left alone
         for directory in directories.healthy() {
             // a namesake may be made in either of the directories that a move of it was about
@@ -68,9 +80,6 @@ impl LogManager {
             let is_home = put_away.homes.contains(directory.path());
             if is_home {
                 directory.sync()?;
-            }
-            if is_home && put_away.was_cleaned {
-                self.write_checkpoint_of(directory, Checkpoint::Cleaner)?;
             }
             if is_home || has_checkpointed(directory, &put_away.partitions) {
                 self.write_without(directory, &put_away.partitions)?;
@@ -119,8 +128,6 @@ pub(super) struct PutAway {
     homes: BTreeSet<PathBuf>,
     /// Those that were counted already.
     counted: usize,
-    /// One of them had an offset in the cleaner's checkpoint.
-    pub(super) was_cleaned: bool,
 }
 
 impl PutAway {
@@ -132,6 +139,12 @@ impl PutAway {
 
     pub(super) fn has(&self, replica: &(String, i32)) -> bool {
         self.partitions.contains(replica)
+    }
+
+    /// What was put away before.
+    fn take_in(&mut self, earlier: Self) {
+        self.partitions.extend(earlier.partitions);
+        self.homes.extend(earlier.homes);
     }
 
     /// How many came since this was last asked.

@@ -96,6 +96,8 @@ pub struct LogManager {
     unopened: Mutex<BTreeSet<(String, i32)>>,
     /// Directories of deleted partitions, and when they may be removed.
     doomed: Mutex<Vec<(PathBuf, Due)>>,
+    /// Of what was deleted, what could not be made durable yet.
+    unsettled: Mutex<PutAway>,
     /// Partitions that may be in a directory that failed before the start: they are not opened in this run, nor made anew.
     missing: Mutex<BTreeSet<(String, i32, Uuid)>>,
     /// One at a time writes down which topics were deleted while a directory failed.
@@ -172,6 +174,7 @@ impl LogManager {
             found: Mutex::new(found),
             unopened: Mutex::default(),
             doomed: Mutex::new(doomed.into_iter().map(|path| (path, Due::at_once())).collect()),
+            unsettled: Mutex::default(),
             missing: Mutex::default(),
             noting: Mutex::default(),
             passed_over,
@@ -437,11 +440,9 @@ impl LogManager {
     /// Cleans the compacted log that needs it most; false when none does, or the cleaner was stopped. One thread calls it.
     /// The new segments are in place before the checkpoint is; one that is too low only means more work.
     pub fn clean_one(&self, settings: &CleanerSettings, now_ms: i64) -> Result<bool, LogError> {
-        let did = self.cleaner.clean_one(&self.broker, settings, now_ms);
-        if did {
-            self.write_checkpoint(Checkpoint::Cleaner)?;
-        }
-        Ok(did)
+        let Some(cleaned) = self.cleaner.clean_one(&self.broker, settings, now_ms) else { return Ok(false) };
+        self.write_checkpoint_of_log(cleaned.log(), Checkpoint::Cleaner)?;
+        Ok(true)
     }
 
     /// Stops the cleaner for good; returns without waiting for it.

@@ -121,10 +121,26 @@ impl LogManager {
         is_deleted: bool,
         now_ms: i64,
     ) -> Result<usize, LogError> {
-        let mut put_away = PutAway::default();
         if is_deleted {
             self.note_if_left(&*self.directories()?, &[topic_id])?;
         }
+        let mut put_away = PutAway::default();
+        let tried = self.put_away(topic, topic_id, wanted, is_deleted, now_ms, &mut put_away);
+        let count = put_away.take_count();
+        // also what there is when one of them failed: who asks again does not find it
+        let settled = self.settle(put_away);
+        tried.and(settled).map(|()| count)
+    }
+
+    fn put_away(
+        &self,
+        topic: &str,
+        topic_id: Uuid,
+        wanted: &[(i32, i32)],
+        is_deleted: bool,
+        now_ms: i64,
+        put_away: &mut PutAway,
+    ) -> Result<(), LogError> {
         for &(index, leader_epoch) in wanted {
             let open = self.broker.partitions().get(topic, index).filter(|it| it.topic_id() == topic_id);
             if is_deleted && open.is_some_and(|it| self.is_left(&it) && it.put_away(leader_epoch)) {
@@ -136,19 +152,18 @@ impl LogManager {
             }
             if let Some(gone) = self.broker.delete_replica(topic, topic_id, index, leader_epoch)? {
                 self.doom(&gone, now_ms);
-                put_away.was_cleaned |= self.cleaner.forget_partition(topic, index);
+                self.cleaner.forget_partition(topic, index);
                 put_away.add(topic, index, &gone.log().directory());
             }
         }
         let is_meant = |index| wanted.iter().any(|it| it.0 == index);
-        self.delete_unopened(topic, topic_id, is_meant, is_deleted, &mut put_away)?;
+        self.delete_unopened(topic, topic_id, is_meant, is_deleted, put_away)?;
         if is_deleted {
             self.forget_wanted_of(&[topic_id]);
         } else {
             self.forget_wanted_replicas(topic_id, |replica| put_away.has(replica));
         }
-        self.settle(&put_away)?;
-        Ok(put_away.take_count())
+        Ok(())
     }
 
     /// Takes in a leader's answer: what `asked` names of it. Batches are stored as they are, their CRCs checked.

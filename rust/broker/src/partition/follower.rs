@@ -173,6 +173,6 @@ impl Partition {
         if self.is_deleted() {
             return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         }
-        Ok(self.log.end_offset_for_epoch(epoch))
+        self.log.end_offset_for_epoch(epoch).map_err(|error| error.code())
     }
 }

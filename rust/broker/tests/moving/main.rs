@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
+mod deleting;
 mod descriptors;
 mod node;
 mod waiting;

@@ -96,7 +96,7 @@ fn check(opened: &Opened, hides_younger: bool) {
         assert_eq!(log.aborted_transactions(0, log.log_end_offset()).unwrap(), WRITTEN.aborted);
     }
     for epoch in -1..4 {
-        log.end_offset_for_epoch(epoch);
+        log.end_offset_for_epoch(epoch).unwrap();
     }
     check_goes_on(log);
 }

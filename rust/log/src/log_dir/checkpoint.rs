@@ -30,6 +30,9 @@ pub enum Checkpoint {
 pub type Offsets = BTreeMap<(String, i32), i64>;
 
 impl Checkpoint {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::RecoveryPoint, Self::LogStart, Self::HighWatermark, Self::Cleaner];
+
     /// Kafka's name of the file.
     pub fn file_name(self) -> &'static str {
         match self {

@@ -82,6 +82,9 @@ impl Claim {
         let recovery_points = Checkpoint::RecoveryPoint.read(file_system, directory)?;
         let high_watermarks = Checkpoint::HighWatermark.read(file_system, directory)?;
         let log_starts = Checkpoint::LogStart.read(file_system, directory)?;
+        let cleaned = Checkpoint::Cleaner.read(file_system, directory);
+        let cleaned =
+            cleaned.inspect_err(|error| tracing::warn!(%error, "logs are cleaned from their starts")).ok();
         if !is_known {
             meta_properties::write(file_system, directory, identity)?;
         }
@@ -101,6 +104,8 @@ impl Claim {
         ];
         // one that tells nothing may not be there
         let told = read.into_iter().filter(|(_, offsets)| !offsets.is_empty());
+        // it has no turn of its own, in which it would come to be known
+        let told = told.chain(cleaned.as_ref().map(|offsets| (Checkpoint::Cleaner, offsets)));
         let written =
             |offsets| Written { text: checkpoint::text(offsets), is_synced: false, next: Next::Nothing };
         let written = told.map(|(checkpoint, offsets)| (checkpoint, written(offsets))).collect();
@@ -112,6 +117,7 @@ impl Claim {
             recovery_points,
             high_watermarks,
             log_starts,
+            cleaned: cleaned.unwrap_or_default(),
             writing: Mutex::default(),
             written: Mutex::new(written),
             moves: Mutex::new(moves),

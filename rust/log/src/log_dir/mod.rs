@@ -90,6 +90,7 @@ pub struct LogDir {
     recovery_points: Offsets,
     high_watermarks: Offsets,
     log_starts: Offsets,
+    cleaned: Offsets,
     /// What the checkpoint files say, where that is known. Not held while the disk is waited for.
     written: Mutex<HashMap<Checkpoint, Written>>,
     /// Files are written one at a time: they share the names of their temporary files.
@@ -259,13 +260,12 @@ impl LogDir {
         result
     }
 
-    /// Whether the last run or this one may have written down an offset of the partition that is not 0, the cleaner's apart,
-    /// or is about to. Does not wait for the disk.
+    /// Whether the last run or this one may have written down an offset of the partition that is not 0, or is about to. Does
+    /// not wait for the disk.
     pub fn has_checkpointed(&self, topic: &str, partition: i32) -> bool {
         let line = format!("\n{topic} {partition} ");
         let written = self.written.lock();
-        let all = [Checkpoint::RecoveryPoint, Checkpoint::HighWatermark, Checkpoint::LogStart];
-        all.iter().any(|it| written.get(it).is_none_or(|it| it.may_say(&line)))
+        Checkpoint::ALL.iter().any(|it| written.get(it).is_none_or(|it| it.may_say(&line)))
     }
 
     /// Syncs the names of what is in it.
@@ -273,13 +273,10 @@ impl LogDir {
         self.storage.file_system.sync_directory(self.path()).during("sync", self.path())
     }
 
-    /// Up to where logs were compacted. A file that does not read counts as none: they are cleaned from their starts.
+    /// Up to where logs were compacted by the last run. A file that does not read counts as none: they are cleaned from
+    /// their starts.
     pub fn cleaner_offsets(&self) -> Offsets {
-        let read = Checkpoint::Cleaner.read(&*self.storage.file_system, self.path());
-        read.unwrap_or_else(|error| {
-            tracing::warn!(%error, "logs are cleaned from their starts");
-            Offsets::new()
-        })
+        self.cleaned.clone()
     }
 
     /// To be called once all logs have been opened after a crash: from here on, the rules for the death of the process

@@ -71,22 +71,27 @@ impl Log {
     ///
     /// What the file tells is compared with the batches before it is answered; one that they contradict is another log's,
     /// and is made anew.
-    pub fn end_offset_for_epoch(&self, epoch: i32) -> (i32, i64) {
+    ///
+    /// # Errors
+    /// It would have to be, and cannot be now: `StandsStill`, or those of the disk.
+    pub fn end_offset_for_epoch(&self, epoch: i32) -> Result<(i32, i64), LogError> {
         // the end first: an epoch that begins meanwhile then begins at or after it
         let end = self.log_end_offset();
         let found = self.epochs.lock().end_offset_for(epoch, end);
         match self.is_epoch_start(found.1) {
-            Ok(true) => found,
+            Ok(true) => Ok(found),
             // what is found below it then is dropped
-            Ok(false) if leave_unless_waiting().is_err() => found,
+            Ok(false) if leave_unless_waiting().is_err() => Ok(found),
             Ok(false) => {
-                self.rebuild_epochs();
-                self.epochs.lock().end_offset_for(epoch, end)
+                self.rebuild_epochs().inspect_err(|error| {
+                    tracing::warn!(%error, "the batches contradict the leader epochs, which could not be built anew");
+                })?;
+                Ok(self.epochs.lock().end_offset_for(epoch, end))
             }
-            Err(error) if error.is_of_the_look() => found,
+            Err(error) if error.is_of_the_look() => Ok(found),
             Err(error) => {
                 tracing::warn!(%error, "leader epochs are not compared with the batches");
-                found
+                Ok(found)
             }
         }
     }
@@ -115,25 +120,23 @@ impl Log {
         Ok(true)
     }
 
-    fn rebuild_epochs(&self) {
-        // whoever asked is told what the file says, and the next one has it looked at again
-        let Ok(mut writer) = self.lock_writer() else { return };
-        let rebuilt = epochs_in(self.segments().iter(), i64::MAX).and_then(|found| {
-            let mut epochs = self.epochs.lock();
-            let before = epochs.entries().to_vec();
-            epochs.rebuild(found, self.log_end_offset());
-            epochs.truncate_from_start(self.log_start_offset());
-            if epochs.entries() == before {
-                return Ok(());
-            }
-            let directory = self.directory();
-            tracing::warn!(directory = %directory.display(), "{}", REBUILT);
-            writer.leader_epoch = latest_of(&epochs);
-            epochs.save()
-        });
-        if let Err(error) = rebuilt {
-            tracing::warn!(%error, "the leader epochs could not be built anew, and are what their file says");
+    fn rebuild_epochs(&self) -> Result<(), LogError> {
+        let mut writer = self.lock_writer()?;
+        let found = epochs_in(self.segments().iter(), i64::MAX)?;
+        let mut epochs = self.epochs.lock();
+        let before = epochs.entries().to_vec();
+        epochs.rebuild(found, self.log_end_offset());
+        epochs.truncate_from_start(self.log_start_offset());
+        if epochs.entries() == before {
+            return Ok(());
         }
+        let directory = self.directory();
+        tracing::warn!(directory = %directory.display(), "{}", REBUILT);
+        writer.leader_epoch = latest_of(&epochs);
+        if let Err(error) = epochs.save() {
+            tracing::warn!(%error, "the leader epochs were built anew, and are not in their file yet");
+        }
+        Ok(())
     }
 
     /// The epoch that the record at `offset` was written in, as far as the epochs are known.

@@ -348,15 +348,23 @@ fn remove_left_over(storage: &Storage, segments: &mut Vec<Arc<Segment>>) -> Resu
     Ok(!left_over.is_empty())
 }
 
-/// Whether the segment goes on from `offset`, by headers up to there and whole batches behind.
+/// Whether the segment goes on from `offset`, by headers up to there and whole batches behind. What cannot be read says
+/// nothing: a start is not to fail for a place that nobody may ever ask for.
 fn has_batch_from(segment: &Segment, offset: i64) -> Result<bool, LogError> {
     let mut scan = segment.scan_from(0, segment.size())?;
-    while let Step::Batch(located) = scan.step(offset).during("read", segment.log.path())? {
-        if located.header.last_offset() >= offset {
-            return Ok(true);
+    loop {
+        match scan.step(offset) {
+            Ok(Step::Batch(located)) if located.header.last_offset() >= offset => return Ok(true),
+            Ok(Step::Batch(_)) => {}
+            Ok(_) => return Ok(false),
+            Err(error) => {
+                let path = segment.log.path();
+                let segment = path.display();
+                tracing::warn!(%error, %segment, "whether an empty segment goes on from this one is not known");
+                return Ok(false);
+            }
         }
     }
-    Ok(false)
 }
 
 fn load_epochs(storage: &Storage, directory: &Path, names: &[String]) -> Result<EpochCache, LogError> {

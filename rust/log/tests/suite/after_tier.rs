@@ -138,7 +138,7 @@ fn epochs_of_what_only_the_store_has_are_built_from_its_manifest() {
     std::fs::remove_file(directory.path().join("t-0/leader-epoch-checkpoint")).unwrap();
     let log = open(directory.path(), 0, (0, *bases.last().unwrap()), &[(1, 0), (3, 30)]);
     assert_eq!(log.log_start_offset(), 0);
-    assert_eq!(log.end_offset_for_epoch(1), (1, 30));
+    assert_eq!(log.end_offset_for_epoch(1).unwrap(), (1, 30));
     assert_eq!((log.epoch_for_offset(29), log.epoch_for_offset(30)), (Some(1), Some(3)));
     let text = std::fs::read_to_string(directory.path().join("t-0/leader-epoch-checkpoint")).unwrap();
     assert_eq!(text, "0\n2\n1 0\n3 30\n", "and written down");

@@ -85,8 +85,8 @@ fn leader_epochs_are_not_answered_before_the_batches_were_seen() {
     drop(log);
     let log = open_synced(directory.path(), config(), 3);
     if forget(directory.path()) {
-        assert_eq!(only_in_memory(|| log.end_offset_for_epoch(2)), Err(NotInMemory));
+        assert_eq!(only_in_memory(|| log.end_offset_for_epoch(2).unwrap()), Err(NotInMemory));
     }
-    assert_eq!(log.end_offset_for_epoch(2), (2, 2));
-    assert_eq!(only_in_memory(|| log.end_offset_for_epoch(2)), Ok((2, 2)));
+    assert_eq!(log.end_offset_for_epoch(2).unwrap(), (2, 2));
+    assert_eq!(only_in_memory(|| log.end_offset_for_epoch(2).unwrap()), Ok((2, 2)));
 }

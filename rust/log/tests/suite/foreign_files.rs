@@ -280,7 +280,7 @@ fn leader_epochs_of_another_log_are_not_believed() {
     let directory = tempfile::tempdir().unwrap();
     let end = with_epochs(directory.path());
     let path = partition(directory.path()).join("leader-epoch-checkpoint");
-    let told = |log: &Log| (-1..10).map(|epoch| log.end_offset_for_epoch(epoch)).collect::<Vec<_>>();
+    let told = |log: &Log| (-1..10).map(|epoch| log.end_offset_for_epoch(epoch).unwrap()).collect::<Vec<_>>();
     let sound = fs::read_to_string(&path).unwrap();
     assert_eq!(sound, "0\n3\n2 0\n4 40\n7 90\n");
     let expected = told(&open_after(directory.path(), config(), LastStop::Clean, end));
@@ -314,7 +314,8 @@ fn epochs_of_a_log_whose_first_records_were_deleted_are_its_own() {
         let path = partition(directory.path()).join("leader-epoch-checkpoint");
         let log = open_after(directory.path(), config(), LastStop::Clean, end);
         assert_eq!(log.delete_records(start).unwrap(), start);
-        let answers = |log: &Log| (1..9).map(|epoch| log.end_offset_for_epoch(epoch)).collect::<Vec<_>>();
+        let answers =
+            |log: &Log| (1..9).map(|epoch| log.end_offset_for_epoch(epoch).unwrap()).collect::<Vec<_>>();
         let before = answers(&log);
         log.close(true).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), told);

@@ -324,11 +324,11 @@ fn epochs_tell_followers_where_they_diverge() {
     fill_in_epoch(&log, 2, 10);
     log.start_epoch(4).unwrap();
     fill_in_epoch(&log, 4, 25);
-    assert_eq!(log.end_offset_for_epoch(4), (4, 25));
-    assert_eq!(log.end_offset_for_epoch(3), (2, 10));
-    assert_eq!(log.end_offset_for_epoch(2), (2, 10));
-    assert_eq!(log.end_offset_for_epoch(1), (1, 0));
-    assert_eq!(log.end_offset_for_epoch(5), (-1, -1));
+    assert_eq!(log.end_offset_for_epoch(4).unwrap(), (4, 25));
+    assert_eq!(log.end_offset_for_epoch(3).unwrap(), (2, 10));
+    assert_eq!(log.end_offset_for_epoch(2).unwrap(), (2, 10));
+    assert_eq!(log.end_offset_for_epoch(1).unwrap(), (1, 0));
+    assert_eq!(log.end_offset_for_epoch(5).unwrap(), (-1, -1));
     let text = fs::read_to_string(directory.path().join("t-0/leader-epoch-checkpoint")).unwrap();
     assert_eq!(text, "0\n2\n2 0\n4 10\n");
 }
@@ -349,10 +349,10 @@ fn a_leader_that_wrote_nothing_follows_a_log_without_its_epoch() {
     // elected in epoch 2 with nothing, and gone before it had a record; its followers know nothing of that epoch
     follower.start_epoch(2).unwrap();
     follower.append_replica(&bytes_of(&slice), 3, NOW_MS).unwrap();
-    assert_eq!(follower.end_offset_for_epoch(1), (1, 2));
+    assert_eq!(follower.end_offset_for_epoch(1).unwrap(), (1, 2));
     assert_eq!(follower.leader_epoch(), Some(1));
     follower.close(true).unwrap();
     drop(follower);
     let (follower, _) = open(second.path(), config(), LastStop::Clean);
-    assert_eq!(follower.end_offset_for_epoch(1), (1, 2));
+    assert_eq!(follower.end_offset_for_epoch(1).unwrap(), (1, 2));
 }

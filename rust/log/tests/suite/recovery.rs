@@ -534,12 +534,16 @@ fn epochs_of_records_whose_deletion_was_not_noted_down_are_known_again() {
     log.advance_high_watermark(6);
     // in the middle of an epoch, which the file of epochs is then cut to
     assert_eq!(log.delete_records(3).unwrap(), 3);
-    assert_eq!(log.end_offset_for_epoch(1), (1, 3));
+    assert_eq!(log.end_offset_for_epoch(1).unwrap(), (1, 3));
     drop(log);
     let (log, _) = open(directory.path(), config(), LastStop::ProcessDied);
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (0, 6));
     assert_eq!(log.epochs(), before);
-    assert_eq!(log.end_offset_for_epoch(1), (1, 2), "what a follower goes by that has to cut its log");
+    assert_eq!(
+        log.end_offset_for_epoch(1).unwrap(),
+        (1, 2),
+        "what a follower goes by that has to cut its log"
+    );
 }
 
 #[test]

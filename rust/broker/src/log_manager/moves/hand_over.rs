@@ -171,7 +171,6 @@ impl LogManager {
             });
         }
         let written = self.write_all(target);
-        let written = written.and_then(|()| self.write_checkpoint_of(target, Checkpoint::Cleaner));
         // else the next try would take for written what is not
         written.inspect_err(|_| *self.moves.arriving.lock() = None).map(|()| true)
     }

@@ -43,12 +43,17 @@ impl LogManager {
                 tier.tier.note_lost(lost);
             }
             // first: there is always something new to upload where much is written
-            if put_back(tiers, partition, (&tier, writer, local), now_ms)? {
+            let put_back = put_back(tiers, partition, (&tier, writer, local), now_ms);
+            if matches!(put_back, Ok(true)) {
                 return Ok(true);
             }
-            let Some(closed) = partition.log().next_to_upload()? else { return Ok(false) };
+            // one that cannot be put back, as it is damaged here too, keeps no other from the store
+            let Some(closed) = partition.log().next_to_upload()? else { return put_back };
             tier.tier.add(tiers.store(), writer, &closed, local)?;
             partition.note_tier(&tier);
+            if let Err(error) = put_back {
+                self.tell_tier(partition, &error, now_ms);
+            }
             Ok(true)
         })
     }
@@ -92,7 +97,7 @@ impl LogManager {
         if log.advance_start(log.local_log_start_offset())? {
             partition.notify();
         }
-        self.write_checkpoint(Checkpoint::LogStart)?;
+        self.write_checkpoint_of_log(log, Checkpoint::LogStart)?;
         log.set_tiered_end(None);
         tier.tier.remove_all(tiers.store())?;
         deleted::remove_copy(&log.storage(), &log.directory())?;

@@ -1,10 +1,11 @@
 //! Where the logs of tiered topics start by the retention of the whole log. The store is not asked: what is to go goes from
 //! the disk also while the store is away, and from the store when it is back.
 //!
-//! Crash points. The starts of all partitions move first, then they are written down, once for all of them, and only
-//! then does the store forget what lies below.
+//! Crash points. The starts of all partitions move first, then they are written down, once for all of a directory, and
+//! only then does the store forget what lies below.
 
 use super::super::LogManager;
+use super::super::directories::has;
 use super::tier_of;
 use crate::events::Level;
 use crate::partition::{Duty, Partition};
@@ -31,15 +32,19 @@ impl LogManager {
             let start = partition.log().log_start_offset();
             let is_below = |it: &Entry| it.next_offset <= start;
             if tier.tier.whole().segments.first().is_some_and(is_below) && tier.written_start() != start {
-                moved.push((tier, start));
+                moved.push((partition, tier, start));
             }
         }
-        if moved.is_empty() {
-            return;
-        }
-        match self.write_checkpoint(Checkpoint::LogStart) {
-            Ok(()) => moved.iter().for_each(|(tier, start)| tier.note_written_start(*start)),
-            Err(error) => self.tell_unwritten(&error),
+        let Ok(directories) = self.directories() else { return };
+        for directory in directories.healthy() {
+            let moved: Vec<_> = moved.iter().filter(|(it, ..)| has(directory, it.log())).collect();
+            if moved.is_empty() {
+                continue;
+            }
+            match self.write_checkpoint_in_turn(directory, Checkpoint::LogStart) {
+                Ok(()) => moved.iter().for_each(|(_, tier, start)| tier.note_written_start(*start)),
+                Err(error) => self.tell_unwritten(&error),
+            }
         }
     }
 
