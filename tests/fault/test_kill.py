@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 from confluent_kafka import Producer as ConfluentProducer
 
-from fastlog import Producer
+from fastlog import Admin, Producer
 from tests.conftest import MakeBroker
 from tests.support.admin import create_topic
 from tests.support.broker import BrokerProcess, wait_until
@@ -167,3 +167,21 @@ def test_a_broker_that_was_killed_while_idle_starts_again(make_broker: MakeBroke
         broker.kill()
         broker.start()
     assert broker.stop() == 0
+
+
+def test_a_broker_alone_leads_in_a_new_epoch_after_any_end_but_a_clean_stop(make_broker: MakeBroker) -> None:
+    """A kill may have been a disk that took not even the note that it failed, and clients are to see a cut log."""
+    broker = make_broker()
+    topic = create_topic(broker.bootstrap, "led")
+
+    def epoch() -> int:
+        with Admin(broker.bootstrap) as admin:
+            return admin.describe_topic(topic).partitions[0].leader_epoch
+
+    first = epoch()
+    assert broker.stop() == 0, broker.log()
+    broker.start()
+    assert epoch() == first
+    broker.kill()
+    broker.start()
+    assert epoch() == first + 1
