@@ -97,7 +97,7 @@ server-test: build
 # one after the other, so that they do not share the cores and the last closing line is pytest's own
 long-test: build
 	@$(TIMED) rust-long 600 $(CARGO) test --manifest-path rust/Cargo.toml --workspace --locked --quiet -- --include-ignored
-	@$(TIMED) long 1800 $(PY) -m pytest -n $(SERVER_WORKERS) $(BY_FILE) $(SLOWEST) --long $(SERVER_TESTS) tests $(ARGS)
+	@$(TIMED) long 2400 $(PY) -m pytest -n $(SERVER_WORKERS) $(BY_FILE) $(SLOWEST) --long $(SERVER_TESTS) tests $(ARGS)
 
 fuzz: $(STAMPS)/environment ## hostile bytes; SECONDS_EACH=N for each target, TARGETS='…' for some
 	@$(TIMED) fuzz-build 300 $(PY) tools/fuzz.py build
