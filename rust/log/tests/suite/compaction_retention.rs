@@ -178,6 +178,11 @@ proptest! {
 }
 
 #[test]
+fn a_marker_alone_behind_the_start_is_as_old_as_its_segment() {
+    nothing_within_retention_is_lost(944_001_435_736_575_125, 44);
+}
+
+#[test]
 #[ignore = "the long form"]
 fn no_key_within_retention_is_lost_in_many_logs() {
     (0..200).for_each(|seed| nothing_within_retention_is_lost(seed, 100));
