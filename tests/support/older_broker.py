@@ -81,7 +81,8 @@ class OlderBroker:
         for frame in _frames(broker, client):
             version = greetings.pop(int.from_bytes(frame[:4], "big"), None)
             answer = frame if version is None else self._older(frame, version)
-            client.sendall(LENGTH.pack(len(answer)) + answer)
+            with contextlib.suppress(OSError):  # it may have gone meanwhile
+                client.sendall(LENGTH.pack(len(answer)) + answer)
 
     def _older(self, frame: bytes, version: int) -> bytes:
         correlation_id, response = codec.decode_response_frame(ApiKey.API_VERSIONS, version, frame)

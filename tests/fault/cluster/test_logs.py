@@ -238,7 +238,7 @@ def test_a_full_disk_takes_one_broker_out_and_no_more(
             refused = len(witness.moments[here])
             witness.wait_for_more(300, partitions=elsewhere)
             assert len(witness.moments[here]) == refused, "it took records that it has no room for"
-            assert told in on_disk[1].log_file.read_text()
+            on_disk.wait_until("it says why", lambda: told in on_disk[1].log_file.read_text())
         witness.wait_for_more()
         assert on_disk[1].is_running
         back_in_sync(on_disk, topic_name)

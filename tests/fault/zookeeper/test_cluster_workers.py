@@ -208,7 +208,9 @@ def test_zookeeper_is_away_and_all_resumes(
     server.resume()
     own_zookeeper.restart()
     back = time.monotonic()
-    wait_until("what was asked is answered", lambda: [it.code for it in answers] in ([0], [41]), seconds=20)
+    wait_until("what was asked is answered", lambda: len(answers) == 1, seconds=40)
+    # 41: nothing was written; 7: a session that ended left a write whose answer never came
+    assert answers[0].code in (0, 7, 41)
     # another one, where a session ended before its broker had found ZooKeeper again
     controller = settled(network)
     print(f"all resumed {time.monotonic() - back:.2f} s after ZooKeeper was back; answered {answers[0].code}")
